@@ -1,0 +1,13 @@
+"""Apache Airflow provider for BzCtrl: a failed check becomes an incident by itself."""
+
+from __future__ import annotations
+
+
+def __getattr__(name: str) -> str:
+    """Read the version from the installed metadata, and only when somebody asks: DAG files never do."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("airflow-provider-bzctrl")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

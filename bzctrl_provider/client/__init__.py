@@ -1,0 +1,1 @@
+"""BzCtrl itself: its todos, its endpoints, its answers. Nothing here imports Airflow."""

@@ -1,0 +1,263 @@
+"""What an answer means: the one place where requests' errors, statuses and bodies become our own errors."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus, urlsplit
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NameResolutionError, ProxyError
+
+from bzctrl_provider.client.retry import asked_wait_s
+from bzctrl_provider.client.todo import CreatedTodo
+from bzctrl_provider.client.transport import ANSWER_MAX_BYTES
+from bzctrl_provider.exceptions import (
+    BzCtrlAPIError,
+    BzCtrlAuthError,
+    BzCtrlBadAnswerError,
+    BzCtrlRateLimitError,
+    BzCtrlRejectedError,
+    BzCtrlServerError,
+    BzCtrlTransportError,
+)
+
+if TYPE_CHECKING:
+    from requests import Response
+
+log = logging.getLogger(__name__)
+
+_EXCERPT_CHARS = 500
+
+_UNKNOWN_ADVICE = (
+    "The todo may exist in BzCtrl all the same: look for it there before you create it again."
+)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Which request it is that an answer belongs to.
+
+    :param what: ``token`` or ``create``.
+    :param url: where it was sent.
+    :param attempts: how often it was sent at the most.
+    :param redact: blots the secrets out of a text.
+    """
+
+    what: str
+    url: str
+    attempts: int
+    redact: Callable[[str], str]
+
+    def __str__(self) -> str:
+        return f"BzCtrl's {'token' if self.what == 'token' else 'todo'} request to {self.url}"
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Blot each secret out of a text, also as it looks in a form, in JSON and in HTML."""
+    for secret in secrets:
+        spellings = {
+            secret,
+            quote(secret, safe="", errors="replace"),
+            quote(secret, errors="replace"),
+            quote_plus(secret, errors="replace"),
+            json.dumps(secret)[1:-1],
+            html.escape(secret),
+        }
+        for spelling in sorted(filter(None, spellings), key=len, reverse=True):
+            text = text.replace(spelling, "***")
+    return text
+
+
+def failure(exc: requests.RequestException | HTTPError, exchange: Exchange) -> BzCtrlTransportError:
+    """Say that no answer came, and whether BzCtrl may have acted on the request."""
+    reason: object = exc.args[0] if exc.args else exc
+    if isinstance(reason, MaxRetryError):
+        reason = reason.reason
+    if isinstance(reason, ProxyError):
+        reason = reason.original_error
+    why = exchange.redact(str(reason))
+    # Whoever reports this error's causes must not find the request in them: it has the token, or the password.
+    if isinstance(exc, requests.RequestException):
+        exc.request = exc.response = None
+    if isinstance(exc, requests.exceptions.SSLError):
+        return BzCtrlTransportError(
+            f"{exchange} was not sent: the server's certificate was refused ({why}). "
+            "If it comes from an authority of your own, set the extra ca_bundle of the connection to its file."
+        )
+    if isinstance(reason, ConnectTimeoutError):
+        hint = "Check the connection's host" if isinstance(reason, NameResolutionError) else (
+            "Check that BzCtrl is up and that this machine may reach it, directly or through its proxy"
+        )
+        return BzCtrlTransportError(
+            f"{exchange} was not sent: no connection in {exchange.attempts} attempts ({why}). {hint}."
+        )
+    if isinstance(exc, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
+        return BzCtrlTransportError(f"{exchange} was not sent: {why}. Check the connection's host and the proxy.")
+    unknown = exchange.what == "create"
+    return BzCtrlTransportError(
+        f"{exchange} was sent, but no whole answer came ({why}). "
+        + (_UNKNOWN_ADVICE if unknown else "Try again, or raise the extra timeout_s of the connection."),
+        outcome_unknown=unknown,
+    )
+
+
+def token_of(response: Response, exchange: Exchange) -> tuple[str, object]:
+    """Return the token of an answer, and what it says of its life.
+
+    :raises BzCtrlAuthError: the credentials were refused.
+    :raises BzCtrlAPIError: any other answer without a token.
+    """
+    status = response.status_code
+    if _is_success(status):
+        answer = _json_object(response)
+        token = answer.get("access_token") if answer is not None else None
+        # Of visible ASCII alone, so that it can be a header; no body in the message, it may hold the token.
+        if answer is None or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise BzCtrlBadAnswerError(
+                f"{exchange} was answered with {status}, but {_what_it_is(response, answer)} without a usable "
+                "access_token. Check that the connection's host or environment is BzCtrl's.",
+                status_code=status,
+            )
+        return token, answer.get("expires_in")
+    if status == requests.codes.unauthorized or _is_invalid_grant(response):
+        raise BzCtrlAuthError(
+            f"{exchange} was answered with {status}: BzCtrl refused the username or the password"
+            f"{_said(_excerpt(response, exchange))}. "
+            "Check Login and Password of the connection, and that they belong to its host or environment."
+        )
+    raise _error_of_status(response, exchange)
+
+
+def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any]) -> CreatedTodo:
+    """Return what was created.
+
+    :param message: what was sent, for what the answer leaves out.
+    :raises BzCtrlAPIError: any other answer.
+    """
+    status = response.status_code
+    if not _is_success(status):
+        raise _error_of_status(response, exchange)
+    answer = _json_object(response)
+    if answer is None:
+        raise BzCtrlBadAnswerError(
+            f"{exchange} was answered with {status}, but {_what_it_is(response, answer)} instead of the created "
+            f"todo{_said(_excerpt(response, exchange))}. {_UNKNOWN_ADVICE}",
+            status_code=status,
+            body_excerpt=_excerpt(response, exchange),
+            outcome_unknown=True,
+        )
+    link = _usable_link(answer.get("taskLink"))
+    if link is None:
+        log.warning(
+            "BzCtrl created the todo %r, but its answer has no usable link to it (taskLink must be http or https).",
+            message["title"],
+        )
+    tags = answer.get("tags")
+
+    def text(answered: str, sent: str) -> str:
+        return str(answer[answered] if isinstance(answer.get(answered), str) else message[sent])
+
+    return CreatedTodo(
+        key=_key_of(link) if link else None,
+        link=link,
+        title=text("title", "title"),
+        todo_type=text("taskType", "todoType"),
+        description=text("description", "description"),
+        tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
+    )
+
+
+def refused_fresh_token(response: Response, exchange: Exchange) -> BzCtrlAuthError:
+    """Say that BzCtrl refused a token that it had granted a moment before."""
+    return BzCtrlAuthError(
+        f"{exchange} was answered with 401, and again with a fresh token{_said(_excerpt(response, exchange))}. "
+        "The credentials are right, so the user may lack the right to create todos: ask BzCtrl's administrator."
+    )
+
+
+def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
+    status = response.status_code
+    excerpt = _excerpt(response, exchange)
+    came = f"{exchange} was answered with {status}"
+    said = _said(excerpt)
+    if status == requests.codes.too_many_requests:
+        retry_after_s = asked_wait_s(response.headers.get("Retry-After"))
+        asked = "" if retry_after_s is None else f" BzCtrl asks to wait {retry_after_s:.0f} s."
+        return BzCtrlRateLimitError(
+            f"{came} (too many requests) in each of {exchange.attempts} attempts{said}.{asked} "
+            "Send fewer at once, or later.",
+            status_code=status,
+            body_excerpt=excerpt,
+            retry_after_s=retry_after_s,
+        )
+    if status >= requests.codes.internal_server_error:
+        # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
+        unknown = exchange.what == "create" and status != requests.codes.service_unavailable
+        advice = _UNKNOWN_ADVICE if unknown else "BzCtrl is out of order: try again later."
+        return BzCtrlServerError(
+            f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
+        )
+    if status < requests.codes.bad_request:
+        target = urlsplit(response.headers.get("Location", ""))
+        to = f" to {target.scheme}://{target.hostname}" if target.hostname else ""
+        advice = f"It is a redirect{to}, and none is followed: correct the connection's host or environment."
+    else:
+        advice = "The same request would be refused again: mend what BzCtrl says."
+    return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
+
+
+def _is_success(status: int) -> bool:
+    return requests.codes.ok <= status < requests.codes.multiple_choices
+
+
+def _json_object(response: Response) -> dict[str, Any] | None:
+    if len(response.content) > ANSWER_MAX_BYTES:
+        return None
+    try:
+        answer = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _is_invalid_grant(response: Response) -> bool:
+    """RFC 6749, section 5.2: refused credentials are a 400 with this code."""
+    answer = _json_object(response) or {}
+    return response.status_code == requests.codes.bad_request and answer.get("error") == "invalid_grant"
+
+
+def _what_it_is(response: Response, answer: object) -> str:
+    if answer is not None:
+        return "a JSON object"
+    if not response.content:
+        return "nothing"
+    if len(response.content) > ANSWER_MAX_BYTES:
+        return "more than 1 MiB"
+    return "something that is no JSON object"
+
+
+def _excerpt(response: Response, exchange: Exchange) -> str:
+    # Blotted out before it is cut: half a secret would not be recognised.
+    text = exchange.redact(response.content[:ANSWER_MAX_BYTES].decode("utf-8", "replace"))
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:_EXCERPT_CHARS]
+
+
+def _said(excerpt: str) -> str:
+    return f' and said "{excerpt}"' if excerpt else ""
+
+
+def _usable_link(link: object) -> str | None:
+    if isinstance(link, str) and re.fullmatch(r"https?://[^\s\x00-\x20\x7f]{1,2000}", link, re.IGNORECASE):
+        return link
+    return None
+
+
+def _key_of(link: str) -> str | None:
+    parts = urlsplit(link)
+    return (parts.fragment or parts.path).partition("?")[0].rstrip("/").rpartition("/")[2] or None

@@ -1,0 +1,271 @@
+"""The client: one session, one token, the two calls that BzCtrl documents."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlencode
+
+import requests
+from urllib3.exceptions import HTTPError
+from urllib3.util import Timeout
+
+import bzctrl_provider
+from bzctrl_provider.client.answer import (
+    Exchange,
+    created_of,
+    failure,
+    redacted,
+    refused_fresh_token,
+    token_of,
+)
+from bzctrl_provider.client.auth import BearerAuth, NoAuth, Token, shared_source
+from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, BzCtrlRetry, bounded_call, left_s
+from bzctrl_provider.client.todo import (
+    CreatedTodo,
+    InProgressSpelling,
+    MessageFormat,
+    Todo,
+    complete_todo,
+    message_of,
+)
+from bzctrl_provider.client.transport import BzCtrlAdapter
+from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError
+
+if TYPE_CHECKING:
+    from requests.auth import AuthBase
+
+    from bzctrl_provider.client.auth import TokenSource
+    from bzctrl_provider.client.endpoints import Endpoints
+
+log = logging.getLogger(__name__)
+
+MAX_WORKERS = 64
+"""The most threads, and so connections, that one client uses."""
+
+
+class BzCtrlClient:
+    """Creates todos. Safe to use from several threads.
+
+    A call ends after ``total_s`` seconds at the latest: all attempts of the token request, the create request
+    and its one replay together.
+
+    :param endpoints: where BzCtrl is.
+    :param username: of the API user.
+    :param password: of the API user.
+    :param timeout_s: seconds for one attempt of one HTTP request, from connecting to the end of the answer.
+    :param max_attempts: how often one request is sent at the most, where sending it again is safe.
+    :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
+    :param message_format: ``add-task`` or ``predefined``; see :func:`~bzctrl_provider.client.todo.message_of`.
+    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
+    :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
+    :param on_new_token: called with each token that BzCtrl grants, to mask it.
+    :param tokens: where the token is kept; default: one place for each set of credentials of this process.
+    :param injected: ``sleep``, ``jitter`` and ``clock`` of the retries.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        username: str,
+        password: str,
+        timeout_s: float = 30.0,
+        max_attempts: int = 3,
+        verify: bool | str = True,
+        message_format: MessageFormat = "add-task",
+        in_progress_spelling: InProgressSpelling = "IN PROGRESS",
+        defaults: Mapping[str, Any] | None = None,
+        on_new_token: Callable[[str], None] | None = None,
+        tokens: TokenSource | None = None,
+        **injected: Any,
+    ) -> None:
+        self.endpoints = endpoints
+        self.username = username
+        self.total_s = max_attempts * timeout_s + (max_attempts - 1) * RETRY_AFTER_MAX_S
+        self._password = password
+        self._timeout_s = timeout_s
+        self._max_attempts = max_attempts
+        self._message_format: MessageFormat = message_format
+        self._in_progress_spelling: InProgressSpelling = in_progress_spelling
+        self._defaults = dict(defaults or {})
+        self._on_new_token = on_new_token
+        self._tokens = tokens or shared_source(endpoints.token_url, username, password)
+        self._session = self._new_session(injected)
+        user_agent = f"airflow-provider-bzctrl/{bzctrl_provider.__version__}"
+        common = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
+        # The environment's proxies and CA files, and all of a request but its body and token, are worked out
+        # once for each of the two requests and not for each todo.
+        self._settings = {
+            url: self._session.merge_environment_settings(url, {}, False, verify, None)
+            for url in (endpoints.token_url, endpoints.create_url)
+        }
+        self._templates = {
+            "token": self._session.prepare_request(
+                requests.Request(
+                    "POST",
+                    endpoints.token_url,
+                    headers=common | {"Content-Type": "application/x-www-form-urlencoded"},
+                    auth=NoAuth(),
+                )
+            ),
+            "create": self._session.prepare_request(
+                requests.Request(
+                    "PUT" if message_format == "predefined" else "POST",
+                    endpoints.create_url,
+                    headers=common | {"Content-Type": "application/json"},
+                    auth=NoAuth(),
+                )
+            ),
+        }
+
+    def _new_session(self, injected: Mapping[str, Any]) -> requests.Session:
+        session = requests.Session()
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        create = BzCtrlAdapter(
+            retry=BzCtrlRetry.for_request("create", attempts=self._max_attempts, **injected),
+            connections=MAX_WORKERS,
+        )
+        token = create.sharing(BzCtrlRetry.for_request("token", attempts=self._max_attempts, **injected))
+        session.mount(self.endpoints.create_url, create)
+        session.mount(self.endpoints.token_url, token)
+        return session
+
+    def close(self) -> None:
+        """Close the connections; the token stays for the next client."""
+        self._session.close()
+
+    def check_credentials(self) -> None:
+        """Ask for a new token, and for nothing else.
+
+        :raises BzCtrlError: why there is none.
+        """
+        with bounded_call(self.total_s):
+            self._fetch_token()
+
+    def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
+        """Create one incident or task.
+
+        :param todo: a :class:`~bzctrl_provider.client.todo.Todo`, or a mapping of its fields.
+        :param fields: the same fields one by one; they win over those of ``todo``.
+        :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
+        :raises BzCtrlValidationError: names every fault of the todo; nothing was sent.
+        :raises BzCtrlError: anything else; its ``outcome_unknown`` tells whether the todo may exist.
+        """
+        given: Todo | Mapping[str, Any] = todo if todo is not None else {}
+        if fields:
+            given = {**(vars(given) if isinstance(given, Todo) else given), **fields}
+        complete = complete_todo(given, defaults=self._defaults, message_format=self._message_format)
+        message = message_of(
+            complete, message_format=self._message_format, in_progress_spelling=self._in_progress_spelling
+        )
+        body = json.dumps(message, ensure_ascii=False).encode()
+        with bounded_call(self.total_s):
+            created = created_of(*self._send_with_token(body), message)
+        log.info("Created the %s %s in BzCtrl: %s", created.todo_type, created.key, created.link)
+        return created
+
+    def create_todos(
+        self, todos: Iterable[Todo | Mapping[str, Any]], *, max_workers: int = 8
+    ) -> list[CreatedTodo | BzCtrlError]:
+        """Create many, several at a time.
+
+        :param todos: like ``create_todo``'s; a generator is read as the work goes on.
+        :param max_workers: how many at a time, 1 to 64.
+        :return: for each todo, in the order and the length of the input, what was created or why it was not. Once
+            BzCtrl has refused the credentials, no further request is made: an account is easily locked.
+        """
+        if not 1 <= max_workers <= MAX_WORKERS:
+            raise ValueError(f"max_workers must be 1 to {MAX_WORKERS}, not {max_workers}")
+        bulk = _Bulk(self, todos)
+        with ThreadPoolExecutor(max_workers, thread_name_prefix="bzctrl") as pool:
+            workers = [pool.submit(bulk.work) for _ in range(max_workers)]
+            try:
+                for worker in workers:
+                    worker.result()
+            finally:  # also when the task is stopped meanwhile: no new todo then
+                bulk.stopped = True
+        return bulk.results
+
+    def _send_with_token(self, body: bytes) -> tuple[requests.Response, Exchange]:
+        for replayed in (False, True):
+            token = self._tokens.get(self._fetch_token, wait_s=left_s())
+            response, exchange = self._send("create", body, BearerAuth(token), secret=token)
+            if response.status_code != requests.codes.unauthorized:
+                return response, exchange
+            self._tokens.discard(token)
+            if replayed:
+                raise refused_fresh_token(response, exchange)
+        raise AssertionError  # the second round returns or raises
+
+    def _fetch_token(self) -> tuple[str, object]:
+        grant = {"grant_type": "password", "username": self.username, "password": self._password}
+        token, expires_in = token_of(*self._send("token", urlencode(grant).encode(), NoAuth()))
+        if self._on_new_token:
+            self._on_new_token(token)
+        return token, expires_in
+
+    def _send(
+        self, what: Literal["token", "create"], body: bytes, auth: AuthBase, *, secret: Token | None = None
+    ) -> tuple[requests.Response, Exchange]:
+        request = self._templates[what].copy()
+        request.prepare_body(body, None)
+        request.prepare_auth(auth)
+        url = request.url or ""
+        secrets = (self._password, secret.value) if secret else (self._password,)
+        exchange = Exchange(what, url, self._max_attempts, lambda text: redacted(text, secrets))
+        try:
+            response = self._session.send(
+                request,
+                timeout=Timeout(total=self._timeout_s),
+                allow_redirects=False,
+                **self._settings[url],
+            )
+        except (requests.RequestException, HTTPError) as exc:
+            raise failure(exc, exchange) from exc
+        return response, exchange
+
+
+class _Bulk:
+    """One run over many todos: what its threads share."""
+
+    def __init__(self, client: BzCtrlClient, todos: Iterable[Todo | Mapping[str, Any]]) -> None:
+        self._client = client
+        self._todos = iter(todos)
+        self._lock = threading.Lock()
+        self._refused: BzCtrlAuthError | None = None
+        self.results: list[Any] = []
+        self.stopped = False
+
+    def work(self) -> None:
+        while True:
+            with self._lock:
+                if self.stopped:
+                    return
+                try:
+                    todo = next(self._todos)
+                except StopIteration:
+                    return
+                except BaseException:
+                    self.stopped = True
+                    raise
+                index = len(self.results)
+                self.results.append(None)
+            self.results[index] = self._create(todo)
+
+    def _create(self, todo: Todo | Mapping[str, Any]) -> CreatedTodo | BzCtrlError:
+        if self._refused:
+            return copy.copy(self._refused)
+        try:
+            return self._client.create_todo(todo)
+        except BzCtrlAuthError as exc:
+            self._refused = exc
+            return exc
+        except BzCtrlError as exc:
+            return exc

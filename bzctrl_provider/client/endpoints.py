@@ -1,0 +1,96 @@
+"""Where BzCtrl is: its two documented environments, or another host with the same paths."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+Environment = Literal["ACC", "PROD"]
+
+_TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
+_CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The addresses of the two calls.
+
+    :param token_url: where a token is asked for.
+    :param create_url: where a todo is created.
+    """
+
+    token_url: str
+    create_url: str
+
+    @classmethod
+    def of_environment(cls, environment: Environment) -> Endpoints:
+        """Return the documented addresses; PROD's two calls are documented on two different hosts."""
+        token_host, create_host = {
+            "ACC": ("https://acc.bzctrl.com", "https://acc.bzctrl.com"),
+            "PROD": ("https://bzctrl.com", "https://www.bzctrl.com"),
+        }[environment]
+        return cls(token_host + _TOKEN_PATH, create_host + _CREATE_PATH)
+
+    @classmethod
+    def of_host(
+        cls, host: str, *, schema: str | None = None, port: int | None = None, allow_http: bool = False
+    ) -> Endpoints:
+        """Return the addresses at another BzCtrl: a private installation, or the sandbox.
+
+        :param host: a host name, or a base URL such as ``https://bzctrl.example.com:8443/prefix``.
+        :param schema: ``http`` or ``https`` (default), where the host does not say.
+        :param port: a port, where the host does not say.
+        :param allow_http: whether clear text is allowed to a host other than this machine.
+        :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
+        """
+        base = host.strip().rstrip("/")
+        if "://" not in base:
+            bracketed = f"[{base}]" if _is_ipv6(base) else base
+            base = f"{schema or 'https'}://{bracketed}"
+        try:
+            parts = urlsplit(base)
+            own_port = parts.port
+        except ValueError:
+            raise ValueError("is no address: give a host name or a base URL such as https://bzctrl.example.com") from None
+        scheme = parts.scheme.lower()
+        if scheme not in ("http", "https"):
+            raise ValueError("must start with https:// (or http://, to this machine only)")
+        if schema and schema.lower() != scheme:
+            raise ValueError(f"says {scheme}, but Schema says {schema.lower()}: give the scheme once")
+        if port and own_port and port != own_port:
+            raise ValueError(f"says port {own_port}, but Port says {port}: give the port once")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("holds credentials: put them into Login and Password")
+        if not parts.hostname or any(c.isspace() for c in base):
+            raise ValueError("is no address: give a host name or a base URL such as https://bzctrl.example.com")
+        if parts.query or parts.fragment or "/bzctrl-core-api" in parts.path:
+            raise ValueError("must be the base URL alone, without /bzctrl-core-api and what follows")
+        if scheme == "http" and not allow_http and not _is_loopback(parts.hostname):
+            raise ValueError(
+                "is clear-text http, which would show the password to the network: use https, "
+                "or set the extra allow_http to true where the network is trusted"
+            )
+        netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
+        base = f"{scheme}://{netloc}{parts.path}"
+        return cls(base + _TOKEN_PATH, base + _CREATE_PATH)
+
+
+ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6  # noqa: PLR2004 - the name of the protocol
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

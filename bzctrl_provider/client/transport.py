@@ -1,0 +1,171 @@
+"""How a request travels: requests' adapter on connections that read an answer whole, bounded in time and size.
+
+A read timeout of requests bounds the silence between two packets, so a server that drips one byte at a time
+holds a task for ever, and an answer's size is bounded by nothing. Here one attempt has its time as a whole, and
+at most ``ANSWER_MAX_BYTES`` are kept of an answer. It is read before urllib3 decides on a retry, so that half an
+answer counts as none.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, DecodeError, NewConnectionError
+
+from bzctrl_provider.client.retry import left_s
+
+if TYPE_CHECKING:
+    import socket
+    from typing import Self
+
+    from urllib3.poolmanager import PoolManager, ProxyManager
+
+    from bzctrl_provider.client.retry import BzCtrlRetry
+
+    _Connection = HTTPConnection
+else:
+    _Connection = object
+
+ANSWER_MAX_BYTES = 1024 * 1024
+
+_CHUNK_BYTES = 8192
+"""Small, because a compressed chunk can grow a thousandfold when it is unpacked."""
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket until a point in time, however often something arrives."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, ends_at: float) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._ends_at = ends_at
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer did not end in time")
+        self._sock.settimeout(left)
+        try:
+            return cast("int | None", self._raw.readinto(buffer))  # type: ignore[attr-defined]  # typeshed lacks it
+        except ssl.SSLError as exc:
+            # Else it would look like a certificate that was refused before anything was sent.
+            raise ConnectionAbortedError(f"the encrypted connection broke: {exc}") from exc
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    """An answer that ends within the timeout that its socket has at its beginning."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        ends_at = time.monotonic() + min(sock.gettimeout() or float("inf"), left_s())
+        raw = cast("io.BufferedReader", self.fp).detach()
+        self.fp = io.BufferedReader(_DeadlineReader(sock, raw, ends_at))
+
+
+class _WholeAnswers(_Connection):
+    """What is the same for both kinds of connection."""
+
+    response_class = _DeadlineResponse
+
+    def connect(self) -> None:
+        left = left_s()
+        if left <= 0:
+            raise ConnectTimeoutError(self, "the time for this call is used up")
+        if left < (self.timeout or float("inf")):
+            self.timeout = left
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError:
+            raise
+        except (OSError, http.client.HTTPException) as exc:
+            # Nothing of the request was sent yet. urllib3 would count a broken handshake, or a proxy that
+            # refuses, among the errors that may come after sending.
+            raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
+
+    def getresponse(self) -> HTTPResponse:
+        answer = super().getresponse()
+        body = bytearray()
+        try:
+            while len(body) <= ANSWER_MAX_BYTES and (chunk := answer.read(_CHUNK_BYTES, decode_content=True)):
+                body += chunk
+        except DecodeError:  # compressed and broken: the status still counts, the body is unusable
+            body.clear()
+            self.close()
+        if len(body) > ANSWER_MAX_BYTES:
+            self.close()
+        headers = answer.headers.copy()
+        headers.discard("Content-Encoding")
+        return HTTPResponse(
+            body=io.BytesIO(body),
+            headers=headers,
+            status=answer.status,
+            reason=answer.reason,
+            version=answer.version,
+            preload_content=False,
+            original_response=answer._original_response,
+        )
+
+
+class _WholeAnswersHTTP(_WholeAnswers, HTTPConnection):
+    pass
+
+
+class _WholeAnswersHTTPS(_WholeAnswers, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WholeAnswersHTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WholeAnswersHTTPS
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class BzCtrlAdapter(HTTPAdapter):
+    """Requests' adapter with these connections and one of the two retry policies.
+
+    :param retry: the policy.
+    :param connections: how many connections are kept open at the most.
+    """
+
+    def __init__(self, *, retry: BzCtrlRetry, connections: int) -> None:
+        super().__init__(max_retries=retry, pool_connections=2, pool_maxsize=connections)
+
+    def sharing(self, retry: BzCtrlRetry) -> Self:
+        """Return an adapter of another policy that uses the same connections."""
+        other = type(self)(retry=retry, connections=1)
+        other.poolmanager = self.poolmanager
+        other.proxy_manager = self.proxy_manager
+        return other
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _use_our_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> ProxyManager:
+        manager = cast("ProxyManager", super().proxy_manager_for(proxy, **proxy_kwargs))
+        if not proxy.lower().startswith("socks"):  # those have connections of their own kind
+            _use_our_pools(manager)
+        return manager
+
+
+def _use_our_pools(manager: PoolManager) -> None:
+    manager.pool_classes_by_scheme = _POOLS  # type: ignore[assignment]  # urllib3 types it by the very classes

@@ -1,0 +1,186 @@
+"""From an Airflow connection to a checked configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, ValidationError
+
+from bzctrl_provider.client.endpoints import Endpoints, Environment  # noqa: TC001 - pydantic reads the annotations
+from bzctrl_provider.client.todo import (  # noqa: TC001 - pydantic reads the annotations
+    InProgressSpelling,
+    MessageFormat,
+    Todo,
+)
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlValidationError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not a boolean")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class _Extras(BaseModel):
+    """What the connection's extra may hold, and what each stands for when it is unset."""
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, str_strip_whitespace=True)
+
+    environment: Annotated[Environment, BeforeValidator(_upper)] | None = None
+    domain_workspace: str | None = None
+    reporter: str | None = None
+    assignee: str | None = None
+    timeout_s: Annotated[float, BeforeValidator(_no_boolean), Field(gt=0, le=600)] = 30.0
+    max_attempts: Annotated[int, BeforeValidator(_no_boolean), Field(ge=1, le=10)] = 3
+    verify: bool = True
+    ca_bundle: FilePath | None = None
+    message_format: MessageFormat = "add-task"
+    in_progress_spelling: Annotated[InProgressSpelling, BeforeValidator(_upper)] = "IN PROGRESS"
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BzCtrlConfig:
+    """All that a client needs, checked.
+
+    :param endpoints: where BzCtrl is.
+    :param username: of the API user.
+    :param password: of the API user; not in the ``repr``.
+    :param timeout_s: seconds for one attempt of one HTTP request.
+    :param max_attempts: how often one request is sent at the most.
+    :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
+    :param message_format: ``add-task`` or ``predefined``.
+    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
+    :param defaults: fields for todos that do not have them.
+    """
+
+    endpoints: Endpoints
+    username: str
+    password: str = field(repr=False)
+    timeout_s: float
+    max_attempts: int
+    verify: bool | str
+    message_format: MessageFormat
+    in_progress_spelling: InProgressSpelling
+    defaults: dict[str, str]
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> BzCtrlConfig:
+        """Check a connection of type ``bzctrl``.
+
+        :raises BzCtrlConfigError: names every fault at once.
+        """
+        faults: list[tuple[str, str]] = []
+        extras = _extras(connection, faults)
+        username = (connection.login or "").strip()
+        password = connection.password or ""
+        if not username:
+            faults.append(("login", "is missing: give the API username"))
+        if not password:
+            faults.append(("password", "is missing: give the API password"))
+        endpoints = _endpoints(connection, extras, faults)
+        if extras.ca_bundle and not extras.verify:
+            faults.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
+        defaults = {
+            name: value
+            for name in ("domain_workspace", "reporter", "assignee")
+            if (value := getattr(extras, name))
+        }
+        try:
+            Todo(**defaults)
+        except BzCtrlValidationError as exc:
+            faults += [(f"extra.{name}", problem) for name, problem in exc.faults]
+        if "reporter" not in defaults and _is_email(username):
+            defaults["reporter"] = username
+        if faults or endpoints is None:
+            raise BzCtrlConfigError(
+                f"The Airflow connection {connection.conn_id!r} cannot be used. Nothing was sent. Please mend:", faults
+            )
+        return cls(
+            endpoints=endpoints,
+            username=username,
+            password=password,
+            timeout_s=extras.timeout_s,
+            max_attempts=extras.max_attempts,
+            verify=str(extras.ca_bundle) if extras.ca_bundle else extras.verify,
+            message_format=extras.message_format,
+            in_progress_spelling=extras.in_progress_spelling,
+            defaults=defaults,
+        )
+
+
+def _is_email(text: str) -> bool:
+    try:
+        Todo(reporter=text)
+    except BzCtrlValidationError:
+        return False
+    return True
+
+
+def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
+    """Check the extra; a faulty value counts as unset after that, so that the rest can be checked as well."""
+    # Not `extra_dejson`, which turns what it cannot read into an empty extra.
+    try:
+        extra: Any = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        faults.append(("extra", "must be a JSON object"))
+        return _Extras()
+    unknown = sorted(extra.keys() - _Extras.model_fields.keys())
+    if unknown:
+        log.warning(
+            "The Airflow connection %r has extras that BzCtrl does not know: %s. Known are: %s.",
+            connection.conn_id,
+            ", ".join(unknown),
+            ", ".join(_Extras.model_fields),
+        )
+    given = {
+        name: value
+        for name, value in extra.items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+    try:
+        return _Extras(**given)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+    faulty = {str(error["loc"][0]): error["msg"] for error in errors}
+    faults += [
+        (f"extra.{name}", f"{msg.removeprefix('Value error, ')}, not {given[name]!r:.80}")
+        for name, msg in faulty.items()
+    ]
+    return _Extras(**{name: value for name, value in given.items() if name not in faulty})
+
+
+def _endpoints(
+    connection: Connection, extras: _Extras, faults: list[tuple[str, str]]
+) -> Endpoints | None:
+    host = (connection.host or "").strip()
+    if not host:
+        if extras.environment:
+            return Endpoints.of_environment(extras.environment)
+        if "extra.environment" not in dict(faults):
+            faults.append(("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl"))
+        return None
+    try:
+        return Endpoints.of_host(
+            host,
+            schema=(connection.schema or "").strip() or None,
+            port=connection.port or None,
+            allow_http=extras.allow_http,
+        )
+    except ValueError as exc:
+        faults.append(("host", str(exc)))
+        return None

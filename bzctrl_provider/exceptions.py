@@ -1,0 +1,118 @@
+"""Everything that this provider raises by itself.
+
+::
+
+    BzCtrlError                      outcome_unknown
+    ├── BzCtrlConfigError            faults
+    ├── BzCtrlValidationError        faults (also a ValueError)
+    ├── BzCtrlAuthError
+    ├── BzCtrlTransportError
+    └── BzCtrlAPIError               status_code, body_excerpt
+        ├── BzCtrlRejectedError
+        ├── BzCtrlRateLimitError     retry_after_s
+        ├── BzCtrlServerError
+        └── BzCtrlBadAnswerError
+
+A message says what was attempted, what came back and what to do. No message, attribute or ``repr`` ever
+holds a password, a token or an Authorization header.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a todo or a connection."""
+
+    field: str
+    """The field's name as the user writes it, for example ``financial_impact`` or ``extra.timeout_s``."""
+    problem: str
+    """What is wrong and what is allowed, for example ``must be HIGH, MEDIUM or LOW, not 'urgent'``."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
+
+
+class BzCtrlError(Exception):
+    """Whatever went wrong between Airflow and BzCtrl.
+
+    :param message: what was attempted, what came back, what to do.
+    :param outcome_unknown: True where the todo may exist in BzCtrl all the same, because the request was
+        sent and no usable answer came. False (the default) where it certainly does not exist.
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
+
+
+class _FaultyInputError(BzCtrlError):
+    """An input with several faults, all of which are told at once."""
+
+    def __init__(self, headline: str, faults: Iterable[tuple[str, str]]) -> None:
+        self.headline = headline
+        self.faults = tuple(Fault(*fault) for fault in faults)
+        """Every fault found, in the order of the fields."""
+        super().__init__("\n".join([headline, *(f"- {fault}" for fault in self.faults)]))
+
+    def __reduce__(self) -> tuple[type[_FaultyInputError], tuple[str, tuple[Fault, ...]]]:
+        # The inherited way would call the class with the finished message alone.
+        return type(self), (self.headline, self.faults)
+
+
+class BzCtrlConfigError(_FaultyInputError):
+    """The Airflow connection is incomplete or contradicts itself. Nothing was sent."""
+
+
+class BzCtrlValidationError(_FaultyInputError, ValueError):
+    """The todo is incomplete or contradicts itself. Nothing was sent."""
+
+
+class BzCtrlAuthError(BzCtrlError):
+    """BzCtrl refused the credentials, or refused a token that it had just granted."""
+
+
+class BzCtrlTransportError(BzCtrlError):
+    """No answer came: not connected, certificate refused, timed out, or the connection broke."""
+
+
+class BzCtrlAPIError(BzCtrlError):
+    """BzCtrl answered, but not with a created todo.
+
+    :param status_code: the HTTP status of the answer.
+    :param body_excerpt: the beginning of the answer's body as text, without secrets; empty where there was none.
+    """
+
+    def __init__(
+        self, message: str, *, status_code: int = 0, body_excerpt: str = "", outcome_unknown: bool = False
+    ) -> None:
+        super().__init__(message, outcome_unknown=outcome_unknown)
+        self.status_code = status_code
+        self.body_excerpt = body_excerpt
+
+
+class BzCtrlRejectedError(BzCtrlAPIError):
+    """A 3xx or 4xx answer: the same request would be refused again. The todo was not created."""
+
+
+class BzCtrlRateLimitError(BzCtrlAPIError):
+    """Still 429 on the last attempt. The todo was not created.
+
+    :param retry_after_s: the seconds that BzCtrl asked to wait, None where it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class BzCtrlServerError(BzCtrlAPIError):
+    """A 5xx answer: BzCtrl failed. ``outcome_unknown`` tells whether it may have created the todo before."""
+
+
+class BzCtrlBadAnswerError(BzCtrlAPIError):
+    """A 2xx answer that is no JSON object, or is larger than 1 MiB."""

@@ -1,0 +1,95 @@
+"""What Airflow asks every provider for. Airflow calls it at its start, so this module imports nothing."""
+
+# A module-level import, even of __future__ annotations, is left out on purpose: see the docstring.
+
+
+def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature that Airflow knows
+    """Return this provider's parts, in Airflow's ``provider_info`` schema.
+
+    The connection's form is described here alone: Airflow 3.2 and newer read it, and for older versions the hook
+    builds its widgets from it.
+    """
+    return {
+        "package-name": "airflow-provider-bzctrl",
+        "name": "BzCtrl",
+        "description": "`BzCtrl <https://www.bzctrl.com/>`__: a failed check becomes an incident by itself.",
+        "integrations": [
+            {"integration-name": "BzCtrl", "external-doc-url": "https://www.bzctrl.com/", "tags": ["service"]}
+        ],
+        "hooks": [{"integration-name": "BzCtrl", "python-modules": ["bzctrl_provider.hooks.bzctrl"]}],
+        "operators": [{"integration-name": "BzCtrl", "python-modules": ["bzctrl_provider.operators.bzctrl"]}],
+        "extra-links": ["bzctrl_provider.links.bzctrl.BzCtrlTodoLink"],
+        "connection-types": [
+            {
+                "connection-type": "bzctrl",
+                "hook-class-name": "bzctrl_provider.hooks.bzctrl.BzCtrlHook",
+                "hook-name": "BzCtrl",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["extra"],
+                    "relabeling": {"login": "API username", "password": "API password"},
+                    "placeholders": {
+                        "host": "empty for ACC and PROD; else the base URL of another BzCtrl",
+                        "login": "example@example.com",
+                        "schema": "https",
+                    },
+                },
+                "conn-fields": {
+                    "environment": {
+                        "label": "Environment",
+                        "description": "ACC (acceptance) or PROD (production). Needed where Host is empty.",
+                        "schema": {"type": ["string", "null"], "enum": ["ACC", "PROD", None]},
+                    },
+                    "domain_workspace": {
+                        "label": "Domain workspace",
+                        "description": "For todos that name none, such as EXA-CON-BUS-WOR.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "reporter": {
+                        "label": "Reporter",
+                        "description": "E-mail address, for todos that name none. Default: the API username.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "assignee": {
+                        "label": "Assignee",
+                        "description": "E-mail address, for todos that name none. Default: the reporter.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "timeout_s": {
+                        "label": "Timeout (s)",
+                        "description": "Seconds for one attempt of an HTTP request. Default: 30.",
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 600},
+                    },
+                    "max_attempts": {
+                        "label": "Attempts",
+                        "description": "How often one HTTP request is sent at the most. Default: 3.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 10},
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "Whether the server's certificate is checked. Default: yes.",
+                        "schema": {"type": ["boolean", "null"], "default": True},
+                    },
+                    "ca_bundle": {
+                        "label": "CA bundle",
+                        "description": "Path of a file of certificate authorities to check the server with.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "message_format": {
+                        "label": "Message format",
+                        "description": "add-task (default), or predefined for the earlier BzCtrl document.",
+                        "schema": {"type": ["string", "null"], "enum": ["add-task", "predefined", None]},
+                    },
+                    "in_progress_spelling": {
+                        "label": "Spelling of 'in progress'",
+                        "description": "IN PROGRESS (default) or INPROGRESS.",
+                        "schema": {"type": ["string", "null"], "enum": ["IN PROGRESS", "INPROGRESS", None]},
+                    },
+                    "allow_http": {
+                        "label": "Allow http",
+                        "description": "Whether clear text is allowed to a host other than this machine.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,181 @@
+"""The hook: keeps the credentials in an Airflow connection, and creates todos."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+
+from bzctrl_provider.exceptions import BzCtrlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from airflow.providers.common.compat.sdk import Connection
+
+    from bzctrl_provider.client.api import BzCtrlClient
+    from bzctrl_provider.client.todo import CreatedTodo, Todo
+
+
+class BzCtrlHook(BaseHook):
+    """Creates incidents and tasks in BzCtrl.
+
+    :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``.
+    """
+
+    conn_name_attr = "bzctrl_conn_id"
+    default_conn_name = "bzctrl_default"
+    conn_type = "bzctrl"
+    hook_name = "BzCtrl"
+
+    def __init__(self, bzctrl_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bzctrl_conn_id = bzctrl_conn_id
+        self._client: BzCtrlClient | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields for Airflow 2.11 to 3.1; newer ones read the provider info."""
+        from flask_appbuilder.fieldwidgets import (
+            BS3TextFieldWidget,
+            Select2Widget,
+        )
+        from flask_babel import lazy_gettext
+        from wtforms import BooleanField, SelectField, StringField
+        from wtforms.validators import Optional
+
+        widgets: dict[str, Any] = {}
+        for name, form_field in _form()["conn-fields"].items():
+            schema = form_field["schema"]
+            shown = {
+                "label": lazy_gettext(form_field["label"]),
+                "description": form_field["description"],
+                "default": schema.get("default"),
+            }
+            if "boolean" in schema["type"]:
+                widgets[name] = BooleanField(**shown)
+            elif "enum" in schema:
+                choices = [("", "")] + [(value, value) for value in schema["enum"] if value]
+                widgets[name] = SelectField(
+                    choices=choices, widget=Select2Widget(), validators=[Optional()], **shown
+                )
+            else:
+                widgets[name] = StringField(widget=BS3TextFieldWidget(), validators=[Optional()], **shown)
+        return widgets
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return what the form hides, renames and suggests, for Airflow 2.11 to 3.1."""
+        behaviour = _form()["ui-field-behaviour"]
+        return {
+            "hidden_fields": behaviour["hidden-fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        }
+
+    def get_conn(self) -> BzCtrlClient:
+        """Return the client of this hook's connection; it makes no request by itself.
+
+        :raises BzCtrlConfigError: names every fault of the connection at once.
+        """
+        if self._client is None:
+            self._client = _client_of(self.get_connection(self.bzctrl_conn_id), on_new_token=mask_secret)
+        return self._client
+
+    def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
+        """Create one incident or task.
+
+        :param todo: a :class:`~bzctrl_provider.client.todo.Todo`, or a mapping of its fields.
+        :param fields: the same fields one by one; they win over those of ``todo``.
+        :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
+        :raises BzCtrlConfigError: names every fault of the connection; nothing was sent.
+        :raises BzCtrlValidationError: names every fault of the todo; nothing was sent.
+        :raises BzCtrlError: anything else; its ``outcome_unknown`` tells whether the todo may exist.
+        """
+        return self.get_conn().create_todo(todo, **fields)
+
+    def create_todos(
+        self, todos: Iterable[Todo | Mapping[str, Any]], *, max_workers: int = 8
+    ) -> list[CreatedTodo | BzCtrlError]:
+        """Create many, several at a time; a faulty or refused one does not keep the others from being created.
+
+        :param todos: like ``create_todo``'s; a generator is read as the work goes on.
+        :param max_workers: how many at a time, 1 to 64.
+        :return: for each todo, in the order and the length of the input, what was created or why it was not.
+        :raises BzCtrlConfigError: names every fault of the connection; nothing was sent.
+        """
+        return self.get_conn().create_todos(todos, max_workers=max_workers)
+
+    async def acreate_todo(
+        self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any
+    ) -> CreatedTodo:
+        """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
+
+        Parameters, result and errors are those of :meth:`create_todo`.
+        """
+        granted: list[str] = []
+        if self._client is None:
+            if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
+                connection = await self.aget_connection(self.bzctrl_conn_id)
+            else:
+                connection = await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id)
+            self._client = _client_of(connection, on_new_token=granted.append)
+        try:
+            return await asyncio.to_thread(self._client.create_todo, todo, **fields)
+        finally:
+            for token in granted:
+                await _amask(token)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for a token, for the UI's "Test" button. No todo is created.
+
+        :return: whether it was granted, and a sentence for the user.
+        """
+        try:
+            client = self.get_conn()
+            client.check_credentials()
+        except BzCtrlError as exc:
+            return False, str(exc)
+        return True, (
+            f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
+            f"Todos will be created at {client.endpoints.create_url}; none was created now."
+        )
+
+
+def _client_of(connection: Connection, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
+    # Imported here: a DAG file that names the hook must not load requests and pydantic.
+    from bzctrl_provider.client.api import BzCtrlClient
+    from bzctrl_provider.config import BzCtrlConfig
+
+    config = BzCtrlConfig.from_connection(connection)
+    mask_secret(config.password)
+    return BzCtrlClient(
+        config.endpoints,
+        username=config.username,
+        password=config.password,
+        timeout_s=config.timeout_s,
+        max_attempts=config.max_attempts,
+        verify=config.verify,
+        message_format=config.message_format,
+        in_progress_spelling=config.in_progress_spelling,
+        defaults=config.defaults,
+        on_new_token=on_new_token,
+    )
+
+
+async def _amask(secret: str) -> None:
+    """Mask a secret without blocking the triggerer's channel to Airflow, which the event loop may be using."""
+    try:
+        from airflow.sdk.log import amask_secret
+    except ImportError:  # older than 3.3, where mask_secret is local or does no harm here
+        mask_secret(secret)
+    else:
+        await amask_secret(secret)
+
+
+def _form() -> dict[str, Any]:
+    from bzctrl_provider.get_provider_info import get_provider_info
+
+    form: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return form

@@ -1,0 +1,21 @@
+"""The button that leads from a task to its todo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+
+class BzCtrlTodoLink(BaseOperatorLink):
+    """Shows "BzCtrl todo" beside a task that created one. It only reads what the operator pushed."""
+
+    name = "BzCtrl todo"
+    xcom_key = "bzctrl_todo_link"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the todo's address, or an empty text where there is none (yet)."""
+        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""

@@ -1,0 +1,58 @@
+"""One incident for each faulty order, with the order's own number on it.
+
+The story: customs declarations are collected, and some have no amount. Each of them is a case of its own, with another
+order and another Local Reference Number (LRN), so each gets an incident of its own: the operator is mapped over what a
+task found. BzCtrl makes ``order_id`` and ``lrn`` tags, so that everybody who knows the order finds the incident.
+
+``expand_kwargs`` takes one mapping of operator arguments for each incident. What is the same for all of them goes into
+``partial``, where templates work as usual. When nothing is faulty, nothing is mapped and the task is skipped.
+
+It needs the connection ``bzctrl_default``. The declarations below are made up.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+
+DECLARATIONS = [
+    {"order": "ORDER 777", "lrn": "26NL0000725462", "goods": "Cut flowers", "amount": "18250.00"},
+    {"order": "ORDER 778", "lrn": "26NL0000725463", "goods": "Bicycle parts", "amount": ""},
+    {"order": "ORDER 779", "lrn": "26NL0000725470", "goods": "Cocoa beans", "amount": "96400.50"},
+    {"order": "ORDER 780", "lrn": "26NL0000725471", "goods": "Ceramic tiles", "amount": ""},
+]
+
+
+with DAG(
+    dag_id="incident_per_order",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["bzctrl", "example"],
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def faulty_declarations() -> list[dict[str, str]]:
+        """Return the arguments of one incident for each declaration without an amount."""
+        return [
+            {
+                "title": f"Customs declaration without an amount: {declaration['goods']}",
+                "order_id": declaration["order"],
+                "lrn": declaration["lrn"],
+            }
+            for declaration in DECLARATIONS
+            if not declaration["amount"]
+        ]
+
+    CreateTodoOperator.partial(
+        task_id="raise_incident",
+        description="The declaration cannot be filed. Please ask the customer for the amount.\nRun: {{ ti.log_url }}",
+        category=["Customs"],
+        impact="MEDIUM",
+        priority="HIGH",
+        map_index_template="{{ task.order_id }}",
+    ).expand_kwargs(faulty_declarations())

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Pin everything that a fresh install of this project with one Airflow version gets: constraints/airflow-VERSION.txt.
+set -euo pipefail
+
+airflow=$1
+cd "$(dirname "$0")/.."
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+
+# What a fresh install of that version must not get, or it cannot run tasks.
+case $airflow in
+    3.0.*) held='fastapi<0.118 pyjwt<2.11' ;;
+    3.2.*) held='fastapi<0.137 svcs<26' ;;
+    *) held='' ;;
+esac
+
+"${PYTHON:-python3.11}" -m venv "$venv"
+"$venv/bin/pip" install --quiet --upgrade pip hatchling editables
+# shellcheck disable=SC2086 # one word for each package
+"$venv/bin/pip" install --quiet --no-build-isolation -e '.[sandbox]' "apache-airflow==$airflow" $held \
+    --group examples --group test --group lint --group build
+{
+    echo "# What airflow-provider-bzctrl is tested with on Airflow $airflow. Made by: make constraints AIRFLOW=$airflow"
+    "$venv/bin/pip" freeze --all --exclude-editable --exclude setuptools
+} >"constraints/airflow-$airflow.txt"
