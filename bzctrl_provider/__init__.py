@@ -1,7 +1,5 @@
 """Apache Airflow provider for BzCtrl: a failed check becomes an incident by itself."""
 
-from __future__ import annotations
-
 
 def __getattr__(name: str) -> str:
     """Read the version from the installed metadata, and only when somebody asks: DAG files never do."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, ValidationError
 
-from bzctrl_provider.client.endpoints import Endpoints, Environment  # noqa: TC001 - pydantic reads the annotations
-from bzctrl_provider.client.todo import (  # noqa: TC001 - pydantic reads the annotations
+from bzctrl_provider.client.endpoints import Endpoints, Environment
+from bzctrl_provider.client.todo import (
     InProgressSpelling,
     MessageFormat,
     Todo,
@@ -106,7 +106,8 @@ class BzCtrlConfig:
             defaults["reporter"] = username
         if faults or endpoints is None:
             raise BzCtrlConfigError(
-                f"The Airflow connection {connection.conn_id!r} cannot be used. Nothing was sent. Please mend:", faults
+                f"The Airflow connection {connection.conn_id!r} cannot be used. Nothing was sent. Please mend:",
+                faults,
             )
         return cls(
             endpoints=endpoints,
@@ -164,15 +165,15 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
     return _Extras(**{name: value for name, value in given.items() if name not in faulty})
 
 
-def _endpoints(
-    connection: Connection, extras: _Extras, faults: list[tuple[str, str]]
-) -> Endpoints | None:
+def _endpoints(connection: Connection, extras: _Extras, faults: list[tuple[str, str]]) -> Endpoints | None:
     host = (connection.host or "").strip()
     if not host:
         if extras.environment:
             return Endpoints.of_environment(extras.environment)
         if "extra.environment" not in dict(faults):
-            faults.append(("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl"))
+            faults.append(
+                ("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl")
+            )
         return None
     try:
         return Endpoints.of_host(

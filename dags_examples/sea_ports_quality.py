@@ -68,8 +68,10 @@ with DAG(
         db.run(
             [
                 "DROP TABLE IF EXISTS sea_ports",
-                "CREATE TABLE sea_ports (unlocode TEXT, name TEXT, country TEXT, longitude REAL, latitude REAL, "
-                "timezone TEXT, schedule_k TEXT)",
+                """CREATE TABLE sea_ports (
+                    unlocode TEXT, name TEXT, country TEXT, longitude REAL, latitude REAL,
+                    timezone TEXT, schedule_k TEXT
+                )""",
             ]
         )
         db.insert_rows(

@@ -9,19 +9,22 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from local_airflow import DAGS_FOLDER, environment
 
 from bzctrl_provider.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 terminal: TextIO
 """Where a person reads; the standard output itself goes into the log file."""
 
 
 def say(*words: object, end: str = "\n") -> None:
+    """Print to the terminal."""
     print(*words, end=end, file=terminal, flush=True)
 
 
@@ -73,7 +76,7 @@ def main() -> int:
         os.environ.update(environment(home, sandbox_url=sandbox.url))
         try:
             run = run_dag("sea_ports_quality")
-        except Exception:  # whatever it is, a person at a terminal has to see it
+        except Exception:  # noqa: BLE001 - whatever it is, a person at a terminal has to see it
             say(f"{log.read_text()[-4000:]}\n{traceback.format_exc()}")
             return 1
         states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}

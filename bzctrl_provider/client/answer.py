@@ -6,8 +6,8 @@ import html
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -28,15 +28,15 @@ from bzctrl_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from requests import Response
 
 log = logging.getLogger(__name__)
 
 _EXCERPT_CHARS = 500
 
-_UNKNOWN_ADVICE = (
-    "The todo may exist in BzCtrl all the same: look for it there before you create it again."
-)
+_UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,18 @@ def failure(exc: requests.RequestException | HTTPError, exchange: Exchange) -> B
             "If it comes from an authority of your own, set the extra ca_bundle of the connection to its file."
         )
     if isinstance(reason, ConnectTimeoutError):
-        hint = "Check the connection's host" if isinstance(reason, NameResolutionError) else (
-            "Check that BzCtrl is up and that this machine may reach it, directly or through its proxy"
+        hint = (
+            "Check the connection's host"
+            if isinstance(reason, NameResolutionError)
+            else ("Check that BzCtrl is up and that this machine may reach it, directly or through its proxy")
         )
         return BzCtrlTransportError(
             f"{exchange} was not sent: no connection in {exchange.attempts} attempts ({why}). {hint}."
         )
     if isinstance(exc, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
-        return BzCtrlTransportError(f"{exchange} was not sent: {why}. Check the connection's host and the proxy.")
+        return BzCtrlTransportError(
+            f"{exchange} was not sent: {why}. Check the connection's host and the proxy."
+        )
     unknown = exchange.what == "create"
     return BzCtrlTransportError(
         f"{exchange} was sent, but no whole answer came ({why}). "
@@ -125,7 +129,7 @@ def token_of(response: Response, exchange: Exchange) -> tuple[str, object]:
                 status_code=status,
             )
         return token, answer.get("expires_in")
-    if status == requests.codes.unauthorized or _is_invalid_grant(response):
+    if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(response):
         raise BzCtrlAuthError(
             f"{exchange} was answered with {status}: BzCtrl refused the username or the password"
             f"{_said(_excerpt(response, exchange))}. "
@@ -186,7 +190,7 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
     excerpt = _excerpt(response, exchange)
     came = f"{exchange} was answered with {status}"
     said = _said(excerpt)
-    if status == requests.codes.too_many_requests:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         retry_after_s = asked_wait_s(response.headers.get("Retry-After"))
         asked = "" if retry_after_s is None else f" BzCtrl asks to wait {retry_after_s:.0f} s."
         return BzCtrlRateLimitError(
@@ -196,14 +200,14 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
             body_excerpt=excerpt,
             retry_after_s=retry_after_s,
         )
-    if status >= requests.codes.internal_server_error:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
-        unknown = exchange.what == "create" and status != requests.codes.service_unavailable
+        unknown = exchange.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
         advice = _UNKNOWN_ADVICE if unknown else "BzCtrl is out of order: try again later."
         return BzCtrlServerError(
             f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
         )
-    if status < requests.codes.bad_request:
+    if status < HTTPStatus.BAD_REQUEST:
         target = urlsplit(response.headers.get("Location", ""))
         to = f" to {target.scheme}://{target.hostname}" if target.hostname else ""
         advice = f"It is a redirect{to}, and none is followed: correct the connection's host or environment."
@@ -213,7 +217,7 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
 
 
 def _is_success(status: int) -> bool:
-    return requests.codes.ok <= status < requests.codes.multiple_choices
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def _json_object(response: Response) -> dict[str, Any] | None:
@@ -229,7 +233,7 @@ def _json_object(response: Response) -> dict[str, Any] | None:
 def _is_invalid_grant(response: Response) -> bool:
     """RFC 6749, section 5.2: refused credentials are a 400 with this code."""
     answer = _json_object(response) or {}
-    return response.status_code == requests.codes.bad_request and answer.get("error") == "invalid_grant"
+    return response.status_code == HTTPStatus.BAD_REQUEST and answer.get("error") == "invalid_grant"
 
 
 def _what_it_is(response: Response, answer: object) -> str:

@@ -6,8 +6,9 @@ import copy
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
@@ -36,9 +37,11 @@ from bzctrl_provider.client.todo import (
     message_of,
 )
 from bzctrl_provider.client.transport import BzCtrlAdapter
-from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError, BzCtrlTransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from requests.auth import AuthBase
 
     from bzctrl_provider.client.auth import TokenSource
@@ -82,7 +85,7 @@ class BzCtrlClient:
         message_format: MessageFormat = "add-task",
         in_progress_spelling: InProgressSpelling = "IN PROGRESS",
         defaults: Mapping[str, Any] | None = None,
-        on_new_token: Callable[[str], None] | None = None,
+        on_new_token: Callable[[str], object] | None = None,
         tokens: TokenSource | None = None,
         **injected: Any,
     ) -> None:
@@ -197,7 +200,7 @@ class BzCtrlClient:
         for replayed in (False, True):
             token = self._tokens.get(self._fetch_token, wait_s=left_s())
             response, exchange = self._send("create", body, BearerAuth(token), secret=token)
-            if response.status_code != requests.codes.unauthorized:
+            if response.status_code != HTTPStatus.UNAUTHORIZED:
                 return response, exchange
             self._tokens.discard(token)
             if replayed:
@@ -220,16 +223,25 @@ class BzCtrlClient:
         url = request.url or ""
         secrets = (self._password, secret.value) if secret else (self._password,)
         exchange = Exchange(what, url, self._max_attempts, lambda text: redacted(text, secrets))
+        error: BzCtrlError
+        cause: Exception | None
+        if left_s() <= 0:
+            raise BzCtrlTransportError(
+                f"{exchange} was not sent: the {self.total_s:g} s for this call are used up."
+            )
         try:
-            response = self._session.send(
+            return self._session.send(
                 request,
-                timeout=Timeout(total=self._timeout_s),
+                timeout=Timeout(total=self._timeout_s),  # type: ignore[arg-type]  # the stubs lack urllib3's
                 allow_redirects=False,
                 **self._settings[url],
-            )
+            ), exchange
         except (requests.RequestException, HTTPError) as exc:
-            raise failure(exc, exchange) from exc
-        return response, exchange
+            error = failure(exc, exchange)
+            told = "".join(traceback.format_exception(exc))
+            cause = exc if exchange.redact(told) == told else None
+        # Outside of the handler, so that a cause which would tell a secret is no context either.
+        raise error from cause
 
 
 class _Bulk:

@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from requests.auth import AuthBase
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from requests import PreparedRequest
 
 _LEAD_MAX_S = 60.0
@@ -64,6 +65,7 @@ class BearerAuth(AuthBase):
         self._token = token
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Add the header."""
         request.headers["Authorization"] = f"Bearer {self._token.value}"
         return request
 
@@ -72,6 +74,7 @@ class NoAuth(AuthBase):
     """Keeps ``.netrc`` from adding credentials to the token request, which has its own."""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Leave the request as it is."""
         return request
 
 
@@ -119,7 +122,11 @@ class TokenSource:
                 f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
             )
         if request.token is None:
-            raise copy.copy(request.error) if request.error else BzCtrlTransportError("No token: its request failed.")
+            raise (
+                copy.copy(request.error)
+                if request.error
+                else BzCtrlTransportError("No token: its request failed.")
+            )
         return request.token
 
     def _fetch(self, fetch: Callable[[], tuple[str, object]], request: _Request) -> Token:
@@ -153,7 +160,9 @@ _sources_lock = threading.Lock()
 def shared_source(token_url: str, username: str, password: str) -> TokenSource:
     """Return this process's source of tokens for these credentials at this address."""
     # A digest, so that no password lies about as a dictionary's key.
-    key = hashlib.sha256("\0".join((token_url, username, password)).encode("utf-8", "surrogatepass")).hexdigest()
+    key = hashlib.sha256(
+        f"{token_url}\x00{username}\x00{password}".encode("utf-8", "surrogatepass")
+    ).hexdigest()
     with _sources_lock:
         source = _sources.setdefault(key, TokenSource())
         _sources.move_to_end(key)

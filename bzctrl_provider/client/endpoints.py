@@ -45,7 +45,7 @@ class Endpoints:
         :param allow_http: whether clear text is allowed to a host other than this machine.
         :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
         """
-        base = host.strip().rstrip("/")
+        base = host.strip()
         if "://" not in base:
             bracketed = f"[{base}]" if _is_ipv6(base) else base
             base = f"{schema or 'https'}://{bracketed}"
@@ -53,7 +53,9 @@ class Endpoints:
             parts = urlsplit(base)
             own_port = parts.port
         except ValueError:
-            raise ValueError("is no address: give a host name or a base URL such as https://bzctrl.example.com") from None
+            raise ValueError(
+                "is no address: give a host name or a base URL such as https://bzctrl.example.com"
+            ) from None
         scheme = parts.scheme.lower()
         if scheme not in ("http", "https"):
             raise ValueError("must start with https:// (or http://, to this machine only)")
@@ -64,7 +66,9 @@ class Endpoints:
         if parts.username is not None or parts.password is not None:
             raise ValueError("holds credentials: put them into Login and Password")
         if not parts.hostname or any(c.isspace() for c in base):
-            raise ValueError("is no address: give a host name or a base URL such as https://bzctrl.example.com")
+            raise ValueError(
+                "is no address: give a host name or a base URL such as https://bzctrl.example.com"
+            )
         if parts.query or parts.fragment or "/bzctrl-core-api" in parts.path:
             raise ValueError("must be the base URL alone, without /bzctrl-core-api and what follows")
         if scheme == "http" and not allow_http and not _is_loopback(parts.hostname):
@@ -73,7 +77,7 @@ class Endpoints:
                 "or set the extra allow_http to true where the network is trusted"
             )
         netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
-        base = f"{scheme}://{netloc}{parts.path}"
+        base = f"{scheme}://{netloc}{parts.path.rstrip('/')}"
         return cls(base + _TOKEN_PATH, base + _CREATE_PATH)
 
 

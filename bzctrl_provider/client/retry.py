@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from urllib3.exceptions import MaxRetryError, ResponseError
 from urllib3.util.retry import Retry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from urllib3.response import BaseHTTPResponse
@@ -93,7 +93,7 @@ def wait_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
     """
     if asked_s is not None:
         return min(asked_s, RETRY_AFTER_MAX_S)
-    return min(_BACKOFF_S * 2 ** (failures - 1), _BACKOFF_MAX_S) * (0.5 + jitter / 2)
+    return min(_BACKOFF_S * 2.0 ** (failures - 1), _BACKOFF_MAX_S) * (0.5 + jitter / 2)
 
 
 class BzCtrlRetry(Retry):
@@ -117,7 +117,7 @@ class BzCtrlRetry(Retry):
         self._sleep = sleep
         self._jitter = jitter
         self._clock = clock
-        self._wait_s = 0.0
+        self.wait_s = 0.0
 
     @classmethod
     def for_request(cls, request: Literal["token", "create"], *, attempts: int, **injected: Any) -> Self:
@@ -145,12 +145,12 @@ class BzCtrlRetry(Retry):
         counted = super().increment(*args, **kwargs)
         response: BaseHTTPResponse | None = kwargs.get("response")
         asked_s = asked_wait_s(response.headers.get("Retry-After")) if response else None
-        counted._wait_s = wait_s(len(counted.history), asked_s=asked_s, jitter=self._jitter())
-        if counted._wait_s >= left_s(self._clock):
+        counted.wait_s = wait_s(len(counted.history), asked_s=asked_s, jitter=self._jitter())
+        if counted.wait_s >= left_s(self._clock):
             reason = kwargs.get("error") or ResponseError("no time left for another attempt")
             raise MaxRetryError(kwargs["_pool"], kwargs.get("url") or "", reason)
         return counted
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:  # noqa: ARG002 - urllib3's signature
         """Wait between two attempts, as long as ``increment`` found right."""
-        self._sleep(self._wait_s)
+        self._sleep(self.wait_s)

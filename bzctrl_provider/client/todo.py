@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from numbers import Number
+from numbers import Integral, Number
 from typing import Any, Literal, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
@@ -24,8 +23,8 @@ InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 Text = str | int | float | Decimal | None
 """What a text field takes; numbers, because native rendering makes them of text."""
 
-_DIGITS_MAX = 30
-"""No sum of money has more digits; ``1e999999`` written out would fill the memory."""
+_DIGITS_MAX = 400
+"""Every float can be written out with fewer; ``1e999999999`` would fill the memory."""
 
 
 class TodoType(StrEnum):
@@ -56,24 +55,34 @@ class _WrongValueError(ValueError):
     """What is allowed in a field, and what was found in it."""
 
     def __init__(self, allowed: str, value: object) -> None:
-        super().__init__(f"must be {allowed}, not {textwrap.shorten(repr(value), 80, placeholder='…')}")
+        try:
+            shown = f"{value!r:.80}"
+        except ValueError:  # Python writes no integer of more than 4,300 digits
+            shown = "a number of thousands of digits"
+        super().__init__(f"must be {allowed}, not {shown}")
 
 
-def _plain_number(value: object) -> str:
+def _plain(number: Decimal) -> str:
     """Write a number as people do, without an exponent."""
-    number = Decimal(str(value))
-    if not number.is_finite() or abs(number.adjusted()) > _DIGITS_MAX:
+    if not number.is_finite() or max(len(number.as_tuple().digits), abs(number.adjusted())) > _DIGITS_MAX:
         raise InvalidOperation
     return f"{number:f}"
+
+
+def _digits(value: Number) -> str:
+    # Decimal knows neither numpy's numbers nor fractions; by way of text it takes the former and refuses the latter.
+    return str(value) if isinstance(value, Integral) else _plain(Decimal(str(value)))
 
 
 def _text(value: object) -> str | None:
     """Take any text; a number as its digits, since native rendering turns the text ``725462`` into one."""
     if value is None:
         return None
-    if isinstance(value, Number) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        raise _WrongValueError("text", value)
+    if isinstance(value, Number):
         try:
-            return _plain_number(value)
+            return _digits(value)
         except (InvalidOperation, ValueError):
             raise _WrongValueError(f"text, or a number of at most {_DIGITS_MAX} digits", value) from None
     if isinstance(value, date):
@@ -111,19 +120,17 @@ def _texts(value: object) -> tuple[str, ...]:
 def _euros(value: object) -> str | None:
     allowed = (
         "an amount in EUR of digits with an optional decimal point such as 1234.5, "
-        f"without sign, currency or separators and with at most {_DIGITS_MAX} digits"
+        "without sign, currency or separators"
     )
     try:
         # Not `_text` for numbers: its message speaks of text.
-        text = _plain_number(value) if isinstance(value, Number) else _text(value)
+        text = _digits(value) if isinstance(value, Number) else _text(value)
         if text is None:
             return None
         # An exponent is accepted, because that is how Jinja renders a large float, and written out.
-        if isinstance(value, bool) or not re.fullmatch(
-            r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE
-        ):
+        if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
             raise _WrongValueError(allowed, value)
-        plain = _plain_number(text)
+        plain = _plain(Decimal(text))
     except (InvalidOperation, ValueError):
         raise _WrongValueError(allowed, value) from None
     # 5.0 is how a float writes 5. The zeros of a Decimal or a text were meant.
@@ -300,7 +307,9 @@ def complete_todo(
         if not values.get(name) and name not in faulty
     ]
     if message_format == "predefined" and values.get("sub_category"):
-        faults.append(("sub_category", "does not exist in the message format 'predefined' of this connection"))
+        faults.append(
+            ("sub_category", "does not exist in the message format 'predefined' of this connection")
+        )
     if faults or unknown or missing:
         raise _invalid([*faults, *unknown, *missing])
     return Todo(**values)
@@ -321,7 +330,9 @@ def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, 
             faults.append((name, str(exc)))
     domain, workspace = values.pop("domain", None), values.pop("workspace", None)
     if domain and workspace:
-        joined = domain if domain == workspace or domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
+        joined = (
+            domain if domain == workspace or domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
+        )
         if values.get("domain_workspace") not in (None, joined):
             faults.append(("domain_workspace", f"contradicts domain and workspace, which make {joined}"))
         values["domain_workspace"] = joined

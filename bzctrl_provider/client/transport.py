@@ -56,7 +56,7 @@ class _DeadlineReader(io.RawIOBase):
             raise TimeoutError("the answer did not end in time")
         self._sock.settimeout(left)
         try:
-            return cast("int | None", self._raw.readinto(buffer))  # type: ignore[attr-defined]  # typeshed lacks it
+            return cast("int | None", self._raw.readinto(buffer))
         except ssl.SSLError as exc:
             # Else it would look like a certificate that was refused before anything was sent.
             raise ConnectionAbortedError(f"the encrypted connection broke: {exc}") from exc
@@ -66,14 +66,30 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
+class _WholeLines(io.BufferedReader):
+    """Tells a line that was cut off from one that ended; http.client takes both for the last header."""
+
+    within_head = True
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if self.within_head and not line.endswith(b"\n") and len(line) != size:
+            raise ConnectionAbortedError("the connection ended before the answer's headers did")
+        return line
+
+
 class _DeadlineResponse(http.client.HTTPResponse):
     """An answer that ends within the timeout that its socket has at its beginning."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         ends_at = time.monotonic() + min(sock.gettimeout() or float("inf"), left_s())
-        raw = cast("io.BufferedReader", self.fp).detach()
-        self.fp = io.BufferedReader(_DeadlineReader(sock, raw, ends_at))
+        self._lines = _WholeLines(_DeadlineReader(sock, self.fp.detach(), ends_at))
+        self.fp = self._lines
+
+    def begin(self) -> None:
+        super().begin()
+        self._lines.within_head = False
 
 
 class _WholeAnswers(_Connection):
@@ -96,7 +112,7 @@ class _WholeAnswers(_Connection):
             # refuses, among the errors that may come after sending.
             raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
 
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 replaces http.client's type, too
         answer = super().getresponse()
         body = bytearray()
         try:
@@ -116,7 +132,8 @@ class _WholeAnswers(_Connection):
             reason=answer.reason,
             version=answer.version,
             preload_content=False,
-            original_response=answer._original_response,
+            enforce_content_length=False,  # what was kept may be less, or unpacked
+            original_response=answer._original_response,  # noqa: SLF001 - hands the connection back when read
         )
 
 
@@ -157,10 +174,12 @@ class BzCtrlAdapter(HTTPAdapter):
         return other
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
         _use_our_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> ProxyManager:
+        """Make the pools of connections through a proxy."""
         manager = cast("ProxyManager", super().proxy_manager_for(proxy, **proxy_kwargs))
         if not proxy.lower().startswith("socks"):  # those have connections of their own kind
             _use_our_pools(manager)
@@ -168,4 +187,4 @@ class BzCtrlAdapter(HTTPAdapter):
 
 
 def _use_our_pools(manager: PoolManager) -> None:
-    manager.pool_classes_by_scheme = _POOLS  # type: ignore[assignment]  # urllib3 types it by the very classes
+    manager.pool_classes_by_scheme = _POOLS

@@ -16,6 +16,6 @@ class BzCtrlTodoLink(BaseOperatorLink):
     name = "BzCtrl todo"
     xcom_key = "bzctrl_todo_link"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's
         """Return the todo's address, or an empty text where there is none (yet)."""
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""

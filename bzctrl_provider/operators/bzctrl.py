@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
@@ -16,6 +15,7 @@ from bzctrl_provider.exceptions import (
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from airflow.providers.common.compat.sdk import Context

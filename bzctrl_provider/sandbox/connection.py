@@ -1,0 +1,32 @@
+"""How an Airflow connection is pointed at the sandbox."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+CONNECTION_VARIABLE: Final = "AIRFLOW_CONN_BZCTRL_DEFAULT"
+LOGIN: Final = "sandbox@example.com"
+PASSWORD: Final = "sandbox-password"  # noqa: S105 - made up, and accepted by no other BzCtrl
+DOMAIN_WORKSPACE: Final = "EXA-CON-BUS-WOR"
+
+
+def connection_json(
+    url: str, *, login: str = LOGIN, password: str = PASSWORD, allow_http: bool = False
+) -> str:
+    """Return the Airflow connection that leads to a sandbox, as JSON for the environment variable.
+
+    :param url: the sandbox's address, such as `http://127.0.0.1:8137`.
+    :param login: the username, which is the reporter as well.
+    :param password: the password.
+    :param allow_http: whether the connection allows clear text; needed where the address is not this machine's.
+    """
+    extra: dict[str, Any] = {
+        "domain_workspace": DOMAIN_WORKSPACE,
+        "reporter": login if "@" in login else LOGIN,
+    }
+    if allow_http:
+        extra["allow_http"] = True
+    return json.dumps(
+        {"conn_type": "bzctrl", "host": url, "login": login, "password": password, "extra": extra},
+    )

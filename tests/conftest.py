@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Airflow, which reads its configuration then: nobody's own deployment may be touched.
+ROOT = Path(__file__).parent.parent
+BUNDLES = {"examples": ROOT / "dags_examples", "tests": ROOT / "tests" / "integration" / "dags" / "files"}
+
+_home = tempfile.TemporaryDirectory(prefix="bzctrl-tests-")
+for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+    del os.environ[name]
+os.environ |= {
+    "AIRFLOW_HOME": _home.name,
+    "AIRFLOW__CORE__DAGS_FOLDER": str(BUNDLES["examples"]),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home.name}/airflow.db",
+    "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+        [
+            {
+                "name": name,
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(path)},
+            }
+            for name, path in BUNDLES.items()
+        ]
+    ),
+}
+
+
+@pytest.fixture
+def fields() -> dict[str, object]:
+    """Return the fields of a todo with which nothing is wrong."""
+    return {
+        "todo_type": "INCIDENT",
+        "domain_workspace": "EXA-CON-BUS-WOR",
+        "title": "Potential Customs claim",
+        "description": "Operation started without proper approvals",
+        "reporter": "reporter@example.com",
+        "order_id": "ORDER 777",
+    }

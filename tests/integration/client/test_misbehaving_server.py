@@ -1,0 +1,491 @@
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from email.utils import format_datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from support.scripted_server import CREATED, TOKEN, Server, close, drip, hang, reply, reset
+
+from bzctrl_provider.exceptions import (
+    BzCtrlAuthError,
+    BzCtrlBadAnswerError,
+    BzCtrlError,
+    BzCtrlRateLimitError,
+    BzCtrlRejectedError,
+    BzCtrlServerError,
+    BzCtrlTransportError,
+)
+
+
+def error_of(client, fields):
+    with pytest.raises(BzCtrlError) as caught:
+        client.create_todo(fields)
+    return caught.value
+
+
+# --- not connected ---------------------------------------------------------------------------------------------------
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_no_connection_is_tried_again_and_then_told(new_client, fields, waits, host):
+    """A refused connection and a name that does not exist: all attempts, growing waits, nothing was sent."""
+    error = error_of(new_client(f"http://{host}:{closed_port()}"), fields)
+    assert type(error) is BzCtrlTransportError
+    assert not error.outcome_unknown
+    assert "no connection in 3 attempts" in str(error)
+    assert waits == [1.0, 2.0]
+
+
+def test_a_connection_that_comes_with_a_later_attempt_is_used(new_client, fields, waits):
+    """BzCtrl comes back between two attempts: the todo is created, once."""
+    other = Server()
+    other.stop()
+
+    def start(seconds):
+        waits.append(seconds)
+        other.start(other.port)
+
+    client = new_client(f"http://127.0.0.1:{other.port}", sleep=start)
+    assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+    assert waits == [1.0]
+    assert len(other.sent("create")) == 1
+    other.stop()
+
+
+def test_a_create_request_without_a_connection_is_sent_again(server, new_client, fields, waits):
+    """The same after the token was granted: not connected means not sent, so it is safe."""
+    server.token = [TOKEN.replace(b"Content-Length", b"Connection: close\r\nContent-Length")]
+    client = new_client()
+    client._tokens.get(client._fetch_token, wait_s=1)
+    server.stop()
+    error = error_of(client, fields)
+    assert "todo request" in str(error)
+    assert not error.outcome_unknown
+    assert waits == [1.0, 2.0]
+    assert server.sent("create") == []
+
+
+# --- sent, no whole answer -------------------------------------------------------------------------------------------
+
+NO_WHOLE_ANSWER = {
+    "reset": reset,
+    "closed": close,
+    "silent": hang,
+    "cut in the body": lambda connection: connection.sendall(reply(body=b'{"taskLink": "', length=500)),
+    "cut in the headers": lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Le"),
+    "no HTTP": lambda connection: connection.sendall(b"\x15\x03\x01\x00\x02\x02\x50\r\n\r\n"),
+    "dripping headers": drip(b"HTTP/1.1 200 OK\r\n" + b"X-Padding: 1\r\n" * 1000),
+    "dripping body": drip(reply(body=b" " * 10_000)),
+    "cut chunks": lambda connection: connection.sendall(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", NO_WHOLE_ANSWER.values(), ids=NO_WHOLE_ANSWER)
+def test_a_create_request_without_a_whole_answer_is_never_sent_again(server, new_client, fields, waits, how):
+    """However the answer fails to come, the request went out once, in bounded time, and its outcome is unknown."""
+    server.create = [how]
+    began = time.monotonic()
+    error = error_of(new_client(timeout_s=0.3), fields)
+    assert type(error) is BzCtrlTransportError
+    assert error.outcome_unknown
+    assert "may exist in BzCtrl all the same" in str(error)
+    assert len(server.sent("create")) == 1
+    assert waits == []
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("how", NO_WHOLE_ANSWER.values(), ids=NO_WHOLE_ANSWER)
+def test_a_token_request_without_a_whole_answer_is_sent_again(server, new_client, fields, waits, how):
+    """A token can be asked for twice: nothing is created by it."""
+    server.token = [how, how, TOKEN]
+    assert new_client(timeout_s=0.3).create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+    assert len(server.sent("token")) == 3
+    assert waits == [1.0, 2.0]
+
+
+def test_a_token_request_that_never_gets_an_answer_is_an_error(server, new_client, fields):
+    """After all attempts; no todo was sent, so its outcome is known."""
+    server.token = [reset]
+    error = error_of(new_client(), fields)
+    assert type(error) is BzCtrlTransportError
+    assert not error.outcome_unknown
+    assert len(server.sent("token")) == 3
+
+
+# --- statuses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["token", "create"])
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("retry_after", "first_wait"),
+    [("7", 7.0), ("3600", 60.0), ("0", 0.0), ("soon", 1.0), (None, 1.0)],
+)
+def test_too_busy_is_tried_again_after_the_asked_wait(
+    server, new_client, fields, waits, kind, status, retry_after, first_wait
+):
+    """Seconds count up to a minute; what cannot be read leaves the exponential wait."""
+    headers = [f"Retry-After: {retry_after}"] if retry_after else []
+    setattr(server, kind, [reply(status, headers=headers), *getattr(server, kind)])
+    assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+    assert waits == [first_wait]
+    assert len(server.sent(kind)) == 2
+
+
+def test_a_wait_may_be_asked_for_as_a_date(server, new_client, fields, waits):
+    """The HTTP date of half a minute ahead is half a minute, but for the seconds that the test takes."""
+    at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=30)
+    server.create = [reply(429, headers=[f"Retry-After: {format_datetime(at, usegmt=True)}"]), CREATED]
+    new_client().create_todo(fields)
+    assert waits[0] == pytest.approx(29, abs=1.5)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_token_request_survives_a_broken_server(server, new_client, fields, waits, status):
+    """The three attempts reach over two failures."""
+    server.token = [reply(status), reply(status), TOKEN]
+    assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+    assert waits == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "unknown", "requests"),
+    [
+        (500, BzCtrlServerError, True, 1),
+        (502, BzCtrlServerError, True, 1),
+        (504, BzCtrlServerError, True, 1),
+        (503, BzCtrlServerError, False, 3),
+        (429, BzCtrlRateLimitError, False, 3),
+        (413, BzCtrlRejectedError, False, 1),
+        (400, BzCtrlRejectedError, False, 1),
+        (404, BzCtrlRejectedError, False, 1),
+    ],
+)
+def test_how_often_a_create_request_is_sent(server, new_client, fields, status, error, unknown, requests):
+    """What may have created the todo is never repeated; what has not is repeated where it may help."""
+    server.create = [reply(status, headers=["Retry-After: 1"])]
+    caught = error_of(new_client(), fields)
+    assert type(caught) is error
+    assert caught.outcome_unknown is unknown
+    assert caught.status_code == status
+    assert len(server.sent("create")) == requests
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_the_number_of_attempts_is_the_connections(server, new_client, fields, attempts):
+    """`max_attempts` counts the first one as well."""
+    server.create = [reply(429)]
+    error_of(new_client(max_attempts=attempts), fields)
+    assert len(server.sent("create")) == attempts
+
+
+def test_a_401_is_replayed_once_with_a_fresh_token(server, new_client, fields):
+    """Two token requests and two create requests, then an error."""
+    server.create = [reply(401)]
+    assert type(error_of(new_client(), fields)) is BzCtrlAuthError
+    assert [len(server.sent(kind)) for kind in ("token", "create")] == [2, 2]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("kind", ["token", "create"])
+def test_no_redirect_is_followed(server, new_client, fields, kind, status):
+    """Neither password nor token goes to another host, nor again to the same one."""
+    elsewhere = Server()
+    location = f"Location: http://localhost:{elsewhere.port}/bzctrl-core-api/oauth/token"
+    setattr(server, kind, [reply(status, headers=[location])])
+    error = error_of(new_client(), fields)
+    assert type(error) is BzCtrlRejectedError
+    assert "none is followed" in str(error)
+    assert elsewhere.connections == 0
+    assert len(server.sent(kind)) == 1
+    elsewhere.stop()
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def flood(connection):
+    """Send a hundred megabytes, and count what was taken."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
+    flood.taken = 0
+    try:
+        while flood.taken < 104857600:
+            connection.sendall(b" " * 65536)
+            flood.taken += 65536
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("kind", ["token", "create"])
+def test_an_endless_answer_is_not_read_to_its_end(server, new_client, fields, kind):
+    """A mebibyte is taken, and what the sockets hold besides."""
+    setattr(server, kind, [flood])
+    error = error_of(new_client(), fields)
+    assert type(error) is BzCtrlBadAnswerError
+    assert error.outcome_unknown is (kind == "create")
+    assert "more than 1 MiB" in str(error)
+    assert flood.taken < 20 * 1024 * 1024
+
+
+def test_an_endless_answer_is_not_read_before_a_retry_either(server, new_client, fields):
+    """A large 503 is dropped after its mebibyte, and the todo created with the next attempt."""
+    server.create = [reply(503, body=b" " * 30_000_000), CREATED]
+    assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+
+
+def test_a_packed_answer_is_unpacked_in_small_pieces(server, new_client, fields):
+    """A bomb of zeros ends at a mebibyte; an honest packed answer is read."""
+    bomb = gzip.compress(b" " * 100_000_000)
+    server.create = [reply(body=bomb, headers=["Content-Encoding: gzip"])]
+    assert "more than 1 MiB" in str(error_of(new_client(), fields))
+    packed = gzip.compress(b'{"title": "packed"}')
+    server.create = [reply(body=packed, headers=["Content-Encoding: gzip"])]
+    assert new_client().create_todo(fields).title == "packed"
+    server.create = [reply(body=b"no gzip at all", headers=["Content-Encoding: gzip"])]
+    assert type(error_of(new_client(), fields)) is BzCtrlBadAnswerError
+
+
+def test_an_answer_in_chunks_is_an_answer(server, new_client, fields):
+    """Chunked transfer, as many frameworks send it, and the connection is used again."""
+    chunked = (
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{"title": "part"\r\n1\r\n}\r\n0\r\n\r\n'
+    )
+    server.create = [chunked]
+    client = new_client()
+    assert [client.create_todo(fields).title for _ in range(3)] == ["part"] * 3
+    assert server.connections == 1
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_call_is_bounded(server, new_client, fields, waits):
+    """A wait that would outlast the call is not begun: the last answer is the result."""
+    server.create = [reply(429, headers=["Retry-After: 50"])]
+    client = new_client(timeout_s=1.0)
+    client.total_s = 49.0
+    assert type(error_of(client, fields)) is BzCtrlRateLimitError
+    assert waits == []
+    server.create = [CREATED]
+    client.total_s = 0.0
+    error = error_of(client, fields)
+    assert "was not sent: the 0 s for this call are used up" in str(error)
+    assert not error.outcome_unknown
+
+
+def test_a_call_that_runs_out_of_time_between_attempts_keeps_its_reason(new_client, fields, waits):
+    """The error is that of the attempt, not one about time."""
+    client = new_client(f"http://127.0.0.1:{closed_port()}")
+    client.total_s = 0.5
+    assert "Connection refused" in str(error_of(client, fields))
+    assert waits == []
+
+
+# --- connections and threads -----------------------------------------------------------------------------------------
+
+
+def test_todos_one_after_another_use_one_connection(server, new_client, fields):
+    """N todos cost N + 1 requests and a single connection."""
+    client = new_client()
+    for _ in range(10):
+        client.create_todo(fields)
+    assert len(server.requests) == 11
+    assert server.connections == 1
+
+
+def test_todos_at_a_time_use_a_connection_a_thread(server, new_client, fields):
+    """W threads ask for one token and open at most W connections."""
+    results = new_client().create_todos([fields] * 200, max_workers=16)
+    assert all(result.key for result in results)
+    assert len(server.sent("token")) == 1
+    assert len(server.sent("create")) == 200
+    assert server.connections <= 16
+
+
+def test_threads_with_a_refused_token_share_the_next_one(server, new_client, fields):
+    """When eight threads get a 401 at once, one of them asks for a new token."""
+    everybody = threading.Barrier(8)
+    refused = reply(401)
+
+    def refuse_together(connection):
+        everybody.wait(5)
+        connection.sendall(refused)
+
+    server.create = [*[refuse_together] * 8, CREATED]
+    results = new_client().create_todos([fields] * 8, max_workers=8)
+    assert all(result.key for result in results)
+    assert len(server.sent("token")) == 2
+    assert len(server.sent("create")) == 16
+
+
+def test_a_stopped_bulk_begins_nothing_new(server, new_client, fields):
+    """When the task is stopped, todos that were not begun are not created behind its back."""
+    sent = threading.Event()
+
+    def todos():
+        yield fields
+        sent.wait(5)
+        raise KeyboardInterrupt
+
+    server.create = [lambda connection: (sent.set(), connection.sendall(CREATED))]
+    with pytest.raises(KeyboardInterrupt):
+        new_client().create_todos(todos(), max_workers=2)
+    assert len(server.sent("create")) == 1
+
+
+# --- TLS and proxies -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """Return a server's TLS context for 127.0.0.1, and the file of the authority that vouches for it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "ca.pem"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, tmp_path / "key.pem")
+    return context, str(pem)
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
+    server, new_client, fields, waits, authority
+):
+    """No second attempt, nothing was sent, and the message names the remedy."""
+    server.tls, _ = authority
+    error = error_of(new_client(f"https://127.0.0.1:{server.port}"), fields)
+    assert type(error) is BzCtrlTransportError
+    assert not error.outcome_unknown
+    assert "ca_bundle" in str(error)
+    assert server.requests == []
+    assert server.connections == 1
+    assert waits == []
+
+
+def test_a_certificate_for_another_host_is_refused(server, new_client, fields, waits, authority):
+    """The authority is known, the name is not the server's."""
+    server.tls, ca_bundle = authority
+    error = error_of(new_client(f"https://localhost:{server.port}", verify=ca_bundle), fields)
+    assert "certificate was refused" in str(error)
+    assert waits == []
+
+
+def test_the_connections_own_authority_is_trusted(server, new_client, fields, authority):
+    """With `ca_bundle` the todo is created, over one connection."""
+    server.tls, ca_bundle = authority
+    client = new_client(f"https://127.0.0.1:{server.port}", verify=ca_bundle)
+    assert [client.create_todo(fields).title for _ in range(3)] == ["t"] * 3
+    assert server.connections == 1
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_an_unchecked_server_is_trusted_where_the_user_says_so(server, new_client, fields, authority):
+    """`verify: false` creates the todo."""
+    server.tls, _ = authority
+    client = new_client(f"https://127.0.0.1:{server.port}", verify=False)
+    assert client.create_todo(fields).title == "t"
+
+
+def test_a_broken_handshake_is_no_connection(new_client, fields, waits, server):
+    """TLS spoken to a clear-text port is tried again and is no unknown outcome: nothing was sent."""
+    error = error_of(new_client(f"https://127.0.0.1:{server.port}", timeout_s=0.3), fields)
+    assert not error.outcome_unknown
+    assert "no connection in 3 attempts" in str(error)
+    assert waits == [1.0, 2.0]
+
+
+def test_an_encrypted_connection_that_breaks_is_an_unknown_outcome(server, new_client, fields, authority):
+    """A TLS error after the request was sent is not taken for a refused certificate."""
+    server.tls, ca_bundle = authority
+
+    def garbage(connection):
+        raw = socket.socket(fileno=connection.detach())
+        raw.sendall(b"no TLS record at all, at all")
+        raw.close()
+
+    server.create = [garbage]
+    error = error_of(new_client(f"https://127.0.0.1:{server.port}", verify=ca_bundle), fields)
+    assert error.outcome_unknown
+    assert "certificate" not in str(error)
+
+
+class Proxy(Server):
+    """A forward proxy that passes clear text on to the one server there is, and refuses tunnels."""
+
+    def _answer(self, connection):
+        request = self._receive(connection)
+        if request is None:
+            return False
+        self.requests.append(request)
+        method, path, _, _ = request
+        if method == "CONNECT":
+            connection.sendall(reply(407))
+            return False
+        connection.sendall(TOKEN if path.endswith("/oauth/token") else CREATED)
+        return True
+
+
+def test_the_environments_proxy_is_used(server, new_client, fields, monkeypatch):
+    """HTTP_PROXY gets the requests with their whole address, and NO_PROXY takes a host out."""
+    proxy = Proxy()
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    new_client().create_todo(fields)
+    assert proxy.requests == []
+    new_client("http://bzctrl.invalid").create_todo(fields)
+    assert [path for _, path, _, _ in proxy.requests] == [
+        "http://bzctrl.invalid/bzctrl-core-api/oauth/token",
+        "http://bzctrl.invalid/bzctrl-core-api/api/v1/task/add-task",
+    ]
+    assert proxy.connections == 1
+    proxy.stop()
+
+
+def test_a_proxy_that_refuses_tells_nothing_of_its_password(new_client, fields, monkeypatch):
+    """A refused tunnel is no connection, and the proxy's own credentials stay out of the error."""
+    proxy = Proxy()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://proxy-user:proxy-password@127.0.0.1:{proxy.port}")
+    error = error_of(new_client("https://bzctrl.invalid"), fields)
+    assert not error.outcome_unknown
+    assert "407" in str(error)
+    assert "proxy-password" not in str(error)
+    assert len(proxy.requests) == 3
+    proxy.stop()

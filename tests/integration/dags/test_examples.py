@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DAGS_FOLDER = Path(__file__).parents[3] / "dags_examples"
+EXAMPLES = sorted(path.stem for path in DAGS_FOLDER.glob("*.py"))
+
+
+def states(tis):
+    return {task: [str(ti.state) for ti in of] for task, of in tis.items()}
+
+
+def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctrl_sandbox):
+    """The data's own faults fail two of four checks; the incident names the ports, the amount and the run."""
+    dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
+    assert str(dag_run.state) == "failed"
+    assert states(tis) == {
+        "load": ["success"],
+        "check_code_unique": ["success"],
+        "check_name_present": ["success"],
+        "check_coordinates_present": ["failed"],
+        "check_coordinates_in_europe": ["failed"],
+        "publish": ["upstream_failed"],
+        "what_failed": ["success"],
+        "raise_incident": ["success"],
+    }
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["todoType"] == "INCIDENT"
+    assert todo["title"] == "Sea ports: 6 ports cannot be booked"
+    assert todo["financialImpact"] == "7500"
+    assert todo["orderID"] == dag_run.run_id
+    assert "2 of 4 checks failed in the DAG sea_ports_quality" in todo["description"]
+    assert "- coordinates_present: ESEBO Cebolla, GBEIL Sheildaig" in todo["description"]
+    assert "- coordinates_in_europe: ANEUX Sint Eustatius (Antilles), ISESK" in todo["description"]
+    assert "/dags/sea_ports_quality/runs/" in todo["description"]
+    assert [(request.path.rpartition("/")[2], request.status) for request in bzctrl_sandbox.requests] == [
+        ("token", 200),
+        ("add-task", 200),
+    ]
+
+
+def test_data_without_faults_raises_nothing(run, bzctrl_sandbox, monkeypatch):
+    """When every rule holds, the ports are published, and nobody hears of it."""
+    monkeypatch.setattr("csv.reader", clean_reader)
+    dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
+    assert str(dag_run.state) == "success"
+    assert states(tis)["publish"] == ["success"]
+    assert states(tis)["what_failed"] == states(tis)["raise_incident"] == ["skipped"]
+    assert bzctrl_sandbox.requests == []
+
+
+def clean_reader(file):
+    """Read as csv does, but leave out the six ports with faults."""
+    import _csv
+
+    faulty = {"ESEBO", "GBEIL", "GBPDD", "GRKAP", "ANEUX", "ISESK"}
+    return (row for row in _csv.reader(file) if row[0] not in faulty)
+
+
+def test_each_faulty_order_has_an_incident_of_its_own(run, bzctrl_sandbox):
+    """Order and LRN come from the data; the links lead to the todo of the same order."""
+    dag_run, tis = run(DAGS_FOLDER / "incident_per_order.py")
+    assert str(dag_run.state) == "success"
+    assert {(todo["orderID"], todo["lrn"]) for todo in bzctrl_sandbox.todos} == {
+        ("ORDER 778", "26NL0000725463"),
+        ("ORDER 780", "26NL0000725471"),
+    }
+    links = {todo["orderID"]: todo["taskLink"] for todo in bzctrl_sandbox.todos}
+    pushed = [
+        dag_run.get_task_instance("raise_incident", map_index=i).xcom_pull(
+            task_ids="raise_incident", key="bzctrl_todo_link", map_indexes=i
+        )
+        for i in range(2)
+    ]
+    assert pushed == [links["ORDER 778"], links["ORDER 780"]]
+    assert [ti.rendered_map_index for ti in tis["raise_incident"]] == ["ORDER 778", "ORDER 780"]
+
+
+def test_a_task_has_a_reminder(run, bzctrl_sandbox):
+    """The TASK goes to its assignee, with the day a week after the run."""
+    dag_run, _ = run(DAGS_FOLDER / "task_with_reminder.py")
+    assert str(dag_run.state) == "success"
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["todoType"] == "TASK"
+    assert todo["status"] == "TODO"
+    assert todo["assignee"] == "tariffs@example.com"
+    in_a_week = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=7)
+    assert abs(dt.date.fromisoformat(todo["reminderDate"]) - in_a_week) <= dt.timedelta(days=1)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_parses_without_connection_network_and_heavy_imports(example):
+    """A DAG file is parsed again and again: it looks nothing up, and what it loads of ours is next to nothing."""
+    code = f"""
+import runpy, socket, sys
+import airflow.providers.common.compat.sdk as sdk
+sdk.DAG, sdk.task, sdk.BaseOperator
+def refuse(*args, **kwargs):
+    raise AssertionError("a DAG file must not use the network while it is parsed")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+dag = runpy.run_path({str(DAGS_FOLDER / f"{example}.py")!r})["dag"]
+assert dag.dag_id == {example!r}
+loaded = [m for m in sys.modules if m.startswith(("bzctrl_provider.client", "bzctrl_provider.hooks"))]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_tells_its_story(example):
+    """Each file begins with a docstring that a reader learns from, and shows it in Airflow's UI."""
+    source = (DAGS_FOLDER / f"{example}.py").read_text()
+    assert source.startswith('"""')
+    assert len(source.split('"""')[1].splitlines()) > 8
+    assert "doc_md=__doc__" in source

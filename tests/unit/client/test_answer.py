@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import html
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bzctrl_provider.client.answer import redacted
+
+
+@given(st.text(min_size=4).filter(str.isprintable), st.text(max_size=20))
+def test_no_spelling_of_a_secret_survives(secret, around):
+    """Plain, in a form, in an address, in JSON and in HTML, a secret is blotted out."""
+    for spelled in (secret, quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], html.escape(secret)):
+        assert spelled not in redacted(f"{around} {spelled} {around}", [secret]).replace("***", "")[
+            len(around) :
+        ] or (spelled in around)
+
+
+@pytest.mark.parametrize("secrets", [[], [""], ["absent"]])
+def test_a_text_without_secrets_stays_as_it_is(secrets):
+    """An empty secret blots out nothing."""
+    assert redacted("a text", secrets) == "a text"

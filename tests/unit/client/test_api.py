@@ -1,0 +1,526 @@
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import traceback
+from urllib.parse import parse_qs
+
+import pytest
+import requests
+
+from bzctrl_provider.client.api import BzCtrlClient
+from bzctrl_provider.client.auth import TokenSource
+from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.todo import CreatedTodo, Todo
+from bzctrl_provider.exceptions import (
+    BzCtrlAuthError,
+    BzCtrlBadAnswerError,
+    BzCtrlError,
+    BzCtrlRateLimitError,
+    BzCtrlRejectedError,
+    BzCtrlServerError,
+    BzCtrlTransportError,
+    BzCtrlValidationError,
+)
+
+ACC = Endpoints.of_environment("ACC")
+PASSWORD = "Ex@mpl3! & more"
+TOKEN = "t0ken-that-nobody-may-see"
+LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def bzctrl(requests_mock):
+    """Return a BzCtrl that grants tokens and creates todos; a test changes what it answers."""
+    requests_mock.post(
+        ACC.token_url, json={"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+    )
+    requests_mock.post(ACC.create_url, json=created_answer())
+    return requests_mock
+
+
+def created_answer(**changes):
+    return {
+        "title": "Potential Customs claim",
+        "taskType": "INCIDENT",
+        "description": "Operation started without proper approvals",
+        "taskLink": LINK,
+        "tags": ["ORDER 777"],
+        **changes,
+    }
+
+
+def new_client(**changes):
+    settings = {"username": "user@example.com", "password": PASSWORD, "tokens": TokenSource(Clock())}
+    return BzCtrlClient(ACC, **(settings | changes))
+
+
+def sent(bzctrl, url):
+    return [request for request in bzctrl.request_history if request.url == url]
+
+
+def test_the_token_request_is_as_documented(bzctrl, fields):
+    """A form-encoded password grant, percent-encoded, without any other credentials."""
+    new_client().create_todo(fields)
+    (request,) = sent(bzctrl, ACC.token_url)
+    assert request.method == "POST"
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert request.text == "grant_type=password&username=user%40example.com&password=Ex%40mpl3%21+%26+more"
+    assert parse_qs(request.text)["password"] == [PASSWORD]
+    assert "Authorization" not in request.headers
+
+
+def test_the_create_request_is_as_documented(bzctrl, fields):
+    """JSON in UTF-8 with the token as a Bearer, to the address of the environment."""
+    new_client().create_todo(fields, title="Zollanmeldung für 橙 🍊")
+    (request,) = sent(bzctrl, ACC.create_url)
+    assert request.method == "POST"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["User-Agent"].startswith("airflow-provider-bzctrl/")
+    assert json.loads(request.body)["title"] == "Zollanmeldung für 橙 🍊"
+    assert "Cookie" not in request.headers
+
+
+def test_production_uses_both_hosts(requests_mock, fields):
+    """The token comes from the host without www, the todo goes to the one with www."""
+    prod = Endpoints.of_environment("PROD")
+    requests_mock.post(prod.token_url, json={"access_token": TOKEN})
+    requests_mock.post(prod.create_url, json=created_answer())
+    client = BzCtrlClient(prod, username="u", password=PASSWORD, tokens=TokenSource())
+    client.create_todo(fields)
+    assert [request.hostname for request in requests_mock.request_history] == ["bzctrl.com", "www.bzctrl.com"]
+
+
+def test_the_earlier_message_is_put(bzctrl, fields):
+    """`predefined` goes out with PUT, in its own shape, to the same path."""
+    bzctrl.put(ACC.create_url, json=created_answer())
+    new_client(message_format="predefined", in_progress_spelling="INPROGRESS").create_todo(fields)
+    (request,) = sent(bzctrl, ACC.create_url)
+    assert request.method == "PUT"
+    assert request.json()["domain"] == "EXA-CON-BUS-WOR"
+    assert request.json()["workspace"] == "WOR"
+    assert request.json()["status"] == "INPROGRESS"
+
+
+def test_what_was_created_comes_from_the_answer(bzctrl, fields):
+    """The key is the last part of the link."""
+    assert new_client().create_todo(fields) == CreatedTodo(
+        key="EXA-CON-BUS-WOR-03",
+        link=LINK,
+        title="Potential Customs claim",
+        todo_type="INCIDENT",
+        description="Operation started without proper approvals",
+        tags=["ORDER 777"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("link", "key"),
+    [
+        ("https://bzctrl.example.com/app/#/todo/EXA-01/", "EXA-01"),
+        ("https://bzctrl.example.com/app/#/todo/EXA-01?tab=2", "EXA-01"),
+        ("http://bzctrl.example.com/todo/EXA-01", "EXA-01"),
+        ("https://bzctrl.example.com/", None),
+        ("https://bzctrl.example.com", None),
+    ],
+)
+def test_the_key_is_the_last_part_of_the_link(bzctrl, fields, link, key):
+    """A link without such a part is kept, and the key is None."""
+    bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
+    created = new_client().create_todo(fields)
+    assert (created.link, created.key) == (link, key)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        None,
+        "",
+        5,
+        [],
+        "javascript:alert(1)",
+        "ftp://x/y",
+        "/app/#/todo/X",
+        "https://a b",
+        "https://a\nb",
+        "https://",
+    ],
+)
+def test_a_todo_without_a_usable_link_is_created_all_the_same(bzctrl, fields, caplog, link):
+    """The todo exists, so this is a success with a warning; nothing but http and https gets into a button."""
+    bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
+    created = new_client().create_todo(fields)
+    assert created.key is None
+    assert created.link is None
+    assert [record.levelname for record in caplog.records if "no usable link" in record.message] == [
+        "WARNING"
+    ]
+
+
+def test_an_answer_that_says_little_is_filled_from_what_was_sent(bzctrl, fields):
+    """Title, type and description are those of the request where the answer has none; strange tags are dropped."""
+    bzctrl.post(ACC.create_url, json={"taskLink": LINK, "title": 5, "tags": ["a", 5, None]})
+    created = new_client().create_todo(fields)
+    assert (created.title, created.todo_type) == (fields["title"], "INCIDENT")
+    assert created.tags == ["a"]
+    bzctrl.post(ACC.create_url, json={"tags": "a"})
+    assert new_client().create_todo(fields).tags == []
+
+
+def test_a_faulty_todo_sends_nothing(bzctrl):
+    """Not even a token is asked for."""
+    with pytest.raises(BzCtrlValidationError):
+        new_client().create_todo(title="only a title")
+    assert bzctrl.request_history == []
+
+
+def test_fields_win_over_the_todo(bzctrl, fields):
+    """A mapping or a Todo can be given, and single fields beside it."""
+    client = new_client(defaults={"assignee": "boss@example.com"})
+    client.create_todo(Todo(**fields), title="Another title")
+    client.create_todo(fields, title="Another title")
+    first, second = (request.json() for request in sent(bzctrl, ACC.create_url))
+    assert first == second
+    assert first["title"] == "Another title"
+    assert first["assignee"] == "boss@example.com"
+
+
+def test_one_token_serves_many_todos_and_is_renewed_in_time(bzctrl, fields):
+    """Three todos cost four requests; after the lead time's beginning there is a second token."""
+    clock = Clock()
+    client = new_client(tokens=TokenSource(clock))
+    for _ in range(3):
+        client.create_todo(fields)
+    assert len(sent(bzctrl, ACC.token_url)) == 1
+    clock.now += 3600 - 59
+    client.create_todo(fields)
+    assert len(sent(bzctrl, ACC.token_url)) == 2
+
+
+def test_clients_with_the_same_credentials_share_the_token(bzctrl, fields):
+    """A second client of the process asks for no token of its own; one with another password does."""
+    for password in ("pass-1", "pass-1", "pass-2"):
+        BzCtrlClient(ACC, username="shared@example.com", password=password).create_todo(fields)
+    assert len(sent(bzctrl, ACC.token_url)) == 2
+
+
+def test_a_refused_token_is_replaced_and_the_todo_sent_once_more(bzctrl, fields):
+    """After a 401 a fresh token is asked for, and the same body goes out again."""
+    tokens = iter(["old", "new"])
+    bzctrl.post(ACC.token_url, json=lambda *_: {"access_token": next(tokens), "expires_in": 3600})
+    bzctrl.post(ACC.create_url, [{"status_code": 401}, {"json": created_answer()}])
+    assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+    first, second = sent(bzctrl, ACC.create_url)
+    assert [r.headers["Authorization"] for r in (first, second)] == ["Bearer old", "Bearer new"]
+    assert first.body == second.body
+
+
+def test_a_second_401_is_an_error(bzctrl, fields):
+    """One replay and no more; the message says that the right to create may be missing."""
+    bzctrl.post(ACC.create_url, status_code=401)
+    with pytest.raises(BzCtrlAuthError, match=r"again with a fresh token.*right to create") as caught:
+        new_client().create_todo(fields)
+    assert not caught.value.outcome_unknown
+    assert len(sent(bzctrl, ACC.create_url)) == 2
+    assert len(sent(bzctrl, ACC.token_url)) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        (
+            {"status_code": 401, "text": "Bad credentials"},
+            BzCtrlAuthError,
+            "Bad credentials.*Login and Password",
+        ),
+        ({"status_code": 400, "json": {"error": "invalid_grant"}}, BzCtrlAuthError, "Login and Password"),
+        ({"status_code": 400, "json": {"error": "invalid_request"}}, BzCtrlRejectedError, "400"),
+        ({"status_code": 403}, BzCtrlRejectedError, "403"),
+        (
+            {"status_code": 302, "headers": {"Location": "https://evil.example/x?y=z"}},
+            BzCtrlRejectedError,
+            "redirect to https://evil.example,",
+        ),
+        ({"status_code": 429, "headers": {"Retry-After": "7"}}, BzCtrlRateLimitError, "wait 7 s"),
+        ({"status_code": 500}, BzCtrlServerError, "500"),
+        ({"text": "<html>"}, BzCtrlBadAnswerError, "no JSON object"),
+        ({"text": ""}, BzCtrlBadAnswerError, "nothing"),
+        ({"json": ["a"]}, BzCtrlBadAnswerError, "no JSON object"),
+        ({"json": {"accessToken": TOKEN}}, BzCtrlBadAnswerError, "without a usable access_token"),
+        ({"json": {"access_token": "with\r\nInjected: header"}}, BzCtrlBadAnswerError, "usable access_token"),
+        ({"json": {"access_token": "ümlaut"}}, BzCtrlBadAnswerError, "usable access_token"),
+        ({"json": {"access_token": ""}}, BzCtrlBadAnswerError, "usable access_token"),
+        ({"json": {"access_token": 5}}, BzCtrlBadAnswerError, "usable access_token"),
+    ],
+)
+def test_no_token_no_todo(bzctrl, fields, answer, error, said):
+    """Whatever goes wrong with the token, the todo is certainly not created, and the message says what to do."""
+    bzctrl.post(ACC.token_url, **answer)
+    with pytest.raises(error, match=said) as caught:
+        new_client().create_todo(fields)
+    assert type(caught.value) is error
+    assert not caught.value.outcome_unknown
+    assert sent(bzctrl, ACC.create_url) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "unknown"),
+    [
+        ({"status_code": 400, "json": {"faults": ["title"]}}, BzCtrlRejectedError, False),
+        ({"status_code": 403}, BzCtrlRejectedError, False),
+        ({"status_code": 404}, BzCtrlRejectedError, False),
+        ({"status_code": 408}, BzCtrlRejectedError, False),
+        ({"status_code": 413, "headers": {"Retry-After": "1"}}, BzCtrlRejectedError, False),
+        ({"status_code": 301, "headers": {"Location": "https://evil.example/"}}, BzCtrlRejectedError, False),
+        ({"status_code": 307}, BzCtrlRejectedError, False),
+        ({"status_code": 429}, BzCtrlRateLimitError, False),
+        ({"status_code": 503}, BzCtrlServerError, False),
+        ({"status_code": 500}, BzCtrlServerError, True),
+        ({"status_code": 502}, BzCtrlServerError, True),
+        ({"status_code": 504}, BzCtrlServerError, True),
+        ({"status_code": 501}, BzCtrlServerError, True),
+        ({"text": "<html>fine</html>"}, BzCtrlBadAnswerError, True),
+        ({"text": ""}, BzCtrlBadAnswerError, True),
+        ({"status_code": 204}, BzCtrlBadAnswerError, True),
+        ({"json": [1]}, BzCtrlBadAnswerError, True),
+        ({"text": "[" * 100_000}, BzCtrlBadAnswerError, True),
+        ({"content": b"\xff\xfe\x00"}, BzCtrlBadAnswerError, True),
+        ({"json": {"title": "x" * 1024 * 1024}}, BzCtrlBadAnswerError, True),
+        ({"exc": requests.exceptions.ReadTimeout}, BzCtrlTransportError, True),
+        ({"exc": requests.exceptions.ConnectionError("reset")}, BzCtrlTransportError, True),
+        ({"exc": requests.exceptions.ChunkedEncodingError}, BzCtrlTransportError, True),
+        ({"exc": requests.exceptions.SSLError("bad certificate")}, BzCtrlTransportError, False),
+        ({"exc": requests.exceptions.InvalidURL("bad proxy")}, BzCtrlTransportError, False),
+    ],
+)
+def test_what_came_instead_of_a_todo(bzctrl, fields, answer, error, unknown):
+    """Each answer is one error of the tree, with its facts, and tells whether the todo may exist."""
+    bzctrl.post(ACC.create_url, **answer)
+    with pytest.raises(BzCtrlError) as caught:
+        new_client().create_todo(fields)
+    assert type(caught.value) is error
+    assert caught.value.outcome_unknown is unknown
+    assert ("may exist in BzCtrl all the same" in str(caught.value)) is unknown
+    assert len(sent(bzctrl, ACC.create_url)) == 1
+    if "status_code" in answer:
+        assert caught.value.status_code == answer["status_code"]
+
+
+def test_an_error_quotes_the_beginning_of_what_bzctrl_said(bzctrl, fields):
+    """One line of at most 500 characters, without control characters."""
+    bzctrl.post(ACC.create_url, status_code=400, text="impact:\r\n\x1b[31m must be HIGH " + "x" * 1000)
+    with pytest.raises(BzCtrlRejectedError) as caught:
+        new_client().create_todo(fields)
+    assert caught.value.body_excerpt.startswith("impact: [31m must be HIGH xxx")
+    assert len(caught.value.body_excerpt) == 500
+    assert caught.value.body_excerpt in str(caught.value)
+
+
+def test_a_rate_limit_tells_the_seconds(bzctrl, fields):
+    """`retry_after_s` is what BzCtrl asked for, None where it did not say."""
+    bzctrl.post(
+        ACC.create_url, [{"status_code": 429, "headers": {"Retry-After": "90"}}, {"status_code": 429}]
+    )
+    client = new_client()
+    with pytest.raises(BzCtrlRateLimitError) as first:
+        client.create_todo(fields)
+    with pytest.raises(BzCtrlRateLimitError) as second:
+        client.create_todo(fields)
+    assert (first.value.retry_after_s, second.value.retry_after_s) == (90.0, None)
+
+
+def everything_told(exc):
+    """Return all that a log, a crash report or another process could get from an exception and its causes."""
+    told = []
+    while exc is not None:
+        told += [str(exc), repr(exc), repr(exc.args), repr(vars(exc))]
+        told += [repr(vars(value)) for value in vars(exc).values() if hasattr(value, "__dict__")]
+        told.append("".join(traceback.format_exception(exc)))
+        told.append(repr(vars(pickle.loads(pickle.dumps(exc)))) if isinstance(exc, BzCtrlError) else "")
+        exc = exc.__cause__ or exc.__context__
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status_code": 400, "text": f"you sent {PASSWORD} and Ex%40mpl3%21+%26+more"},
+        {"status_code": 401, "json": {"password": PASSWORD}},
+        {"status_code": 500, "text": "Ex@mpl3! &amp; more " * 30},
+        {
+            "status_code": 302,
+            "headers": {"Location": f"https://x.example/?password={PASSWORD}&token={TOKEN}"},
+        },
+        {"text": f"{TOKEN} {PASSWORD}"},
+        {"json": {"access_token": f"{TOKEN}\n", "taskLink": f"javascript:{TOKEN}"}},
+        {"exc": requests.exceptions.ReadTimeout},
+        {"exc": requests.exceptions.ConnectionError(f"could not send {PASSWORD}")},
+    ],
+)
+def test_no_secret_is_told(bzctrl, fields, caplog, url, answer):
+    """However an exchange ends, password and token are in no message, cause, repr, pickle or log line at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    bzctrl.post(url, **answer)
+    client = new_client()
+    told = repr(client)
+    try:
+        told += repr(client.create_todo(fields))
+    except BzCtrlError as exc:
+        told += everything_told(exc)
+    told += caplog.text
+    for secret in (PASSWORD, "Ex%40mpl3", "Ex@mpl3", TOKEN[:12]):
+        assert secret not in told
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_the_token_in_use_is_not_told(bzctrl, fields, status):
+    """A BzCtrl that repeats the Authorization header in its answer does not get it into a message."""
+    bzctrl.post(ACC.create_url, status_code=status, text=f'{{"headers": "Bearer {TOKEN}"}}' * 30)
+    with pytest.raises(BzCtrlError) as caught:
+        new_client().create_todo(fields)
+    assert "Bearer ***" in str(caught.value)
+    assert TOKEN[:12] not in everything_told(caught.value)
+
+
+def test_a_harmless_cause_is_kept(bzctrl, fields):
+    """What went wrong underneath can be read in the traceback, without the request that held the secrets."""
+    bzctrl.post(ACC.create_url, exc=requests.exceptions.ConnectionError("reset by peer"))
+    with pytest.raises(BzCtrlTransportError) as caught:
+        new_client().create_todo(fields)
+    assert isinstance(caught.value.__cause__, requests.exceptions.ConnectionError)
+    assert caught.value.__cause__.request is None
+
+
+def test_bulk_keeps_order_and_length(bzctrl, fields):
+    """Results stand where their todos stood; a faulty and a refused one are errors in their places."""
+
+    def answer(request, context):
+        if request.json()["title"] == "refuse me":
+            context.status_code = 400
+        return created_answer(title=request.json()["title"])
+
+    bzctrl.post(ACC.create_url, json=answer)
+    titles = ["a", "refuse me", "b", None, "c"]
+    results = new_client().create_todos(({**fields, "title": title} for title in titles), max_workers=3)
+    assert [getattr(result, "title", type(result)) for result in results] == [
+        "a",
+        BzCtrlRejectedError,
+        "b",
+        BzCtrlValidationError,
+        "c",
+    ]
+    assert len(sent(bzctrl, ACC.token_url)) == 1
+
+
+def test_bulk_of_nothing_asks_for_nothing(bzctrl):
+    """An empty list makes no request."""
+    assert new_client().create_todos([]) == []
+    assert bzctrl.request_history == []
+
+
+def test_bulk_with_refused_credentials_logs_in_once(bzctrl, fields):
+    """A hundred todos with a wrong password are one refused login, and a hundred errors."""
+    bzctrl.post(ACC.token_url, status_code=401)
+    results = new_client().create_todos([fields] * 99 + [{}], max_workers=1)
+    assert [type(result) for result in results] == [BzCtrlAuthError] * 100
+    assert len({id(result) for result in results}) == 100
+    assert len(bzctrl.request_history) == 1
+
+
+@pytest.mark.parametrize("max_workers", [0, -1, 65])
+def test_bulk_has_a_bounded_pool(max_workers):
+    """One to 64 threads."""
+    with pytest.raises(ValueError, match="1 to 64"):
+        new_client().create_todos([], max_workers=max_workers)
+
+
+def test_a_generator_that_fails_stops_the_bulk(bzctrl, fields):
+    """Its own error comes out, and no further todo is asked of it."""
+
+    def todos():
+        yield fields
+        raise RuntimeError("the database is gone")
+
+    with pytest.raises(RuntimeError, match="database"):
+        new_client().create_todos(todos(), max_workers=1)
+    assert len(sent(bzctrl, ACC.create_url)) == 1
+
+
+def test_credentials_are_checked_with_a_token_alone(bzctrl):
+    """No todo is created, and a kept token does not stand in for the check."""
+    client = new_client()
+    client.check_credentials()
+    client.check_credentials()
+    assert [request.url for request in bzctrl.request_history] == [ACC.token_url] * 2
+
+
+def test_each_new_token_is_reported(bzctrl, fields):
+    """Whoever masks secrets hears of a token as soon as it is granted."""
+    granted = []
+    client = new_client(on_new_token=granted.append)
+    client.create_todo(fields)
+    client.create_todo(fields)
+    assert granted == [TOKEN]
+
+
+def test_a_netrc_changes_nothing(bzctrl, fields, tmp_path, monkeypatch):
+    """Credentials of ~/.netrc for the same host get into neither request."""
+    (tmp_path / "netrc").write_text("machine acc.bzctrl.com login netrc-user password netrc-password\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    new_client().create_todo(fields)
+    headers = [request.headers.get("Authorization") for request in bzctrl.request_history]
+    assert headers == [None, f"Bearer {TOKEN}"]
+
+
+def test_the_environments_proxies_and_authorities_count(bzctrl, fields, monkeypatch):
+    """HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE work as in requests; the connection's own CA file wins."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company-ca.pem")
+    new_client().create_todo(fields)
+    new_client(verify="/etc/own-ca.pem").create_todo(fields)
+    new_client(verify=False).create_todo(fields)
+    monkeypatch.setenv("NO_PROXY", "acc.bzctrl.com")
+    new_client().create_todo(fields)
+    history = sent(bzctrl, ACC.create_url)
+    assert [request.verify for request in history] == [
+        "/etc/company-ca.pem",
+        "/etc/own-ca.pem",
+        False,
+        "/etc/company-ca.pem",
+    ]
+    assert [request.proxies.get("https") for request in history] == ["http://proxy.example:3128"] * 3 + [None]
+
+
+def test_no_cookie_is_kept(bzctrl, fields):
+    """What BzCtrl or a load balancer sets as a cookie is not sent back."""
+    bzctrl.post(ACC.create_url, json=created_answer(), headers={"Set-Cookie": "session=abc; Path=/"})
+    client = new_client()
+    client.create_todo(fields)
+    client.create_todo(fields)
+    assert all("Cookie" not in request.headers for request in bzctrl.request_history)
+    client.close()
+
+
+def test_a_call_has_a_bound_that_follows_from_the_settings():
+    """All attempts at full length and all waits at their longest."""
+    assert new_client().total_s == 3 * 30 + 2 * 60
+    assert new_client(timeout_s=5, max_attempts=1).total_s == 5
+
+
+def test_shared_errors_are_copies():
+    """Copying an error keeps what a traceback of another thread would otherwise mix up."""
+    error = BzCtrlAuthError("refused")
+    assert copy.copy(error) is not error

@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from fractions import Fraction
+
+import pendulum
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bzctrl_provider.client.todo import (
+    TODO_FIELDS,
+    CreatedTodo,
+    Level,
+    Status,
+    Todo,
+    complete_todo,
+    message_of,
+)
+from bzctrl_provider.exceptions import BzCtrlValidationError
+
+
+def complete(fields, **changes):
+    return complete_todo({**fields, **changes}, defaults={})
+
+
+def faults_of(fields, **changes):
+    with pytest.raises(BzCtrlValidationError) as caught:
+        complete(fields, **changes)
+    return dict(caught.value.faults)
+
+
+def test_an_incident_with_all_its_fields_looks_as_the_document_shows_it():
+    """The sample of the later BzCtrl document comes out to the letter."""
+    todo = complete_todo(
+        {
+            "todo_type": "INCIDENT",
+            "domain_workspace": "EXA-CON-BUS-WOR",
+            "title": "Potential Customs claim",
+            "description": "Operation started without proper approvals",
+            "financial_impact": "123577",
+            "impact": "HIGH",
+            "likelihood": "MEDIUM",
+            "priority": "HIGH",
+            "assignee": "Example@example.com",
+            "reporter": "Example@example.com",
+            "category": ["Customs"],
+            "sub_category": ["IT"],
+            "lrn": "725462",
+            "order_id": "ORDER 777",
+            "reminder_date": "2024-09-27",
+        },
+        defaults={},
+    )
+    assert message_of(todo) == {
+        "todoType": "INCIDENT",
+        "domainWorkSpace": "EXA-CON-BUS-WOR",
+        "title": "Potential Customs claim",
+        "description": "Operation started without proper approvals",
+        "financialImpact": "123577",
+        "impact": "HIGH",
+        "likelihood": "MEDIUM",
+        "status": "IN PROGRESS",
+        "priority": "HIGH",
+        "assignee": "Example@example.com",
+        "reporter": "Example@example.com",
+        "category": ["Customs"],
+        "subCategory": ["IT"],
+        "lrn": "725462",
+        "orderID": "ORDER 777",
+        "reminderDate": "2024-09-27",
+    }
+
+
+def test_a_task_has_a_result_and_no_key_without_a_value(fields):
+    """Unset, None, blank and empty fields are left out; the task's own field is in."""
+    todo = complete(
+        fields,
+        todo_type="task",
+        result="signed off",
+        lrn=None,
+        priority=" ",
+        category=[],
+        sub_category=["", None],
+        reminder_date="",
+        financial_impact="  ",
+    )
+    assert message_of(todo) == {
+        "todoType": "TASK",
+        "domainWorkSpace": "EXA-CON-BUS-WOR",
+        "title": "Potential Customs claim",
+        "description": "Operation started without proper approvals",
+        "result": "signed off",
+        "status": "IN PROGRESS",
+        "assignee": "reporter@example.com",
+        "reporter": "reporter@example.com",
+        "orderID": "ORDER 777",
+    }
+
+
+def test_the_earlier_documents_message_has_its_own_keys(fields):
+    """`predefined` splits the domain, writes LRN in capitals and the category as one text."""
+    todo = complete(fields, domain_workspace="IMP-NLD-EXA-SWA", lrn="7", category=["Customs", "IT"])
+    message = message_of(todo, message_format="predefined")
+    assert message["domain"] == "IMP-NLD-EXA-SWA"
+    assert message["workspace"] == "SWA"
+    assert message["LRN"] == "7"
+    assert message["category"] == "Customs, IT"
+    assert not message.keys() & {"domainWorkSpace", "lrn", "subCategory"}
+
+
+def test_the_earlier_documents_message_has_no_sub_category(fields):
+    """A field that `predefined` does not know is refused, together with the other faults."""
+    with pytest.raises(BzCtrlValidationError) as caught:
+        complete_todo(
+            {**fields, "sub_category": "IT", "impact": "urgent"}, defaults={}, message_format="predefined"
+        )
+    assert [name for name, _ in caught.value.faults] == ["impact", "sub_category"]
+
+
+def test_in_progress_can_be_spelled_as_one_word(fields):
+    """The connection's spelling of the default status goes over the wire, and of no other status."""
+    assert message_of(complete(fields), in_progress_spelling="INPROGRESS")["status"] == "INPROGRESS"
+    done = complete(fields, status="done")
+    assert message_of(done, in_progress_spelling="INPROGRESS")["status"] == "DONE"
+
+
+@pytest.mark.parametrize(
+    ("domain", "workspace", "joined"),
+    [
+        ("IMP-NLD-EXA-SWA", "SWA", "IMP-NLD-EXA-SWA"),
+        ("IMP-NLD-EXA", "SWA", "IMP-NLD-EXA-SWA"),
+        ("IMP-NLDSWA", "SWA", "IMP-NLDSWA-SWA"),
+        ("SWA", "SWA", "SWA"),
+    ],
+)
+def test_domain_and_workspace_make_the_domain_workspace(fields, domain, workspace, joined):
+    """The two are joined, unless the domain ends in the workspace already; they win over the default."""
+    del fields["domain_workspace"]
+    todo = complete_todo(
+        {**fields, "domain": domain, "workspace": workspace}, defaults={"domain_workspace": "DEF-AULT"}
+    )
+    assert todo.domain_workspace == joined
+
+
+def test_domain_and_workspace_must_not_contradict_the_domain_workspace(fields):
+    """Three fields that say the same are accepted, two that disagree are refused, half a pair is refused."""
+    same = complete(fields, domain="EXA-CON-BUS", workspace="WOR")
+    assert same.domain_workspace == "EXA-CON-BUS-WOR"
+    assert faults_of(fields, domain="EXA", workspace="WOR").keys() == {"domain_workspace"}
+    assert faults_of(fields, domain="EXA").keys() == {"workspace"}
+    assert faults_of(fields, workspace="WOR").keys() == {"domain"}
+
+
+@pytest.mark.parametrize(
+    "spelled", ["In Progress", "in_progress", "IN-PROGRESS", "InProgress", " in  progress "]
+)
+def test_fixed_values_are_taken_however_they_are_spelled(fields, spelled):
+    """Case, spaces, underscores and dashes do not matter."""
+    assert complete(fields, status=spelled).status is Status.IN_PROGRESS
+    assert complete(fields, status="to do").status is Status.TODO
+    assert complete(fields, impact="high").impact is Level.HIGH
+    assert complete(fields, impact=Level.LOW).impact is Level.LOW
+
+
+@pytest.mark.parametrize("name", ["impact", "likelihood", "priority", "status", "todo_type"])
+@pytest.mark.parametrize("value", ["urgent", 1, True, ["HIGH"]])
+def test_other_values_are_refused_with_what_is_allowed(fields, name, value):
+    """The message names the field, what was given, and every allowed value."""
+    problem = faults_of(fields, **{name: value})[name]
+    assert repr(value) in problem
+    allowed = {"status": "IN PROGRESS, TODO, DONE or EXPIRED", "todo_type": "INCIDENT or TASK"}
+    assert allowed.get(name, "HIGH, MEDIUM or LOW") in problem
+
+
+@pytest.mark.parametrize(
+    ("amount", "wire"),
+    [
+        (123577, "123577"),
+        (0, "0"),
+        (1234.5, "1234.5"),
+        (5.0, "5"),
+        (1e16, "10000000000000000"),
+        (1e-7, "0.0000001"),
+        (Decimal("1234.50"), "1234.50"),
+        (Decimal("1E+3"), "1000"),
+        ("123577", "123577"),
+        (" 1234.50 ", "1234.50"),
+        ("1e+16", "10000000000000000"),
+        (".5", "0.5"),
+        ("5.", "5"),
+    ],
+)
+def test_an_amount_goes_out_as_digits(fields, amount, wire):
+    """Every kind of number becomes digits with an optional point, never with an exponent."""
+    assert message_of(complete(fields, financial_impact=amount))["financialImpact"] == wire
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        True,
+        False,
+        -1,
+        "-1",
+        "+1",
+        -0.5,
+        "€5",
+        "5 EUR",
+        "1,000",
+        "1.000,00",
+        "1 000",
+        "1_000",
+        "1.2.3",
+        "NaN",
+        "nan",
+        "inf",
+        "Infinity",
+        math.nan,
+        math.inf,
+        Decimal("NaN"),
+        Decimal("-Infinity"),
+        Fraction(1, 3),
+        "١٢٣",
+        "1e999",
+        "1e9999999",
+        pytest.param(10**5000, id="huge"),
+        "9" * 401,
+        "0x10",
+        [5],
+        {"amount": 5},
+    ],
+)
+def test_what_is_no_plain_amount_is_refused(fields, amount):
+    """Signs, currencies, separators, booleans, and numbers that are none, are named as a fault of the field."""
+    assert "amount in EUR" in faults_of(fields, financial_impact=amount)["financial_impact"]
+
+
+@given(
+    st.one_of(
+        st.integers(0, 10**20),
+        st.floats(0, allow_nan=False, allow_infinity=False),
+        st.decimals(0, 10**20, allow_nan=False, places=4),
+    )
+)
+def test_no_amount_ever_loses_its_value_or_gets_an_exponent(amount):
+    """For any number that is not negative, the wire has digits that mean the same number."""
+    wire = str(Todo(financial_impact=amount).financial_impact)
+    assert set(wire) <= set("0123456789.")
+    assert Decimal(wire) == Decimal(str(amount)).copy_abs()
+
+
+def test_a_number_in_a_text_field_is_sent_as_text(fields):
+    """Native rendering makes numbers of texts; they go back to what they were."""
+    todo = complete(
+        fields, order_id=725462, lrn=12.5, title=1e22, description=Decimal("7.50"), category=[1, 2]
+    )
+    message = message_of(todo)
+    assert message["orderID"] == "725462"
+    assert message["lrn"] == "12.5"
+    assert message["title"] == "10000000000000000000000"
+    assert message["description"] == "7.50"
+    assert message["category"] == ["1", "2"]
+    assert complete(fields, order_id=10**40).order_id == "1" + 40 * "0"
+
+
+@pytest.mark.parametrize("value", [True, ["a"], {"a": 1}, b"bytes", math.nan, "half \ud800"])
+def test_what_is_no_text_is_refused(fields, value):
+    """A boolean, a structure, bytes, not-a-number and half a surrogate pair are no text."""
+    assert faults_of(fields, description=value).keys() == {"description"}
+
+
+@given(st.text(min_size=1).filter(str.strip))
+def test_text_is_sent_as_it_was_written(text):
+    """Any Unicode comes back from the JSON as it was, but for the blanks at both ends."""
+    todo = complete_todo(
+        {
+            "todo_type": "TASK",
+            "domain_workspace": "EXA",
+            "title": "t",
+            "description": text,
+            "reporter": "r@example.com",
+            "order_id": "o",
+        },
+        defaults={},
+    )
+    body = json.dumps(message_of(todo), ensure_ascii=False).encode()
+    assert json.loads(body)["description"] == text.strip()
+
+
+@given(st.text().filter(str.strip))
+def test_a_title_is_one_line(text):
+    """Whatever line breaks a title has, it goes out as one line with every word of it."""
+    title = Todo(title=text).title
+    assert title is not None
+    assert len(title.splitlines()) == 1
+    assert "".join(title.split()) == "".join("".join(text.splitlines()).split())
+
+
+@pytest.mark.parametrize(
+    "value", ["nobody", "a@b@c", "a@b, c@d", "Bob <bob@example.com>", "a b@example.com", "@b", 5]
+)
+def test_what_is_no_single_address_is_refused(fields, value):
+    """Reporter and assignee are one e-mail address each."""
+    assert "e-mail" in faults_of(fields, reporter=value)["reporter"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-21",
+        "20261121",
+        20261121,
+        "2026-11-21T23:59:00+00:00",
+        "2026-11-21T06:00:00Z",
+        date(2026, 11, 21),
+        datetime(2026, 11, 21, 23, 59, tzinfo=UTC),
+        pendulum.datetime(2026, 11, 21, 23, 59, tz="Europe/Amsterdam"),
+        pendulum.date(2026, 11, 21),
+    ],
+)
+def test_a_reminder_is_a_day_however_it_is_given(fields, value):
+    """ISO text, dates, datetimes and pendulum's become YYYY-MM-DD, in their own time zone."""
+    assert message_of(complete(fields, reminder_date=value))["reminderDate"] == "2026-11-21"
+
+
+@pytest.mark.parametrize("value", ["21-11-2026", "2026-02-30", "tomorrow", True, ["2026-11-21"]])
+def test_what_is_no_day_is_refused(fields, value):
+    """A date that does not exist or is not ISO is a fault of the field."""
+    assert faults_of(fields, reminder_date=value).keys() == {"reminder_date"}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, {"a"}, b"a", [["a"]], [True]])
+def test_what_is_no_list_of_texts_is_refused(fields, value):
+    """Categories are a list of texts, or one text."""
+    assert faults_of(fields, category=value).keys() == {"category"}
+    assert complete(fields, category="Customs").category == ("Customs",)
+
+
+@pytest.mark.parametrize(
+    ("todo_type", "wrong"),
+    [
+        ("TASK", {"financial_impact": 5, "impact": "LOW", "likelihood": "LOW"}),
+        ("INCIDENT", {"result": "done"}),
+    ],
+)
+def test_a_field_of_the_other_type_is_refused(fields, todo_type, wrong):
+    """What belongs to the other type of todo is named, not silently dropped."""
+    faults = faults_of(fields, todo_type=todo_type, **wrong)
+    assert faults.keys() == wrong.keys()
+    assert all("leave it out" in problem for problem in faults.values())
+
+
+def test_every_fault_is_reported_at_once():
+    """Values, contradictions, unknown fields and missing ones come in one error, each with its field's name."""
+    with pytest.raises(BzCtrlValidationError) as caught:
+        complete_todo(
+            {
+                "todoType": "INCIDENT",
+                "impact": "urgent",
+                "reporter": "nobody",
+                "domain": "EXA",
+                "color": "red",
+            },
+            defaults={},
+        )
+    faults = dict(caught.value.faults)
+    assert faults.keys() == {
+        "impact",
+        "reporter",
+        "workspace",
+        "todoType",
+        "color",
+        "todo_type",
+        "title",
+        "description",
+        "order_id",
+    }
+    assert "did you mean todo_type?" in faults["todoType"]
+    assert "domain_workspace" in faults["color"]
+    assert all(f"- {name}: " in str(caught.value) for name in faults)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "name", ["todo_type", "domain_workspace", "title", "description", "reporter", "order_id"]
+)
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_a_mandatory_field_must_be_there(fields, name, blank):
+    """Each mandatory field is named where it is absent or blank."""
+    assert faults_of(fields, **{name: blank}).keys() == {name}
+
+
+def test_the_connections_defaults_fill_what_is_unset(fields):
+    """A default counts only where the todo says nothing; the assignee falls back to the reporter last."""
+    for name in ("domain_workspace", "reporter"):
+        del fields[name]
+    defaults = {
+        "domain_workspace": "DEF-AULT",
+        "reporter": "default@example.com",
+        "assignee": "boss@example.com",
+    }
+    todo = complete_todo(fields, defaults=defaults)
+    assert (todo.domain_workspace, todo.reporter, todo.assignee) == tuple(defaults.values())
+    own = complete_todo({**fields, "assignee": "own@example.com"}, defaults=defaults)
+    assert own.assignee == "own@example.com"
+
+
+def test_a_faulty_value_is_not_papered_over_by_a_default(fields):
+    """A default does not hide that the todo's own value is wrong."""
+    with pytest.raises(BzCtrlValidationError):
+        complete_todo({**fields, "reporter": "nobody"}, defaults={"reporter": "default@example.com"})
+
+
+def test_a_todo_object_is_checked_when_it_is_made_and_can_be_completed_later(fields):
+    """`Todo` reports its faults at once, and may leave to the connection what the connection has."""
+    with pytest.raises(BzCtrlValidationError) as caught:
+        Todo(impact="urgent", likelihood="never")
+    assert [name for name, _ in caught.value.faults] == ["impact", "likelihood"]
+    del fields["reporter"]
+    todo = complete_todo(Todo(**fields), defaults={"reporter": "default@example.com"})
+    assert todo.reporter == "default@example.com"
+
+
+def test_what_was_created_is_plain_json():
+    """`as_dict` goes through JSON unchanged, as an XCom has to."""
+    created = CreatedTodo(key=None, link=None, title="t", todo_type="TASK", description="d", tags=["a"])
+    assert (
+        json.loads(json.dumps(created.as_dict()))
+        == created.as_dict()
+        == {
+            "key": None,
+            "link": None,
+            "title": "t",
+            "todo_type": "TASK",
+            "description": "d",
+            "tags": ["a"],
+        }
+    )
+
+
+def test_all_fields_of_the_contract_are_there():
+    """The names that users write are those of the contract."""
+    assert len(TODO_FIELDS) == 19
+    assert {"domain_workspace", "domain", "workspace"} < set(TODO_FIELDS)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from types import ModuleType
+
+import pytest
+
+from bzctrl_provider.client import auth
+from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlRejectedError, BzCtrlValidationError
+from bzctrl_provider.hooks import bzctrl as hook_module
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+ACC = Endpoints.of_environment("ACC")
+PASSWORD = "Ex@mpl3!-password"
+TOKEN = "t0ken-that-nobody-may-see"
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch):
+    auth.forget_tokens()
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_BZCTRL_DEFAULT",
+        json.dumps(
+            {
+                "conn_type": "bzctrl",
+                "login": "user@example.com",
+                "password": PASSWORD,
+                "extra": {"environment": "ACC", "domain_workspace": "DEF-AULT"},
+            }
+        ),
+    )
+
+
+@pytest.fixture
+def masked(monkeypatch):
+    """Return what was masked."""
+    secrets = []
+    monkeypatch.setattr(hook_module, "mask_secret", secrets.append)
+    return secrets
+
+
+@pytest.fixture
+def bzctrl(requests_mock):
+    requests_mock.post(ACC.token_url, json={"access_token": TOKEN})
+    requests_mock.post(ACC.create_url, json={"taskLink": "https://www.bzctrl.com/app/#/todo/EXA-03"})
+    return requests_mock
+
+
+def test_the_hook_creates_with_the_connections_settings(bzctrl, fields):
+    """Credentials and defaults come from the Airflow connection."""
+    del fields["domain_workspace"]
+    assert BzCtrlHook().create_todo(fields, title="By the hook").key == "EXA-03"
+    token, create = bzctrl.request_history
+    assert "username=user%40example.com" in token.text
+    assert create.json()["domainWorkSpace"] == "DEF-AULT"
+    assert create.json()["title"] == "By the hook"
+
+
+def test_hooks_of_one_connection_share_the_token(bzctrl, fields):
+    """Three hooks in a process ask for one token."""
+    for _ in range(3):
+        BzCtrlHook().create_todo(fields)
+    assert [request.url for request in bzctrl.request_history].count(ACC.token_url) == 1
+
+
+def test_many_todos_keep_their_order(bzctrl, fields):
+    """`create_todos` gives a result or an error for each."""
+    created, faulty = BzCtrlHook().create_todos([fields, {}], max_workers=2)
+    assert created.key == "EXA-03"
+    assert isinstance(faulty, BzCtrlValidationError)
+
+
+def test_password_and_token_are_masked(bzctrl, fields, masked):
+    """Airflow is told to blot both out of its logs."""
+    BzCtrlHook().create_todo(fields)
+    assert masked == [PASSWORD, TOKEN]
+
+
+def test_a_faulty_connection_is_an_error_with_all_its_faults(monkeypatch):
+    """Nothing is sent with half a configuration."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl", "extra": {"timeout_s": "x"}})
+    )
+    with pytest.raises(BzCtrlConfigError, match="'broken'") as caught:
+        BzCtrlHook("broken").get_conn()
+    assert {name for name, _ in caught.value.faults} == {
+        "login",
+        "password",
+        "extra.environment",
+        "extra.timeout_s",
+    }
+
+
+def test_the_connection_is_tested_with_a_token_alone(bzctrl):
+    """The sentence says who, where, and that nothing was created."""
+    works, said = BzCtrlHook().test_connection()
+    assert works
+    assert "user@example.com" in said
+    assert "none was created" in said
+    assert [request.url for request in bzctrl.request_history] == [ACC.token_url]
+
+
+def test_a_failing_test_says_why_and_tells_no_secret(bzctrl, monkeypatch):
+    """A refused login and a faulty connection come back as sentences, not as errors."""
+    bzctrl.post(ACC.token_url, status_code=401, text=f"wrong: {PASSWORD}")
+    works, said = BzCtrlHook().test_connection()
+    assert not works
+    assert "Login and Password" in said
+    assert PASSWORD not in said
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl"}))
+    assert BzCtrlHook("broken").test_connection()[0] is False
+
+
+def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
+    """The request runs in another thread than the event loop, and both secrets are masked."""
+    threads = []
+
+    def answer(*_):
+        threads.append(threading.get_ident())
+        return {"taskLink": "https://www.bzctrl.com/app/#/todo/EXA-03"}
+
+    bzctrl.post(ACC.create_url, json=answer)
+
+    async def create():
+        hook = BzCtrlHook()
+        first = await hook.acreate_todo(fields)
+        second = await hook.acreate_todo(fields, title="Again")
+        return first, second
+
+    first, second = asyncio.run(create())
+    assert first.key == second.key == "EXA-03"
+    assert threading.get_ident() not in threads
+    assert PASSWORD in masked
+
+
+def test_a_failing_coroutine_raises_like_the_hook(bzctrl, fields):
+    """The error is the same, and the token is masked all the same."""
+    bzctrl.post(ACC.create_url, status_code=400)
+    with pytest.raises(BzCtrlRejectedError):
+        asyncio.run(BzCtrlHook().acreate_todo(fields))
+
+
+def test_a_coroutine_works_where_airflow_has_no_async_connections(bzctrl, fields, monkeypatch, masked):
+    """Before Airflow 3.1 the connection is looked up in a thread, before 3.3 the token is masked locally."""
+    monkeypatch.delattr("airflow.sdk.BaseHook.aget_connection", raising=False)
+    monkeypatch.delattr("airflow.sdk.log.amask_secret", raising=False)
+    assert asyncio.run(BzCtrlHook().acreate_todo(fields)).key == "EXA-03"
+    assert masked == [PASSWORD, TOKEN]
+
+
+def test_the_form_of_older_versions_comes_from_the_same_table(monkeypatch):
+    """Labels, choices and kinds of widget follow the provider info; wtforms is not there in Airflow 3.3."""
+    made = {}
+
+    class Field:
+        def __init__(self, **kwargs):
+            made[kwargs["label"]] = (type(self).__name__, kwargs)
+
+    names = ["BooleanField", "SelectField", "StringField"]
+    wtforms = ModuleType("wtforms")
+    for name in names:
+        setattr(wtforms, name, type(name, (Field,), {}))
+    validators = ModuleType("wtforms.validators")
+    validators.Optional = lambda: "optional"
+    widgets = ModuleType("flask_appbuilder.fieldwidgets")
+    widgets.BS3TextFieldWidget = widgets.Select2Widget = lambda: "widget"
+    babel = ModuleType("flask_babel")
+    babel.lazy_gettext = str
+    for module in (wtforms, validators, widgets, babel, ModuleType("flask_appbuilder")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    form = BzCtrlHook.get_connection_form_widgets()
+    assert list(form) == list(hook_module._form()["conn-fields"])
+    kind, environment = made["Environment"]
+    assert kind == "SelectField"
+    assert environment["choices"] == [("", ""), ("ACC", "ACC"), ("PROD", "PROD")]
+    assert made["Verify TLS"][0] == "BooleanField"
+    assert made["Verify TLS"][1]["default"] is True
+    assert made["Reporter"][0] == "StringField"
+
+
+def test_the_behaviour_of_older_forms_comes_from_the_same_table():
+    """The names are those that the hook method of old had."""
+    behaviour = BzCtrlHook.get_ui_field_behaviour()
+    assert behaviour["relabeling"]["login"] == "API username"
+    assert behaviour.keys() == {"hidden_fields", "relabeling", "placeholders"}

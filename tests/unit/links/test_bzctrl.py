@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from bzctrl_provider.links import bzctrl as link_module
+from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
+
+
+@pytest.mark.parametrize(
+    ("pushed", "shown"), [("https://bzctrl.example.com/x", "https://bzctrl.example.com/x"), (None, "")]
+)
+def test_the_link_reads_what_the_operator_pushed(monkeypatch, pushed, shown):
+    """Where nothing was pushed, the button has no address, and nothing is raised."""
+    asked = []
+    xcom = SimpleNamespace(get_value=lambda **kwargs: asked.append(kwargs) or pushed)
+    monkeypatch.setattr(link_module, "XCom", xcom)
+    assert BzCtrlTodoLink().get_link(None, ti_key="the key") == shown
+    assert asked == [{"key": "bzctrl_todo_link", "ti_key": "the key"}]
+
+
+def test_the_button_has_its_promised_name():
+    """Users look for it by this name."""
+    assert BzCtrlTodoLink().name == "BzCtrl todo"

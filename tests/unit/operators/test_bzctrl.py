@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import inspect
+import json
+from types import SimpleNamespace
+
+import pytest
+import requests
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+
+from bzctrl_provider.client import auth
+from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.todo import TODO_FIELDS
+from bzctrl_provider.exceptions import BzCtrlServerError, BzCtrlTransportError
+from bzctrl_provider.operators import bzctrl as operators
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+
+ACC = Endpoints.of_environment("ACC")
+LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
+
+
+class TaskInstance(SimpleNamespace):
+    def __init__(self):
+        super().__init__(pushed=[])
+
+    def xcom_push(self, key, value):
+        self.pushed.append((key, value))
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch):
+    auth.forget_tokens()
+    extra = {"environment": "ACC", "domain_workspace": "EXA"}
+    given = {"conn_type": "bzctrl", "login": "user@example.com", "password": "password", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(given))
+
+
+@pytest.fixture
+def bzctrl(requests_mock):
+    requests_mock.post(ACC.token_url, json={"access_token": "token"})
+    requests_mock.post(ACC.create_url, json={"taskLink": LINK, "tags": ["run 5"]})
+    return requests_mock
+
+
+def execute(**fields):
+    ti = TaskInstance()
+    operator = CreateTodoOperator(task_id="raise_incident", **{"order_id": "run 5", **fields})
+    return operator.execute({"ti": ti}), ti
+
+
+def test_the_operator_creates_an_incident_and_returns_it(bzctrl):
+    """The return value is plain JSON, and the link is pushed for the button."""
+    returned, ti = execute(title="t", description="d")
+    assert returned == {
+        "key": "EXA-03",
+        "link": LINK,
+        "title": "t",
+        "todo_type": "INCIDENT",
+        "description": "d",
+        "tags": ["run 5"],
+    }
+    assert ti.pushed == [("bzctrl_todo_link", LINK)]
+    assert bzctrl.request_history[1].json() == {
+        "todoType": "INCIDENT",
+        "domainWorkSpace": "EXA",
+        "title": "t",
+        "description": "d",
+        "status": "IN PROGRESS",
+        "assignee": "user@example.com",
+        "reporter": "user@example.com",
+        "orderID": "run 5",
+    }
+
+
+def test_without_a_link_nothing_is_pushed(bzctrl):
+    """The todo exists and the task succeeds."""
+    bzctrl.post(ACC.create_url, json={})
+    returned, ti = execute(title="t", description="d")
+    assert returned["link"] is None
+    assert ti.pushed == []
+
+
+@pytest.mark.parametrize(
+    ("token", "create", "fields"),
+    [
+        ({}, {}, {"title": None}),
+        ({}, {}, {"bzctrl_conn_id": "broken"}),
+        ({"status_code": 401}, {}, {}),
+        ({}, {"status_code": 401}, {}),
+        ({}, {"status_code": 400}, {}),
+        ({}, {"status_code": 302}, {}),
+    ],
+)
+def test_what_a_retry_cannot_mend_fails_the_task_for_good(bzctrl, monkeypatch, token, create, fields):
+    """A faulty todo or connection, refused credentials and a refused todo are AirflowFailException."""
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl"}))
+    if token:
+        bzctrl.post(ACC.token_url, **token)
+    if create:
+        bzctrl.post(ACC.create_url, **create)
+    with pytest.raises(AirflowFailException) as caught:
+        execute(**{"title": "t", "description": "d", **fields})
+    assert str(caught.value) == str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, BzCtrlServerError), (None, BzCtrlTransportError)])
+def test_what_a_retry_may_mend_is_left_to_airflow(bzctrl, status, error):
+    """BzCtrl out of order or out of reach lets Airflow retry."""
+    if status:
+        bzctrl.post(ACC.create_url, status_code=status)
+    else:
+        bzctrl.post(ACC.create_url, exc=requests.exceptions.ReadTimeout)
+    with pytest.raises(error):
+        execute(title="t", description="d")
+
+
+def test_every_field_of_a_todo_is_a_template_field():
+    """The names are those of the contract, and each is a parameter of the operator."""
+    assert set(operators._TODO_FIELDS) == set(TODO_FIELDS)
+    assert set(CreateTodoOperator.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id"}
+    parameters = inspect.signature(CreateTodoOperator.__init__).parameters
+    assert set(CreateTodoOperator.template_fields) < set(parameters)
+    assert set(CreateTodoOperator.template_fields_renderers) < set(CreateTodoOperator.template_fields)
+
+
+def test_the_order_id_leads_back_to_the_run():
+    """BzCtrl's tag is the id of the DAG run unless the user says otherwise."""
+    assert CreateTodoOperator(task_id="t").order_id == "{{ run_id }}"
+
+
+def test_a_faulty_template_field_is_no_error_at_parse_time():
+    """What a field holds before rendering is not judged: a DAG with templates and mapped arguments can be built."""
+    with DAG("d", schedule=None):
+        CreateTodoOperator(
+            task_id="a", impact="{{ params.impact }}", financial_impact="{{ ti.xcom_pull('x') }}"
+        )
+        mapped = CreateTodoOperator.partial(task_id="b", title="t").expand(order_id=["1", "2"])
+    assert mapped.operator_class is CreateTodoOperator

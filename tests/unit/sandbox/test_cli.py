@@ -1,0 +1,122 @@
+"""The command line's arguments and what it prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+
+import pytest
+
+from bzctrl_provider.sandbox.cli import greeting, is_loopback, main, parser
+
+
+def printed_connection(text: str) -> dict[str, object]:
+    [line] = [line for line in text.splitlines() if line.startswith("export ")]
+    name, _, value = shlex.split(line)[1].partition("=")
+    assert name == "AIRFLOW_CONN_BZCTRL_DEFAULT"
+    connection: dict[str, object] = json.loads(value)
+    return connection
+
+
+def test_defaults() -> None:
+    """Without arguments it listens on this machine alone, at a settled port, and keeps nothing."""
+    arguments = vars(parser().parse_args([]))
+    assert arguments == {
+        "host": "127.0.0.1",
+        "port": 8137,
+        "data": None,
+        "username": None,
+        "password": None,
+        "token_lifetime": 3600,
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("box.example", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    """Only addresses of this machine count as its own."""
+    assert is_loopback(host) is loopback
+
+
+def test_greeting_can_be_pasted() -> None:
+    """The printed line sets an Airflow connection that leads to the sandbox."""
+    connection = printed_connection(greeting("http://127.0.0.1:1", username=None, loopback=True))
+    assert connection == {
+        "conn_type": "bzctrl",
+        "host": "http://127.0.0.1:1",
+        "login": "sandbox@example.com",
+        "password": "sandbox-password",
+        "extra": {"domain_workspace": "EXA-CON-BUS-WOR", "reporter": "sandbox@example.com"},
+    }
+
+
+def test_greeting_never_repeats_the_password() -> None:
+    """With credentials of the user's own, the username is printed and the password is not."""
+    connection = printed_connection(greeting("http://x:1", username="it's me", loopback=False))
+    assert (connection["login"], connection["password"]) == ("it's me", "<the password>")
+    assert connection["extra"] == {
+        "domain_workspace": "EXA-CON-BUS-WOR",
+        "reporter": "sandbox@example.com",
+        "allow_http": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--port", "70000"], "port must be"),
+        (["--port", "-1"], "port must be"),
+        (["--username", "u"], "go together"),
+        (["--username", "", "--password", ""], "must not be empty"),
+        (["--token-lifetime", "0"], "token_lifetime_s"),
+        (["--token-lifetime", "nan"], "token_lifetime_s"),
+        (["--port", "0", "--host", "no such host"], "cannot listen"),
+        (["--port", "0", "--data", "/no/such/folder/x.sqlite"], "/no/such/folder/x.sqlite"),
+    ],
+)
+def test_what_cannot_start_says_why(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bad argument ends with code 1 and one line on standard error."""
+    assert main(argv) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("bzctrl-sandbox: ")
+    assert output.err.count("\n") == 1
+    assert message in output.err
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "jinja2"])
+def test_missing_extra_is_named_with_the_remedy(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the extra, one line says how to install it."""
+    for name in list(sys.modules):
+        if name.startswith(
+            ("bzctrl_provider.sandbox.serving", "bzctrl_provider.sandbox.app", "bzctrl_provider.sandbox.page")
+        ):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["--port", "0"]) == 1
+    assert capsys.readouterr().err == (
+        f"bzctrl-sandbox: the BzCtrl sandbox needs {missing}: pip install 'airflow-provider-bzctrl[sandbox]'\n"
+    )
+
+
+def test_signals_are_left_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that calls `main` keeps its own signal handlers."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert main(["--port", "70000"]) == 1
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert capsys.readouterr().err

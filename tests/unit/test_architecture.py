@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "bzctrl_provider"
+
+LAYERS = {
+    "bzctrl_provider": set(),
+    "bzctrl_provider.exceptions": set(),
+    "bzctrl_provider.get_provider_info": set(),
+    "bzctrl_provider.client": {"bzctrl_provider", "bzctrl_provider.exceptions"},
+    "bzctrl_provider.config": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
+    "bzctrl_provider.links": set(),
+    "bzctrl_provider.hooks": {
+        "bzctrl_provider.client",
+        "bzctrl_provider.config",
+        "bzctrl_provider.exceptions",
+        "bzctrl_provider.get_provider_info",
+    },
+    "bzctrl_provider.operators": {
+        "bzctrl_provider.client",
+        "bzctrl_provider.exceptions",
+        "bzctrl_provider.hooks",
+        "bzctrl_provider.links",
+    },
+    "bzctrl_provider.sandbox": set(),
+}
+"""For each part of the package the other parts that it may import."""
+
+CLIENT_LAYERS = ["todo", "endpoints", "retry", "auth", "transport", "answer", "api"]
+"""Within the client, each module imports only those that stand before it."""
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield node.module
+
+
+def part_of(module):
+    return ".".join(module.split(".")[:2])
+
+
+MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_go_one_way(module):
+    """Each part of the package imports only what stands below it."""
+    own = part_of(".".join(module.with_suffix("").parts).removesuffix(".__init__"))
+    ours = {
+        part_of(name) for name in imports_of(PACKAGE.parent / module) if name.startswith("bzctrl_provider")
+    }
+    assert ours - {own} <= LAYERS[own]
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[1] in ("client", "sandbox")], ids=str)
+def test_client_and_sandbox_know_no_airflow(module):
+    """Both can be used, and tested, without it."""
+    assert not any(name.split(".")[0] == "airflow" for name in imports_of(PACKAGE.parent / module))
+
+
+@pytest.mark.parametrize("name", CLIENT_LAYERS)
+def test_the_clients_modules_stand_in_layers(name):
+    """No module of the client imports one that is built on it."""
+    ours = {m.rpartition(".")[2] for m in imports_of(PACKAGE / "client" / f"{name}.py") if ".client." in m}
+    assert ours <= set(CLIENT_LAYERS[: CLIENT_LAYERS.index(name)])
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["bzctrl_provider.operators.bzctrl", "bzctrl_provider.hooks.bzctrl", "bzctrl_provider.links.bzctrl"],
+)
+def test_importing_what_a_dag_file_names_is_light(module):
+    """No HTTP library and no model of ours is loaded before a task runs."""
+    code = (
+        "import sys\n"
+        "from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink, XCom, "
+        "AirflowFailException, mask_secret\n"
+        "before = set(sys.modules)\n"
+        f"import {module}\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True
+    )
+    loaded = set(result.stdout.splitlines()[-1].split())
+    assert module in loaded
+    assert {name for name in loaded if not name.startswith("bzctrl_provider")} <= {"__future__"}
+    assert not {
+        name for name in loaded if name.startswith(("bzctrl_provider.client", "bzctrl_provider.config"))
+    }

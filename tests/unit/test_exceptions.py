@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from bzctrl_provider import exceptions
+from bzctrl_provider.exceptions import (
+    BzCtrlAPIError,
+    BzCtrlAuthError,
+    BzCtrlBadAnswerError,
+    BzCtrlConfigError,
+    BzCtrlError,
+    BzCtrlRateLimitError,
+    BzCtrlRejectedError,
+    BzCtrlServerError,
+    BzCtrlTransportError,
+    BzCtrlValidationError,
+)
+
+EXAMPLES = [
+    BzCtrlError("m", outcome_unknown=True),
+    BzCtrlConfigError("The connection:", [("host", "is missing"), ("login", "is missing")]),
+    BzCtrlValidationError("The todo:", [("title", "is mandatory")]),
+    BzCtrlAuthError("m"),
+    BzCtrlTransportError("m", outcome_unknown=True),
+    BzCtrlAPIError("m", status_code=418, body_excerpt="b"),
+    BzCtrlRejectedError("m", status_code=400, body_excerpt="b"),
+    BzCtrlRateLimitError("m", status_code=429, retry_after_s=7.5),
+    BzCtrlServerError("m", status_code=500, outcome_unknown=True),
+    BzCtrlBadAnswerError("m", status_code=200, outcome_unknown=True),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "through", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
+)
+def test_an_error_keeps_its_facts_on_its_way_between_processes(error, through):
+    """A copy and a pickled error have the type, the message and every attribute of the original."""
+    other = through(error)
+    assert type(other) is type(error)
+    assert str(other) == str(error)
+    assert vars(other) == vars(error)
+
+
+def test_the_tree_is_as_promised():
+    """Who catches a base class catches all below it, and a faulty todo also as a ValueError."""
+    tree = {error: error.__base__ for error in map(type, EXAMPLES)}
+    assert (
+        tree[BzCtrlRateLimitError] is tree[BzCtrlServerError] is tree[BzCtrlBadAnswerError] is BzCtrlAPIError
+    )
+    assert all(issubclass(error, BzCtrlError) for error in tree)
+    assert issubclass(BzCtrlValidationError, ValueError)
+    assert not issubclass(BzCtrlConfigError, ValueError)
+
+
+def test_the_docstrings_tree_names_every_public_error():
+    """The drawing at the top of the module leaves nobody out."""
+    public = [name for name in vars(exceptions) if name.startswith("BzCtrl")]
+    assert len(public) == 10
+    assert all(name in (exceptions.__doc__ or "") for name in public)
+
+
+def test_faults_are_named_tuples_and_stand_in_the_message():
+    """Each fault is a line of the message and can be read by program."""
+    error = EXAMPLES[1]
+    assert str(error) == "The connection:\n- host: is missing\n- login: is missing"
+    assert error.faults[0].field == "host"
+    assert error.faults[0].problem == "is missing"
+    assert not error.outcome_unknown
