@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr, ValidationError
 
 from bzctrl_provider.client.endpoints import Endpoints, Environment
 from bzctrl_provider.client.todo import (
@@ -57,7 +57,7 @@ class BzCtrlConfig:
 
     :param endpoints: where BzCtrl is.
     :param username: of the API user.
-    :param password: of the API user; not in the ``repr``.
+    :param password: of the API user.
     :param timeout_s: seconds for one attempt of one HTTP request.
     :param max_attempts: how often one request is sent at the most.
     :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
@@ -68,7 +68,7 @@ class BzCtrlConfig:
 
     endpoints: Endpoints
     username: str
-    password: str = field(repr=False)
+    password: SecretStr
     timeout_s: float
     max_attempts: int
     verify: bool | str
@@ -85,10 +85,9 @@ class BzCtrlConfig:
         faults: list[tuple[str, str]] = []
         extras = _extras(connection, faults)
         username = (connection.login or "").strip()
-        password = connection.password or ""
         if not username:
             faults.append(("login", "is missing: give the API username"))
-        if not password:
+        if not connection.password:
             faults.append(("password", "is missing: give the API password"))
         endpoints = _endpoints(connection, extras, faults)
         if extras.ca_bundle and not extras.verify:
@@ -112,7 +111,7 @@ class BzCtrlConfig:
         return cls(
             endpoints=endpoints,
             username=username,
-            password=password,
+            password=SecretStr(connection.password or ""),
             timeout_s=extras.timeout_s,
             max_attempts=extras.max_attempts,
             verify=str(extras.ca_bundle) if extras.ca_bundle else extras.verify,

@@ -37,7 +37,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                     "environment": {
                         "label": "Environment",
                         "description": "ACC (acceptance) or PROD (production). Needed where Host is empty.",
-                        "schema": {"type": ["string", "null"], "enum": ["ACC", "PROD", None]},
+                        "schema": {"type": ["string", "null"], "enum": ["ACC", "PROD"]},
                     },
                     "domain_workspace": {
                         "label": "Domain workspace",
@@ -77,12 +77,12 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                     "message_format": {
                         "label": "Message format",
                         "description": "add-task (default), or predefined for the earlier BzCtrl document.",
-                        "schema": {"type": ["string", "null"], "enum": ["add-task", "predefined", None]},
+                        "schema": {"type": ["string", "null"], "enum": ["add-task", "predefined"]},
                     },
                     "in_progress_spelling": {
                         "label": "Spelling of 'in progress'",
                         "description": "IN PROGRESS (default) or INPROGRESS.",
-                        "schema": {"type": ["string", "null"], "enum": ["IN PROGRESS", "INPROGRESS", None]},
+                        "schema": {"type": ["string", "null"], "enum": ["IN PROGRESS", "INPROGRESS"]},
                     },
                     "allow_http": {
                         "label": "Allow http",

@@ -34,5 +34,5 @@ with DAG(
         status="TODO",
         priority="MEDIUM",
         assignee="tariffs@example.com",
-        reminder_date="{{ (ti.start_date + macros.timedelta(days=7)).date() }}",
+        reminder_date="{{ (macros.datetime.now() + macros.timedelta(days=7)).date() }}",
     )

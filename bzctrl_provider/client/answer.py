@@ -6,13 +6,15 @@ import html
 import json
 import logging
 import re
+import traceback
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, quote_plus, urlsplit
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NameResolutionError, ProxyError
+from pydantic import SecretStr
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ProxyError
 
 from bzctrl_provider.client.retry import asked_wait_s
 from bzctrl_provider.client.todo import CreatedTodo
@@ -28,11 +30,13 @@ from bzctrl_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from requests import Response
 
 log = logging.getLogger(__name__)
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 _EXCERPT_CHARS = 500
 
@@ -46,21 +50,25 @@ class Exchange:
     :param what: ``token`` or ``create``.
     :param url: where it was sent.
     :param attempts: how often it was sent at the most.
-    :param redact: blots the secrets out of a text.
+    :param secrets: what must not be told of it.
     """
 
     what: str
     url: str
     attempts: int
-    redact: Callable[[str], str]
+    secrets: Sequence[SecretStr]
 
     def __str__(self) -> str:
         return f"BzCtrl's {'token' if self.what == 'token' else 'todo'} request to {self.url}"
 
+    def redact(self, text: str) -> str:
+        """Blot the secrets out of a text, also as they look in a form, in JSON and in HTML."""
+        return redacted(text, self.secrets)
 
-def redacted(text: str, secrets: Iterable[str]) -> str:
+
+def redacted(text: str, secrets: Iterable[SecretStr]) -> str:
     """Blot each secret out of a text, also as it looks in a form, in JSON and in HTML."""
-    for secret in secrets:
+    for secret in (secret.get_secret_value() for secret in secrets):
         spellings = {
             secret,
             quote(secret, safe="", errors="replace"),
@@ -74,7 +82,27 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def failure(exc: requests.RequestException | HTTPError, exchange: Exchange) -> BzCtrlTransportError:
+def without_frames(exc: _Error) -> _Error:
+    """Strip an error and its causes of their frames, some of which hold a request with its secrets.
+
+    Tracebacks with local variables would show them, as Airflow 3.0's console does.
+    """
+    cause: BaseException | None = exc
+    while cause is not None:
+        cause.__traceback__ = None
+        if isinstance(cause, requests.RequestException):
+            cause.request = cause.response = None
+        cause = cause.__cause__ or cause.__context__
+    return exc
+
+
+def harmless(exc: Exception, exchange: Exchange) -> Exception | None:
+    """Return an error that can be told as a cause, or None where a text of it or of its causes has a secret."""
+    told = "".join(traceback.format_exception(without_frames(exc)))
+    return exc if exchange.redact(told) == told else None
+
+
+def failure(exc: Exception, exchange: Exchange) -> BzCtrlTransportError:
     """Say that no answer came, and whether BzCtrl may have acted on the request."""
     reason: object = exc.args[0] if exc.args else exc
     if isinstance(reason, MaxRetryError):
@@ -82,9 +110,6 @@ def failure(exc: requests.RequestException | HTTPError, exchange: Exchange) -> B
     if isinstance(reason, ProxyError):
         reason = reason.original_error
     why = exchange.redact(str(reason))
-    # Whoever reports this error's causes must not find the request in them: it has the token, or the password.
-    if isinstance(exc, requests.RequestException):
-        exc.request = exc.response = None
     if isinstance(exc, requests.exceptions.SSLError):
         return BzCtrlTransportError(
             f"{exchange} was not sent: the server's certificate was refused ({why}). "
@@ -111,7 +136,7 @@ def failure(exc: requests.RequestException | HTTPError, exchange: Exchange) -> B
     )
 
 
-def token_of(response: Response, exchange: Exchange) -> tuple[str, object]:
+def token_of(response: Response, exchange: Exchange) -> tuple[SecretStr, object]:
     """Return the token of an answer, and what it says of its life.
 
     :raises BzCtrlAuthError: the credentials were refused.
@@ -119,16 +144,14 @@ def token_of(response: Response, exchange: Exchange) -> tuple[str, object]:
     """
     status = response.status_code
     if _is_success(status):
-        answer = _json_object(response)
-        token = answer.get("access_token") if answer is not None else None
-        # Of visible ASCII alone, so that it can be a header; no body in the message, it may hold the token.
-        if answer is None or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise BzCtrlBadAnswerError(
-                f"{exchange} was answered with {status}, but {_what_it_is(response, answer)} without a usable "
-                "access_token. Check that the connection's host or environment is BzCtrl's.",
-                status_code=status,
-            )
-        return token, answer.get("expires_in")
+        if (granted := _granted(response)) is not None:
+            return granted
+        # Without an excerpt: it may hold a token in a place where we do not look for it.
+        raise BzCtrlBadAnswerError(
+            f"{exchange} was answered with {status}, but {_what_it_is(response)} without a usable access_token. "
+            "Check that the connection's host or environment is BzCtrl's.",
+            status_code=status,
+        )
     if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(response):
         raise BzCtrlAuthError(
             f"{exchange} was answered with {status}: BzCtrl refused the username or the password"
@@ -136,6 +159,15 @@ def token_of(response: Response, exchange: Exchange) -> tuple[str, object]:
             "Check Login and Password of the connection, and that they belong to its host or environment."
         )
     raise _error_of_status(response, exchange)
+
+
+def _granted(response: Response) -> tuple[SecretStr, object] | None:
+    answer = _json_object(response) or {}
+    token = answer.get("access_token")
+    # Of visible ASCII alone, so that it can be a header.
+    if isinstance(token, str) and re.fullmatch(r"[\x21-\x7e]+", token):
+        return SecretStr(token), answer.get("expires_in")
+    return None
 
 
 def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any]) -> CreatedTodo:
@@ -150,7 +182,7 @@ def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any
     answer = _json_object(response)
     if answer is None:
         raise BzCtrlBadAnswerError(
-            f"{exchange} was answered with {status}, but {_what_it_is(response, answer)} instead of the created "
+            f"{exchange} was answered with {status}, but {_what_it_is(response)} instead of the created "
             f"todo{_said(_excerpt(response, exchange))}. {_UNKNOWN_ADVICE}",
             status_code=status,
             body_excerpt=_excerpt(response, exchange),
@@ -236,8 +268,8 @@ def _is_invalid_grant(response: Response) -> bool:
     return response.status_code == HTTPStatus.BAD_REQUEST and answer.get("error") == "invalid_grant"
 
 
-def _what_it_is(response: Response, answer: object) -> str:
-    if answer is not None:
+def _what_it_is(response: Response) -> str:
+    if _json_object(response) is not None:
         return "a JSON object"
     if not response.content:
         return "nothing"

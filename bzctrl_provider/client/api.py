@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import threading
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
 import requests
-from urllib3.exceptions import HTTPError
+from pydantic import SecretBytes, SecretStr
 from urllib3.util import Timeout
 
 import bzctrl_provider
@@ -22,9 +21,10 @@ from bzctrl_provider.client.answer import (
     Exchange,
     created_of,
     failure,
-    redacted,
+    harmless,
     refused_fresh_token,
     token_of,
+    without_frames,
 )
 from bzctrl_provider.client.auth import BearerAuth, NoAuth, Token, shared_source
 from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, BzCtrlRetry, bounded_call, left_s
@@ -78,7 +78,7 @@ class BzCtrlClient:
         endpoints: Endpoints,
         *,
         username: str,
-        password: str,
+        password: SecretStr,
         timeout_s: float = 30.0,
         max_attempts: int = 3,
         verify: bool | str = True,
@@ -168,7 +168,7 @@ class BzCtrlClient:
         message = message_of(
             complete, message_format=self._message_format, in_progress_spelling=self._in_progress_spelling
         )
-        body = json.dumps(message, ensure_ascii=False).encode()
+        body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
         with bounded_call(self.total_s):
             created = created_of(*self._send_with_token(body), message)
         log.info("Created the %s %s in BzCtrl: %s", created.todo_type, created.key, created.link)
@@ -196,7 +196,7 @@ class BzCtrlClient:
                 bulk.stopped = True
         return bulk.results
 
-    def _send_with_token(self, body: bytes) -> tuple[requests.Response, Exchange]:
+    def _send_with_token(self, body: SecretBytes) -> tuple[requests.Response, Exchange]:
         for replayed in (False, True):
             token = self._tokens.get(self._fetch_token, wait_s=left_s())
             response, exchange = self._send("create", body, BearerAuth(token), secret=token)
@@ -207,24 +207,31 @@ class BzCtrlClient:
                 raise refused_fresh_token(response, exchange)
         raise AssertionError  # the second round returns or raises
 
-    def _fetch_token(self) -> tuple[str, object]:
-        grant = {"grant_type": "password", "username": self.username, "password": self._password}
-        token, expires_in = token_of(*self._send("token", urlencode(grant).encode(), NoAuth()))
+    def _fetch_token(self) -> tuple[SecretStr, object]:
+        token, expires_in = token_of(*self._send("token", self._grant(), NoAuth()))
         if self._on_new_token:
-            self._on_new_token(token)
+            self._on_new_token(token.get_secret_value())
         return token, expires_in
 
+    def _grant(self) -> SecretBytes:
+        password = self._password.get_secret_value()
+        grant = {"grant_type": "password", "username": self.username, "password": password}
+        return SecretBytes(urlencode(grant).encode())
+
     def _send(
-        self, what: Literal["token", "create"], body: bytes, auth: AuthBase, *, secret: Token | None = None
+        self,
+        what: Literal["token", "create"],
+        body: SecretBytes,
+        auth: AuthBase,
+        *,
+        secret: Token | None = None,
     ) -> tuple[requests.Response, Exchange]:
         request = self._templates[what].copy()
-        request.prepare_body(body, None)
+        request.prepare_body(body.get_secret_value(), None)
         request.prepare_auth(auth)
         url = request.url or ""
-        secrets = (self._password, secret.value) if secret else (self._password,)
-        exchange = Exchange(what, url, self._max_attempts, lambda text: redacted(text, secrets))
-        error: BzCtrlError
-        cause: Exception | None
+        secrets = [self._password, secret.value] if secret else [self._password]
+        exchange = Exchange(what, url, self._max_attempts, secrets)
         if left_s() <= 0:
             raise BzCtrlTransportError(
                 f"{exchange} was not sent: the {self.total_s:g} s for this call are used up."
@@ -236,11 +243,12 @@ class BzCtrlClient:
                 allow_redirects=False,
                 **self._settings[url],
             ), exchange
-        except (requests.RequestException, HTTPError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it was raised where the secrets are
             error = failure(exc, exchange)
-            told = "".join(traceback.format_exception(exc))
-            cause = exc if exchange.redact(told) == told else None
-        # Outside of the handler, so that a cause which would tell a secret is no context either.
+            cause = harmless(exc, exchange)
+        except BaseException as exc:  # noqa: BLE001 - the task is stopped in the middle of the request
+            raise without_frames(exc) from None
+        # Outside of the handlers, so that a cause which would tell a secret is no context either.
         raise error from cause
 
 

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from requests.auth import AuthBase
@@ -19,6 +19,7 @@ from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import SecretStr
     from requests import PreparedRequest
 
 _LEAD_MAX_S = 60.0
@@ -36,11 +37,11 @@ _SOURCES_MAX = 64
 class Token:
     """A granted token.
 
-    :param value: the secret itself; not in the ``repr``.
+    :param value: the secret itself.
     :param renew_at: when to ask for another one, on the clock of its source.
     """
 
-    value: str = field(repr=False)
+    value: SecretStr
     renew_at: float
 
 
@@ -66,7 +67,7 @@ class BearerAuth(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the header."""
-        request.headers["Authorization"] = f"Bearer {self._token.value}"
+        request.headers["Authorization"] = f"Bearer {self._token.value.get_secret_value()}"
         return request
 
 
@@ -99,7 +100,7 @@ class TokenSource:
         self._token: Token | None = None
         self._request: _Request | None = None
 
-    def get(self, fetch: Callable[[], tuple[str, object]], *, wait_s: float) -> Token:
+    def get(self, fetch: Callable[[], tuple[SecretStr, object]], *, wait_s: float) -> Token:
         """Return a live token; where there is none, one caller fetches it and the others wait for that one.
 
         The others share a failure as well: a wrong password costs one refused login, not one a thread.
@@ -129,7 +130,7 @@ class TokenSource:
             )
         return request.token
 
-    def _fetch(self, fetch: Callable[[], tuple[str, object]], request: _Request) -> Token:
+    def _fetch(self, fetch: Callable[[], tuple[SecretStr, object]], request: _Request) -> Token:
         try:
             value, expires_in = fetch()
             request.token = Token(value, self._clock() + usable_for_s(expires_in))
@@ -157,12 +158,11 @@ _sources: OrderedDict[str, TokenSource] = OrderedDict()
 _sources_lock = threading.Lock()
 
 
-def shared_source(token_url: str, username: str, password: str) -> TokenSource:
+def shared_source(token_url: str, username: str, password: SecretStr) -> TokenSource:
     """Return this process's source of tokens for these credentials at this address."""
     # A digest, so that no password lies about as a dictionary's key.
-    key = hashlib.sha256(
-        f"{token_url}\x00{username}\x00{password}".encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    credentials = f"{token_url}\0{username}\0{password.get_secret_value()}"
+    key = hashlib.sha256(credentials.encode("utf-8", "surrogatepass")).hexdigest()
     with _sources_lock:
         source = _sources.setdefault(key, TokenSource())
         _sources.move_to_end(key)

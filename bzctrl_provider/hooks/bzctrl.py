@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
-from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +80,8 @@ class BzCtrlHook(BaseHook):
         :raises BzCtrlConfigError: names every fault of the connection at once.
         """
         if self._client is None:
-            self._client = _client_of(self.get_connection(self.bzctrl_conn_id), on_new_token=mask_secret)
+            connection = _Hidden(self.get_connection(self.bzctrl_conn_id))
+            self._client = _client_of(connection, on_new_token=mask_secret)
         return self._client
 
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
@@ -117,9 +118,9 @@ class BzCtrlHook(BaseHook):
         granted: list[str] = []
         if self._client is None:
             if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
-                connection = await self.aget_connection(self.bzctrl_conn_id)
+                connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
             else:
-                connection = await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id)
+                connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
             self._client = _client_of(connection, on_new_token=granted.append)
         try:
             return await asyncio.to_thread(self._client.create_todo, todo, **fields)
@@ -143,13 +144,24 @@ class BzCtrlHook(BaseHook):
         )
 
 
-def _client_of(connection: Connection, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
+class _Hidden:
+    """A connection whose ``repr`` is not shown by a traceback with local variables: it holds the password."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+
+def _client_of(hidden: _Hidden, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     # Imported here: a DAG file that names the hook must not load requests and pydantic.
     from bzctrl_provider.client.api import BzCtrlClient
     from bzctrl_provider.config import BzCtrlConfig
 
-    config = BzCtrlConfig.from_connection(connection)
-    mask_secret(config.password)
+    try:
+        config = BzCtrlConfig.from_connection(hidden.connection)
+    except BzCtrlConfigError as exc:
+        # The frames below hold the connection itself, and some tracebacks show their local variables.
+        raise exc.with_traceback(None) from None
+    mask_secret(config.password.get_secret_value())
     return BzCtrlClient(
         config.endpoints,
         username=config.username,

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection
+from pydantic import SecretStr
 
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.config import BzCtrlConfig
@@ -35,7 +36,7 @@ def test_a_short_connection_gets_the_defaults():
     assert config == BzCtrlConfig(
         endpoints=Endpoints.of_environment("ACC"),
         username="user@example.com",
-        password="topsecret",
+        password=SecretStr("topsecret"),
         timeout_s=30.0,
         max_attempts=3,
         verify=True,

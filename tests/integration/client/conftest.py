@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 from support.scripted_server import Server
 
 from bzctrl_provider.client.api import BzCtrlClient
@@ -34,7 +35,7 @@ def new_client(server, waits) -> Callable[..., BzCtrlClient]:
     def make(url=None, **changes):
         settings = {
             "username": "user@example.com",
-            "password": "the-password",
+            "password": SecretStr("the-password"),
             "timeout_s": 5.0,
             "tokens": TokenSource(),
             "sleep": waits.append,

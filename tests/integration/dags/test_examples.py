@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,8 @@ def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctr
     assert "2 of 4 checks failed in the DAG sea_ports_quality" in todo["description"]
     assert "- coordinates_present: ESEBO Cebolla, GBEIL Sheildaig" in todo["description"]
     assert "- coordinates_in_europe: ANEUX Sint Eustatius (Antilles), ISESK" in todo["description"]
-    assert "/dags/sea_ports_quality/runs/" in todo["description"]
+    # Airflow 3.0 knows no address of a task under dag.test(); with a scheduler it does.
+    assert re.search(r"\nRun: (http\S+sea_ports_quality\S+|None)$", todo["description"])
     assert [(request.path.rpartition("/")[2], request.status) for request in bzctrl_sandbox.requests] == [
         ("token", 200),
         ("add-task", 200),

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 import requests
+from pydantic import SecretStr
 
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
@@ -61,7 +62,11 @@ def created_answer(**changes):
 
 
 def new_client(**changes):
-    settings = {"username": "user@example.com", "password": PASSWORD, "tokens": TokenSource(Clock())}
+    settings = {
+        "username": "user@example.com",
+        "password": SecretStr(PASSWORD),
+        "tokens": TokenSource(Clock()),
+    }
     return BzCtrlClient(ACC, **(settings | changes))
 
 
@@ -97,7 +102,7 @@ def test_production_uses_both_hosts(requests_mock, fields):
     prod = Endpoints.of_environment("PROD")
     requests_mock.post(prod.token_url, json={"access_token": TOKEN})
     requests_mock.post(prod.create_url, json=created_answer())
-    client = BzCtrlClient(prod, username="u", password=PASSWORD, tokens=TokenSource())
+    client = BzCtrlClient(prod, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
     client.create_todo(fields)
     assert [request.hostname for request in requests_mock.request_history] == ["bzctrl.com", "www.bzctrl.com"]
 
@@ -211,7 +216,7 @@ def test_one_token_serves_many_todos_and_is_renewed_in_time(bzctrl, fields):
 def test_clients_with_the_same_credentials_share_the_token(bzctrl, fields):
     """A second client of the process asks for no token of its own; one with another password does."""
     for password in ("pass-1", "pass-1", "pass-2"):
-        BzCtrlClient(ACC, username="shared@example.com", password=password).create_todo(fields)
+        BzCtrlClient(ACC, username="shared@example.com", password=SecretStr(password)).create_todo(fields)
     assert len(sent(bzctrl, ACC.token_url)) == 2
 
 
@@ -347,6 +352,10 @@ def everything_told(exc):
         told += [str(exc), repr(exc), repr(exc.args), repr(vars(exc))]
         told += [repr(vars(value)) for value in vars(exc).values() if hasattr(value, "__dict__")]
         told.append("".join(traceback.format_exception(exc)))
+        # Some tracebacks show the local variables; those of the tests themselves are not told to anybody.
+        for frame, _ in traceback.walk_tb(exc.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                told.append(repr(frame.f_locals))
         told.append(repr(vars(pickle.loads(pickle.dumps(exc)))) if isinstance(exc, BzCtrlError) else "")
         exc = exc.__cause__ or exc.__context__
     return "\n".join(told)
@@ -391,6 +400,27 @@ def test_the_token_in_use_is_not_told(bzctrl, fields, status):
     with pytest.raises(BzCtrlError) as caught:
         new_client().create_todo(fields)
     assert "Bearer ***" in str(caught.value)
+    assert TOKEN[:12] not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
+def test_a_task_that_is_stopped_tells_no_secret(bzctrl, fields, url, stop):
+    """A timeout or a signal in the middle of a request leaves no frame that holds the request."""
+    bzctrl.post(url, exc=stop)
+    with pytest.raises(stop) as caught:
+        new_client().create_todo(fields)
+    told = everything_told(caught.value)
+    assert "Ex%40mpl3" not in told
+    assert TOKEN[:12] not in told
+
+
+def test_an_unforeseen_error_is_a_transport_error(bzctrl, fields):
+    """Whatever an HTTP library raises, the caller gets an error of the tree, and none of the library's frames."""
+    bzctrl.post(ACC.create_url, exc=RuntimeError("dictionary changed size"))
+    with pytest.raises(BzCtrlTransportError, match="dictionary changed size") as caught:
+        new_client().create_todo(fields)
+    assert caught.value.outcome_unknown
     assert TOKEN[:12] not in everything_told(caught.value)
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 
 import pytest
+from pydantic import SecretStr
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.auth import Token, TokenSource, shared_source, usable_for_s
@@ -27,7 +28,7 @@ class Bank:
 
     def __call__(self):
         self.asked += 1
-        return f"token-{self.asked}", self.expires_in
+        return SecretStr(f"token-{self.asked}"), self.expires_in
 
 
 @pytest.mark.parametrize(
@@ -59,16 +60,16 @@ def test_one_token_serves_until_it_is_renewed():
     """The second call asks nobody; after the lead time's beginning the next one does."""
     clock, bank = Clock(), Bank()
     source = TokenSource(clock)
-    assert [source.get(bank, wait_s=1).value for _ in range(3)] == ["token-1"] * 3
+    assert [source.get(bank, wait_s=1).value.get_secret_value() for _ in range(3)] == ["token-1"] * 3
     clock.now += 3541
-    assert source.get(bank, wait_s=1).value == "token-2"
+    assert source.get(bank, wait_s=1).value.get_secret_value() == "token-2"
     assert bank.asked == 2
 
 
 def test_a_token_without_a_life_serves_the_call_it_was_fetched_for():
     """A lifetime of zero costs a request for each call, and no endless loop."""
     source, bank = TokenSource(Clock()), Bank(expires_in=0)
-    assert [source.get(bank, wait_s=1).value for _ in range(2)] == ["token-1", "token-2"]
+    assert [source.get(bank, wait_s=1).value.get_secret_value() for _ in range(2)] == ["token-1", "token-2"]
 
 
 def test_a_refused_token_is_replaced_once():
@@ -105,7 +106,7 @@ def test_threads_that_need_a_token_at_once_share_one_request():
         asked.append(1)
         asking.set()
         may_answer.wait(5)
-        return "the token", 0
+        return SecretStr("the token"), 0
 
     threads, results = in_threads(17, lambda: source.get(slow_bank, wait_s=5).value)
     asking.wait(5)
@@ -115,7 +116,7 @@ def test_threads_that_need_a_token_at_once_share_one_request():
     may_answer.set()
     for thread in threads:
         thread.join(5)
-    assert set(results) == {"the token"}
+    assert {result.get_secret_value() for result in results} == {"the token"}
     # A thread that only started after the answer asks again, for this token lives for zero seconds.
     assert len(asked) < 17
 
@@ -157,7 +158,7 @@ def test_a_thread_does_not_wait_for_ever():
     def slow_bank():
         asking.set()
         may_answer.wait(5)
-        return "t", 3600
+        return SecretStr("t"), 3600
 
     threads, _ = in_threads(1, lambda: source.get(slow_bank, wait_s=5))
     asking.wait(5)
@@ -176,28 +177,32 @@ def test_a_crash_of_the_fetch_leaves_nobody_waiting():
 
     with pytest.raises(KeyboardInterrupt):
         source.get(crash, wait_s=1)
-    assert source.get(Bank(), wait_s=1).value == "token-1"
+    assert source.get(Bank(), wait_s=1).value.get_secret_value() == "token-1"
+
+
+def source_of(url, username, password):
+    return shared_source(url, username, SecretStr(password))
 
 
 def test_the_same_credentials_share_a_source_and_others_do_not():
     """Address, username and password together are one set of credentials."""
     auth.forget_tokens()
-    source = shared_source("https://a/token", "user", "password")
-    assert shared_source("https://a/token", "user", "password") is source
-    assert shared_source("https://a/token", "user", "passwore") is not source
-    assert shared_source("https://b/token", "user", "password") is not source
-    assert shared_source("https://a/token", "user\0password", "") is not source
+    source = source_of("https://a/token", "user", "password")
+    assert source_of("https://a/token", "user", "password") is source
+    assert source_of("https://a/token", "user", "passwore") is not source
+    assert source_of("https://b/token", "user", "password") is not source
+    assert source_of("https://a/token", "user\0password", "") is not source
 
 
 def test_a_process_does_not_collect_sources():
     """The one that was not used for longest is forgotten first."""
     auth.forget_tokens()
-    first = shared_source("https://a/token", "user", "0")
+    first = source_of("https://a/token", "user", "0")
     for n in range(1, 64):
-        shared_source("https://a/token", "user", str(n))
-    assert shared_source("https://a/token", "user", "0") is first
-    shared_source("https://a/token", "user", "64")
-    assert shared_source("https://a/token", "user", "0") is first
+        source_of("https://a/token", "user", str(n))
+    assert source_of("https://a/token", "user", "0") is first
+    source_of("https://a/token", "user", "64")
+    assert source_of("https://a/token", "user", "0") is first
     assert len(auth._sources) == 64
 
 
@@ -205,16 +210,16 @@ def test_a_process_does_not_collect_sources():
 def test_a_forked_child_starts_without_its_parents_locks():
     """A lock that another thread holds at the fork does not hang the child."""
     auth.forget_tokens()
-    shared_source("https://a/token", "user", "password")
+    source_of("https://a/token", "user", "password")
     with auth._sources_lock:
         child = os.fork()
         if child == 0:
-            os._exit(0 if shared_source("https://a/token", "user", "password") else 1)
+            os._exit(0 if source_of("https://a/token", "user", "password") else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_no_repr_shows_a_token():
     """Neither the token nor its source shows the secret."""
     source = TokenSource(Clock())
-    token = source.get(lambda: ("s3cret-token", 3600), wait_s=1)
-    assert "s3cret" not in repr(token) + repr(source) + repr(Token("s3cret-token", 1.0))
+    token = source.get(lambda: (SecretStr("s3cret-token"), 3600), wait_s=1)
+    assert "s3cret" not in repr(token) + repr(source) + repr(Token(SecretStr("s3cret-token"), 1.0))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import threading
+import traceback
 from types import ModuleType
 
 import pytest
@@ -95,6 +97,17 @@ def test_a_faulty_connection_is_an_error_with_all_its_faults(monkeypatch):
     }
 
 
+def test_a_faulty_connection_is_not_shown_by_a_traceback(monkeypatch):
+    """Airflow's connections show their password in their repr, so no frame of the error may hold one."""
+    given = {"conn_type": "bzctrl", "login": "user", "password": PASSWORD, "extra": {"timeout_s": "x"}}
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(given))
+    with pytest.raises(BzCtrlConfigError) as caught:
+        BzCtrlHook("broken").get_conn()
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
+    assert frames
+    assert all(PASSWORD not in repr(frame.f_locals) for frame in frames)
+
+
 def test_the_connection_is_tested_with_a_token_alone(bzctrl):
     """The sentence says who, where, and that nothing was created."""
     works, said = BzCtrlHook().test_connection()
@@ -146,8 +159,9 @@ def test_a_failing_coroutine_raises_like_the_hook(bzctrl, fields):
 
 def test_a_coroutine_works_where_airflow_has_no_async_connections(bzctrl, fields, monkeypatch, masked):
     """Before Airflow 3.1 the connection is looked up in a thread, before 3.3 the token is masked locally."""
-    monkeypatch.delattr("airflow.sdk.BaseHook.aget_connection", raising=False)
-    monkeypatch.delattr("airflow.sdk.log.amask_secret", raising=False)
+    monkeypatch.delattr(hook_module.BaseHook, "aget_connection", raising=False)
+    with contextlib.suppress(ImportError):
+        monkeypatch.delattr("airflow.sdk.log.amask_secret", raising=False)
     assert asyncio.run(BzCtrlHook().acreate_todo(fields)).key == "EXA-03"
     assert masked == [PASSWORD, TOKEN]
 
