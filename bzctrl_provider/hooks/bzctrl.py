@@ -37,13 +37,10 @@ class BzCtrlHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's own fields for Airflow 2.11 to 3.1; newer ones read the provider info."""
-        from flask_appbuilder.fieldwidgets import (
-            BS3TextFieldWidget,
-            Select2Widget,
-        )
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import BooleanField, SelectField, StringField
-        from wtforms.validators import Optional
+        from wtforms import BooleanField, IntegerField, StringField
+        from wtforms.validators import Optional, any_of
 
         widgets: dict[str, Any] = {}
         for name, form_field in _form()["conn-fields"].items():
@@ -55,13 +52,11 @@ class BzCtrlHook(BaseHook):
             }
             if "boolean" in schema["type"]:
                 widgets[name] = BooleanField(**shown)
-            elif "enum" in schema:
-                choices = [("", "")] + [(value, value) for value in schema["enum"] if value]
-                widgets[name] = SelectField(
-                    choices=choices, widget=Select2Widget(), validators=[Optional()], **shown
-                )
-            else:
-                widgets[name] = StringField(widget=BS3TextFieldWidget(), validators=[Optional()], **shown)
+                continue
+            # Airflow allows no drop-down field here; any_of checks in 2.11, and makes a drop-down in 3.1.
+            validators = [Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])]
+            kind = IntegerField if "integer" in schema["type"] else StringField
+            widgets[name] = kind(widget=BS3TextFieldWidget(), validators=validators, **shown)
         return widgets
 
     @classmethod
