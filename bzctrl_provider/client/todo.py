@@ -14,14 +14,15 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from numbers import Integral, Number
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 
+if TYPE_CHECKING:
+    from bzctrl_provider.fields import Text
+
 MessageFormat = Literal["add-task", "predefined"]
 InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
-Text = str | int | float | Decimal | None
-"""What a text field takes; numbers, because native rendering makes them of text."""
 
 _DIGITS_MAX = 400
 """Every float can be written out with fewer; ``1e999999999`` would fill the memory."""
@@ -193,9 +194,6 @@ _RULES: Mapping[str, Callable[[object], Any]] = {
     "lrn": _line,
     "reminder_date": _day,
 }
-
-TODO_FIELDS = tuple(_RULES)
-"""Every field that a user can give, in the order of the documents."""
 
 _ONLY_FOR = {
     "result": TodoType.TASK,

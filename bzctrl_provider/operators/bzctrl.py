@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
@@ -12,39 +13,24 @@ from bzctrl_provider.exceptions import (
     BzCtrlRejectedError,
     BzCtrlValidationError,
 )
+from bzctrl_provider.failure import LazyFailure, told_by
+from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from datetime import date
 
     from airflow.providers.common.compat.sdk import Context
+    from jinja2 import Environment
 
-    from bzctrl_provider.client.todo import Text
-
-_TODO_FIELDS = (
-    "todo_type",
-    "domain_workspace",
-    "domain",
-    "workspace",
-    "title",
-    "description",
-    "result",
-    "financial_impact",
-    "impact",
-    "likelihood",
-    "status",
-    "priority",
-    "assignee",
-    "reporter",
-    "category",
-    "sub_category",
-    "order_id",
-    "lrn",
-    "reminder_date",
-)
+    from bzctrl_provider.fields import Text
 
 _NOT_MENDED_BY_A_RETRY = (BzCtrlConfigError, BzCtrlValidationError, BzCtrlAuthError, BzCtrlRejectedError)
+
+
+_AFTER_ALL = "all_done_setup_success"
+"""Airflow's rule for teardowns: run when all before it are done, however they ended."""
 
 
 class CreateTodoOperator(BaseOperator):
@@ -54,8 +40,8 @@ class CreateTodoOperator(BaseOperator):
     The task's page gets the link "BzCtrl todo".
 
     :param todo_type: ``INCIDENT`` (default) or ``TASK``. (templated, like all that follow)
-    :param title: text; line breaks become spaces. Mandatory.
-    :param description: text. Mandatory.
+    :param title: text; line breaks become spaces. Default: one line that says which of the tasks before this one failed.
+    :param description: text. Default: what failed and why, with the addresses of logs and run.
     :param domain_workspace: where it belongs, such as ``EXA-CON-BUS-WOR``; default: the connection's.
     :param domain: with ``workspace``, instead of ``domain_workspace``.
     :param workspace: see ``domain``.
@@ -79,7 +65,7 @@ class CreateTodoOperator(BaseOperator):
     :raises BzCtrlError: anything else; Airflow retries the task.
     """
 
-    template_fields: Sequence[str] = (*_TODO_FIELDS, "bzctrl_conn_id")
+    template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "description": "md",
         "result": "md",
@@ -136,16 +122,91 @@ class CreateTodoOperator(BaseOperator):
         self.reminder_date = reminder_date
         self.bzctrl_conn_id = bzctrl_conn_id
 
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
+        # The one method that Airflow calls for plain and for mapped tasks alike.
+        context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
+        return self._create(context, LazyFailure(context))
+
+    def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, so that a DAG file that names the operator is parsed without the hook.
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
+        fields = {name: getattr(self, name) for name in TODO_FIELDS}
         hook = BzCtrlHook(self.bzctrl_conn_id)
         try:
-            created = hook.create_todo({name: getattr(self, name) for name in _TODO_FIELDS})
+            created = hook.create_todo(told_by(failure, fields))
         except _NOT_MENDED_BY_A_RETRY as exc:
             raise AirflowFailException(str(exc)) from exc
         if created.link:
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=created.link)
         return created.as_dict()
+
+
+class IncidentOnFailureOperator(CreateTodoOperator):
+    """Raises one incident when any of the checks before it failed, and leaves the run failed.
+
+    ::
+
+        checks >> IncidentOnFailureOperator(task_id="raise_incident")
+
+    It waits for all of them, is skipped when none failed, and otherwise lists all that failed. A check that could not
+    run, because something before it failed, counts as failed, and what failed is listed.
+
+    It is a teardown task, which Airflow ignores when it decides whether a run failed: the incident's success does not
+    mask the failure. So nothing can stand behind it: write ``check >> [raise_incident, load]`` where you think of
+    ``check >> raise_incident >> load``. A task *beside* it that runs and succeeds whatever happened (``all_done``) still
+    masks the failure, as it does without this operator.
+
+    The parameters, results and errors are those of :class:`CreateTodoOperator`.
+
+    :raises ValueError: while the DAG is built, where a task is put behind it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("trigger_rule", _AFTER_ALL)
+        super().__init__(**kwargs)
+        self.is_teardown = True
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Prepare a mapped one, which Airflow would else not take for a teardown and never run."""
+        kwargs.setdefault("trigger_rule", _AFTER_ALL)
+        partial = super().partial(**kwargs)
+        partial.kwargs["is_teardown"] = True
+        return partial
+
+    def set_downstream(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: see the class."""
+        raise self._is_last(args[0] if args else kwargs.get("task_or_task_list"))
+
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
+        """Refuse a task that puts itself behind this one."""
+        if not upstream:
+            raise self._is_last(other)
+        super().update_relative(other, upstream, edge_modifier)
+
+    def _is_last(self, others: Any) -> ValueError:
+        others = others if isinstance(others, Sequence) else [others]
+        names = ", ".join(str(getattr(other, "node_id", other)) for other in others)
+        return ValueError(
+            f"{self.task_id} raises an incident after failed checks, so nothing can stand behind it: {names} would run "
+            f"after a failure and be skipped after a success. Write checks >> [{self.task_id}, {names}]."
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create the incident, or skip."""
+        failure = LazyFailure(context)
+        if not failure.tasks:
+            raise AirflowSkipException("No check failed: there is nothing to raise.")
+        return self._create(context, failure)

@@ -12,8 +12,10 @@ PACKAGE = Path(__file__).parents[2] / "bzctrl_provider"
 LAYERS = {
     "bzctrl_provider": set(),
     "bzctrl_provider.exceptions": set(),
+    "bzctrl_provider.fields": set(),
+    "bzctrl_provider.failure": set(),
     "bzctrl_provider.get_provider_info": set(),
-    "bzctrl_provider.client": {"bzctrl_provider", "bzctrl_provider.exceptions"},
+    "bzctrl_provider.client": {"bzctrl_provider", "bzctrl_provider.exceptions", "bzctrl_provider.fields"},
     "bzctrl_provider.config": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
     "bzctrl_provider.links": set(),
     "bzctrl_provider.hooks": {
@@ -23,8 +25,9 @@ LAYERS = {
         "bzctrl_provider.get_provider_info",
     },
     "bzctrl_provider.operators": {
-        "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
+        "bzctrl_provider.failure",
+        "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
         "bzctrl_provider.links",
     },

@@ -1,0 +1,39 @@
+"""The fields of a todo as users write them: for those who check types, and for those who need the names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+    from decimal import Decimal
+
+    Text = str | int | float | Decimal | None
+
+
+class TodoFields(TypedDict, total=False):
+    """What a todo can be given; :class:`bzctrl_provider.client.todo.Todo` says what each of them means."""
+
+    todo_type: str | None
+    domain_workspace: Text
+    domain: Text
+    workspace: Text
+    title: Text
+    description: Text
+    result: Text
+    financial_impact: Text
+    impact: str | None
+    likelihood: str | None
+    status: str | None
+    priority: str | None
+    assignee: str | None
+    reporter: str | None
+    category: Sequence[Text] | Text
+    sub_category: Sequence[Text] | Text
+    order_id: Text
+    lrn: Text
+    reminder_date: date | str | None
+
+
+TODO_FIELDS = tuple(TodoFields.__annotations__)
