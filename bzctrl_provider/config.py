@@ -83,6 +83,11 @@ class BzCtrlConfig:
         :raises BzCtrlConfigError: names every fault at once.
         """
         faults: list[tuple[str, str]] = []
+        if connection.conn_type not in (None, "", "bzctrl"):
+            # Else a mistyped id would send another system's password to that system's host.
+            faults.append(
+                ("conn_type", f"must be bzctrl, not {connection.conn_type!r}: is the id the right one?")
+            )
         extras = _extras(connection, faults)
         username = (connection.login or "").strip()
         if not username:
@@ -105,7 +110,7 @@ class BzCtrlConfig:
             defaults["reporter"] = username
         if faults or endpoints is None:
             raise BzCtrlConfigError(
-                f"The Airflow connection {connection.conn_id!r} cannot be used. Nothing was sent. Please mend:",
+                f"The Airflow connection {connection.conn_id!r} cannot be used. Please mend:",
                 faults,
             )
         return cls(
@@ -158,10 +163,13 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
         errors = exc.errors(include_url=False)
     faulty = {str(error["loc"][0]): error["msg"] for error in errors}
     faults += [
-        (f"extra.{name}", f"{msg.removeprefix('Value error, ')}, not {given[name]!r:.80}")
-        for name, msg in faulty.items()
+        (f"extra.{name}", f"{_in_our_words(msg)}, not {given[name]!r:.80}") for name, msg in faulty.items()
     ]
     return _Extras(**{name: value for name, value in given.items() if name not in faulty})
+
+
+def _in_our_words(msg: str) -> str:
+    return msg.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _endpoints(connection: Connection, extras: _Extras, faults: list[tuple[str, str]]) -> Endpoints | None:

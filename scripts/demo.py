@@ -97,7 +97,9 @@ def main() -> int:
             say("Open the link; Enter ends the sandbox. ", end="")
             sys.stdin.readline()
         else:
-            say("`make ui` keeps Airflow and the sandbox running, to click through.")
+            say(
+                "Both links are closed by now; `make ui` keeps Airflow and the sandbox running, to click through."
+            )
     return 0
 
 

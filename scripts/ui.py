@@ -112,7 +112,7 @@ def main() -> int:
                 print("Ctrl-C ends both.", flush=True)
                 process.wait()
             except KeyboardInterrupt:
-                print("\nEnding …")
+                print("\nEnding; this may take half a minute …", flush=True)
                 return 0
             except TimeoutError as exc:
                 print(exc)
@@ -123,5 +123,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where the shell that started it in the background ignores SIGINT, and for the processes started from here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -6,11 +6,10 @@ import html
 import json
 import logging
 import re
-import traceback
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import requests
 from pydantic import SecretStr
@@ -96,12 +95,6 @@ def without_frames(exc: _Error) -> _Error:
     return exc
 
 
-def harmless(exc: Exception, exchange: Exchange) -> Exception | None:
-    """Return an error that can be told as a cause, or None where a text of it or of its causes has a secret."""
-    told = "".join(traceback.format_exception(without_frames(exc)))
-    return exc if exchange.redact(told) == told else None
-
-
 def failure(exc: Exception, exchange: Exchange) -> BzCtrlTransportError:
     """Say that no answer came, and whether BzCtrl may have acted on the request."""
     reason: object = exc.args[0] if exc.args else exc
@@ -109,20 +102,24 @@ def failure(exc: Exception, exchange: Exchange) -> BzCtrlTransportError:
         reason = reason.reason
     if isinstance(reason, ProxyError):
         reason = reason.original_error
-    why = exchange.redact(str(reason))
+    # urllib3 puts the connection object before what went wrong with it.
+    why = exchange.redact(re.sub(r"^\w+\(host=.*?\): ", "", str(reason)))
     if isinstance(exc, requests.exceptions.SSLError):
         return BzCtrlTransportError(
             f"{exchange} was not sent: the server's certificate was refused ({why}). "
             "If it comes from an authority of your own, set the extra ca_bundle of the connection to its file."
         )
     if isinstance(reason, ConnectTimeoutError):
-        hint = (
-            "Check the connection's host"
-            if isinstance(reason, NameResolutionError)
-            else ("Check that BzCtrl is up and that this machine may reach it, directly or through its proxy")
-        )
+        if isinstance(reason, NameResolutionError):
+            hint = "Check the connection's host."
+        elif "WRONG_VERSION_NUMBER" in why:
+            hint = "The server speaks no TLS there: if it is meant to, write http:// before the connection's host."
+        else:
+            hint = (
+                "Check that BzCtrl is up, and that this machine may reach it, directly or through its proxy."
+            )
         return BzCtrlTransportError(
-            f"{exchange} was not sent: no connection in {exchange.attempts} attempts ({why}). {hint}."
+            f"{exchange} was not sent: no connection (attempts: {exchange.attempts}; {why}). {hint}"
         )
     if isinstance(exc, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
         return BzCtrlTransportError(
@@ -296,4 +293,5 @@ def _usable_link(link: object) -> str | None:
 
 def _key_of(link: str) -> str | None:
     parts = urlsplit(link)
-    return (parts.fragment or parts.path).partition("?")[0].rstrip("/").rpartition("/")[2] or None
+    last = (parts.fragment or parts.path).partition("?")[0].rstrip("/").rpartition("/")[2]
+    return unquote(last) or None

@@ -21,7 +21,6 @@ from bzctrl_provider.client.answer import (
     Exchange,
     created_of,
     failure,
-    harmless,
     refused_fresh_token,
     token_of,
     without_frames,
@@ -245,11 +244,10 @@ class BzCtrlClient:
             ), exchange
         except Exception as exc:  # noqa: BLE001 - whatever it is, it was raised where the secrets are
             error = failure(exc, exchange)
-            cause = harmless(exc, exchange)
         except BaseException as exc:  # noqa: BLE001 - the task is stopped in the middle of the request
             raise without_frames(exc) from None
-        # Outside of the handlers, so that a cause which would tell a secret is no context either.
-        raise error from cause
+        # Outside of the handler: the error says what went wrong, and its causes are urllib3's, four deep.
+        raise error
 
 
 class _Bulk:

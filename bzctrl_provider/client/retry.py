@@ -140,6 +140,9 @@ class BzCtrlRetry(Retry):
         """Carry what is injected along: urllib3 makes a new object for each attempt."""
         return super().new(sleep=self._sleep, jitter=self._jitter, clock=self._clock, **kw)
 
+    def __repr__(self) -> str:
+        return f"{self.total} more attempts at the most"  # urllib3 logs it with each retry
+
     def increment(self, *args: Any, **kwargs: Any) -> Self:
         """Count an attempt; give up also where the wait for the next one would outlast the call."""
         counted = super().increment(*args, **kwargs)

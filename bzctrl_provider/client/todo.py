@@ -314,7 +314,7 @@ def complete_todo(
 
 
 def _invalid(faults: Iterable[tuple[str, str]]) -> BzCtrlValidationError:
-    return BzCtrlValidationError("The todo cannot be sent. Nothing was sent. Please mend:", faults)
+    return BzCtrlValidationError("The todo was not sent. Please mend:", faults)
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:

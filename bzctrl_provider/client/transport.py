@@ -137,20 +137,20 @@ class _WholeAnswers(_Connection):
         )
 
 
-class _WholeAnswersHTTP(_WholeAnswers, HTTPConnection):
-    pass
+class BzCtrlHTTPConnection(_WholeAnswers, HTTPConnection):
+    """In clear text."""
 
 
-class _WholeAnswersHTTPS(_WholeAnswers, HTTPSConnection):
-    pass
+class BzCtrlHTTPSConnection(_WholeAnswers, HTTPSConnection):
+    """Encrypted."""
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WholeAnswersHTTP
+    ConnectionCls = BzCtrlHTTPConnection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WholeAnswersHTTPS
+    ConnectionCls = BzCtrlHTTPSConnection
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

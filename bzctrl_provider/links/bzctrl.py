@@ -16,6 +16,8 @@ class BzCtrlTodoLink(BaseOperatorLink):
     name = "BzCtrl todo"
     xcom_key = "bzctrl_todo_link"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the todo's address, or an empty text where there is none (yet)."""
-        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+        # Airflow 3 asks in the worker, after the task, where the operator itself knows; Airflow 2 in the web server.
+        known: str | None = getattr(operator, "todo_link", None)
+        return (known if known is not None else XCom.get_value(key=self.xcom_key, ti_key=ti_key)) or ""

@@ -73,6 +73,8 @@ class CreateTodoOperator(BaseOperator):
         "sub_category": "json",
     }
     operator_extra_links = (BzCtrlTodoLink(),)
+    todo_link: str | None = None
+    """The address of the todo, once the task runs; empty while there is none."""
     ui_color = "#f6d9d5"
 
     def __init__(
@@ -142,13 +144,19 @@ class CreateTodoOperator(BaseOperator):
         # Imported here, so that a DAG file that names the operator is parsed without the hook.
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
+        self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
+        if empty := [name for name, value in fields.items() if value == "None"]:
+            self.log.warning(
+                "A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty)
+            )
         hook = BzCtrlHook(self.bzctrl_conn_id)
         try:
             created = hook.create_todo(told_by(failure, fields))
         except _NOT_MENDED_BY_A_RETRY as exc:
             raise AirflowFailException(str(exc)) from exc
         if created.link:
+            self.todo_link = created.link
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=created.link)
         return created.as_dict()
 

@@ -161,6 +161,15 @@ def test_unknown_extras_are_named_in_one_warning(caplog):
     assert "'bz'" in record.message
 
 
+def test_another_systems_connection_is_refused():
+    """A mistyped id must not send another system's password to its host."""
+    connection = Connection(
+        conn_id="crm", conn_type="http", host="https://crm.example.com", login="u", password="p"
+    )
+    with pytest.raises(BzCtrlConfigError, match="must be bzctrl, not 'http'"):
+        BzCtrlConfig.from_connection(connection)
+
+
 def test_the_password_is_in_no_repr():
     """A configuration can be logged."""
     assert "topsecret" not in repr(config_of({"environment": "ACC"}))

@@ -47,7 +47,8 @@ def test_no_connection_is_tried_again_and_then_told(new_client, fields, waits, h
     error = error_of(new_client(f"http://{host}:{closed_port()}"), fields)
     assert type(error) is BzCtrlTransportError
     assert not error.outcome_unknown
-    assert "no connection in 3 attempts" in str(error)
+    assert "no connection (attempts: 3; " in str(error)
+    assert "BzCtrlHTTPConnection" not in str(error)
     assert waits == [1.0, 2.0]
 
 
@@ -427,7 +428,7 @@ def test_a_broken_handshake_is_no_connection(new_client, fields, waits, server):
     """TLS spoken to a clear-text port is tried again and is no unknown outcome: nothing was sent."""
     error = error_of(new_client(f"https://127.0.0.1:{server.port}", timeout_s=0.3), fields)
     assert not error.outcome_unknown
-    assert "no connection in 3 attempts" in str(error)
+    assert "no connection (attempts: 3; " in str(error)
     assert waits == [1.0, 2.0]
 
 

@@ -20,6 +20,13 @@ def test_the_link_reads_what_the_operator_pushed(monkeypatch, pushed, shown):
     assert asked == [{"key": "bzctrl_todo_link", "ti_key": "the key"}]
 
 
+@pytest.mark.parametrize("known", ["https://bzctrl.example.com/x", ""])
+def test_an_operator_that_has_run_is_asked_itself(monkeypatch, known):
+    """In the worker no XCom is looked up, which Airflow would report as an error where there is none."""
+    monkeypatch.setattr(link_module, "XCom", None)
+    assert BzCtrlTodoLink().get_link(SimpleNamespace(todo_link=known), ti_key="the key") == known
+
+
 def test_the_button_has_its_promised_name():
     """Users look for it by this name."""
     assert BzCtrlTodoLink().name == "BzCtrl todo"

@@ -113,6 +113,12 @@ def test_what_a_retry_may_mend_is_left_to_airflow(bzctrl, status, error):
         execute(title="t", description="d")
 
 
+def test_a_template_that_found_nothing_is_noticed(bzctrl, caplog):
+    """The text 'None' is what Jinja makes of nothing; it is sent as it is, with a warning."""
+    execute(title="t", description="None")
+    assert any("'None' in: description" in record.message for record in caplog.records)
+
+
 def test_every_field_of_a_todo_is_a_template_field():
     """The names are those of the contract, and each is a parameter of the operator."""
     assert set(CreateTodoOperator.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id"}

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parent / "files" / "roll_up.py"
+
+
+def state_of(tis, task_id="raise_incident"):
+    return [str(ti.state) for ti in tis[task_id]]
+
+
+def test_a_failed_check_raises_an_incident_and_the_run_stays_failed(run, bzctrl_sandbox):
+    """The roll-up succeeds, is the only last task, and masks nothing; title and description are written by themselves."""
+    dag_run, tis = run(FILE, "one_failed")
+    assert str(dag_run.state) == "failed"
+    assert state_of(tis) == ["success"]
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "one_failed: 1 of 2 checks failed (totals)"
+    assert todo["description"].startswith(
+        "1 of 2 checks failed in the DAG one_failed.\n\n- totals (@task): failed\n  Log: http"
+    )
+    assert f"\nRun: {dag_run.run_id}\n" in todo["description"]
+    assert todo["orderID"] == dag_run.run_id
+
+
+def test_nothing_is_raised_where_nothing_failed(run, bzctrl_sandbox):
+    """The roll-up is skipped, the run succeeds, and BzCtrl hears nothing."""
+    dag_run, tis = run(FILE, "none_failed")
+    assert str(dag_run.state) == "success"
+    assert state_of(tis) == ["skipped"]
+    assert bzctrl_sandbox.requests == []
+
+
+def test_a_roll_up_that_crashes_leaves_the_run_failed(run, bzctrl_sandbox):
+    """An incident that cannot be raised hides nothing either."""
+    dag_run, tis = run(FILE, "crashes")
+    assert str(dag_run.state) == "failed"
+    assert state_of(tis) == ["failed"]
+    assert bzctrl_sandbox.todos == []
+
+
+def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzctrl_sandbox):
+    """Mapped failures share a line, a task that looks like an instance is none, and remembered exceptions are told."""
+    dag_run, _ = run(FILE, "mapped_and_grouped")
+    assert str(dag_run.state) == "failed"
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "mapped_and_grouped: 2 of 3 checks failed (checks.totals, checks.validate)"
+    assert todo["lrn"] == "3"
+    lines = todo["description"].splitlines()
+    assert lines[0] == "checks.totals, checks.validate"
+    assert "- checks.totals (@task): failed" in lines
+    assert "  ValueError: the totals differ by 12.50" in lines
+    assert "- checks.validate (@task): 2 of 5 mapped failed (1, 3)" in lines
+    assert "  [1] ValueError: number 1 is odd" in lines
+    assert "  and that is no even number" in lines
+
+
+def test_a_failure_before_the_checks_is_raised_as_well(run, bzctrl_sandbox):
+    """Checks that could not run are no good news: the task before them is named."""
+    _dag_run, tis = run(FILE, "before_the_checks")
+    assert state_of(tis) == ["success"]
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "before_the_checks: 1 task failed, so that 2 of 2 checks did not run (load)"
+
+
+def test_a_task_behind_one_check_stands_beside_the_roll_up(run, bzctrl_sandbox):
+    """`first >> load` beside `[first, second] >> raise_incident`: load is upstream_failed, one incident is raised."""
+    dag_run, tis = run(FILE, "beside")
+    assert str(dag_run.state) == "failed"
+    assert state_of(tis, "load") == ["upstream_failed"]
+    assert len(bzctrl_sandbox.todos) == 1
+
+
+def test_a_failure_that_was_dealt_with_is_none(run, bzctrl_sandbox):
+    """Behind a task that runs whatever happened and succeeds, there is nothing to raise."""
+    _dag_run, tis = run(FILE, "dealt_with")
+    assert state_of(tis) == ["skipped"]
+    assert bzctrl_sandbox.todos == []
+
+
+def test_the_roll_up_can_be_mapped(run, bzctrl_sandbox):
+    """One incident for each workspace, with `failure` in the templates of each, and the run stays failed."""
+    dag_run, tis = run(FILE, "mapped_roll_up")
+    assert str(dag_run.state) == "failed"
+    assert state_of(tis) == ["success", "success"]
+    assert sorted(todo["title"] for todo in bzctrl_sandbox.todos) == [
+        "EXA-ONE: mapped_roll_up: 1 of 1 check failed (totals)",
+        "EXA-TWO: mapped_roll_up: 1 of 1 check failed (totals)",
+    ]
+
+
+@pytest.mark.parametrize(("mended", "state", "todos"), [("no", "success", 1), ("yes", "skipped", 0)])
+def test_a_check_that_passes_now_raises_nothing(run, bzctrl_sandbox, monkeypatch, mended, state, todos):
+    """The same DAG raises while the check fails, and is skipped once it passes."""
+    monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_TEST_MENDED", mended)
+    _, tis = run(FILE, "mended")
+    assert state_of(tis) == [state]
+    assert len(bzctrl_sandbox.todos) == todos
+
+
+def test_the_plain_operator_tells_what_failed_too(run, bzctrl_sandbox):
+    """CreateTodoOperator without a title writes it from what failed before it."""
+    run(FILE, "told_by_create_todo")
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "told_by_create_todo: 1 of 1 check failed (totals)"
