@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from bzctrl_provider.fields import Text
+
+log = logging.getLogger(__name__)
 
 _NOT_MENDED_BY_A_RETRY = (BzCtrlConfigError, BzCtrlValidationError, BzCtrlAuthError, BzCtrlRejectedError)
 
@@ -147,7 +150,7 @@ class CreateTodoOperator(BaseOperator):
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
         if empty := [name for name, value in fields.items() if value == "None"]:
-            self.log.warning(
+            log.warning(
                 "A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty)
             )
         hook = BzCtrlHook(self.bzctrl_conn_id)
