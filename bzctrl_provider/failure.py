@@ -110,7 +110,7 @@ class Failure:
     @property
     def description(self) -> str:
         """The whole story in plain text, the same on every try of the same run."""
-        parts = [f"{self._what_happened[0].upper()}{self._what_happened[1:]} in the DAG {self.dag_id}."]
+        parts = [f"In the DAG {self.dag_id}, {self._what_happened}."]
         if self.tasks:
             parts.append("\n".join(self._task_lines()))
         known = {

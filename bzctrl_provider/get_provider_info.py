@@ -18,7 +18,81 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         ],
         "hooks": [{"integration-name": "BzCtrl", "python-modules": ["bzctrl_provider.hooks.bzctrl"]}],
         "operators": [{"integration-name": "BzCtrl", "python-modules": ["bzctrl_provider.operators.bzctrl"]}],
+        "notifications": ["bzctrl_provider.notifications.bzctrl.BzCtrlNotifier"],
+        "task-decorators": [
+            {"name": "bzctrl_todo", "class-name": "bzctrl_provider.decorators.bzctrl.bzctrl_todo_task"}
+        ],
         "extra-links": ["bzctrl_provider.links.bzctrl.BzCtrlTodoLink"],
+        "config": {
+            "bzctrl": {
+                "description": "Incidents for a whole deployment, see the provider's documentation.",
+                "options": {
+                    "incident_on_failed_run": {
+                        "description": "Whether each failed run of the DAGs chosen below raises one incident, without a change to these DAGs.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "remember_exceptions": {
+                        "description": "Whether the exception of a failed task is kept, as an XCom of the task, for the incident to tell it.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "conn_id": {
+                        "description": "The Airflow connection that these incidents are raised with.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "bzctrl_prod",
+                        "default": "bzctrl_default",
+                    },
+                    "include_tags": {
+                        "description": "Tags, separated by commas: DAGs that have one of them are chosen. With include_dags empty as well, all DAGs are.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "finance,customs",
+                        "default": "",
+                    },
+                    "exclude_tags": {
+                        "description": "Tags, separated by commas: DAGs that have one of them are not chosen.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "sandbox",
+                        "default": "",
+                    },
+                    "include_dags": {
+                        "description": "Patterns of DAG ids, separated by commas, with * and ?: these DAGs are chosen.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "customs_*,feeds_*",
+                        "default": "",
+                    },
+                    "exclude_dags": {
+                        "description": "Patterns of DAG ids, separated by commas, with * and ?: these DAGs are not chosen.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "*_test",
+                        "default": "",
+                    },
+                    "domain_workspace": {
+                        "description": "Where these incidents belong; empty: where the connection says.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "EXA-CON-BUS-WOR",
+                        "default": "",
+                    },
+                    "priority": {
+                        "description": "The priority of these incidents: HIGH, MEDIUM or LOW; empty: none.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "HIGH",
+                        "default": "",
+                    },
+                },
+            },
+        },
         "connection-types": [
             {
                 "connection-type": "bzctrl",

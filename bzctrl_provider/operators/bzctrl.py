@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
+    BzCtrlError,
     BzCtrlRejectedError,
     BzCtrlValidationError,
 )
@@ -19,7 +20,6 @@ from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import date
 
     from airflow.providers.common.compat.sdk import Context
@@ -150,9 +150,7 @@ class CreateTodoOperator(BaseOperator):
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
         if empty := [name for name, value in fields.items() if value == "None"]:
-            log.warning(
-                "A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty)
-            )
+            log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
         hook = BzCtrlHook(self.bzctrl_conn_id)
         try:
             created = hook.create_todo(told_by(failure, fields))
@@ -221,3 +219,82 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         if not failure.tasks:
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         return self._create(context, failure)
+
+
+class CreateTodosOperator(CreateTodoOperator):
+    """Creates many incidents or tasks in BzCtrl, several at a time.
+
+    ::
+
+        CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")
+
+    A faulty or refused one does not keep the others from being created: the task fails after all of them were tried,
+    with a table of both in its log.
+
+    :param todos: a list of mappings of the fields of a todo. (templated) An empty list or None skips the task.
+    :param max_workers: how many at a time, 1 to 64; default 8.
+    :param kwargs: the parameters of :class:`CreateTodoOperator`, for the fields that a mapping does not have.
+    :return: what was created, one mapping for each todo, in the order of ``todos``.
+    :raises AirflowFailException: where one was not created: a retry would create the others again.
+    :raises BzCtrlError: where none was created and a retry may help; Airflow retries the task.
+    """
+
+    template_fields: Sequence[str] = ("todos", *CreateTodoOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "todos": "json",
+        **CreateTodoOperator.template_fields_renderers,
+    }
+
+    def __init__(self, *, todos: Any, max_workers: int = 8, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.todos = todos
+        self.max_workers = max_workers
+
+    def execute(self, context: Context) -> Any:  # noqa: ARG002 - Airflow's signature
+        """Create the todos."""
+        return self._create_all(self.todos)
+
+    def _create_all(self, todos: Any) -> Any:
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+        if todos is None or (isinstance(todos, Sequence) and not todos):
+            raise AirflowSkipException("There is no todo to create.")
+        if isinstance(todos, Mapping):
+            raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
+        defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
+        filled = [defaults | dict(todo) for todo in _mappings(todos)]
+        try:
+            results = BzCtrlHook(self.bzctrl_conn_id).create_todos(filled, max_workers=self.max_workers)
+        except (BzCtrlConfigError, ValueError) as exc:
+            raise AirflowFailException(str(exc)) from exc
+        errors = [result for result in results if isinstance(result, BzCtrlError)]
+        if not errors:
+            return [result.as_dict() for result in results if not isinstance(result, BzCtrlError)]
+        table = "\n".join(
+            f"{number}. {todo.get('title')}: "
+            + (
+                f"not created, {result}"
+                if isinstance(result, BzCtrlError)
+                else f"created, {result.key} {result.link}"
+            )
+            for number, (todo, result) in enumerate(zip(filled, results, strict=True), 1)
+        )
+        log.error("%d of %d todos were not created:\n%s", len(errors), len(results), table)
+        retry_helps = not any(
+            isinstance(error, _NOT_MENDED_BY_A_RETRY) or error.outcome_unknown for error in errors
+        )
+        if len(errors) == len(results) and retry_helps:
+            raise errors[0]
+        raise AirflowFailException(
+            f"{len(errors)} of {len(results)} todos were not created; the table in the log says which and why."
+        )
+
+
+def _mappings(todos: Any) -> list[Mapping[str, Any]]:
+    found = list(todos) if isinstance(todos, Iterable) and not isinstance(todos, str) else [todos]
+    if wrong := next((todo for todo in found if not isinstance(todo, Mapping)), None):
+        raise AirflowFailException(
+            f"todos must be a list of mappings of the fields of a todo, not {wrong!r:.80}. "
+            "Where it is a template, set render_template_as_native_obj on the DAG."
+        )
+    return found

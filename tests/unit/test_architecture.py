@@ -31,6 +31,13 @@ LAYERS = {
         "bzctrl_provider.hooks",
         "bzctrl_provider.links",
     },
+    "bzctrl_provider.notifications": {
+        "bzctrl_provider.failure",
+        "bzctrl_provider.fields",
+        "bzctrl_provider.hooks",
+    },
+    "bzctrl_provider.decorators": {"bzctrl_provider.fields", "bzctrl_provider.operators"},
+    "bzctrl_provider.policy": {"bzctrl_provider.failure", "bzctrl_provider.notifications"},
     "bzctrl_provider.sandbox": set(),
 }
 """For each part of the package the other parts that it may import."""
@@ -71,6 +78,13 @@ def test_client_and_sandbox_know_no_airflow(module):
     assert not any(name.split(".")[0] == "airflow" for name in imports_of(PACKAGE.parent / module))
 
 
+def test_the_policy_imports_no_more_of_airflow_than_its_mark():
+    """It is loaded while Airflow itself is, in each of its processes."""
+    tree = ast.parse((PACKAGE / "policy.py").read_text())
+    modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert {module for module in modules if module.startswith(("airflow", "bzctrl"))} == {"airflow.policies"}
+
+
 @pytest.mark.parametrize("name", CLIENT_LAYERS)
 def test_the_clients_modules_stand_in_layers(name):
     """No module of the client imports one that is built on it."""
@@ -80,14 +94,22 @@ def test_the_clients_modules_stand_in_layers(name):
 
 @pytest.mark.parametrize(
     "module",
-    ["bzctrl_provider.operators.bzctrl", "bzctrl_provider.hooks.bzctrl", "bzctrl_provider.links.bzctrl"],
+    [
+        "bzctrl_provider.operators.bzctrl",
+        "bzctrl_provider.hooks.bzctrl",
+        "bzctrl_provider.links.bzctrl",
+        "bzctrl_provider.notifications.bzctrl",
+        "bzctrl_provider.decorators.bzctrl",
+    ],
 )
 def test_importing_what_a_dag_file_names_is_light(module):
     """No HTTP library and no model of ours is loaded before a task runs."""
     code = (
         "import sys\n"
         "from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink, XCom, "
-        "AirflowFailException, mask_secret\n"
+        "AirflowFailException, AirflowSkipException, BaseNotifier, DecoratedOperator, context_merge, "
+        "determine_kwargs, mask_secret, redact, task_decorator_factory\n"
+        "import airflow.policies, jinja2\n"
         "before = set(sys.modules)\n"
         f"import {module}\n"
         "print(*sorted(set(sys.modules) - before))"

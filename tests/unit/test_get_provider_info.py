@@ -17,7 +17,8 @@ def test_every_dotted_path_leads_somewhere():
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 importlib.import_module(module)
-    for path in [*info["extra-links"], FORM["hook-class-name"]]:
+    decorators = [decorator["class-name"] for decorator in info["task-decorators"]]
+    for path in [*info["extra-links"], *info["notifications"], *decorators, FORM["hook-class-name"]]:
         module, _, name = path.rpartition(".")
         assert hasattr(importlib.import_module(module), name)
 

@@ -1,0 +1,98 @@
+"""``@task.bzctrl_todo``: a function whose return value becomes todos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, overload
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from typing import TypeVar, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+    from bzctrl_provider.fields import TodoFields
+
+    Returned = TypeVar("Returned", bound=Mapping[str, Any] | Sequence[Mapping[str, Any]] | None)
+
+    class _Arguments(TodoFields, total=False):
+        task_id: str
+        bzctrl_conn_id: str
+        max_workers: int
+
+
+class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
+    """Calls a function and creates the todos that it returns."""
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *CreateTodoOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **CreateTodoOperator.template_fields_renderers,
+    }
+    custom_operator_name: str = "@task.bzctrl_todo"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.pop(
+            "multiple_outputs", None
+        )  # what is returned to XCom are todos, whatever the function returns
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            kwargs_to_upstream={
+                "python_callable": python_callable,
+                "op_args": op_args,
+                "op_kwargs": op_kwargs,
+            },
+            todos=None,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Call the function, then create."""
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        returned = self.python_callable(*self.op_args, **arguments)
+        if not isinstance(returned, Mapping):
+            return self._create_all(returned)
+        (created,) = self._create_all([returned])
+        return created
+
+
+@overload
+def bzctrl_todo_task(python_callable: Callable[..., Returned], /) -> Callable[..., Any]: ...
+@overload
+def bzctrl_todo_task(**kwargs: Unpack[_Arguments]) -> TaskDecorator: ...
+def bzctrl_todo_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
+    """Make a task of a function that returns one todo as a mapping, a list of them, or None to be skipped.
+
+    ::
+
+        @task.bzctrl_todo(priority="HIGH", category=["Customs"])
+        def faulty_orders(orders):
+            return [{"title": f"Order {order} has no amount", "description": "…"} for order in orders]
+
+    :param python_callable: the function, where the decorator is used without brackets.
+    :param kwargs: the fields of a todo, for those that the function leaves out; ``bzctrl_conn_id``; ``max_workers``;
+        and what every task takes, such as ``task_id`` and ``retries``.
+    :return: to XCom, what was created: a mapping, or a list of them in the same order.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=BzCtrlTodoDecoratedOperator, **kwargs
+    )

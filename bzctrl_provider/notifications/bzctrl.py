@@ -1,0 +1,160 @@
+"""The callback that raises an incident: for a task, for a DAG, and for a missed deadline."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseNotifier, redact
+
+from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
+from bzctrl_provider.fields import TODO_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+    from typing import Unpack
+
+    from airflow.providers.common.compat.sdk import Context
+    from jinja2 import Environment
+
+    from bzctrl_provider.fields import TodoFields
+
+log = logging.getLogger(__name__)
+
+_CALLBACK_TOTAL_S = 40.0
+"""Airflow ends the process in which a DAG's callback runs after 50 s."""
+
+
+class BzCtrlNotifier(BaseNotifier):
+    """Raises an incident that says what failed.
+
+    ::
+
+        DAG(..., on_failure_callback=BzCtrlNotifier())
+        DAG(..., default_args={"on_failure_callback": BzCtrlNotifier(priority="HIGH")})
+        DeadlineAlert(..., callback=AsyncCallback(BzCtrlNotifier, kwargs={"title": "Late: {{ dag_run.dag_id }}"}))
+
+    Title, description and order id (the run's id) are written by themselves where they are left out. ``{{ failure }}``
+    is there in the templates, as in the operators.
+
+    A task that is killed on its last try calls no task's callback, and a lost worker may call one twice; a DAG's callback
+    is called either way. Only a task downstream is certain, see
+    :class:`~bzctrl_provider.operators.bzctrl.IncidentOnFailureOperator`.
+
+    :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``. (templated, like all fields)
+    :param on_retry: whether to raise an incident also while a retry is still to come; default false.
+    :param context: Airflow's, where it makes the notifier itself (deadline alerts).
+    :param fields: the fields of a todo, as in :class:`~bzctrl_provider.operators.bzctrl.CreateTodoOperator`; all
+        optional.
+    :raises BzCtrlError: when called, where no incident could be raised. The whole payload is in the log then.
+    """
+
+    template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id")
+
+    def __init__(
+        self,
+        *,
+        bzctrl_conn_id: str = "bzctrl_default",
+        on_retry: bool = False,
+        context: Context | None = None,
+        **fields: Unpack[TodoFields],
+    ) -> None:
+        super().__init__()
+        if unknown := fields.keys() - set(TODO_FIELDS):
+            raise TypeError(
+                f"BzCtrlNotifier does not know {', '.join(sorted(unknown))}: there are {', '.join(TODO_FIELDS)}"
+            )
+        self.bzctrl_conn_id = bzctrl_conn_id
+        self.on_retry = on_retry
+        self.context = context or {}
+        for name in TODO_FIELDS:
+            setattr(self, name, fields.get(name))
+        self.todo_type = fields.get("todo_type", "INCIDENT")
+
+    def __call__(self, *args: Any) -> None:
+        """Raise the incident of a context."""
+        (context,) = args
+        # Rendered from a copy: rendering replaces the templates, and a DAG's next run needs them again.
+        notifier = copy.copy(self)
+        notifier.render_template_fields(context)
+        notifier.notify(context)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Raise the incident of the context that was given when the notifier was made."""
+        notifier = copy.copy(self)
+        notifier.render_template_fields(self.context)
+        return notifier.async_notify(self.context).__await__()
+
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """Render the fields, also for contexts without a DAG and under ``airflow dags test``, whose DAG cannot."""
+        dag = context.get("dag")
+        context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
+        try:
+            self._do_render_template_fields(self, self.template_fields, context, env, set())
+        except Exception:
+            self._log_lost({name: getattr(self, name) for name in TODO_FIELDS})
+            raise
+
+    def notify(self, context: Context) -> None:
+        """Raise the incident of a context, whose templates are rendered."""
+        if self._waits_for_retry(context):
+            return
+        failure = _failure_of(context)
+        fields = self._fields(failure)
+        try:
+            client = self._hook().get_conn()
+            if failure.kind == "run":
+                client.total_s = min(client.total_s, _CALLBACK_TOTAL_S)
+            client.create_todo(fields)
+        except Exception:
+            self._log_lost(fields)
+            raise
+
+    async def async_notify(self, context: Context) -> None:
+        """Do the same in the triggerer, whose event loop stays free meanwhile."""
+        if self._waits_for_retry(context):
+            return
+        fields = self._fields(_failure_of(context))
+        try:
+            await self._hook().acreate_todo(fields)
+        except Exception:
+            self._log_lost(fields)
+            raise
+
+    def _hook(self) -> Any:
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+        return BzCtrlHook(self.bzctrl_conn_id)
+
+    def _waits_for_retry(self, context: Context) -> bool:
+        state = getattr(context.get("ti"), "state", None)
+        if self.on_retry or str(getattr(state, "value", state)) != "up_for_retry":
+            return False
+        log.info("The task will be tried again: no incident is raised yet.")
+        return True
+
+    def _fields(self, failure: Failure) -> dict[str, Any]:
+        fields = told_by(failure, {name: getattr(self, name) for name in TODO_FIELDS})
+        return fields | {"order_id": fields["order_id"] or failure.run_id}
+
+    def _log_lost(self, fields: Mapping[str, Any]) -> None:
+        payload = {name: value for name, value in fields.items() if value not in (None, "")}
+        # Redacted as a whole: a template may have put a connection's password into a text.
+        text = json.dumps(payload, default=str, ensure_ascii=False)
+        log.error("No incident was raised in BzCtrl. It would have been: %s", redact(text))
+
+
+send_bzctrl_notification = BzCtrlNotifier
+
+
+def _failure_of(context: Context) -> Failure:
+    """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
+    try:
+        return failure_of(context)
+    except Exception:
+        log.exception("What failed could not be looked up: the incident tells the run alone.")
+        dag_id = getattr(context.get("dag"), "dag_id", "")
+        return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))

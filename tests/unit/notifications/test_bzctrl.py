@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from bzctrl_provider.client import auth
+from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
+
+ACC = Endpoints.of_environment("ACC")
+PASSWORD = "Ex@mpl3!-password"
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch):
+    auth.forget_tokens()
+    extra = {"environment": "ACC", "domain_workspace": "EXA"}
+    given = {"conn_type": "bzctrl", "login": "user@example.com", "password": PASSWORD, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(given))
+
+
+@pytest.fixture
+def bzctrl(requests_mock):
+    requests_mock.post(ACC.token_url, json={"access_token": "token"})
+    requests_mock.post(ACC.create_url, json={"taskLink": "https://www.bzctrl.com/app/#/todo/EXA-03"})
+    return requests_mock
+
+
+def sent(bzctrl):
+    return [request.json() for request in bzctrl.request_history if request.url == ACC.create_url]
+
+
+def new_context(state="failed", **more):
+    """Return the context of a task's callback."""
+    ti = SimpleNamespace(task_id="load", map_index=-1, state=state, try_number=1)
+    # The serialized DAG of `airflow dags test` has no Jinja environment.
+    dag = SimpleNamespace(dag_id="customs", owner="team", render_template_as_native_obj=False)
+    task = SimpleNamespace(task_type="@task", upstream_task_ids=set())
+    return {"dag": dag, "ti": ti, "task": task, "run_id": "r", "exception": OSError("disk full"), **more}
+
+
+def test_a_failed_task_raises_an_incident_that_is_written_by_itself(bzctrl):
+    """Without a single argument there are title, reason, run, and the run's id as the tag."""
+    BzCtrlNotifier()(new_context())
+    (todo,) = sent(bzctrl)
+    assert todo["todoType"] == "INCIDENT"
+    assert todo["title"] == "customs: load failed"
+    assert "OSError: disk full" in todo["description"]
+    assert todo["orderID"] == "r"
+
+
+def test_every_field_can_be_given_and_is_rendered(bzctrl):
+    """With the context's variables and with `failure`."""
+    notifier = send_bzctrl_notification(
+        todo_type="task",
+        title="{{ run_id }}: {{ failure.task_ids | join }}",
+        description="{{ exception }}",
+        result="{{ 1 }}",
+    )
+    notifier(new_context())
+    (todo,) = sent(bzctrl)
+    assert (todo["todoType"], todo["title"], todo["description"], todo["result"]) == (
+        "TASK",
+        "r: load",
+        "disk full",
+        "1",
+    )
+
+
+def test_an_instance_that_is_used_twice_renders_twice(bzctrl):
+    """A DAG's callback serves all its runs."""
+    notifier = BzCtrlNotifier(title="run {{ run_id }}")
+    notifier(new_context(run_id="first"))
+    notifier(new_context(run_id="second"))
+    assert [todo["title"] for todo in sent(bzctrl)] == ["run first", "run second"]
+
+
+def test_a_task_that_will_be_tried_again_raises_nothing_yet(bzctrl):
+    """Unless it is told to."""
+    BzCtrlNotifier()(new_context(state="up_for_retry"))
+    assert bzctrl.request_history == []
+    BzCtrlNotifier(on_retry=True)(new_context(state="up_for_retry"))
+    assert len(sent(bzctrl)) == 1
+
+
+def test_the_context_of_a_failed_run_may_be_almost_empty(bzctrl):
+    """As on Airflow 3.0: a DAG, a run and a reason."""
+    BzCtrlNotifier()({"dag": new_context()["dag"], "run_id": "r", "reason": "task_failure"})
+    assert sent(bzctrl)[0]["title"] == "customs: the run failed"
+
+
+def test_a_run_whose_tasks_cannot_be_looked_up_is_told_all_the_same(bzctrl):
+    """The last chance is used for what is known."""
+    context = new_context(reason="task_failure")
+    context["dag"].task_ids = ["load"]
+    context["ti"].get_task_states = lambda **_: 1 / 0
+    BzCtrlNotifier()(context)
+    assert sent(bzctrl)[0]["title"] == "customs: the run failed"
+
+
+def test_a_dags_callback_ends_before_airflow_ends_its_process(bzctrl, monkeypatch):
+    """All attempts together get 40 of its 50 seconds."""
+    clients = []
+    get_conn = BzCtrlHook.get_conn
+    monkeypatch.setattr(BzCtrlHook, "get_conn", lambda self: clients.append(get_conn(self)) or clients[-1])
+    BzCtrlNotifier()({"dag": new_context()["dag"], "run_id": "r", "reason": "task_failure"})
+    BzCtrlNotifier()(new_context())
+    assert [client.total_s for client in clients] == [40.0, 210.0]
+
+
+def test_a_missed_deadline_raises_an_incident_from_a_coroutine(bzctrl):
+    """Airflow gives the context to the constructor and awaits the notifier, in the triggerer."""
+    context = {"dag_run": {"dag_id": "customs", "dag_run_id": "r"}, "deadline": {"deadline_time": "07:00"}}
+
+    async def alert():
+        await BzCtrlNotifier(context=context, description="{{ dag_run.dag_run_id }} is late")
+
+    asyncio.run(alert())
+    (todo,) = sent(bzctrl)
+    assert todo["title"] == "customs: the deadline 07:00 was missed"
+    assert todo["description"] == "r is late"
+    assert todo["orderID"] == "r"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_lost_incident_is_in_the_log_and_raised(bzctrl, caplog, asynchronous):
+    """With its whole payload, and without the secret that a template put into it."""
+    from airflow.providers.common.compat.sdk import mask_secret
+
+    mask_secret(PASSWORD)
+    bzctrl.post(ACC.create_url, status_code=400, text="no")
+    notifier = BzCtrlNotifier(title="lost", description=f"the password is {PASSWORD}", context=new_context())
+
+    async def alert():
+        await notifier
+
+    with pytest.raises(BzCtrlRejectedError), caplog.at_level(logging.ERROR):
+        asyncio.run(alert()) if asynchronous else notifier(new_context())
+    (record,) = [record for record in caplog.records if "No incident was raised" in record.message]
+    assert '"title": "lost"' in record.message
+    assert PASSWORD not in record.message
+
+
+def test_a_template_that_fails_is_logged_and_raised(bzctrl, caplog):
+    """The payload is in the log as the user wrote it."""
+    with pytest.raises(Exception, match="no_such_thing"), caplog.at_level(logging.ERROR):
+        BzCtrlNotifier(title="{{ no_such_thing.at_all }}")(new_context())
+    assert "no_such_thing.at_all" in caplog.text
+    assert bzctrl.request_history == []
+
+
+def test_a_faulty_incident_names_its_faults(bzctrl):
+    """As with the operator."""
+    with pytest.raises(BzCtrlValidationError, match="impact"):
+        BzCtrlNotifier(impact="urgent")(new_context())
+
+
+def test_a_coroutine_waits_for_the_retry_too(bzctrl):
+    """A task's callback in the triggerer would behave as in the worker."""
+
+    async def alert():
+        await BzCtrlNotifier(context=new_context(state="up_for_retry"))
+
+    asyncio.run(alert())
+    assert bzctrl.request_history == []
+
+
+def test_a_field_that_does_not_exist_is_refused_when_the_dag_is_built():
+    """A typing error is named, with the fields there are."""
+    with pytest.raises(TypeError, match=r"prioriti.*priority"):
+        BzCtrlNotifier(prioriti="HIGH")
+    assert set(BzCtrlNotifier.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id"}

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
+
+from bzctrl_provider import policy
+from bzctrl_provider.failure import remember_exception
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
+
+
+@pytest.fixture
+def configure(monkeypatch):
+    """Return what sets options of the [bzctrl] section."""
+
+    def set_options(**options):
+        for name, value in options.items():
+            monkeypatch.setenv(f"AIRFLOW__BZCTRL__{name.upper()}", value)
+        policy.settings.cache_clear()
+
+    yield set_options
+    policy.settings.cache_clear()
+
+
+def new_dag(dag_id="customs_daily", **kwargs):
+    return DAG(dag_id, schedule=None, **kwargs)
+
+
+def test_without_configuration_nothing_happens(configure):
+    """A deployment that only installs the provider gets no incidents from it."""
+    configure()
+    dag = new_dag()
+    policy.dag_policy(dag)
+    task = BaseOperator(task_id="t", dag=dag)
+    policy.task_policy(task)
+    assert not dag.on_failure_callback
+    assert not dag.has_on_failure_callback
+    assert not task.on_failure_callback
+
+
+def mine(context):
+    """Stand in for a callback of the DAG's own."""
+
+
+@pytest.mark.parametrize(("own", "kept"), [(None, []), (mine, [mine]), ([mine, mine], [mine, mine])])
+def test_a_dag_gets_the_notifier_beside_its_own_callbacks(configure, own, kept):
+    """With the configured connection, workspace and priority, and once, however often the policy runs."""
+    configure(
+        incident_on_failed_run="True",
+        conn_id="bzctrl_prod",
+        domain_workspace="EXA-CON-BUS-WOR",
+        priority="HIGH",
+    )
+    dag = new_dag(on_failure_callback=own)
+    policy.dag_policy(dag)
+    policy.dag_policy(dag)
+    *before, notifier = dag.on_failure_callback
+    assert before == kept
+    assert isinstance(notifier, BzCtrlNotifier)
+    assert (notifier.bzctrl_conn_id, notifier.domain_workspace, notifier.priority) == (
+        "bzctrl_prod",
+        "EXA-CON-BUS-WOR",
+        "HIGH",
+    )
+    assert dag.has_on_failure_callback is True
+
+
+def test_a_dag_that_raises_by_itself_is_left_alone(configure):
+    """Two incidents for one failed run would be a duplicate; CreateTodoOperator alone is no roll-up."""
+    configure(incident_on_failed_run="True")
+    with new_dag() as rolled_up:
+        IncidentOnFailureOperator(task_id="raise_incident")
+    with new_dag() as mapped:
+        IncidentOnFailureOperator.partial(task_id="raise_incident").expand(domain_workspace=["A", "B"])
+    with new_dag() as other:
+        CreateTodoOperator(task_id="create")
+    for dag in (rolled_up, mapped, other):
+        policy.dag_policy(dag)
+    assert not rolled_up.on_failure_callback
+    assert not mapped.on_failure_callback
+    assert other.on_failure_callback
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({}, True),
+        ({"include_tags": "finance, customs"}, True),
+        ({"include_tags": "finance"}, False),
+        ({"include_dags": "customs_*"}, True),
+        ({"include_dags": "feeds_*, *_hourly"}, False),
+        ({"include_tags": "finance", "include_dags": "customs_?aily"}, True),
+        ({"exclude_tags": "customs"}, False),
+        ({"include_dags": "*", "exclude_dags": "*_daily"}, False),
+        ({"exclude_tags": "other", "exclude_dags": "other"}, True),
+    ],
+)
+def test_tags_and_patterns_choose_the_dags(configure, options, meant):
+    """Included by tag or by id, unless excluded by either; with neither, all are."""
+    configure(incident_on_failed_run="True", **options)
+    dag = new_dag(tags=["customs", "daily"])
+    policy.dag_policy(dag)
+    assert bool(dag.on_failure_callback) is meant
+
+
+def test_exceptions_are_remembered_where_that_is_wanted(configure):
+    """Before the task's own callbacks, and once."""
+    configure(remember_exceptions="True")
+    task = BaseOperator(task_id="t", on_failure_callback=mine)
+    policy.task_policy(task)
+    policy.task_policy(task)
+    assert list(task.on_failure_callback) == [remember_exception, mine]
+
+
+def test_a_dag_that_is_not_meant_costs_next_to_nothing(configure):
+    """The configuration is read once, not for each DAG."""
+    configure(incident_on_failed_run="True", include_tags="finance")
+    dag = new_dag(tags=["customs"])
+    policy.dag_policy(dag)
+    began = time.perf_counter()
+    for _ in range(1000):
+        policy.dag_policy(dag)
+    assert (time.perf_counter() - began) / 1000 < 1e-4
