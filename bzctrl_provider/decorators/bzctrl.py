@@ -55,11 +55,6 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
             python_callable=python_callable,
             op_args=op_args,
             op_kwargs=op_kwargs,
-            kwargs_to_upstream={
-                "python_callable": python_callable,
-                "op_args": op_args,
-                "op_kwargs": op_kwargs,
-            },
             todos=None,
             **kwargs,
         )

@@ -154,7 +154,7 @@ def _failure_of(context: Context) -> Failure:
     """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
     try:
         return failure_of(context)
-    except Exception:
-        log.exception("What failed could not be looked up: the incident tells the run alone.")
+    except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
+        log.warning("What failed could not be looked up, so the incident tells the run alone: %r", exc)
         dag_id = getattr(context.get("dag"), "dag_id", "")
         return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
