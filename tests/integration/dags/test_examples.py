@@ -95,6 +95,34 @@ def test_a_task_has_a_reminder(run, bzctrl_sandbox):
     assert abs(dt.date.fromisoformat(todo["reminderDate"]) - in_a_week) <= dt.timedelta(days=1)
 
 
+def test_many_checks_are_one_incident(run, bzctrl_sandbox):
+    """The roll-up tells both feeds with their reasons, and the amount follows from what failed."""
+    dag_run, tis = run(DAGS_FOLDER / "roll_up_of_checks.py")
+    assert str(dag_run.state) == "failed"
+    assert states(tis)["close_the_hour"] == ["upstream_failed"]
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "roll_up_of_checks: 1 of 1 check failed (matches_the_ledger)"
+    assert "2 of 4 mapped failed (1, 3)" in todo["description"]
+    assert "[1] ValueError: the feed invoices differs from the ledger by EUR 1250" in todo["description"]
+    assert todo["financialImpact"] == "2000"
+
+
+def test_a_failed_run_is_one_incident_by_callback(run, bzctrl_sandbox):
+    """Without an operator in the DAG."""
+    dag_run, _ = run(DAGS_FOLDER / "incident_by_callback.py")
+    assert str(dag_run.state) == "failed"
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"].startswith("incident_by_callback: ")
+    assert todo["category"] == ["Operations"]
+
+
+def test_a_function_finds_the_todos(run, bzctrl_sandbox):
+    """One for each invoice that is overdue."""
+    run(DAGS_FOLDER / "todos_from_a_function.py")
+    assert sorted(todo["orderID"] for todo in bzctrl_sandbox.todos) == ["2026-0117", "2026-0130"]
+    assert {todo["todoType"] for todo in bzctrl_sandbox.todos} == {"TASK"}
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_parses_without_connection_network_and_heavy_imports(example):
     """A DAG file is parsed again and again: it looks nothing up, and what it loads of ours is next to nothing."""
