@@ -103,7 +103,7 @@ class Failure:
         """One line of at most 200 characters, for a title: ``customs: 2 of 5 checks failed (amounts, totals)``."""
         what = self._what_happened
         start = f"{self.dag_id}: {what}"
-        if len(self.tasks) > 1 or self.kind == "checks":
+        if self.kind in ("checks", "run"):
             start += _listed(self.task_ids, _TITLE_CHARS - len(start))
         return _cut(start, _TITLE_CHARS)
 

@@ -27,8 +27,8 @@ from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
 deadline: dict[str, Any] = {}
 if AIRFLOW_V_3_1_PLUS:
-    from airflow.sdk.definitions.deadline import (
-        AsyncCallback,  # type: ignore[attr-defined]  # where 3.1 has it, and newer versions still do
+    from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined]  # 3.1 has all three here
+        AsyncCallback,
         DeadlineAlert,
         DeadlineReference,
     )

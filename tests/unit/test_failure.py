@@ -300,7 +300,7 @@ def test_a_dags_callback_tells_of_the_run():
     upstream = {"a": [], "b": ["a"], "raise_incident": ["b"]}
     failure = failure_of(new_context(upstream, ti, reason="task_failure"))
     assert (failure.kind, failure.task_ids) == ("run", ["a"])
-    assert failure.summary == "customs: 1 of 3 tasks failed"
+    assert failure.summary == "customs: 1 of 3 tasks failed (a)"
     context = new_context(upstream, ti, reason="task_failure")
     del context["ti"], context["task"], context["logical_date"]
     assert failure_of(context).summary == "customs: the run failed"
