@@ -98,6 +98,10 @@ class BzCtrlNotifier(BaseNotifier):
             self._log_lost({name: getattr(self, name) for name in TODO_FIELDS})
             raise
 
+    def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
+        # Before Airflow 3.1, the inherited one takes a DAG in the context for granted.
+        return super(BaseNotifier, self)._render(template, context, dag or context.get("dag"))
+
     def notify(self, context: Context) -> None:
         """Raise the incident of a context, whose templates are rendered."""
         if self._waits_for_retry(context):

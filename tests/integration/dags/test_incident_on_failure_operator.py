@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.airflow_versions import TELLS_CALLBACKS_THE_EXCEPTION
 
 FILE = Path(__file__).parent / "files" / "roll_up.py"
 
@@ -51,10 +52,11 @@ def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzct
     lines = todo["description"].splitlines()
     assert lines[0] == "checks.totals, checks.validate"
     assert "- checks.totals (@task): failed" in lines
-    assert "  ValueError: the totals differ by 12.50" in lines
     assert "- checks.validate (@task): 2 of 5 mapped failed (1, 3)" in lines
-    assert "  [1] ValueError: number 1 is odd" in lines
-    assert "  and that is no even number" in lines
+    if TELLS_CALLBACKS_THE_EXCEPTION:
+        assert "  ValueError: the totals differ by 12.50" in lines
+        assert "  [1] ValueError: number 1 is odd" in lines
+        assert "  and that is no even number" in lines
 
 
 def test_a_failure_before_the_checks_is_raised_as_well(run, bzctrl_sandbox):

@@ -82,7 +82,7 @@ with DAG("mended", **ARGS) as mended:
 
     @task
     def fails_once() -> None:
-        if Variable.get("bzctrl_test_mended", default="no") == "no":
+        if Variable.get("bzctrl_test_mended", "no") == "no":
             raise ValueError("not mended yet")
 
     fails_once.override(task_id="totals")() >> IncidentOnFailureOperator(task_id="raise_incident")
