@@ -65,8 +65,8 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **arguments)
         if not isinstance(returned, Mapping):
-            return self._create_all(returned)
-        (created,) = self._create_all([returned])
+            return self._create_all(context, returned)
+        (created,) = self._create_all(context, [returned])
         return created
 
 

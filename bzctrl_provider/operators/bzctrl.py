@@ -18,6 +18,7 @@ from bzctrl_provider.exceptions import (
 from bzctrl_provider.failure import LazyFailure, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
+from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
 
 if TYPE_CHECKING:
     from datetime import date
@@ -26,10 +27,17 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from bzctrl_provider.fields import Text
+    from bzctrl_provider.memory import OnUnknownOutcome
 
 log = logging.getLogger(__name__)
 
-_NOT_MENDED_BY_A_RETRY = (BzCtrlConfigError, BzCtrlValidationError, BzCtrlAuthError, BzCtrlRejectedError)
+_NOT_MENDED_BY_A_RETRY = (
+    BzCtrlConfigError,
+    BzCtrlValidationError,
+    BzCtrlAuthError,
+    BzCtrlRejectedError,
+    OutcomeUnknownError,
+)
 
 
 _AFTER_ALL = "all_done_setup_success"
@@ -62,7 +70,10 @@ class CreateTodoOperator(BaseOperator):
     :param lrn: text, a Local Reference Number, which BzCtrl makes a tag.
     :param reminder_date: a date, a datetime or ISO 8601 text.
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``.
-    :return: what was created, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
+    :param on_unknown_outcome: what to do where an attempt had no answer, so that the todo may exist: ``retry`` (default)
+        creates it again, and the description's last line says that it may be a duplicate; ``fail`` fails the task and
+        says what to look for. Not templated.
+    :return: what was created, by this try or by an earlier one since the last clear, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
     :raises AirflowFailException: where a retry cannot help: the connection or the todo is faulty, or BzCtrl refused
         the credentials or the todo.
     :raises BzCtrlError: anything else; Airflow retries the task.
@@ -103,9 +114,13 @@ class CreateTodoOperator(BaseOperator):
         lrn: Text = None,
         reminder_date: date | str | None = None,
         bzctrl_conn_id: str = "bzctrl_default",
+        on_unknown_outcome: OnUnknownOutcome = "retry",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if on_unknown_outcome not in ("retry", "fail"):
+            raise ValueError(f"on_unknown_outcome must be 'retry' or 'fail', not {on_unknown_outcome!r}")
+        self.on_unknown_outcome = on_unknown_outcome
         self.todo_type = todo_type
         self.title = title
         self.description = description
@@ -153,13 +168,20 @@ class CreateTodoOperator(BaseOperator):
             log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
         hook = BzCtrlHook(self.bzctrl_conn_id)
         try:
-            created = hook.create_todo(told_by(failure, fields))
+            created = create_once(
+                lambda todo: hook.create_todo(todo).as_dict(),
+                told_by(failure, fields),
+                memory=memory_of(context),
+                key="todo",
+                tries=Tries.of(context["ti"]),
+                on_unknown_outcome=self.on_unknown_outcome,
+            )
         except _NOT_MENDED_BY_A_RETRY as exc:
             raise AirflowFailException(str(exc)) from exc
-        if created.link:
-            self.todo_link = created.link
-            context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=created.link)
-        return created.as_dict()
+        if link := created["link"]:
+            self.todo_link = link
+            context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=link)
+        return created
 
 
 class IncidentOnFailureOperator(CreateTodoOperator):
@@ -235,8 +257,8 @@ class CreateTodosOperator(CreateTodoOperator):
     :param max_workers: how many at a time, 1 to 64; default 8.
     :param kwargs: the parameters of :class:`CreateTodoOperator`, for the fields that a mapping does not have.
     :return: what was created, one mapping for each todo, in the order of ``todos``.
-    :raises AirflowFailException: where one was not created: a retry would create the others again.
-    :raises BzCtrlError: where none was created and a retry may help; Airflow retries the task.
+    :raises BzCtrlError: where one was not created and a retry may help; it creates only those that are missing.
+    :raises AirflowFailException: where one was not created and a retry cannot help, or this was the last one.
     """
 
     template_fields: Sequence[str] = ("todos", *CreateTodoOperator.template_fields)
@@ -250,11 +272,11 @@ class CreateTodosOperator(CreateTodoOperator):
         self.todos = todos
         self.max_workers = max_workers
 
-    def execute(self, context: Context) -> Any:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> Any:
         """Create the todos."""
-        return self._create_all(self.todos)
+        return self._create_all(context, self.todos)
 
-    def _create_all(self, todos: Any) -> Any:
+    def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
@@ -263,31 +285,47 @@ class CreateTodosOperator(CreateTodoOperator):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
         filled = [defaults | dict(todo) for todo in _mappings(todos)]
+        hook = BzCtrlHook(self.bzctrl_conn_id)
+        tries = Tries.of(context["ti"])
+
+        def create_all(some: list[dict[str, Any]]) -> list[dict[str, Any] | BzCtrlError]:
+            results = hook.create_todos(some, max_workers=self.max_workers)
+            return [result if isinstance(result, BzCtrlError) else result.as_dict() for result in results]
+
         try:
-            results = BzCtrlHook(self.bzctrl_conn_id).create_todos(filled, max_workers=self.max_workers)
+            results = create_all_once(
+                create_all,
+                filled,
+                memory=memory_of(context),
+                tries=tries,
+                on_unknown_outcome=self.on_unknown_outcome,
+                batch_size=4 * self.max_workers,
+            )
         except (BzCtrlConfigError, ValueError) as exc:
             raise AirflowFailException(str(exc)) from exc
+        created = [result for result in results if not isinstance(result, BzCtrlError)]
+        if len(created) == len(results):
+            return created
         errors = [result for result in results if isinstance(result, BzCtrlError)]
-        if not errors:
-            return [result.as_dict() for result in results if not isinstance(result, BzCtrlError)]
-        table = "\n".join(
-            f"{number}. {todo.get('title')}: "
-            + (
-                f"not created, {result}"
-                if isinstance(result, BzCtrlError)
-                else f"created, {result.key} {result.link}"
-            )
-            for number, (todo, result) in enumerate(zip(filled, results, strict=True), 1)
-        )
-        log.error("%d of %d todos were not created:\n%s", len(errors), len(results), table)
-        retry_helps = not any(
-            isinstance(error, _NOT_MENDED_BY_A_RETRY) or error.outcome_unknown for error in errors
-        )
-        if len(errors) == len(results) and retry_helps:
-            raise errors[0]
+        log.error("%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results))
+        may_be_mended = [error for error in errors if not isinstance(error, _NOT_MENDED_BY_A_RETRY)]
+        if may_be_mended and not tries.is_last:
+            raise may_be_mended[0]
         raise AirflowFailException(
             f"{len(errors)} of {len(results)} todos were not created; the table in the log says which and why."
         )
+
+
+def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
+    return "\n".join(
+        f"{number}. {todo.get('title')}: "
+        + (
+            f"not created, {result}"
+            if isinstance(result, BzCtrlError)
+            else f"created, {result['key']} {result['link']}"
+        )
+        for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1)
+    )
 
 
 def _mappings(todos: Any) -> list[Mapping[str, Any]]:

@@ -15,6 +15,8 @@ LAYERS = {
     "bzctrl_provider.fields": set(),
     "bzctrl_provider.failure": set(),
     "bzctrl_provider.get_provider_info": set(),
+    "bzctrl_provider.memory": {"bzctrl_provider.exceptions"},
+    "bzctrl_provider.spool": {"bzctrl_provider.exceptions", "bzctrl_provider.hooks"},
     "bzctrl_provider.client": {"bzctrl_provider", "bzctrl_provider.exceptions", "bzctrl_provider.fields"},
     "bzctrl_provider.config": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
     "bzctrl_provider.links": set(),
@@ -30,6 +32,7 @@ LAYERS = {
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
         "bzctrl_provider.links",
+        "bzctrl_provider.memory",
     },
     "bzctrl_provider.notifications": {
         "bzctrl_provider.failure",

@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from bzctrl_provider import memory as memory_module
+from bzctrl_provider.exceptions import (
+    BzCtrlError,
+    BzCtrlRejectedError,
+    BzCtrlTransportError,
+    BzCtrlValidationError,
+)
+from bzctrl_provider.memory import (
+    NoMemory,
+    OutcomeUnknownError,
+    TaskStateMemory,
+    Tries,
+    VariableMemory,
+    create_all_once,
+    create_once,
+    memory_of,
+    variable_memory,
+    variable_name,
+)
+
+NOW = dt.datetime(2026, 11, 21, 19, 15, tzinfo=dt.UTC)
+SAID_NOW = "2026-11-21 19:15:00 UTC"
+FIELDS = {"title": "t", "description": "d", "order_id": "o"}
+NOTE = f"An attempt at {SAID_NOW} had no answer, so this may be a duplicate."
+UNKNOWN = BzCtrlTransportError("no answer", outcome_unknown=True)
+REFUSED = BzCtrlRejectedError("refused", status_code=400)
+
+FIRST = Tries(generation="1", is_first=True, is_last=False)
+LAST = Tries(generation="1", is_first=False, is_last=True)
+
+
+class DictMemory:
+    """Keeps what a task remembers, across its tries."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, key):
+        return json.loads(self.kept.get(key, "{}"))
+
+    def set(self, key, value):
+        self.kept[key] = json.dumps(value)
+
+
+class BzCtrl:
+    """Creates todos, or fails as it is told to, answer by answer."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.todos = []
+        self.requests = []
+
+    def create(self, fields):
+        self.requests.append(fields)
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, BaseException):
+            raise answer
+        self.todos.append(fields)
+        return {"key": f"EXA-{len(self.todos):02}", "link": f"https://x/{len(self.todos)}"}
+
+    def create_all(self, some):
+        results = []
+        for fields in some:
+            try:
+                results.append(self.create(fields))
+            except BzCtrlError as exc:
+                results.append(exc)
+        return results
+
+
+def attempt(bzctrl, memory, tries=FIRST, policy="retry", fields=FIELDS):
+    return create_once(
+        bzctrl.create,
+        fields,
+        memory=memory,
+        key="todo",
+        tries=tries,
+        on_unknown_outcome=policy,
+        now=lambda: NOW,
+    )
+
+
+def attempt_all(bzctrl, memory, titles, tries=FIRST, policy="retry", batch_size=2):
+    return create_all_once(
+        bzctrl.create_all,
+        [{**FIELDS, "title": title} for title in titles],
+        memory=memory,
+        tries=tries,
+        on_unknown_outcome=policy,
+        batch_size=batch_size,
+        now=lambda: NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("try_number", "max_tries", "retries", "expected"),
+    [
+        (1, 0, 0, Tries("0", is_first=True, is_last=True)),
+        (1, 2, 2, Tries("2", is_first=True, is_last=False)),
+        (2, 2, 2, Tries("2", is_first=False, is_last=False)),
+        (3, 2, 2, Tries("2", is_first=False, is_last=True)),
+        # Cleared after its third try: two more retries.
+        (4, 5, 2, Tries("5", is_first=True, is_last=False)),
+        (6, 5, 2, Tries("5", is_first=False, is_last=True)),
+        # Cleared while it ran, without retries: max_tries stays, but no retry has such a number.
+        (2, 0, 0, Tries("0.2", is_first=True, is_last=True)),
+        (None, None, None, Tries("0", is_first=True, is_last=True)),
+    ],
+)
+def test_the_tries_between_two_clears_are_one_generation(try_number, max_tries, retries, expected):
+    """The number of tries that Airflow allows names the generation."""
+    ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, task=SimpleNamespace(retries=retries))
+    assert Tries.of(ti) == expected
+
+
+def test_a_later_try_creates_nothing_and_returns_the_first_todo():
+    """A task that failed after its todo was created does not create it again."""
+    bzctrl, memory = BzCtrl(), DictMemory()
+    first = attempt(bzctrl, memory)
+    assert attempt(bzctrl, memory, LAST) == first
+    assert len(bzctrl.requests) == 1
+    assert bzctrl.requests[0] == FIELDS
+
+
+def test_a_certain_failure_leaves_no_doubt():
+    """What was certainly not created is created by the next try without a note."""
+    bzctrl, memory = BzCtrl(REFUSED), DictMemory()
+    with pytest.raises(BzCtrlRejectedError):
+        attempt(bzctrl, memory)
+    attempt(bzctrl, memory, LAST)
+    assert bzctrl.todos == [FIELDS]
+
+
+def test_an_unknown_outcome_is_left_to_airflows_retry_and_told():
+    """The next try creates again, and the last line of the description says why."""
+    bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
+    with pytest.raises(BzCtrlTransportError):
+        attempt(bzctrl, memory)
+    attempt(bzctrl, memory, LAST)
+    assert bzctrl.todos == [{**FIELDS, "description": f"d\n\n{NOTE}"}]
+
+
+def test_on_the_last_try_an_unknown_outcome_is_tried_again_at_once():
+    """Nobody else would: nothing is lost. After a second one without an answer the task fails."""
+    bzctrl = BzCtrl(UNKNOWN)
+    attempt(bzctrl, DictMemory(), LAST)
+    assert bzctrl.todos[0]["description"].endswith(NOTE)
+    bzctrl = BzCtrl(UNKNOWN, UNKNOWN)
+    with pytest.raises(BzCtrlTransportError):
+        attempt(bzctrl, DictMemory(), LAST)
+    assert len(bzctrl.requests) == 2
+
+
+def test_a_task_that_was_killed_in_the_middle_leaves_an_intent():
+    """The next try finds it, and tells of it."""
+    bzctrl, memory = BzCtrl(SystemExit()), DictMemory()
+    with pytest.raises(SystemExit):
+        attempt(bzctrl, memory)
+    attempt(bzctrl, memory, LAST)
+    assert bzctrl.todos[0]["description"].endswith(NOTE)
+
+
+def test_several_attempts_without_an_answer_are_all_told():
+    """Each with its time."""
+    bzctrl, memory = BzCtrl(UNKNOWN, SystemExit()), DictMemory()
+    for error in (BzCtrlTransportError, SystemExit):
+        with pytest.raises(error):
+            attempt(bzctrl, memory)
+    attempt(bzctrl, memory, LAST)
+    assert bzctrl.todos[0]["description"].endswith(
+        f"Attempts at {SAID_NOW}, {SAID_NOW} had no answer, so this may be a duplicate."
+    )
+
+
+@pytest.mark.parametrize("answer", [UNKNOWN, SystemExit()])
+@pytest.mark.parametrize("tries", [FIRST, LAST])
+def test_with_fail_nothing_is_sent_again(answer, tries):
+    """Neither in the same try nor in a later one; the error says what to look for."""
+    bzctrl, memory = BzCtrl(answer), DictMemory()
+    with pytest.raises((OutcomeUnknownError, SystemExit)):
+        attempt(bzctrl, memory, tries, policy="fail")
+    with pytest.raises(OutcomeUnknownError, match="title 't' and the order id 'o'") as caught:
+        attempt(bzctrl, memory, LAST, policy="fail")
+    assert caught.value.outcome_unknown
+    assert len(bzctrl.requests) == 1
+
+
+class BrokenMemory:
+    def get(self, key):
+        raise ConnectionError("Airflow's API is gone")
+
+    def set(self, key, value):
+        raise ConnectionError("Airflow's API is gone")
+
+
+def test_a_broken_memory_does_not_lose_the_incident(caplog):
+    """The first try creates it, with a warning; a later one rather fails than creates twice."""
+    bzctrl = BzCtrl()
+    assert attempt(bzctrl, BrokenMemory())["key"] == "EXA-01"
+    assert "may create a duplicate" in caplog.text
+    with pytest.raises(ConnectionError):
+        attempt(bzctrl, BrokenMemory(), LAST)
+    assert len(bzctrl.todos) == 1
+
+
+def test_a_note_needs_a_description():
+    """A todo without one is faulty anyway, and says so."""
+    bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
+    attempt(bzctrl, memory, LAST, fields={"title": "t"})
+    assert bzctrl.todos == [{"title": "t"}]
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
+def titles(bzctrl):
+    return [todo["title"] for todo in bzctrl.todos]
+
+
+def test_a_later_try_creates_only_what_is_missing():
+    """In the order of the list, with the todos of the earlier try in their places."""
+    bzctrl, memory = BzCtrl(None, REFUSED, None, UNKNOWN), DictMemory()
+    first = attempt_all(bzctrl, memory, "abcde")
+    assert [type(result) for result in first] == [dict, BzCtrlRejectedError, dict, BzCtrlTransportError, dict]
+    second = attempt_all(bzctrl, memory, "abcde", LAST)
+    assert titles(bzctrl) == ["a", "c", "e", "b", "d"]
+    assert [result["key"] for result in second] == ["EXA-01", "EXA-04", "EXA-02", "EXA-05", "EXA-03"]
+    assert [todo["description"].endswith(NOTE) for todo in bzctrl.todos] == [False, False, False, False, True]
+
+
+def test_the_same_content_at_two_places_is_two_todos():
+    """Content and position together name a todo."""
+    bzctrl, memory = BzCtrl(), DictMemory()
+    attempt_all(bzctrl, memory, "aaa")
+    attempt_all(bzctrl, memory, "aaa", LAST)
+    assert titles(bzctrl) == ["a", "a", "a"]
+
+
+def test_another_content_is_another_todo():
+    """A function that returns something else the next time gets what it asks for."""
+    bzctrl, memory = BzCtrl(), DictMemory()
+    attempt_all(bzctrl, memory, "ab")
+    attempt_all(bzctrl, memory, "ax", LAST)
+    assert titles(bzctrl) == ["a", "b", "x"]
+
+
+def test_a_killed_batch_is_told_of():
+    """The batches before it are known, its own todos may be duplicates, those after it were not begun."""
+    bzctrl, memory = BzCtrl(None, None, None, SystemExit()), DictMemory()
+    with pytest.raises(SystemExit):
+        attempt_all(bzctrl, memory, "abcdef")
+    attempt_all(bzctrl, memory, "abcdef", LAST)
+    assert titles(bzctrl) == ["a", "b", "c", "c", "d", "e", "f"]
+    assert [todo["title"] for todo in bzctrl.todos if NOTE in todo["description"]] == ["c", "d"]
+
+
+def test_the_last_try_of_many_tries_again_at_once_what_had_no_answer():
+    """And only that."""
+    bzctrl = BzCtrl(UNKNOWN, REFUSED)
+    results = attempt_all(bzctrl, DictMemory(), "ab", LAST)
+    assert titles(bzctrl) == ["a"]
+    assert isinstance(results[1], BzCtrlRejectedError)
+    assert len(bzctrl.requests) == 3
+
+
+def test_with_fail_none_of_many_is_sent_again():
+    """Each says what to look for."""
+    bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
+    attempt_all(bzctrl, memory, "ab", policy="fail")
+    (error, created) = attempt_all(bzctrl, memory, "ab", LAST, policy="fail")
+    assert isinstance(error, OutcomeUnknownError)
+    assert created["key"] == "EXA-01"
+    assert len(bzctrl.requests) == 2
+
+
+# --- where it is kept ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """Return Airflow's Variables."""
+    kept = {}
+    variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
+    return kept
+
+
+def test_the_state_store_keeps_each_generation_apart():
+    """The store survives a clear, and what it has of before is not found."""
+    store = {}
+    accessor = SimpleNamespace(get=store.get, set=store.__setitem__)
+    TaskStateMemory(accessor, "0").set("todo", {"created": 1})
+    assert TaskStateMemory(accessor, "0").get("todo") == {"created": 1}
+    assert TaskStateMemory(accessor, "1").get("todo") == {}
+
+
+def test_a_variable_keeps_the_last_generations(variables):
+    """It does not grow with the runs; the generation in use is never the one that is dropped."""
+    for run in range(50):
+        memory = VariableMemory("name", f"run {run}")
+        memory.set("todo", {"intent": run})
+        memory.set("other", {"created": run})
+    kept = json.loads(variables["name"])
+    assert list(kept) == [f"run {run}" for run in range(30, 50)]
+    assert VariableMemory("name", "run 49").get("todo") == {"intent": 49}
+    assert VariableMemory("name", "run 1").get("todo") == {}
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[1]", None])
+def test_a_variable_that_somebody_spoiled_counts_as_empty(variables, text):
+    """An unreadable memory is no memory."""
+    variables["name"] = text
+    assert VariableMemory("name", "run").get("todo") == {}
+
+
+def test_variables_have_short_and_different_names():
+    """At most the 250 characters that Airflow allows, whatever the ids are."""
+    assert variable_name("memory", "dag", "task", "3") == "bzctrl__memory__dag__task__3"
+    long = [variable_name("memory", "d" * 250, "t" * 250, str(index)) for index in range(3)]
+    assert len(set(long)) == 3
+    assert max(map(len, long)) <= 250
+
+
+def test_each_airflow_has_its_memory(monkeypatch, variables):
+    """The state store where there is one, a Variable on older versions, nothing outside of Airflow."""
+    monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", False)
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=2, try_number=1, max_tries=0)
+    assert isinstance(memory_of({"ti": ti, "task_state_store": {}}), TaskStateMemory)
+    memory = memory_of({"ti": ti})
+    memory.set("todo", {"created": 1})
+    assert json.loads(variables["bzctrl__memory__d__t__2"]) == {"r 0": {"todo": {"created": 1}}}
+    assert isinstance(memory_of({"ti": SimpleNamespace()}), NoMemory)
+    monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", True)
+    memory = memory_of({"ti": ti})
+    memory.set("todo", {"created": 1})
+    assert memory.get("todo") == {}
+    ti.map_index = -1
+    variable_memory(ti, "callback", "0").set("x", {})
+    assert "bzctrl__callback__d__t" in variables
+
+
+# --- any course of events --------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The process is killed."""
+
+
+class CrashingMemory(DictMemory):
+    """Is killed before or after a write, when it is told to."""
+
+    crash_at: int | None = None
+    writes = 0
+
+    def set(self, key, value):
+        self.writes += 1
+        if self.crash_at == 2 * self.writes - 1:
+            raise Crash
+        super().set(key, value)
+        if self.crash_at == 2 * self.writes:
+            raise Crash
+
+
+FAULTS = ["fine", "refused", "unknown, created", "unknown, not created", "crash before", "crash after"]
+
+
+class AnyCourseOfEvents(RuleBasedStateMachine):
+    """Tries, crashes at every step, clears and faults, in any order."""
+
+    @initialize(policy=st.sampled_from(["retry", "fail"]))
+    def begin(self, policy):
+        self.policy = policy
+        self.memory = CrashingMemory()
+        self.todos = []
+        self.open = 0  # how many requests of this generation have no result in the memory
+        self.created = None
+        self.certain_start = 0
+
+    def create(self, fields):
+        fault = self.fault
+        self.sent += 1
+        if fault == "refused":
+            raise BzCtrlValidationError("refused", [("title", "is wrong")])
+        if fault == "unknown, not created":
+            raise UNKNOWN
+        if fault == "crash before":
+            raise Crash
+        self.todos.append(fields)
+        if fault == "unknown, created":
+            raise UNKNOWN
+        if fault == "crash after":
+            raise Crash
+        return {"key": f"EXA-{len(self.todos)}", "link": None}
+
+    @rule(fault=st.sampled_from(FAULTS), crash_at=st.integers(1, 8) | st.none(), is_last=st.booleans())
+    def try_once(self, fault, crash_at, is_last):
+        self.fault, self.sent = fault, 0
+        self.memory.crash_at, self.memory.writes = crash_at, 0
+        before, had = len(self.todos), self.created
+        tries = Tries("g", is_first=False, is_last=is_last)
+        try:
+            result = attempt(self, self.memory, tries, self.policy)
+        except OutcomeUnknownError:
+            assert self.policy == "fail"
+            assert self.open or self.sent, "nobody fails for an attempt that was not made"
+        except (Crash, BzCtrlError):
+            pass
+        else:
+            assert len(self.todos) >= 1
+            if had:
+                assert result == had, "a later try gives the first todo"
+                assert self.sent == 0
+            self.created = result
+        made = self.todos[before:]
+        for todo in made[1:] if self.open == 0 else made:
+            assert "may be a duplicate" in todo["description"], "never a duplicate in silence"
+        if self.policy == "fail":
+            assert len(self.todos) - self.certain_start <= 1, "with fail never more than one"
+        # What the memory says now decides what the next try may know.
+        kept = self.memory.get("todo")
+        self.open = len(kept.get("unanswered", [])) + ("intent" in kept)
+        if "created" in kept:
+            self.created = {**kept["created"]}
+
+    @rule()
+    def clear(self):
+        self.memory = CrashingMemory()
+        self.open, self.created, self.certain_start = 0, None, len(self.todos)
+
+    @invariant()
+    def nothing_is_forgotten(self):
+        """Whatever was created without being remembered as created left at least a trace."""
+        if getattr(self, "memory", None) and len(self.todos) > self.certain_start and not self.created:
+            assert self.open, "a todo was made, and the memory knows of no attempt"
+
+
+TestAnyCourseOfEvents = AnyCourseOfEvents.TestCase
+TestAnyCourseOfEvents.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
+
+
+def test_the_module_knows_no_time_of_its_own():
+    """The clock of the tests is the only one in them; by default it is the machine's."""
+    bzctrl = BzCtrl(UNKNOWN)
+    create_once(bzctrl.create, FIELDS, memory=DictMemory(), key="k", tries=LAST, on_unknown_outcome="retry")
+    assert str(dt.datetime.now(dt.UTC).year) in bzctrl.todos[0]["description"]
+    assert memory_module.NoMemory().get("k") == {}
