@@ -7,13 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-CODE := bzctrl_provider dags_examples scripts tests
+CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 
 # Airflow reads these when it is imported; nobody's own deployment may be touched by ours.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration coverage lint format typecheck check build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix build constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ typecheck: $(VENV)/lint ## Check the types
 
 check: lint typecheck test ## What has to pass before a commit
 
+matrix: build $(VENV)/matrix ## The tests on every supported Airflow: make matrix, or make matrix CELLS='2.11.2 3.3.2'
+	@rm -rf build/matrix
+	@$(BIN)/nox --no-venv-reuse $(if $(CELLS),$(foreach cell,$(CELLS),-s 'tests(airflow-$(cell)-python-3.11)')) || true
+	@$(BIN)/python scripts/matrix_table.py $(CELLS)
+
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
@@ -75,6 +80,10 @@ $(VENV)/test: $(VENV)/demo
 
 $(VENV)/lint: $(VENV)/test
 	@$(PIP) install -c $(CONSTRAINTS) --group lint
+	@touch $@
+
+$(VENV)/matrix: $(VENV)/demo
+	@$(PIP) install -c $(CONSTRAINTS) --group matrix
 	@touch $@
 
 $(VENV)/build: $(VENV)/demo

@@ -7,6 +7,7 @@ for policies, and a DAG that is not meant costs a few microseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Settings:
     exclude_dags: tuple[str, ...]
     domain_workspace: str | None
     priority: str | None
+    dedup_window: timedelta | None
 
     def is_meant(self, dag_id: str, tags: frozenset[str]) -> bool:
         """Tell whether a DAG is included, by tag or by id, and not excluded by either."""
@@ -63,6 +65,9 @@ def settings() -> Settings:
         exclude_dags=words("exclude_dags"),
         domain_workspace=conf.get(_SECTION, "domain_workspace", fallback="") or None,
         priority=conf.get(_SECTION, "priority", fallback="") or None,
+        dedup_window=timedelta(seconds=window_s)
+        if (window_s := conf.getint(_SECTION, "dedup_window_s", fallback=0))
+        else None,
     )
 
 
@@ -78,7 +83,10 @@ def dag_policy(dag: DAG) -> None:
     if _raises_by_itself(dag, callbacks, BzCtrlNotifier):
         return
     notifier = BzCtrlNotifier(
-        bzctrl_conn_id=chosen.conn_id, domain_workspace=chosen.domain_workspace, priority=chosen.priority
+        bzctrl_conn_id=chosen.conn_id,
+        domain_workspace=chosen.domain_workspace,
+        priority=chosen.priority,
+        dedup_window=chosen.dedup_window,
     )
     dag.on_failure_callback = [*callbacks, notifier]
     # Airflow computed this when the DAG was made, and asks it before it looks at the callbacks.

@@ -175,9 +175,9 @@ def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
 
 _RULES: Mapping[str, Callable[[object], Any]] = {
     "todo_type": _one_of(TodoType),
-    "domain_workspace": _line,
-    "domain": _line,
-    "workspace": _line,
+    "domain_workspace": _text,
+    "domain": _text,
+    "workspace": _text,
     "title": _line,
     "description": _text,
     "result": _text,
@@ -190,8 +190,8 @@ _RULES: Mapping[str, Callable[[object], Any]] = {
     "reporter": _email,
     "category": _texts,
     "sub_category": _texts,
-    "order_id": _line,
-    "lrn": _line,
+    "order_id": _text,
+    "lrn": _text,
     "reminder_date": _day,
 }
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import hashlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
+from bzctrl_provider.dedup import create_unless_seen, default_key
+from bzctrl_provider.exceptions import BzCtrlError, BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.memory import Tries, create_once, variable_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from datetime import timedelta
     from typing import Unpack
 
     from airflow.providers.common.compat.sdk import Context
@@ -45,19 +51,24 @@ class BzCtrlNotifier(BaseNotifier):
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``. (templated, like all fields)
     :param on_retry: whether to raise an incident also while a retry is still to come; default false.
+    :param dedup_window: how long one incident stands for further failures of the same key; off by default, and not for
+        deadline alerts.
+    :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
     :param context: Airflow's, where it makes the notifier itself (deadline alerts).
     :param fields: the fields of a todo, as in :class:`~bzctrl_provider.operators.bzctrl.CreateTodoOperator`; all
         optional.
     :raises BzCtrlError: when called, where no incident could be raised. The whole payload is in the log then.
     """
 
-    template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id")
+    template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
 
     def __init__(
         self,
         *,
         bzctrl_conn_id: str = "bzctrl_default",
         on_retry: bool = False,
+        dedup_window: timedelta | None = None,
+        dedup_key: str | None = None,
         context: Context | None = None,
         **fields: Unpack[TodoFields],
     ) -> None:
@@ -68,7 +79,13 @@ class BzCtrlNotifier(BaseNotifier):
             )
         self.bzctrl_conn_id = bzctrl_conn_id
         self.on_retry = on_retry
+        self.dedup_window = dedup_window
+        self.dedup_key = dedup_key
         self.context = context or {}
+        # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
+        self._identity = hashlib.sha256(repr(sorted(fields.items())).encode("utf-8", "replace")).hexdigest()[
+            :16
+        ]
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))
         self.todo_type = fields.get("todo_type", "INCIDENT")
@@ -112,10 +129,11 @@ class BzCtrlNotifier(BaseNotifier):
             client = self._hook().get_conn()
             if failure.kind == "run":
                 client.total_s = min(client.total_s, _CALLBACK_TOTAL_S)
-            client.create_todo(fields)
-        except Exception:
-            self._log_lost(fields)
-            raise
+            self._create(lambda todo: client.create_todo(todo).as_dict(), fields, failure, context)
+        except Exception as exc:
+            if not self._spooled(fields, exc):
+                self._log_lost(fields)
+                raise
 
     async def async_notify(self, context: Context) -> None:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
@@ -124,9 +142,61 @@ class BzCtrlNotifier(BaseNotifier):
         fields = self._fields(_failure_of(context))
         try:
             await self._hook().acreate_todo(fields)
+        except Exception as exc:
+            if not await asyncio.to_thread(self._spooled, fields, exc):
+                self._log_lost(fields)
+                raise
+
+    def _create(
+        self,
+        create: Callable[[dict[str, Any]], dict[str, Any]],
+        fields: dict[str, Any],
+        failure: Failure,
+        context: Context,
+    ) -> None:
+        def create_unless_seen_before(todo: dict[str, Any]) -> dict[str, Any]:
+            if self.dedup_window is None:
+                return create(todo)
+            key = self.dedup_key or default_key(failure)
+            return create_unless_seen(create, todo, key=key, window=self.dedup_window)
+
+        ti: Any = context.get("ti")
+        if failure.kind != "task" or not getattr(ti, "run_id", None):
+            create_unless_seen_before(fields)
+            return
+        # Airflow calls a task's callback twice where it lost the worker. In a Variable, because such a callback runs
+        # in the DAG processor, where the task's state store hangs.
+        tries = Tries.of(ti)
+        generation = f"{tries.generation}.{ti.try_number}" if self.on_retry else tries.generation
+        create_once(
+            create_unless_seen_before,
+            fields,
+            memory=variable_memory(ti, "callback", generation),
+            key=self._identity,
+            # Nobody calls again what failed here: as in a first try, nothing is known; as in a last one, nothing follows.
+            tries=Tries(generation, is_first=True, is_last=True),
+            on_unknown_outcome="retry",
+        )
+
+    def _spooled(self, fields: Mapping[str, Any], exc: Exception) -> bool:
+        """Put what could not be sent into the spool, where there is one and sending it later may help."""
+        if not isinstance(exc, BzCtrlError) or isinstance(exc, BzCtrlValidationError | BzCtrlRejectedError):
+            return False
+        from bzctrl_provider.spool import spool_todo
+
+        try:
+            file = spool_todo(
+                fields,
+                bzctrl_conn_id=self.bzctrl_conn_id,
+                reason=str(exc),
+                outcome_unknown=exc.outcome_unknown,
+            )
         except Exception:
-            self._log_lost(fields)
-            raise
+            log.exception("The incident could not be spooled either.")
+            return False
+        if file:
+            log.error("No incident was raised in BzCtrl; it waits in the spool as %s. %s", file, exc)
+        return file is not None
 
     def _hook(self) -> Any:
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook

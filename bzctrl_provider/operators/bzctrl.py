@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
+from bzctrl_provider.dedup import create_unless_seen, default_key
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
@@ -21,7 +22,7 @@ from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, timedelta
 
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
@@ -73,13 +74,16 @@ class CreateTodoOperator(BaseOperator):
     :param on_unknown_outcome: what to do where an attempt had no answer, so that the todo may exist: ``retry`` (default)
         creates it again, and the description's last line says that it may be a duplicate; ``fail`` fails the task and
         says what to look for. Not templated.
+    :param dedup_window: how long one todo stands for further failures of the same key; off by default. Within it no second
+        one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
+    :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
     :return: what was created, by this try or by an earlier one since the last clear, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
     :raises AirflowFailException: where a retry cannot help: the connection or the todo is faulty, or BzCtrl refused
         the credentials or the todo.
     :raises BzCtrlError: anything else; Airflow retries the task.
     """
 
-    template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id")
+    template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "description": "md",
         "result": "md",
@@ -115,12 +119,16 @@ class CreateTodoOperator(BaseOperator):
         reminder_date: date | str | None = None,
         bzctrl_conn_id: str = "bzctrl_default",
         on_unknown_outcome: OnUnknownOutcome = "retry",
+        dedup_window: timedelta | None = None,
+        dedup_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if on_unknown_outcome not in ("retry", "fail"):
             raise ValueError(f"on_unknown_outcome must be 'retry' or 'fail', not {on_unknown_outcome!r}")
         self.on_unknown_outcome = on_unknown_outcome
+        self.dedup_window = dedup_window
+        self.dedup_key = dedup_key
         self.todo_type = todo_type
         self.title = title
         self.description = description
@@ -167,9 +175,19 @@ class CreateTodoOperator(BaseOperator):
         if empty := [name for name, value in fields.items() if value == "None"]:
             log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
         hook = BzCtrlHook(self.bzctrl_conn_id)
+
+        def create(todo: dict[str, Any]) -> dict[str, Any]:
+            return hook.create_todo(todo).as_dict()
+
+        def create_unless_seen_before(todo: dict[str, Any]) -> dict[str, Any]:
+            if self.dedup_window is None:
+                return create(todo)
+            key = self.dedup_key or default_key(failure, task_id=self.task_id)
+            return create_unless_seen(create, todo, key=key, window=self.dedup_window)
+
         try:
             created = create_once(
-                lambda todo: hook.create_todo(todo).as_dict(),
+                create_unless_seen_before,
                 told_by(failure, fields),
                 memory=memory_of(context),
                 key="todo",
@@ -269,6 +287,8 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def __init__(self, *, todos: Any, max_workers: int = 8, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if self.dedup_window is not None:
+            raise ValueError("dedup_window is for single todos: map CreateTodoOperator over the data instead")
         self.todos = todos
         self.max_workers = max_workers
 

@@ -16,7 +16,12 @@ LAYERS = {
     "bzctrl_provider.failure": set(),
     "bzctrl_provider.get_provider_info": set(),
     "bzctrl_provider.memory": {"bzctrl_provider.exceptions"},
-    "bzctrl_provider.spool": {"bzctrl_provider.exceptions", "bzctrl_provider.hooks"},
+    "bzctrl_provider.dedup": {"bzctrl_provider.failure", "bzctrl_provider.memory"},
+    "bzctrl_provider.spool": {
+        "bzctrl_provider.exceptions",
+        "bzctrl_provider.failure",
+        "bzctrl_provider.hooks",
+    },
     "bzctrl_provider.client": {"bzctrl_provider", "bzctrl_provider.exceptions", "bzctrl_provider.fields"},
     "bzctrl_provider.config": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
     "bzctrl_provider.links": set(),
@@ -27,6 +32,7 @@ LAYERS = {
         "bzctrl_provider.get_provider_info",
     },
     "bzctrl_provider.operators": {
+        "bzctrl_provider.dedup",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.failure",
         "bzctrl_provider.fields",
@@ -35,6 +41,10 @@ LAYERS = {
         "bzctrl_provider.memory",
     },
     "bzctrl_provider.notifications": {
+        "bzctrl_provider.dedup",
+        "bzctrl_provider.exceptions",
+        "bzctrl_provider.memory",
+        "bzctrl_provider.spool",
         "bzctrl_provider.failure",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import logging
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
-from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
+from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError, BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
@@ -176,4 +177,89 @@ def test_a_field_that_does_not_exist_is_refused_when_the_dag_is_built():
     """A typing error is named, with the fields there are."""
     with pytest.raises(TypeError, match=r"prioriti.*priority"):
         BzCtrlNotifier(prioriti="HIGH")
-    assert set(BzCtrlNotifier.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id"}
+    assert set(BzCtrlNotifier.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id", "dedup_key"}
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """Return Airflow's Variables."""
+    kept = {}
+    variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
+    return kept
+
+
+def of_a_run(state="failed", try_number=1):
+    """Return the context of a task whose run is known."""
+    context = new_context(state=state)
+    context["ti"].__dict__.update(dag_id="customs", run_id="r", try_number=try_number, max_tries=1)
+    return context
+
+
+def test_a_callback_that_airflow_calls_twice_raises_one_incident(bzctrl, variables):
+    """As it does where it lost the worker; the state store, which hangs there, is not touched."""
+    notifier = BzCtrlNotifier()
+    for _ in range(2):
+        notifier({**of_a_run(), "task_state_store": None})
+    assert len(sent(bzctrl)) == 1
+    cleared = of_a_run()
+    cleared["ti"].max_tries = 3
+    notifier(cleared)
+    assert len(sent(bzctrl)) == 2
+
+
+def test_two_notifiers_of_one_callback_are_two_incidents(bzctrl, variables):
+    """And each try is one, where a notifier is told to raise on retries."""
+    BzCtrlNotifier(title="one")(of_a_run())
+    BzCtrlNotifier(title="two")(of_a_run())
+    on_retry = BzCtrlNotifier(title="each try", on_retry=True)
+    on_retry(of_a_run(state="up_for_retry"))
+    on_retry(of_a_run(try_number=2))
+    assert [todo["title"] for todo in sent(bzctrl)] == ["one", "two", "each try", "each try"]
+
+
+def test_a_failure_that_repeats_is_one_incident(bzctrl, variables):
+    """Across runs, for the callback of a task and of a DAG."""
+    notifier = BzCtrlNotifier(dedup_window=dt.timedelta(days=1))
+    context = of_a_run()
+    notifier(context)
+    context["ti"].run_id = "another run"
+    notifier(context)
+    assert len(sent(bzctrl)) == 1
+    of_dag = {"dag": context["dag"], "run_id": "r", "reason": "task_failure"}
+    notifier(dict(of_dag))
+    notifier(dict(of_dag))
+    assert len(sent(bzctrl)) == 2
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_cannot_be_sent_waits_in_the_spool(bzctrl, tmp_path, monkeypatch, caplog, asynchronous):
+    """Where there is a spool; nothing is raised then, and the log says where it waits."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
+    bzctrl.post(ACC.create_url, status_code=503)
+    notifier = BzCtrlNotifier(title="late", context=new_context())
+
+    async def alert():
+        await notifier
+
+    asyncio.run(alert()) if asynchronous else notifier(new_context())
+    (file,) = tmp_path.glob("*.json")
+    assert json.loads(file.read_text())["todo"]["title"] == "late"
+    assert file.name in caplog.text
+
+
+def test_what_would_be_refused_again_is_not_spooled(bzctrl, tmp_path, monkeypatch):
+    """A faulty todo is raised, with its payload in the log."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
+    with pytest.raises(BzCtrlValidationError):
+        BzCtrlNotifier(impact="urgent")(new_context())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spool_that_fails_hides_nothing(bzctrl, tmp_path, monkeypatch):
+    """What went wrong with BzCtrl is raised."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path / "file" / "no folder"))
+    bzctrl.post(ACC.create_url, status_code=500)
+    with pytest.raises(BzCtrlServerError):
+        BzCtrlNotifier()(new_context())

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import json
 from types import SimpleNamespace
 
 import pytest
 import requests
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import BzCtrlServerError, BzCtrlTransportError
 from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+from bzctrl_provider.operators.bzctrl import (
+    CreateTodoOperator,
+    CreateTodosOperator,
+    IncidentOnFailureOperator,
+)
 
 ACC = Endpoints.of_environment("ACC")
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
@@ -121,7 +126,7 @@ def test_a_template_that_found_nothing_is_noticed(bzctrl, caplog):
 
 def test_every_field_of_a_todo_is_a_template_field():
     """The names are those of the contract, and each is a parameter of the operator."""
-    assert set(CreateTodoOperator.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id"}
+    assert set(CreateTodoOperator.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id", "dedup_key"}
     parameters = inspect.signature(CreateTodoOperator.__init__).parameters
     assert set(CreateTodoOperator.template_fields) < set(parameters)
     assert set(CreateTodoOperator.template_fields_renderers) < set(CreateTodoOperator.template_fields)
@@ -140,3 +145,26 @@ def test_a_faulty_template_field_is_no_error_at_parse_time():
         )
         mapped = CreateTodoOperator.partial(task_id="b", title="t").expand(order_id=["1", "2"])
     assert mapped.operator_class is CreateTodoOperator
+
+
+def test_what_cannot_be_meant_is_refused_when_the_dag_is_built():
+    """A policy that does not exist, and a window for many todos."""
+    with pytest.raises(ValueError, match="on_unknown_outcome"):
+        CreateTodoOperator(task_id="t", on_unknown_outcome="ignore")
+    with pytest.raises(ValueError, match="dedup_window"):
+        CreateTodosOperator(task_id="t", todos=[], dedup_window=dt.timedelta(days=1))
+
+
+def test_nothing_can_stand_behind_the_roll_up():
+    """Whichever side says so, the error says what to write instead."""
+    with DAG("d", schedule=None):
+        incident = IncidentOnFailureOperator(task_id="raise_incident")
+        load = BaseOperator(task_id="load")
+        with pytest.raises(ValueError, match=r"checks >> \[raise_incident, load\]"):
+            incident >> load
+        with pytest.raises(ValueError, match="nothing can stand behind it"):
+            load << incident
+        with pytest.raises(ValueError, match="nothing can stand behind it"):
+            incident.set_downstream([load])
+        load >> incident
+    assert incident.upstream_task_ids == {"load"}

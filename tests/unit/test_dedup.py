@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from bzctrl_provider.dedup import create_unless_seen, default_key
+from bzctrl_provider.exceptions import BzCtrlServerError
+from bzctrl_provider.failure import FailedTask, Failure
+
+FIELDS = {"title": "t", "description": "d"}
+DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """Return Airflow's Variables."""
+    kept = {}
+    variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
+    return kept
+
+
+class BzCtrl:
+    """Creates todos at a time that a test moves on."""
+
+    def __init__(self):
+        self.now = dt.datetime(2026, 11, 21, 6, tzinfo=dt.UTC)
+        self.todos = []
+
+    def fail(self, *, after=dt.timedelta(), key="customs//totals", fields=FIELDS, create=None):
+        self.now += after
+        return create_unless_seen(create or self.create, fields, key=key, window=DAY, now=lambda: self.now)
+
+    def create(self, fields):
+        self.todos.append(fields)
+        number = len(self.todos)
+        return {
+            "key": f"EXA-{number:02}",
+            "link": f"https://x/{number}",
+            "description": fields["description"],
+        }
+
+
+def test_within_the_window_the_first_todo_stands_for_the_others(variables):
+    """Its key and link are returned, and BzCtrl hears nothing."""
+    bzctrl = BzCtrl()
+    first = bzctrl.fail()
+    again = bzctrl.fail(after=dt.timedelta(hours=23))
+    assert (first["deduplicated"], again["deduplicated"]) == (False, True)
+    assert (again["key"], again["link"]) == (first["key"], first["link"])
+    assert len(bzctrl.todos) == 1
+
+
+def test_the_next_todo_tells_how_often_it_was_seen(variables):
+    """In the last line of its description, once the window is over; what was seen once needs no telling."""
+    bzctrl = BzCtrl()
+    for _ in range(14):
+        bzctrl.fail(after=dt.timedelta(hours=1))
+    bzctrl.fail(after=DAY)
+    bzctrl.fail(after=DAY)
+    assert [todo["description"] for todo in bzctrl.todos] == [
+        "d",
+        "d\n\nSeen 14 times since 2026-11-21 07:00:00 UTC, when EXA-01 was raised.",
+        "d",
+    ]
+
+
+def test_another_failure_is_another_todo(variables):
+    """Each key has a Variable of its own, which the next window uses again."""
+    bzctrl = BzCtrl()
+    for key in ("a", "b", "a", "k" * 10_000):
+        bzctrl.fail(key=key)
+    bzctrl.fail(key="a", after=DAY)
+    assert len(bzctrl.todos) == 4
+    assert len(variables) == 3
+
+
+def test_a_todo_that_could_not_be_created_stands_for_nothing(variables):
+    """The next failure raises it."""
+    bzctrl = BzCtrl()
+
+    def fail(fields):
+        raise BzCtrlServerError("out of order", status_code=503)
+
+    with pytest.raises(BzCtrlServerError):
+        bzctrl.fail(create=fail)
+    assert bzctrl.fail()["deduplicated"] is False
+
+
+def test_what_is_kept_is_bounded(variables):
+    """A description of megabytes does not become a Variable of megabytes."""
+    BzCtrl().fail(fields={"title": "t", "description": "x" * 1_000_000}, key="y" * 1_000_000)
+    (text,) = variables.values()
+    assert len(text) < 2000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no json", "{}", '{"created_at": "yesterday"}', '{"created_at": "2026-11-21T06:00:00+00:00"}'],
+)
+def test_a_variable_that_somebody_spoiled_costs_no_incident(variables, text):
+    """It counts as none."""
+    bzctrl = BzCtrl()
+    bzctrl.fail()
+    (name,) = variables
+    variables[name] = text
+    assert bzctrl.fail()["deduplicated"] is False
+    assert json.loads(variables[name])["count"] == 1
+
+
+def test_a_memory_that_is_out_of_reach_costs_no_incident(monkeypatch, caplog):
+    """At worst there is one too many."""
+
+    def fail(*_):
+        raise ConnectionError("Airflow's API is gone")
+
+    monkeypatch.setattr(
+        "airflow.providers.common.compat.sdk.Variable", SimpleNamespace(get=fail, set=fail), raising=False
+    )
+    bzctrl = BzCtrl()
+    assert bzctrl.fail()["key"] == "EXA-01"
+    assert "could not be kept" in caplog.text
+
+
+def test_two_that_look_at_the_same_moment_raise_one_too_many(variables):
+    """Never one too few: the second one finds nothing yet, and both are created."""
+    bzctrl = BzCtrl()
+
+    def create_while_another_looks(fields):
+        bzctrl.fail()
+        return bzctrl.create(fields)
+
+    bzctrl.fail(create=create_while_another_looks)
+    bzctrl.fail()
+    assert len(bzctrl.todos) == 2
+
+
+def test_the_key_is_by_default_what_failed():
+    """The DAG, the task that raises it, and the ids of what failed."""
+    failed = (
+        FailedTask(task_id="b"),
+        FailedTask(task_id="m", map_index=1),
+        FailedTask(task_id="m", map_index=2),
+    )
+    failure = Failure(kind="checks", dag_id="customs", run_id="r", tasks=failed)
+    assert default_key(failure, task_id="raise_incident") == "customs/raise_incident/b/m"
+    assert default_key(failure) == "customs//b/m"
