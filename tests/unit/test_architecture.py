@@ -18,6 +18,7 @@ LAYERS = {
     "bzctrl_provider.memory": {"bzctrl_provider.exceptions"},
     "bzctrl_provider.dedup": {"bzctrl_provider.failure", "bzctrl_provider.memory"},
     "bzctrl_provider.spool": {
+        "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.failure",
         "bzctrl_provider.hooks",
