@@ -203,7 +203,7 @@ def test_a_replay_while_bzctrl_is_down_asks_once(folder, bzctrl_sandbox, monkeyp
             "conn_type": "bzctrl",
             "host": "http://127.0.0.1:1",
             "login": "u@example.com",
-            "password": "password",
+            "password": "made-up-password",
             "extra": {"domain_workspace": "EXA-CON-BUS-WOR"},
         }
         patched.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(connection))

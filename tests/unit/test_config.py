@@ -164,7 +164,11 @@ def test_unknown_extras_are_named_in_one_warning(caplog):
 def test_another_systems_connection_is_refused():
     """A mistyped id must not send another system's password to its host."""
     connection = Connection(
-        conn_id="crm", conn_type="http", host="https://crm.example.com", login="u", password="p"
+        conn_id="crm",
+        conn_type="http",
+        host="https://crm.example.com",
+        login="u",
+        password="another-systems-password",
     )
     with pytest.raises(BzCtrlConfigError, match="must be bzctrl, not 'http'"):
         BzCtrlConfig.from_connection(connection)

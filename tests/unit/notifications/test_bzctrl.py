@@ -29,7 +29,7 @@ def connection(monkeypatch):
 
 @pytest.fixture
 def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": "token"})
+    requests_mock.post(ACC.token_url, json={"access_token": "made-up-token"})
     requests_mock.post(ACC.create_url, json={"taskLink": "https://www.bzctrl.com/app/#/todo/EXA-03"})
     return requests_mock
 

@@ -35,13 +35,18 @@ class TaskInstance(SimpleNamespace):
 def connection(monkeypatch):
     auth.forget_tokens()
     extra = {"environment": "ACC", "domain_workspace": "EXA"}
-    given = {"conn_type": "bzctrl", "login": "user@example.com", "password": "password", "extra": extra}
+    given = {
+        "conn_type": "bzctrl",
+        "login": "user@example.com",
+        "password": "made-up-password",
+        "extra": extra,
+    }
     monkeypatch.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(given))
 
 
 @pytest.fixture
 def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": "token"})
+    requests_mock.post(ACC.token_url, json={"access_token": "made-up-token"})
     requests_mock.post(ACC.create_url, json={"taskLink": LINK, "tags": ["run 5"]})
     return requests_mock
 
