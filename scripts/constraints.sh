@@ -9,7 +9,7 @@ trap 'rm -rf "$venv"' EXIT
 
 # What a fresh install of that version must not get, or it cannot run tasks.
 case $airflow in
-    3.0.*) held='fastapi<0.118 pyjwt<2.11' ;;
+    3.0.*) held='fastapi<0.118 pyjwt<2.11 universal-pathlib<0.3' ;;
     3.2.*) held='fastapi<0.137 svcs<26' ;;
     *) held='' ;;
 esac
