@@ -51,7 +51,7 @@ check: lint typecheck test ## What has to pass before a commit
 
 matrix: build $(VENV)/matrix ## The tests on every supported Airflow: make matrix, or make matrix CELLS='2.11.2 3.3.2'
 	@rm -rf build/matrix
-	@$(BIN)/nox $(if $(CELLS),$(foreach cell,$(CELLS),-s 'tests(airflow-$(cell)-python-3.11)')) || true
+	@$(BIN)/nox $(if $(CELLS),-s $(foreach cell,$(CELLS),'tests(airflow-$(cell)-python-3.11)')) || true
 	@$(BIN)/python scripts/matrix_table.py $(CELLS)
 
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
