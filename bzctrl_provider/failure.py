@@ -160,11 +160,13 @@ class Failure:
             yield f"- and {len(by_task) - _TASKS_SHOWN} more"
 
 
-def failure_of(context: Mapping[str, Any]) -> Failure:
+def failure_of(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
     """Tell what failed from a context: of an operator after its checks, of a callback, or of a deadline alert.
 
     It asks Airflow for states only where that cannot hang, and tells what the context has where it cannot ask.
 
+    :param in_callback: whether it is the context of a callback. Where Airflow lost a worker, that of a task's callback has
+        neither an exception nor a state to know it by.
     :raises Exception: whatever Airflow raises where the states are there to be asked for but cannot be had. To take
         that for "nothing failed" would lose an incident.
     """
@@ -175,7 +177,7 @@ def failure_of(context: Mapping[str, Any]) -> Failure:
         return Failure(kind="checks", dag_id="", run_id="")
     run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
     logical_date = context.get("logical_date") or getattr(context.get("dag_run"), "logical_date", None)
-    kind = _kind(context)
+    kind = _kind(context, in_callback=in_callback)
     run = _RunAddress(dag.dag_id, run_id)
     return Failure(
         kind=kind,
@@ -190,9 +192,11 @@ def failure_of(context: Mapping[str, Any]) -> Failure:
     )
 
 
-def _kind(context: Mapping[str, Any]) -> Kind:
-    if context.get("reason") is not None:
+def _kind(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
+    if context.get("reason") is not None or (in_callback and context.get("ti") is None):
         return "run"
+    if in_callback:
+        return "task"
     state = _name(getattr(context.get("ti"), "state", None))
     return "task" if context.get("exception") is not None or state in ("failed", "up_for_retry") else "checks"
 

@@ -150,10 +150,10 @@ def write_variable(name: str, value: Mapping[str, Any]) -> None:
 
 def variable_name(kind: str, *parts: str) -> str:
     """Return a name for a Variable: readable, of at most 250 characters, and different for different parts."""
-    readable = "__".join(("bzctrl", kind, *parts))
-    if len(readable) <= 200 and readable.isascii():  # noqa: PLR2004 - Airflow allows 250
-        return readable
-    return f"bzctrl__{kind}__{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    # The readable part is not enough: a DAG `a__b` with a task `c` looks like a DAG `a` with a task `b__c`.
+    readable = "__".join(parts) if "".join(parts).isascii() else ""
+    return f"bzctrl__{kind}__{readable[:150]}__{digest}"
 
 
 def memory_of(context: Mapping[str, Any]) -> Memory:

@@ -80,7 +80,7 @@ def dag_policy(dag: DAG) -> None:
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
     callbacks = _listed(dag.on_failure_callback)
-    if _raises_by_itself(dag, callbacks, BzCtrlNotifier):
+    if any(isinstance(callback, BzCtrlNotifier) for callback in callbacks):
         return
     notifier = BzCtrlNotifier(
         bzctrl_conn_id=chosen.conn_id,
@@ -88,6 +88,7 @@ def dag_policy(dag: DAG) -> None:
         priority=chosen.priority,
         dedup_window=chosen.dedup_window,
     )
+    notifier.rolled_up = _rolled_up(dag)
     dag.on_failure_callback = [*callbacks, notifier]
     # Airflow computed this when the DAG was made, and asks it before it looks at the callbacks.
     dag.has_on_failure_callback = True
@@ -111,10 +112,22 @@ def _listed(callbacks: Any) -> list[Any]:
     return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
-def _raises_by_itself(dag: DAG, callbacks: list[Any], notifier: type) -> bool:
-    """Tell whether the DAG raises an incident of its own for a failed run: a second one would be a duplicate."""
-    if any(isinstance(callback, notifier) for callback in callbacks):
-        return True
+def _rolled_up(dag: DAG) -> frozenset[str]:
+    """Return the tasks before an IncidentOnFailureOperator of the DAG's own: a second incident would be a duplicate."""
     # By name: the module of the operators need not be loaded for a DAG that does not use it.
-    classes = (getattr(task, "operator_class", type(task)) for task in dag.tasks)
-    return any(base.__name__ == "IncidentOnFailureOperator" for cls in classes for base in cls.__mro__)
+    to_do = [
+        task_id
+        for task in dag.tasks
+        if any(
+            base.__name__ == "IncidentOnFailureOperator"
+            for base in getattr(task, "operator_class", type(task)).__mro__
+        )
+        for task_id in task.upstream_task_ids
+    ]
+    found: set[str] = set()
+    while to_do:
+        task_id = to_do.pop()
+        if task_id not in found:
+            found.add(task_id)
+            to_do += dag.get_task(task_id).upstream_task_ids
+    return frozenset(found)

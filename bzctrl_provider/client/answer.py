@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote_plus, unquote, urlsplit
 
 import requests
 from pydantic import SecretStr
@@ -66,19 +66,31 @@ class Exchange:
 
 
 def redacted(text: str, secrets: Iterable[SecretStr]) -> str:
-    """Blot each secret out of a text, also as it looks in a form, in JSON and in HTML."""
-    for secret in (secret.get_secret_value() for secret in secrets):
-        spellings = {
-            secret,
-            quote(secret, safe="", errors="replace"),
-            quote(secret, errors="replace"),
-            quote_plus(secret, errors="replace"),
-            json.dumps(secret)[1:-1],
-            html.escape(secret),
-        }
-        for spelling in sorted(filter(None, spellings), key=len, reverse=True):
-            text = text.replace(spelling, "***")
+    """Blot each secret out of a text, however its characters are written in forms, JSON and HTML."""
+    for secret in secrets:
+        value = secret.get_secret_value()
+        if value:
+            text = re.sub("".join(map(_any_spelling, value)), "***", text, flags=re.IGNORECASE)
     return text
+
+
+def _any_spelling(char: str) -> str:
+    """Return a pattern for a character as it is, or as an address, JSON or HTML may write it."""
+    utf16 = char.encode("utf-16-be", "surrogatepass").hex()
+    spellings = {
+        char,
+        quote_plus(char, errors="replace"),
+        "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass")),
+        json.dumps(char)[1:-1],
+        "".join(f"\\u{utf16[start : start + 4]}" for start in range(0, len(utf16), 4)),
+        f"\\{char}",
+        html.escape(char),
+        f"&#{ord(char)};",
+        f"&#x{ord(char):x};",
+    }
+    return (
+        "(?:" + "|".join(re.escape(spelling) for spelling in sorted(spellings, key=len, reverse=True)) + ")"
+    )
 
 
 def without_frames(exc: _Error) -> _Error:
@@ -237,8 +249,8 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
             f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
         )
     if status < HTTPStatus.BAD_REQUEST:
-        target = urlsplit(response.headers.get("Location", ""))
-        to = f" to {target.scheme}://{target.hostname}" if target.hostname else ""
+        target = re.match(r"https?://[\w.-]+", response.headers.get("Location", ""))
+        to = f" to {target[0]}" if target else ""
         advice = f"It is a redirect{to}, and none is followed: correct the connection's host or environment."
     else:
         advice = "The same request would be refused again: mend what BzCtrl says."
@@ -276,8 +288,14 @@ def _what_it_is(response: Response) -> str:
 
 
 def _excerpt(response: Response, exchange: Exchange) -> str:
+    text = response.content[:ANSWER_MAX_BYTES].decode("utf-8", "replace")
+    if exchange.what == "token":
+        # Whatever else is in it may be a token; RFC 6749, section 5.2, names these two.
+        answer = _json_object(response)
+        if answer is not None:
+            text = " ".join(str(answer[name]) for name in ("error", "error_description") if name in answer)
     # Blotted out before it is cut: half a secret would not be recognised.
-    text = exchange.redact(response.content[:ANSWER_MAX_BYTES].decode("utf-8", "replace"))
+    text = exchange.redact(text)
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:_EXCERPT_CHARS]
 
 
@@ -286,9 +304,14 @@ def _said(excerpt: str) -> str:
 
 
 def _usable_link(link: object) -> str | None:
-    if isinstance(link, str) and re.fullmatch(r"https?://[^\s\x00-\x20\x7f]{1,2000}", link, re.IGNORECASE):
-        return link
-    return None
+    if not isinstance(link, str) or not re.fullmatch(
+        r"https?://[^\s\x00-\x20\x7f]{1,2000}", link, re.IGNORECASE
+    ):
+        return None
+    try:
+        return link if urlsplit(link).hostname else None
+    except ValueError:
+        return None
 
 
 def _key_of(link: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -52,6 +53,12 @@ MAX_WORKERS = 64
 """The most threads, and so connections, that one client uses."""
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - requests' signature
+        """Look for none: requests would read the Location, whatever is in it, even where it does not follow it."""
+        return None
+
+
 class BzCtrlClient:
     """Creates todos. Safe to use from several threads.
 
@@ -90,7 +97,8 @@ class BzCtrlClient:
     ) -> None:
         self.endpoints = endpoints
         self.username = username
-        self.total_s = max_attempts * timeout_s + (max_attempts - 1) * RETRY_AFTER_MAX_S
+        # A token, the todo, a fresh token, the replay: each with all its attempts and its longest waits.
+        self.total_s = 4 * (max_attempts * timeout_s + (max_attempts - 1) * RETRY_AFTER_MAX_S)
         self._password = password
         self._timeout_s = timeout_s
         self._max_attempts = max_attempts
@@ -98,16 +106,20 @@ class BzCtrlClient:
         self._in_progress_spelling: InProgressSpelling = in_progress_spelling
         self._defaults = dict(defaults or {})
         self._on_new_token = on_new_token
-        self._tokens = tokens or shared_source(endpoints.token_url, username, password)
-        self._session = self._new_session(injected)
+        self._own_tokens = tokens
+        self._injected = injected
+        self._connect()
         user_agent = f"airflow-provider-bzctrl/{bzctrl_provider.__version__}"
         common = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         # The environment's proxies and CA files, and all of a request but its body and token, are worked out
         # once for each of the two requests and not for each todo.
         self._settings = {
-            url: self._session.merge_environment_settings(url, {}, False, verify, None)
-            for url in (endpoints.token_url, endpoints.create_url)
+            what: self._session.merge_environment_settings(url, {}, False, verify, None)
+            for what, url in (("token", endpoints.token_url), ("create", endpoints.create_url))
         }
+        if endpoints.is_clear_text_to_this_machine:
+            # A proxy is another machine, which would see the password.
+            self._settings = {what: {**settings, "proxies": {}} for what, settings in self._settings.items()}
         self._templates = {
             "token": self._session.prepare_request(
                 requests.Request(
@@ -127,8 +139,16 @@ class BzCtrlClient:
             ),
         }
 
+    def _connect(self) -> None:
+        """Make the session; in a forked child once more, which must not share its parent's sockets and locks."""
+        self._pid = os.getpid()
+        self._tokens = self._own_tokens or shared_source(
+            self.endpoints.token_url, self.username, self._password
+        )
+        self._session = self._new_session(self._injected)
+
     def _new_session(self, injected: Mapping[str, Any]) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         create = BzCtrlAdapter(
             retry=BzCtrlRetry.for_request("create", attempts=self._max_attempts, **injected),
@@ -196,6 +216,8 @@ class BzCtrlClient:
         return bulk.results
 
     def _send_with_token(self, body: SecretBytes) -> tuple[requests.Response, Exchange]:
+        if os.getpid() != self._pid:
+            self._connect()
         for replayed in (False, True):
             token = self._tokens.get(self._fetch_token, wait_s=left_s())
             response, exchange = self._send("create", body, BearerAuth(token), secret=token)
@@ -240,7 +262,7 @@ class BzCtrlClient:
                 request,
                 timeout=Timeout(total=self._timeout_s),  # type: ignore[arg-type]  # the stubs lack urllib3's
                 allow_redirects=False,
-                **self._settings[url],
+                **self._settings[what],
             ), exchange
         except Exception as exc:  # noqa: BLE001 - whatever it is, it was raised where the secrets are
             error = failure(exc, exchange)

@@ -24,6 +24,12 @@ class Endpoints:
     token_url: str
     create_url: str
 
+    @property
+    def is_clear_text_to_this_machine(self) -> bool:
+        """Whether http is spoken, to a loopback address."""
+        parts = urlsplit(self.create_url)
+        return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
     @classmethod
     def of_environment(cls, environment: Environment) -> Endpoints:
         """Return the documented addresses; PROD's two calls are documented on two different hosts."""

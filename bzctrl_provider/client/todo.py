@@ -288,6 +288,8 @@ def complete_todo(
     :raises BzCtrlValidationError: names every fault at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
+    if not isinstance(todo, Todo | Mapping):
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {todo!r:.80}")])
     given = asdict(todo) if isinstance(todo, Todo) else dict(todo)
     unknown = [(str(name), _unknown(name)) for name in given if name not in _RULES]
     values, faults = _checked({name: value for name, value in given.items() if name in _RULES})
@@ -328,9 +330,7 @@ def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, 
             faults.append((name, str(exc)))
     domain, workspace = values.pop("domain", None), values.pop("workspace", None)
     if domain and workspace:
-        joined = (
-            domain if domain == workspace or domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
-        )
+        joined = domain if domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
         if values.get("domain_workspace") not in (None, joined):
             faults.append(("domain_workspace", f"contradicts domain and workspace, which make {joined}"))
         values["domain_workspace"] = joined

@@ -33,6 +33,7 @@ class BzCtrlHook(BaseHook):
         super().__init__(**kwargs)
         self.bzctrl_conn_id = bzctrl_conn_id
         self._client: BzCtrlClient | None = None
+        self._granted: list[str] = []
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -110,18 +111,17 @@ class BzCtrlHook(BaseHook):
 
         Parameters, result and errors are those of :meth:`create_todo`.
         """
-        granted: list[str] = []
         if self._client is None:
             if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
                 connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
             else:
                 connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
-            self._client = _client_of(connection, on_new_token=granted.append)
+            self._client = _client_of(connection, on_new_token=self._granted.append)
         try:
             return await asyncio.to_thread(self._client.create_todo, todo, **fields)
         finally:
-            for token in granted:
-                await _amask(token)
+            while self._granted:
+                await _amask(self._granted.pop())
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for a token, for the UI's "Test" button. No todo is created.
@@ -131,7 +131,7 @@ class BzCtrlHook(BaseHook):
         try:
             client = self.get_conn()
             client.check_credentials()
-        except BzCtrlError as exc:
+        except Exception as exc:  # noqa: BLE001 - a connection that is not there, a secrets backend that is down
             return False, str(exc)
         return True, (
             f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from bzctrl_provider.fields import TodoFields
+    from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
 log = logging.getLogger(__name__)
 
 _CALLBACK_TOTAL_S = 40.0
-"""Airflow ends the process in which a DAG's callback runs after 50 s."""
+"""Airflow ends the process in which a DAG's callback runs, or that of a task whose worker was lost, after 50 s."""
 
 
 class BzCtrlNotifier(BaseNotifier):
@@ -82,10 +84,12 @@ class BzCtrlNotifier(BaseNotifier):
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.context = context or {}
+        self.rolled_up: frozenset[str] = frozenset()
+        """Tasks whose failure somebody else tells; the deployment's policy knows them."""
         # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
-        self._identity = hashlib.sha256(repr(sorted(fields.items())).encode("utf-8", "replace")).hexdigest()[
-            :16
-        ]
+        self._identity = hashlib.sha256(
+            repr([bzctrl_conn_id, *sorted(fields.items())]).encode("utf-8", "replace")
+        ).hexdigest()
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))
         self.todo_type = fields.get("todo_type", "INCIDENT")
@@ -124,12 +128,19 @@ class BzCtrlNotifier(BaseNotifier):
         if self._waits_for_retry(context):
             return
         failure = _failure_of(context)
+        if failure.tasks and self.rolled_up.issuperset(failure.task_ids):
+            log.info("All that failed stands before an IncidentOnFailureOperator, which has told it.")
+            return
         fields = self._fields(failure)
         try:
             client = self._hook().get_conn()
-            if failure.kind == "run":
-                client.total_s = min(client.total_s, _CALLBACK_TOTAL_S)
-            self._create(lambda todo: client.create_todo(todo).as_dict(), fields, failure, context)
+            ends_at = time.monotonic() + _CALLBACK_TOTAL_S
+
+            def create(todo: dict[str, Any]) -> dict[str, Any]:
+                client.total_s = min(client.total_s, ends_at - time.monotonic())
+                return client.create_todo(todo).as_dict()
+
+            self._create(create, fields, failure, context)
         except Exception as exc:
             if not self._spooled(fields, exc):
                 self._log_lost(fields)
@@ -157,7 +168,7 @@ class BzCtrlNotifier(BaseNotifier):
         def create_unless_seen_before(todo: dict[str, Any]) -> dict[str, Any]:
             if self.dedup_window is None:
                 return create(todo)
-            key = self.dedup_key or default_key(failure)
+            key = f"{self.bzctrl_conn_id}:{self.dedup_key or default_key(failure)}"
             return create_unless_seen(create, todo, key=key, window=self.dedup_window)
 
         ti: Any = context.get("ti")
@@ -198,14 +209,13 @@ class BzCtrlNotifier(BaseNotifier):
             log.error("No incident was raised in BzCtrl; it waits in the spool as %s. %s", file, exc)
         return file is not None
 
-    def _hook(self) -> Any:
+    def _hook(self) -> BzCtrlHook:
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
         return BzCtrlHook(self.bzctrl_conn_id)
 
     def _waits_for_retry(self, context: Context) -> bool:
-        state = getattr(context.get("ti"), "state", None)
-        if self.on_retry or str(getattr(state, "value", state)) != "up_for_retry":
+        if self.on_retry or not _will_be_tried_again(context.get("ti")):
             return False
         log.info("The task will be tried again: no incident is raised yet.")
         return True
@@ -224,10 +234,19 @@ class BzCtrlNotifier(BaseNotifier):
 send_bzctrl_notification = BzCtrlNotifier
 
 
+def _will_be_tried_again(ti: Any) -> bool:
+    state = getattr(ti, "state", None)
+    if state is not None:
+        return str(getattr(state, "value", state)) == "up_for_retry"
+    # The callback of a task whose worker was lost: its context has no state.
+    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
+    return try_number is not None and max_tries is not None and try_number <= max_tries
+
+
 def _failure_of(context: Context) -> Failure:
     """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
     try:
-        return failure_of(context)
+        return failure_of(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
         log.warning("What failed could not be looked up, so the incident tells the run alone: %r", exc)
         dag_id = getattr(context.get("dag"), "dag_id", "")

@@ -41,6 +41,9 @@ _NOT_MENDED_BY_A_RETRY = (
 )
 
 
+_MAX_WORKERS = 64
+_WHERE = ("domain", "workspace", "domain_workspace")
+
 _AFTER_ALL = "all_done_setup_success"
 """Airflow's rule for teardowns: run when all before it are done, however they ended."""
 
@@ -182,10 +185,15 @@ class CreateTodoOperator(BaseOperator):
         def create_unless_seen_before(todo: dict[str, Any]) -> dict[str, Any]:
             if self.dedup_window is None:
                 return create(todo)
-            key = self.dedup_key or default_key(failure, task_id=self.task_id)
             return create_unless_seen(create, todo, key=key, window=self.dedup_window)
 
         try:
+            # What can fail without a request has failed before an attempt is remembered.
+            hook.get_conn()
+            key = ""
+            if self.dedup_window is not None:
+                own_key = self.dedup_key or default_key(failure, task_id=self.task_id)
+                key = f"{self.bzctrl_conn_id}:{own_key}"
             created = create_once(
                 create_unless_seen_before,
                 told_by(failure, fields),
@@ -289,6 +297,8 @@ class CreateTodosOperator(CreateTodoOperator):
         super().__init__(**kwargs)
         if self.dedup_window is not None:
             raise ValueError("dedup_window is for single todos: map CreateTodoOperator over the data instead")
+        if not 1 <= max_workers <= _MAX_WORKERS:
+            raise ValueError(f"max_workers must be 1 to {_MAX_WORKERS}, not {max_workers}")
         self.todos = todos
         self.max_workers = max_workers
 
@@ -304,7 +314,8 @@ class CreateTodosOperator(CreateTodoOperator):
         if isinstance(todos, Mapping):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
-        filled = [defaults | dict(todo) for todo in _mappings(todos)]
+        failure = LazyFailure(context)
+        filled = [told_by(failure, _filled(todo, defaults)) for todo in _mappings(todos)]
         hook = BzCtrlHook(self.bzctrl_conn_id)
         tries = Tries.of(context["ti"])
 
@@ -313,6 +324,8 @@ class CreateTodosOperator(CreateTodoOperator):
             return [result if isinstance(result, BzCtrlError) else result.as_dict() for result in results]
 
         try:
+            # What can fail without a request has failed before an attempt is remembered.
+            hook.get_conn()
             results = create_all_once(
                 create_all,
                 filled,
@@ -348,11 +361,20 @@ def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlErr
     )
 
 
+def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill what a mapping leaves out; a None in it, such as a NULL of a database, leaves out as well."""
+    own = {name: value for name, value in todo.items() if value is not None}
+    if own.keys() & set(_WHERE):
+        defaults = {name: value for name, value in defaults.items() if name not in _WHERE}
+    return {**defaults, **own}
+
+
 def _mappings(todos: Any) -> list[Mapping[str, Any]]:
     found = list(todos) if isinstance(todos, Iterable) and not isinstance(todos, str) else [todos]
-    if wrong := next((todo for todo in found if not isinstance(todo, Mapping)), None):
+    wrong = [todo for todo in found if not isinstance(todo, Mapping)]
+    if wrong:
         raise AirflowFailException(
-            f"todos must be a list of mappings of the fields of a todo, not {wrong!r:.80}. "
+            f"todos must be a list of mappings of the fields of a todo, not {wrong[0]!r:.80}. "
             "Where it is a template, set render_template_as_native_obj on the DAG."
         )
     return found

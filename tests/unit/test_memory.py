@@ -326,7 +326,9 @@ def test_a_variable_that_somebody_spoiled_counts_as_empty(variables, text):
 
 def test_variables_have_short_and_different_names():
     """At most the 250 characters that Airflow allows, whatever the ids are."""
-    assert variable_name("memory", "dag", "task", "3") == "bzctrl__memory__dag__task__3"
+    assert variable_name("memory", "dag", "task", "3").startswith("bzctrl__memory__dag__task__3__")
+    assert variable_name("memory", "a__b", "c") != variable_name("memory", "a", "b__c")
+    assert variable_name("memory", "d", "t", "3") != variable_name("memory", "d", "t__3")
     long = [variable_name("memory", "d" * 250, "t" * 250, str(index)) for index in range(3)]
     assert len(set(long)) == 3
     assert max(map(len, long)) <= 250
@@ -339,7 +341,7 @@ def test_each_airflow_has_its_memory(monkeypatch, variables):
     assert isinstance(memory_of({"ti": ti, "task_state_store": {}}), TaskStateMemory)
     memory = memory_of({"ti": ti})
     memory.set("todo", {"created": 1})
-    assert json.loads(variables["bzctrl__memory__d__t__2"]) == {"r 0": {"todo": {"created": 1}}}
+    assert json.loads(variables[variable_name("memory", "d", "t", "2")]) == {"r 0": {"todo": {"created": 1}}}
     assert isinstance(memory_of({"ti": SimpleNamespace()}), NoMemory)
     monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", True)
     memory = memory_of({"ti": ti})
@@ -347,7 +349,7 @@ def test_each_airflow_has_its_memory(monkeypatch, variables):
     assert memory.get("todo") == {}
     ti.map_index = -1
     variable_memory(ti, "callback", "0").set("x", {})
-    assert "bzctrl__callback__d__t" in variables
+    assert variable_name("callback", "d", "t") in variables
 
 
 # --- any course of events --------------------------------------------------------------------------------------------

@@ -67,20 +67,23 @@ def test_a_dag_gets_the_notifier_beside_its_own_callbacks(configure, own, kept):
     assert dag.has_on_failure_callback is True
 
 
-def test_a_dag_that_raises_by_itself_is_left_alone(configure):
-    """Two incidents for one failed run would be a duplicate; CreateTodoOperator alone is no roll-up."""
+def test_what_a_dags_own_roll_up_tells_is_known(configure):
+    """Two incidents for one failed check would be a duplicate; a task elsewhere is nobody's but the policy's."""
     configure(incident_on_failed_run="True")
     with new_dag() as rolled_up:
-        IncidentOnFailureOperator(task_id="raise_incident")
+        load, check = BaseOperator(task_id="load"), BaseOperator(task_id="check")
+        load >> check >> IncidentOnFailureOperator(task_id="raise_incident")
+        BaseOperator(task_id="elsewhere")
     with new_dag() as mapped:
-        IncidentOnFailureOperator.partial(task_id="raise_incident").expand(domain_workspace=["A", "B"])
+        BaseOperator(task_id="check") >> IncidentOnFailureOperator.partial(task_id="raise").expand(
+            domain_workspace=["A", "B"]
+        )
     with new_dag() as other:
-        CreateTodoOperator(task_id="create")
+        BaseOperator(task_id="load") >> CreateTodoOperator(task_id="create")
     for dag in (rolled_up, mapped, other):
         policy.dag_policy(dag)
-    assert not rolled_up.on_failure_callback
-    assert not mapped.on_failure_callback
-    assert other.on_failure_callback
+    known = [dag.on_failure_callback[0].rolled_up for dag in (rolled_up, mapped, other)]
+    assert known == [{"load", "check"}, {"check"}, set()]
 
 
 @pytest.mark.parametrize(

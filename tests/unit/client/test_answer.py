@@ -21,6 +21,14 @@ def test_no_spelling_of_a_secret_survives(secret, around):
         )[len(around) :] or (spelled in around)
 
 
+@pytest.mark.parametrize(
+    "spelled", [r"tok\/abc==", r"tok/abc\u003d\u003d", "tok%2fabc%3D%3d", "tok&#47;abc&#x3d;="]
+)
+def test_a_secret_is_known_in_any_spelling(spelled):
+    """As PHP and Gson write JSON, with small letters after a percent sign, and as numbers in HTML."""
+    assert redacted(f"you sent {spelled}!", [SecretStr("tok/abc==")]) == "you sent ***!"
+
+
 @pytest.mark.parametrize("secrets", [[], [""], ["absent"]])
 def test_a_text_without_secrets_stays_as_it_is(secrets):
     """An empty secret blots out nothing."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import pickle
 import traceback
 from urllib.parse import parse_qs
@@ -156,6 +157,8 @@ def test_the_key_is_the_last_part_of_the_link(bzctrl, fields, link, key):
         5,
         [],
         "javascript:alert(1)",
+        "http://[x/todo/K",
+        "https://?",
         "ftp://x/y",
         "/app/#/todo/X",
         "https://a b",
@@ -454,6 +457,69 @@ def test_bulk_keeps_order_and_length(bzctrl, fields):
     assert len(sent(bzctrl, ACC.token_url)) == 1
 
 
+def test_what_is_no_todo_is_an_error_in_its_place(bzctrl, fields):
+    """A text among the mappings does not lose the results of the others."""
+    created, faulty, other = new_client().create_todos([fields, "abc", fields], max_workers=1)
+    assert isinstance(faulty, BzCtrlValidationError)
+    assert created.key == other.key == "EXA-CON-BUS-WOR-03"
+
+
+@pytest.mark.parametrize("location", ["https://[x/", "https://x/\xe9", "//", "nonsense"])
+def test_a_redirect_to_nonsense_is_a_redirect(bzctrl, fields, location):
+    """The Location is not read, so whatever is in it, the todo was not created."""
+    bzctrl.post(ACC.create_url, status_code=302, headers={"Location": location})
+    with pytest.raises(BzCtrlRejectedError) as caught:
+        new_client().create_todo(fields)
+    assert not caught.value.outcome_unknown
+
+
+def test_a_host_may_be_written_in_capitals(requests_mock, fields):
+    """requests writes it in small letters, which makes no difference to us."""
+    requests_mock.post("https://bz.example/bzctrl-core-api/oauth/token", json={"access_token": TOKEN})
+    requests_mock.post("https://bz.example/bzctrl-core-api/api/v1/task/add-task", json=created_answer())
+    endpoints = Endpoints.of_host("https://BZ.Example")
+    client = BzCtrlClient(endpoints, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
+    assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+
+
+def test_a_token_in_a_strange_place_is_not_told(bzctrl, fields):
+    """Of a token answer only what RFC 6749 says of errors gets into a message."""
+    bzctrl.post(
+        ACC.token_url, status_code=500, json={"access_token": TOKEN, "error": "broken", "more": TOKEN}
+    )
+    with pytest.raises(BzCtrlServerError, match='said "broken"') as caught:
+        new_client().create_todo(fields)
+    assert TOKEN not in everything_told(caught.value)
+
+
+def test_a_clear_text_request_to_this_machine_uses_no_proxy(requests_mock, fields, monkeypatch):
+    """A proxy is another machine, and would see the password."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    endpoints = Endpoints.of_host("http://localhost:8137")
+    requests_mock.post(endpoints.token_url, json={"access_token": TOKEN})
+    requests_mock.post(endpoints.create_url, json=created_answer())
+    client = BzCtrlClient(endpoints, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
+    client.create_todo(fields)
+    assert all(not request.proxies for request in requests_mock.request_history)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own(bzctrl, fields):
+    """Two processes on one socket would read each other's answers."""
+    client = BzCtrlClient(ACC, username="forked@example.com", password=SecretStr(PASSWORD))
+    client.create_todo(fields)
+    parents = id(client._session)
+    child = os.fork()
+    if child == 0:
+        client.create_todo(fields)
+        os._exit(0 if id(client._session) != parents else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    client.create_todo(fields)
+    assert id(client._session) == parents
+
+
 def test_bulk_of_nothing_asks_for_nothing(bzctrl):
     """An empty list makes no request."""
     assert new_client().create_todos([]) == []
@@ -546,8 +612,8 @@ def test_no_cookie_is_kept(bzctrl, fields):
 
 def test_a_call_has_a_bound_that_follows_from_the_settings():
     """All attempts at full length and all waits at their longest."""
-    assert new_client().total_s == 3 * 30 + 2 * 60
-    assert new_client(timeout_s=5, max_attempts=1).total_s == 5
+    assert new_client().total_s == 4 * (3 * 30 + 2 * 60)
+    assert new_client(timeout_s=5, max_attempts=1).total_s == 4 * 5
 
 
 def test_shared_errors_are_copies():

@@ -135,7 +135,7 @@ def test_in_progress_can_be_spelled_as_one_word(fields):
         ("IMP-NLD-EXA-SWA", "SWA", "IMP-NLD-EXA-SWA"),
         ("IMP-NLD-EXA", "SWA", "IMP-NLD-EXA-SWA"),
         ("IMP-NLDSWA", "SWA", "IMP-NLDSWA-SWA"),
-        ("SWA", "SWA", "SWA"),
+        ("SWA", "SWA", "SWA-SWA"),
     ],
 )
 def test_domain_and_workspace_make_the_domain_workspace(fields, domain, workspace, joined):

@@ -126,6 +126,9 @@ def test_a_failing_test_says_why_and_tells_no_secret(bzctrl, monkeypatch):
     assert PASSWORD not in said
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl"}))
     assert BzCtrlHook("broken").test_connection()[0] is False
+    works, said = BzCtrlHook("not_there").test_connection()
+    assert not works
+    assert "not_there" in said
 
 
 def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
@@ -148,6 +151,26 @@ def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
     assert first.key == second.key == "EXA-03"
     assert threading.get_ident() not in threads
     assert PASSWORD in masked
+
+
+def test_every_new_token_of_a_coroutines_hook_is_masked(bzctrl, fields, monkeypatch):
+    """Also one that a later call was granted."""
+    granted = []
+
+    async def amask(token):
+        granted.append(token)
+
+    monkeypatch.setattr(hook_module, "_amask", amask)
+    tokens = iter(["first-token", "second-token"])
+    bzctrl.post(ACC.token_url, json=lambda *_: {"access_token": next(tokens), "expires_in": 0})
+
+    async def create():
+        hook = BzCtrlHook()
+        await hook.acreate_todo(fields)
+        await hook.acreate_todo(fields)
+
+    asyncio.run(create())
+    assert granted == ["first-token", "second-token"]
 
 
 def test_a_failing_coroutine_raises_like_the_hook(bzctrl, fields):

@@ -156,8 +156,43 @@ def test_what_cannot_be_meant_is_refused_when_the_dag_is_built():
     """A policy that does not exist, and a window for many todos."""
     with pytest.raises(ValueError, match="on_unknown_outcome"):
         CreateTodoOperator(task_id="t", on_unknown_outcome="ignore")
+    with pytest.raises(ValueError, match="1 to 64"):
+        CreateTodosOperator(task_id="t", todos=[], max_workers=-1)
     with pytest.raises(ValueError, match="dedup_window"):
         CreateTodosOperator(task_id="t", todos=[], dedup_window=dt.timedelta(days=1))
+
+
+def test_what_a_mapping_leaves_out_comes_from_the_operator(bzctrl):
+    """None leaves out as well, and a domain of its own takes the place of the operator's workspace."""
+    operator = CreateTodosOperator(
+        task_id="t",
+        todos=[{"title": "a", "order_id": None}, {"title": "b", "domain": "EXA", "workspace": "TWO"}],
+        description="d",
+        order_id="run 5",
+        domain_workspace="EXA-ONE",
+        max_workers=1,
+    )
+    operator.execute({"ti": TaskInstance()})
+    first, second = (request.json() for request in bzctrl.request_history[1:])
+    assert (first["orderID"], first["domainWorkSpace"]) == ("run 5", "EXA-ONE")
+    assert second["domainWorkSpace"] == "EXA-TWO"
+
+
+@pytest.mark.parametrize("todos", [[None, {}], [{}, "abc"], "abc", 5])
+def test_what_is_no_list_of_mappings_fails_for_good(todos):
+    """A retry would get the same."""
+    with pytest.raises(AirflowFailException, match="list of mappings"):
+        CreateTodosOperator(task_id="t", todos=todos).execute({"ti": TaskInstance()})
+
+
+def test_a_connection_that_is_not_there_leaves_no_doubt(bzctrl):
+    """No attempt is remembered where none was made."""
+    kept = {}
+    store = SimpleNamespace(get=kept.get, set=kept.__setitem__)
+    operator = CreateTodoOperator(task_id="t", title="t", description="d", bzctrl_conn_id="not_there")
+    with pytest.raises(Exception, match="not_there"):
+        operator.execute({"ti": TaskInstance(), "task_state_store": store})
+    assert kept == {}
 
 
 def test_nothing_can_stand_behind_the_roll_up():
