@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 Environment = Literal["ACC", "PROD"]
 
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
+_NO_ADDRESS = "is no address: give a host name or a base URL such as https://bzctrl.example.com"
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
@@ -59,29 +60,28 @@ class Endpoints:
             parts = urlsplit(base)
             own_port = parts.port
         except ValueError:
-            raise ValueError(
-                "is no address: give a host name or a base URL such as https://bzctrl.example.com"
-            ) from None
+            raise ValueError(_NO_ADDRESS) from None
         scheme = parts.scheme.lower()
+        problems = []
         if scheme not in ("http", "https"):
-            raise ValueError("must start with https:// (or http://, to this machine only)")
+            problems.append("must start with https:// (or http://, to this machine only)")
         if schema and schema.lower() != scheme:
-            raise ValueError(f"says {scheme}, but Schema says {schema.lower()}: give the scheme once")
+            problems.append(f"says {scheme}, but Schema says {schema.lower()}: give the scheme once")
         if port and own_port and port != own_port:
-            raise ValueError(f"says port {own_port}, but Port says {port}: give the port once")
+            problems.append(f"says port {own_port}, but Port says {port}: give the port once")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("holds credentials: put them into Login and Password")
+            problems.append("holds credentials: put them into Login and Password")
         if not parts.hostname or any(c.isspace() for c in base):
-            raise ValueError(
-                "is no address: give a host name or a base URL such as https://bzctrl.example.com"
-            )
+            problems.append(_NO_ADDRESS)
         if parts.query or parts.fragment or "/bzctrl-core-api" in parts.path:
-            raise ValueError("must be the base URL alone, without /bzctrl-core-api and what follows")
-        if scheme == "http" and not allow_http and not _is_loopback(parts.hostname):
-            raise ValueError(
+            problems.append("must be the base URL alone, without /bzctrl-core-api and what follows")
+        if scheme == "http" and not allow_http and not _is_loopback(parts.hostname or "localhost"):
+            problems.append(
                 "is clear-text http, which would show the password to the network: use https, "
                 "or set the extra allow_http to true where the network is trusted"
             )
+        if problems:
+            raise ValueError("; ".join(problems))
         netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
         base = f"{scheme}://{netloc}{parts.path.rstrip('/')}"
         return cls(base + _TOKEN_PATH, base + _CREATE_PATH)

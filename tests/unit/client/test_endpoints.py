@@ -70,3 +70,12 @@ def test_an_unusable_address_is_refused_with_the_remedy(host, more, said):
     with pytest.raises(ValueError, match=said) as caught:
         Endpoints.of_host(host, **more)
     assert "topsecret" not in str(caught.value)
+
+
+def test_all_that_is_wrong_with_an_address_is_told_at_once():
+    """Scheme, port, credentials, path and clear text in one message."""
+    with pytest.raises(ValueError, match="Schema") as caught:
+        Endpoints.of_host("http://u:topsecret@bz.example.com:1/bzctrl-core-api?x", schema="https", port=2)
+    for said in ("Schema", "Port", "Login and Password", "base URL", "allow_http"):
+        assert said in str(caught.value)
+    assert "topsecret" not in str(caught.value)
