@@ -11,6 +11,10 @@ Environment = Literal["ACC", "PROD"]
 
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _NO_ADDRESS = "is no address: give a host name or a base URL such as https://bzctrl.example.com"
+_CLEAR_TEXT = (
+    "is clear-text http, which would show the password to the network: use https, "
+    "or set the extra allow_http to true where the network is trusted"
+)
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
@@ -62,24 +66,23 @@ class Endpoints:
         except ValueError:
             raise ValueError(_NO_ADDRESS) from None
         scheme = parts.scheme.lower()
-        problems = []
-        if scheme not in ("http", "https"):
-            problems.append("must start with https:// (or http://, to this machine only)")
-        if schema and schema.lower() != scheme:
-            problems.append(f"says {scheme}, but Schema says {schema.lower()}: give the scheme once")
-        if port and own_port and port != own_port:
-            problems.append(f"says port {own_port}, but Port says {port}: give the port once")
-        if parts.username is not None or parts.password is not None:
-            problems.append("holds credentials: put them into Login and Password")
-        if not parts.hostname or any(c.isspace() for c in base):
-            problems.append(_NO_ADDRESS)
-        if parts.query or parts.fragment or "/bzctrl-core-api" in parts.path:
-            problems.append("must be the base URL alone, without /bzctrl-core-api and what follows")
-        if scheme == "http" and not allow_http and not _is_loopback(parts.hostname or "localhost"):
-            problems.append(
-                "is clear-text http, which would show the password to the network: use https, "
-                "or set the extra allow_http to true where the network is trusted"
-            )
+        wrong = {
+            "must start with https:// (or http://, to this machine only)": scheme not in ("http", "https"),
+            f"says {scheme}, but Schema says {schema}: give the scheme once": schema
+            and schema.lower() != scheme,
+            f"says port {own_port}, but Port says {port}: give the port once": port
+            and own_port
+            and port != own_port,
+            "holds credentials: put them into Login and Password": "@" in parts.netloc,
+            _NO_ADDRESS: not parts.hostname or any(char.isspace() for char in base),
+            "must be the base URL alone, without /bzctrl-core-api and what follows": parts.query
+            or parts.fragment
+            or "/bzctrl-core-api" in parts.path,
+            _CLEAR_TEXT: scheme == "http"
+            and not allow_http
+            and not _is_loopback(parts.hostname or "localhost"),
+        }
+        problems = [problem for problem, is_wrong in wrong.items() if is_wrong]
         if problems:
             raise ValueError("; ".join(problems))
         netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
