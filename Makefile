@@ -78,7 +78,7 @@ $(VENV)/test: $(VENV)/demo
 	@$(PIP) install -c $(CONSTRAINTS) --group test
 	@touch $@
 
-$(VENV)/lint: $(VENV)/test
+$(VENV)/lint: $(VENV)/test $(VENV)/matrix
 	@$(PIP) install -c $(CONSTRAINTS) --group lint
 	@touch $@
 
