@@ -215,7 +215,8 @@ class BzCtrlNotifier(BaseNotifier):
         return BzCtrlHook(self.bzctrl_conn_id)
 
     def _waits_for_retry(self, context: Context) -> bool:
-        if self.on_retry or not _will_be_tried_again(context.get("ti")):
+        # A failed run has a reason; its context also has a task instance, of any of its tasks.
+        if self.on_retry or context.get("reason") is not None or not _will_be_tried_again(context.get("ti")):
             return False
         log.info("The task will be tried again: no incident is raised yet.")
         return True

@@ -224,6 +224,14 @@ def test_the_callback_of_a_lost_worker_tells_of_its_task(bzctrl, variables):
     assert len(sent(bzctrl)) == 1
 
 
+def test_a_failed_run_waits_for_no_retry(bzctrl, variables):
+    """The task instance in its context may be one that never ran, which has tries left."""
+    context = of_a_run(state=None, try_number=0, reason="task_failure")
+    del context["exception"]
+    BzCtrlNotifier()(context)
+    assert len(sent(bzctrl)) == 1
+
+
 def test_two_connections_are_two_incidents(bzctrl, variables, monkeypatch):
     """One for acceptance, say, and one for production; also where repeated failures are one."""
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", os.environ["AIRFLOW_CONN_BZCTRL_DEFAULT"])
