@@ -39,6 +39,9 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 _EXCERPT_CHARS = 500
 
+_REDACTED_CHARS = 50_000
+"""How much of an answer is looked through for secrets: a hostile one could take seconds."""
+
 _UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
 
 
@@ -63,6 +66,14 @@ class Exchange:
     def redact(self, text: str) -> str:
         """Blot the secrets out of a text, also as they look in a form, in JSON and in HTML."""
         return redacted(text, self.secrets)
+
+    def redact_beginning(self, text: str) -> str:
+        """Do the same with the beginning of a text that may be long, and never leave half a secret at its end."""
+        if len(text) <= _REDACTED_CHARS:
+            return self.redact(text)
+        longest = max(len(secret.get_secret_value()) for secret in self.secrets)
+        # `&#x10ffff;` is the longest that one character can be written.
+        return self.redact(text[:_REDACTED_CHARS])[: -10 * longest or None]
 
 
 def redacted(text: str, secrets: Iterable[SecretStr]) -> str:
@@ -295,7 +306,7 @@ def _excerpt(response: Response, exchange: Exchange) -> str:
         if answer is not None:
             text = " ".join(str(answer[name]) for name in ("error", "error_description") if name in answer)
     # Blotted out before it is cut: half a secret would not be recognised.
-    text = exchange.redact(text)
+    text = exchange.redact_beginning(text)
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:_EXCERPT_CHARS]
 
 

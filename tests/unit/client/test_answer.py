@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bzctrl_provider.client.answer import redacted
+from bzctrl_provider.client.answer import Exchange, redacted
 
 
 @given(st.text(min_size=4).filter(str.isprintable), st.text(max_size=20))
@@ -27,6 +27,16 @@ def test_no_spelling_of_a_secret_survives(secret, around):
 def test_a_secret_is_known_in_any_spelling(spelled):
     """As PHP and Gson write JSON, with small letters after a percent sign, and as numbers in HTML."""
     assert redacted(f"you sent {spelled}!", [SecretStr("tok/abc==")]) == "you sent ***!"
+
+
+def test_a_long_text_ends_before_half_a_secret():
+    """Only its beginning is looked through, and a secret that is cut there is not left over."""
+    secret = "s3cret" * 100
+    exchange = Exchange("create", "https://x", 1, [SecretStr("short"), SecretStr(secret)])
+    told = exchange.redact_beginning(secret * 1000)
+    assert "s3cret" not in told
+    assert exchange.redact_beginning(f"a {secret} b") == "a *** b"
+    assert exchange.redact_beginning("x" * 100_000).startswith("x" * 500)
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["absent"]])
