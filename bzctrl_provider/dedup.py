@@ -29,6 +29,25 @@ def default_key(failure: Failure | LazyFailure, *, task_id: str | None = None) -
     return "/".join([failure.dag_id, task_id or "", *failure.task_ids])
 
 
+def deduplicated(
+    create: Callable[[dict[str, Any]], dict[str, Any]],
+    *,
+    window: timedelta | None,
+    bzctrl_conn_id: str,
+    key: str | None,
+    failure: Failure | LazyFailure,
+    task_id: str | None = None,
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what creates a todo unless it was seen within the window; ``create`` itself where there is no window.
+
+    :param key: the user's own; default: see :func:`default_key`. Two connections never stand for each other.
+    """
+    if window is None:
+        return create
+    of_connection = f"{bzctrl_conn_id}:{key or default_key(failure, task_id=task_id)}"
+    return lambda todo: create_unless_seen(create, todo, key=of_connection, window=window)
+
+
 def create_unless_seen(
     create: Callable[[dict[str, Any]], dict[str, Any]],
     fields: Mapping[str, Any],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -249,14 +249,17 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
 class LazyFailure:
     """The ``failure`` of a template: told from the context when a template first looks at it, and not before."""
 
-    def __init__(self, context: Mapping[str, Any]) -> None:
+    def __init__(
+        self, context: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], Failure] | None = None
+    ) -> None:
         self._context = context
+        self._tell = tell or failure_of
         self._failure: Failure | None = None
 
     def told(self) -> Failure:
         """Return the failure itself."""
         if self._failure is None:
-            self._failure = failure_of(self._context)
+            self._failure = self._tell(self._context)
         return self._failure
 
     def __getattr__(self, name: str) -> Any:

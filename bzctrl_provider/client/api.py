@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,7 +41,7 @@ from bzctrl_provider.client.transport import BzCtrlAdapter
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError, BzCtrlTransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from requests.auth import AuthBase
 
@@ -168,7 +169,7 @@ class BzCtrlClient:
 
         :raises BzCtrlError: why there is none.
         """
-        with bounded_call(self.total_s):
+        with self._call():
             self._fetch_token()
 
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
@@ -188,7 +189,7 @@ class BzCtrlClient:
             complete, message_format=self._message_format, in_progress_spelling=self._in_progress_spelling
         )
         body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
-        with bounded_call(self.total_s):
+        with self._call():
             created = created_of(*self._send_with_token(body), message)
         log.info("Created the %s %s in BzCtrl: %s", created.todo_type, created.key, created.link)
         return created
@@ -215,9 +216,15 @@ class BzCtrlClient:
                 bulk.stopped = True
         return bulk.results
 
-    def _send_with_token(self, body: SecretBytes) -> tuple[requests.Response, Exchange]:
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Bound one call, and begin it with connections of this process."""
         if os.getpid() != self._pid:
             self._connect()
+        with bounded_call(self.total_s):
+            yield
+
+    def _send_with_token(self, body: SecretBytes) -> tuple[requests.Response, Exchange]:
         for replayed in (False, True):
             token = self._tokens.get(self._fetch_token, wait_s=left_s())
             response, exchange = self._send("create", body, BearerAuth(token), secret=token)

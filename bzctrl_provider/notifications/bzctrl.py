@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
-from bzctrl_provider.dedup import create_unless_seen, default_key
+from bzctrl_provider.dedup import deduplicated
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
@@ -84,6 +84,7 @@ class BzCtrlNotifier(BaseNotifier):
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.context = context or {}
+        self._failure: LazyFailure | None = None
         self.rolled_up: frozenset[str] = frozenset()
         """Tasks whose failure somebody else tells; the deployment's policy knows them."""
         # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
@@ -111,7 +112,8 @@ class BzCtrlNotifier(BaseNotifier):
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
         """Render the fields, also for contexts without a DAG and under ``airflow dags test``, whose DAG cannot."""
         dag = context.get("dag")
-        context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        # What the templates are told is what the incident tells: looked up once, and in the way of callbacks.
+        self._failure = context["failure"] = LazyFailure(context, _failure_of)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
         try:
             self._do_render_template_fields(self, self.template_fields, context, env, set())
@@ -127,7 +129,7 @@ class BzCtrlNotifier(BaseNotifier):
         """Raise the incident of a context, whose templates are rendered."""
         if self._waits_for_retry(context):
             return
-        failure = _failure_of(context)
+        failure = self._told(context)
         if failure.tasks and self.rolled_up.issuperset(failure.task_ids):
             log.info("All that failed stands before an IncidentOnFailureOperator, which has told it.")
             return
@@ -150,7 +152,7 @@ class BzCtrlNotifier(BaseNotifier):
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
         if self._waits_for_retry(context):
             return
-        fields = self._fields(_failure_of(context))
+        fields = self._fields(self._told(context))
         try:
             await self._hook().acreate_todo(fields)
         except Exception as exc:
@@ -165,22 +167,23 @@ class BzCtrlNotifier(BaseNotifier):
         failure: Failure,
         context: Context,
     ) -> None:
-        def create_unless_seen_before(todo: dict[str, Any]) -> dict[str, Any]:
-            if self.dedup_window is None:
-                return create(todo)
-            key = f"{self.bzctrl_conn_id}:{self.dedup_key or default_key(failure)}"
-            return create_unless_seen(create, todo, key=key, window=self.dedup_window)
-
+        create_unless_seen = deduplicated(
+            create,
+            window=self.dedup_window,
+            bzctrl_conn_id=self.bzctrl_conn_id,
+            key=self.dedup_key,
+            failure=failure,
+        )
         ti: Any = context.get("ti")
         if failure.kind != "task" or not getattr(ti, "run_id", None):
-            create_unless_seen_before(fields)
+            create_unless_seen(fields)
             return
         # Airflow calls a task's callback twice where it lost the worker. In a Variable, because such a callback runs
         # in the DAG processor, where the task's state store hangs.
         tries = Tries.of(ti)
         generation = f"{tries.generation}.{ti.try_number}" if self.on_retry else tries.generation
         create_once(
-            create_unless_seen_before,
+            create_unless_seen,
             fields,
             memory=variable_memory(ti, "callback", generation),
             key=self._identity,
@@ -221,6 +224,9 @@ class BzCtrlNotifier(BaseNotifier):
         log.info("The task will be tried again: no incident is raised yet.")
         return True
 
+    def _told(self, context: Context) -> Failure:
+        return self._failure.told() if self._failure else _failure_of(context)
+
     def _fields(self, failure: Failure) -> dict[str, Any]:
         fields = told_by(failure, {name: getattr(self, name) for name in TODO_FIELDS})
         return fields | {"order_id": fields["order_id"] or failure.run_id}
@@ -244,7 +250,7 @@ def _will_be_tried_again(ti: Any) -> bool:
     return try_number is not None and max_tries is not None and try_number <= max_tries
 
 
-def _failure_of(context: Context) -> Failure:
+def _failure_of(context: Mapping[str, Any]) -> Failure:
     """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
     try:
         return failure_of(context, in_callback=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider.dedup import create_unless_seen, default_key
+from bzctrl_provider.dedup import deduplicated
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
@@ -167,7 +167,7 @@ class CreateTodoOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
-        return self._create(context, LazyFailure(context))
+        return self._create(context, _failure_of(context))
 
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, so that a DAG file that names the operator is parsed without the hook.
@@ -182,20 +182,19 @@ class CreateTodoOperator(BaseOperator):
         def create(todo: dict[str, Any]) -> dict[str, Any]:
             return hook.create_todo(todo).as_dict()
 
-        def create_unless_seen_before(todo: dict[str, Any]) -> dict[str, Any]:
-            if self.dedup_window is None:
-                return create(todo)
-            return create_unless_seen(create, todo, key=key, window=self.dedup_window)
-
         try:
             # What can fail without a request has failed before an attempt is remembered.
             hook.get_conn()
-            key = ""
-            if self.dedup_window is not None:
-                own_key = self.dedup_key or default_key(failure, task_id=self.task_id)
-                key = f"{self.bzctrl_conn_id}:{own_key}"
+            create_unless_seen = deduplicated(
+                create,
+                window=self.dedup_window,
+                bzctrl_conn_id=self.bzctrl_conn_id,
+                key=self.dedup_key,
+                failure=failure,
+                task_id=self.task_id,
+            )
             created = create_once(
-                create_unless_seen_before,
+                create_unless_seen,
                 told_by(failure, fields),
                 memory=memory_of(context),
                 key="todo",
@@ -263,7 +262,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
-        failure = LazyFailure(context)
+        failure = _failure_of(context)
         if not failure.tasks:
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         return self._create(context, failure)
@@ -314,7 +313,7 @@ class CreateTodosOperator(CreateTodoOperator):
         if isinstance(todos, Mapping):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
-        failure = LazyFailure(context)
+        failure = _failure_of(context)
         filled = [told_by(failure, _filled(todo, defaults)) for todo in _mappings(todos)]
         hook = BzCtrlHook(self.bzctrl_conn_id)
         tries = Tries.of(context["ti"])
@@ -347,6 +346,12 @@ class CreateTodosOperator(CreateTodoOperator):
         raise AirflowFailException(
             f"{len(errors)} of {len(results)} todos were not created; the table in the log says which and why."
         )
+
+
+def _failure_of(context: Context) -> LazyFailure:
+    """Return the failure that the templates had, so that Airflow is asked for it once."""
+    rendered = context.get("failure")
+    return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context)
 
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:

@@ -224,6 +224,14 @@ def test_the_callback_of_a_lost_worker_tells_of_its_task(bzctrl, variables):
     assert len(sent(bzctrl)) == 1
 
 
+def test_templates_are_told_what_the_incident_tells(bzctrl, variables):
+    """`failure` in a field is that of the callback, also where the worker was lost."""
+    context = of_a_run(state=None, try_number=2)
+    del context["exception"]
+    BzCtrlNotifier(lrn="{{ failure.kind }} {{ failure.task_ids | join }}")(context)
+    assert sent(bzctrl)[0]["lrn"] == "task load"
+
+
 def test_a_failed_run_waits_for_no_retry(bzctrl, variables):
     """The task instance in its context may be one that never ran, which has tries left."""
     context = of_a_run(state=None, try_number=0, reason="task_failure")

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseO
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import BzCtrlServerError, BzCtrlTransportError
+from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.operators.bzctrl import (
     CreateTodoOperator,
@@ -121,6 +122,17 @@ def test_what_a_retry_may_mend_is_left_to_airflow(bzctrl, status, error):
         bzctrl.post(ACC.create_url, exc=requests.exceptions.ReadTimeout)
     with pytest.raises(error):
         execute(title="t", description="d")
+
+
+def test_what_the_templates_were_told_is_not_looked_up_again(bzctrl):
+    """The failure of the rendering is that of the incident, so Airflow is asked once."""
+    asked = []
+    failed = Failure(kind="checks", checks=1, tasks=(FailedTask(task_id="a"),), dag_id="customs", run_id="r")
+    told = LazyFailure({}, lambda context: asked.append(context) or failed)
+    assert told.task_ids == ["a"]
+    CreateTodoOperator(task_id="t", order_id="o").execute({"ti": TaskInstance(), "failure": told})
+    assert bzctrl.request_history[1].json()["title"] == "customs: 1 of 1 check failed (a)"
+    assert len(asked) == 1
 
 
 def test_a_template_that_found_nothing_is_noticed(bzctrl, caplog):
