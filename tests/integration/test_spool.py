@@ -124,9 +124,9 @@ def test_a_killed_replay_leaves_a_claim_that_tells_of_the_duplicate(folder, bzct
     spool()
     code = (
         "import os\n"
-        "from bzctrl_provider import spool\n"
-        "spool._Folder.remove = lambda *_: os._exit(9)\n"
-        "spool.replay_spool()\n"
+        "from bzctrl_provider.spool import replay_spool, store\n"
+        "store._Folder.remove = lambda *_: os._exit(9)\n"
+        "replay_spool()\n"
     )
     killed = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False)
     assert killed.returncode == 9

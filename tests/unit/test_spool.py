@@ -605,9 +605,9 @@ def test_a_file_that_changes_before_it_is_claimed_is_left(any_spool, clients, mo
 
 
 def store_now():
-    from bzctrl_provider.spool import _store_of
+    from bzctrl_provider.spool.store import store_of
 
-    return _store_of(spool_path())
+    return store_of(spool_path())
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_left(folder, clients, monkeypatch):
