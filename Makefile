@@ -13,7 +13,7 @@ CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system build constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,12 @@ check: lint typecheck test ## What has to pass before a commit
 
 matrix: build $(VENV)/matrix ## The tests on every supported Airflow: make matrix, or make matrix CELLS='2.11.2 3.3.2'
 	@rm -rf build/matrix
-	@$(BIN)/nox $(if $(CELLS),-s $(foreach cell,$(CELLS),'tests(airflow-$(cell)-python-3.11)')) || true
-	@$(BIN)/python scripts/matrix_table.py $(CELLS)
+	@CELLS='$(CELLS)' $(BIN)/nox || true
+	@CELLS='$(CELLS)' $(BIN)/python scripts/matrix_table.py
+
+system: build $(VENV)/matrix ## Real services: a Celery cluster, BzCtrl out of order, browsers; as root or with sudo on Debian
+	@scripts/debian_packages.sh tests/system/debian-packages.txt
+	@$(BIN)/nox -s system $(if $(PYTEST),-- $(PYTEST))
 
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist

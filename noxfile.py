@@ -1,7 +1,7 @@
-"""The tests on every Airflow that is supported, each from its committed constraints and with the built wheel installed.
+"""Tests with the built wheel installed, each environment from the committed constraints of an Airflow version.
 
-``make matrix`` builds the wheel, runs all of it and prints one table; ``nox -s "tests(airflow='3.0.6', python='3.11')"``
-runs one cell.
+``make matrix`` runs unit and integration tests on every Airflow and prints one table; ``nox -s
+"tests(airflow='3.0.6', python='3.11')"`` runs one cell. ``make system`` runs real services on two of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import nox
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "build" / "matrix"
 
-CELLS = [
+WITHOUT_AIRFLOW = {name: "" for name in os.environ if name.startswith("AIRFLOW")}
+"""Nobody's own deployment may be touched."""
+
+ALL_CELLS = [
     ("2.11.2", "3.11"),
     ("3.0.6", "3.11"),
     ("3.1.8", "3.11"),
@@ -23,6 +26,10 @@ CELLS = [
     ("3.3.2", "3.12"),
     ("3.3.2", "3.13"),
 ]
+WANTED = os.environ.get("CELLS", "").split()
+"""Airflow versions; none are all."""
+
+CELLS = [cell for cell in ALL_CELLS if not WANTED or cell[0] in WANTED]
 
 nox.needs_version = ">=2024.4"
 nox.options.sessions = ["tests"]
@@ -35,13 +42,7 @@ nox.options.error_on_missing_interpreters = False
 )
 def tests(session: nox.Session, airflow: str) -> None:
     """Run unit and integration tests with the wheel in dist/."""
-    (wheel,) = (ROOT / "dist").glob("*.whl")
-    constraints = ROOT / "constraints" / f"airflow-{airflow}.txt"
-    install = ["--quiet", "--quiet", "-c", str(constraints)]
-    session.install(*install, "pip")
-    session.install(
-        *install, f"{wheel}[sandbox]", f"apache-airflow=={airflow}", "--group", "examples", "--group", "test"
-    )
+    install(session, airflow, groups=["examples", "test"])
     name = f"airflow-{airflow}-python-{session.python}"
     RESULTS.mkdir(parents=True, exist_ok=True)
     # Not `python -m pytest`, which would put the source tree before the wheel.
@@ -56,5 +57,36 @@ def tests(session: nox.Session, airflow: str) -> None:
         f"--junit-xml={RESULTS / name}.xml",
         f"-ojunit_suite_name={name}",
         *session.posargs,
-        env={name: "" for name in os.environ if name.startswith("AIRFLOW")},
+        env=WITHOUT_AIRFLOW,
+    )
+
+
+@nox.session(venv_backend="venv", python="3.11")
+@nox.parametrize(
+    "airflow", [nox.param("3.3.2", id="airflow-3.3.2"), nox.param("2.11.2", id="airflow-2.11.2")]
+)
+def system(session: nox.Session, airflow: str) -> None:
+    """Run the tests with real services: a Celery cluster and its UI, or the UI of Airflow 2."""
+    groups = ["test", "browser"]
+    if airflow.startswith("2."):
+        install(session, airflow, groups=groups)
+        chosen = ["tests/system/airflow_2"]
+    else:
+        install(session, airflow, groups=["examples", "cluster", *groups])
+        chosen = ["tests/system", "--ignore=tests/system/airflow_2"]
+    session.run(
+        "pytest", "-p", "no:cacheprovider", "-W", "default", *chosen, *session.posargs, env=WITHOUT_AIRFLOW
+    )
+
+
+def install(session: nox.Session, airflow: str, *, groups: list[str]) -> None:
+    """Install the wheel in dist/ with the sandbox, an Airflow, and some dependency groups, all pinned."""
+    (wheel,) = (ROOT / "dist").glob("*.whl")
+    quietly = ["--quiet", "--quiet", "-c", str(ROOT / "constraints" / f"airflow-{airflow}.txt")]
+    session.install(*quietly, "pip")
+    session.install(
+        *quietly,
+        f"{wheel}[sandbox]",
+        f"apache-airflow=={airflow}",
+        *(argument for group in groups for argument in ("--group", group)),
     )

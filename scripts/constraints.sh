@@ -14,11 +14,18 @@ case $airflow in
     *) held='' ;;
 esac
 
+# What only tests of the real services need, see noxfile.py.
+case $airflow in
+    2.11.*) system='--group browser' ;;
+    3.3.*) system='--group browser --group cluster' ;;
+    *) system='' ;;
+esac
+
 "${PYTHON:-python3.11}" -m venv "$venv"
 "$venv/bin/pip" install --quiet --upgrade pip hatchling editables
-# shellcheck disable=SC2086 # one word for each package
+# shellcheck disable=SC2086 # one word for each package and option
 "$venv/bin/pip" install --quiet --no-build-isolation -e '.[sandbox]' "apache-airflow==$airflow" $held \
-    --group examples --group test --group lint --group build --group matrix
+    --group examples --group test --group lint --group build --group matrix $system
 {
     echo "# What airflow-provider-bzctrl is tested with on Airflow $airflow. Made by: make constraints AIRFLOW=$airflow"
     "$venv/bin/pip" freeze --all --exclude-editable --exclude setuptools

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from support.cluster import PASSWORD, REFUSED_PASSWORD, ROOT, RUN, USERNAME, Cluster, free_ports
+
+from bzctrl_provider.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session")
+def issued():
+    """Collect every token that the sandbox gives out."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def bzctrl(tmp_path_factory, issued):
+    """Serve one sandbox for the whole session, which may be stopped and started again."""
+    (port,) = free_ports(1)
+    data = tmp_path_factory.mktemp("sandbox") / "todos.sqlite"
+    sandbox = Sandbox(port=port, data=data, username=USERNAME, password=PASSWORD)
+    tokens = sandbox._state.tokens
+    issue = tokens.issue
+
+    def noted():
+        answer = issue()
+        issued.extend([answer["access_token"], answer["refresh_token"]])
+        return answer
+
+    tokens.issue = noted
+    with sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def cluster(bzctrl, tmp_path_factory):
+    """Start the cluster with the connections in its database; nothing of it may be left afterwards."""
+    folder = tmp_path_factory.mktemp("cluster")
+    cluster = Cluster(
+        logs=RUN / "logs",
+        bundles={"system": ROOT / "tests" / "system" / "dags", "examples": ROOT / "dags_examples"},
+        settings={
+            "AIRFLOW__BZCTRL__INCIDENT_ON_FAILED_RUN": "True",
+            "AIRFLOW__BZCTRL__INCLUDE_TAGS": "policy",
+            "AIRFLOW__BZCTRL__REMEMBER_EXCEPTIONS": "True",
+            "AIRFLOW__BZCTRL__SPOOL_PATH": str(folder / "spool"),
+        },
+    )
+    try:
+        cluster.start()
+        connection = {
+            "conn_type": "bzctrl",
+            "host": bzctrl.url,
+            "login": USERNAME,
+            "extra": '{"domain_workspace": "EXA-CON-BUS-WOR"}',
+        }
+        for conn_id, password in {"bzctrl_default": PASSWORD, "bzctrl_refused": REFUSED_PASSWORD}.items():
+            cluster.api(
+                "POST", "/connections", json={**connection, "connection_id": conn_id, "password": password}
+            )
+        cluster.api(
+            "POST",
+            "/connections",
+            json={"connection_id": "sea_ports_db", "conn_type": "sqlite", "host": str(folder / "ports.db")},
+        )
+        cluster.spool = folder / "spool"
+        yield cluster
+    finally:
+        left = cluster.stop()
+    assert not left
+
+
+@pytest.fixture
+def todos(bzctrl):
+    """Begin with an empty sandbox, and return what tells the todos in it."""
+    bzctrl.reset()
+    return lambda: bzctrl.todos
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start Debian's Chromium, which asks nobody outside of this machine."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=20_000)
+    quiet = ["background-networking", "component-update", "sync", "quic", "gpu"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet)],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, request):
+    """Open a page; where the test fails, its picture is kept."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    yield page
+    page.screenshot(path=RUN / "screenshots" / "last" / f"{request.node.name}.png")
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Return where the pictures for the documentation go."""
+    return RUN / "screenshots"

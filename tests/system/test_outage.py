@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import time
+
+from support.cluster import wait_for
+
+DOWN_S = 30
+
+
+def test_nothing_is_lost_while_bzctrl_is_down(cluster, bzctrl, todos):
+    """Tasks try again until it is back; what a callback had to raise waits in the spool, and is replayed."""
+    todos()
+    bzctrl.stop()
+    went_down_at = time.monotonic()
+    try:
+        mapped = cluster.trigger("through_an_outage")
+        policed, state = cluster.run("under_the_policy_in_an_outage")
+        assert state == "failed"
+        wait_for("the spool", lambda: list(cluster.spool.glob("*.json")), seconds=60)
+        time.sleep(max(0, DOWN_S - (time.monotonic() - went_down_at)))
+    finally:
+        bzctrl.start()
+
+    assert cluster.wait_for_run("through_an_outage", mapped, seconds=300) == "success"
+    tries = [tries for _, tries in cluster.tries("through_an_outage", mapped).values()]
+    assert max(tries) > 1, "the outage was felt"
+    assert sorted(todo["orderID"] for todo in todos()) == sorted(f"ORDER {number}" for number in range(10))
+    assert not any("duplicate" in todo["description"] for todo in todos())
+
+    cluster.trigger("replay_spool")
+    wait_for("the replay", lambda: len(todos()) > 10, seconds=120)
+    wait_for("an empty spool", lambda: not list(cluster.spool.glob("*.json")), seconds=60)
+    assert [todo["orderID"] for todo in todos()[10:]] == [policed]
+    assert "the totals differ by 7" in todos()[10]["description"]
