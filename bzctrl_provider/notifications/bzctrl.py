@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
 from bzctrl_provider.dedup import deduplicated
-from bzctrl_provider.exceptions import BzCtrlError, BzCtrlRejectedError, BzCtrlValidationError
+from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.memory import Tries, create_once, variable_memory
@@ -194,7 +194,7 @@ class BzCtrlNotifier(BaseNotifier):
 
     def _spooled(self, fields: Mapping[str, Any], exc: Exception) -> bool:
         """Put what could not be sent into the spool, where there is one and sending it later may help."""
-        if not isinstance(exc, BzCtrlError) or isinstance(exc, BzCtrlValidationError | BzCtrlRejectedError):
+        if isinstance(exc, BzCtrlValidationError | BzCtrlRejectedError):
             return False
         from bzctrl_provider.spool import spool_todo
 
@@ -202,8 +202,9 @@ class BzCtrlNotifier(BaseNotifier):
             file = spool_todo(
                 fields,
                 bzctrl_conn_id=self.bzctrl_conn_id,
-                reason=str(exc),
-                outcome_unknown=exc.outcome_unknown,
+                reason=str(exc) or type(exc).__name__,
+                # Whatever is not ours came before any request, such as Airflow's error for a missing connection.
+                outcome_unknown=getattr(exc, "outcome_unknown", False),
             )
         except Exception:
             log.exception("The incident could not be spooled either.")

@@ -8,6 +8,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from airflow.exceptions import AirflowNotFoundException
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
@@ -308,6 +309,22 @@ def test_what_cannot_be_sent_waits_in_the_spool(bzctrl, tmp_path, monkeypatch, c
     (file,) = tmp_path.glob("*.json")
     assert json.loads(file.read_text())["todo"]["title"] == "late"
     assert file.name in caplog.text
+
+
+def test_what_has_no_connection_yet_waits_in_the_spool(tmp_path, monkeypatch):
+    """A connection that Airflow does not know can be made later; nothing was sent, and the file says so."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
+
+    def missing(_, conn_id):
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+    monkeypatch.setattr(BzCtrlHook, "get_connection", missing)
+    BzCtrlNotifier(title="late", bzctrl_conn_id="made_later")(new_context())
+    (file,) = tmp_path.glob("*.json")
+    spooled = json.loads(file.read_text())
+    assert spooled["bzctrl_conn_id"] == "made_later"
+    assert "isn't defined" in spooled["reason"]
+    assert spooled["outcome_unknown"] is False
 
 
 def test_what_would_be_refused_again_is_not_spooled(bzctrl, tmp_path, monkeypatch):
