@@ -13,7 +13,7 @@ CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures build constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ matrix: build $(VENV)/matrix ## The tests on every supported Airflow: make matri
 system: build $(VENV)/matrix ## Real services: a Celery cluster, BzCtrl out of order, browsers; as root or with sudo on Debian
 	@scripts/debian_packages.sh tests/system/debian-packages.txt
 	@$(BIN)/nox -s system $(if $(PYTEST),-- $(PYTEST))
+
+pictures: ## Take the pictures of the documentation from the last make system
+	@cp build/system/screenshots/*.png docs/images/
 
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist

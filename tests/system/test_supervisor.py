@@ -55,8 +55,11 @@ def test_nothing_outlives_a_parent_that_was_ended(tmp_path, ended_by):
     pids = [int((logs / "service.pid").read_text()), int(log.read_text())]
     assert all(psutil.pid_exists(pid) for pid in pids)
 
-    parent.send_signal(ended_by)
-    parent.wait(timeout=10)
+    try:
+        parent.send_signal(ended_by)
+        parent.wait(timeout=10)
+    finally:
+        parent.kill()
     wait_for("the end of all", lambda: not any(psutil.pid_exists(pid) for pid in pids), seconds=30)
     wait_for("the folder's end", lambda: not folder.exists(), seconds=10)
 
