@@ -218,7 +218,7 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
     dag = context["dag"]
     checks = sorted(context["task"].upstream_task_ids) if kind == "checks" else []
     states = _states(
-        context, _before(dag, checks) if kind == "checks" else sorted(dag.task_ids), run.run_id, kind
+        context, with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids), run.run_id, kind
     )
     culprits = _culprits(dag, checks, states) if kind == "checks" else set(states)
     found = [
@@ -365,8 +365,8 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
     )
 
 
-def _before(dag: Any, task_ids: Iterable[str]) -> list[str]:
-    """Return these tasks and all before them."""
+def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
+    """Return the ids of these tasks and of all before them, sorted."""
     found: set[str] = set()
     to_do = list(task_ids)
     while to_do:

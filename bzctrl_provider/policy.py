@@ -114,8 +114,10 @@ def _listed(callbacks: Any) -> list[Any]:
 
 def _rolled_up(dag: DAG) -> frozenset[str]:
     """Return the tasks before an IncidentOnFailureOperator of the DAG's own: a second incident would be a duplicate."""
+    from bzctrl_provider.failure import with_all_before
+
     # By name: the module of the operators need not be loaded for a DAG that does not use it.
-    to_do = [
+    told = {
         task_id
         for task in dag.tasks
         if any(
@@ -123,11 +125,5 @@ def _rolled_up(dag: DAG) -> frozenset[str]:
             for base in getattr(task, "operator_class", type(task)).__mro__
         )
         for task_id in task.upstream_task_ids
-    ]
-    found: set[str] = set()
-    while to_do:
-        task_id = to_do.pop()
-        if task_id not in found:
-            found.add(task_id)
-            to_do += dag.get_task(task_id).upstream_task_ids
-    return frozenset(found)
+    }
+    return frozenset(with_all_before(dag, told))
