@@ -25,11 +25,13 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlConfigError, BzCtrlTransportError
 from bzctrl_provider.failure import exception_text
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +49,9 @@ _ABANDONED_AFTER = timedelta(hours=1)
 
 _CALL_MAX_S = 1800.0
 """The most that creating one todo may take here, whatever the connection allows: well before its claim is abandoned."""
+
+_FILE_CHARS = 2000
+_CONN_ID_CHARS = 250
 
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _DIGITS_MAX = 400
@@ -566,7 +571,9 @@ class _Replay:
         return self._clients[conn_id]
 
     def _stop(self, conn_id: str, exc: Exception) -> None:
-        self._stopped[conn_id] = f"The connection {conn_id} cannot be used at present: {exception_text(exc)}"
+        self._stopped[conn_id] = (
+            f"The connection {one_line(conn_id, max_chars=_CONN_ID_CHARS)} cannot be used at present: {exception_text(exc)}"
+        )
 
     def _attempt(self, claim: _Claim, entry: _Entry, client: BzCtrlClient, conn_id: str) -> None:
         if claim.abandoned_at:
@@ -603,7 +610,7 @@ class _Replay:
 
     def _keep(self, name: str, reason: str) -> None:
         file = self._store.address(name)
-        log.warning("%s stays in the spool. %s", file, reason)
+        log.warning("%s stays in the spool. %s", one_line(file, max_chars=_FILE_CHARS), reason)
         self._result.kept.append({"file": file, "reason": reason})
 
 
@@ -639,7 +646,8 @@ def _text(value: Any) -> str:
         return hex(value)
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= _DIGITS_MAX:
         return f"{value:f}"  # without the exponent, as a todo writes it
-    return str(value)
+    # No object's own text: it may hold a secret, and a todo takes none anyway.
+    return str(value) if isinstance(value, str | Number) else shown(value)
 
 
 def _is_set(value: Any) -> bool:

@@ -20,6 +20,7 @@ from bzctrl_provider.failure import LazyFailure, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
+from bzctrl_provider.untrusted import one_line, shown, web_address
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
@@ -42,6 +43,7 @@ _NOT_MENDED_BY_A_RETRY = (
 
 
 _MAX_WORKERS = 64
+_TITLE_CHARS = 200
 _WHERE = ("domain", "workspace", "domain_workspace")
 
 _AFTER_ALL = "all_done_setup_success"
@@ -175,7 +177,7 @@ class CreateTodoOperator(BaseOperator):
 
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
-        if empty := [name for name, value in fields.items() if value == "None"]:
+        if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
             log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
         hook = BzCtrlHook(self.bzctrl_conn_id)
 
@@ -203,7 +205,8 @@ class CreateTodoOperator(BaseOperator):
             )
         except _NOT_MENDED_BY_A_RETRY as exc:
             raise AirflowFailException(str(exc)) from exc
-        if link := created["link"]:
+        # It may come from Airflow's memory, which others can write as well.
+        if link := web_address(created.get("link")):
             self.todo_link = link
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=link)
         return created
@@ -356,14 +359,19 @@ def _failure_of(context: Context) -> LazyFailure:
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
     return "\n".join(
-        f"{number}. {todo.get('title')}: "
+        f"{number}. {_titled(todo)}: "
         + (
             f"not created, {result}"
             if isinstance(result, BzCtrlError)
-            else f"created, {result['key']} {result['link']}"
+            else f"created, {result.get('key')} {result.get('link')}"
         )
         for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1)
     )
+
+
+def _titled(todo: Mapping[str, Any]) -> str:
+    title = todo.get("title")
+    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else shown(title)
 
 
 def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -379,7 +387,7 @@ def _mappings(todos: Any) -> list[Mapping[str, Any]]:
     wrong = [todo for todo in found if not isinstance(todo, Mapping)]
     if wrong:
         raise AirflowFailException(
-            f"todos must be a list of mappings of the fields of a todo, not {wrong[0]!r:.80}. "
+            f"todos must be a list of mappings of the fields of a todo, not {shown(wrong[0])}. "
             "Where it is a template, set render_template_as_native_obj on the DAG."
         )
     return found
