@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
@@ -165,7 +166,32 @@ class CreateTodoOperator(BaseOperator):
     ) -> None:
         # The one method that Airflow calls for plain and for mapped tasks alike.
         context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        seen_oids = seen_oids | {id(value) for value in self._mapped_data(context)}
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    def _mapped_data(self, context: Context) -> list[Any]:
+        """Return the values that `expand_kwargs` took from what another task returned.
+
+        Airflow renders them as if they stood in the DAG file, so that data could ask for any connection's password.
+        (It does not where `expand` is used.)
+        """
+        mapped: Any = getattr(context.get("dag"), "task_dict", {}).get(self.task_id)
+        if not _maps_over_data(mapped, context):
+            return []
+        written = mapped.partial_kwargs
+        if isinstance(written.get("op_kwargs"), Mapping):  # a decorated function: its arguments are mapped
+            arguments: Mapping[str, Any] = self.op_kwargs  # type: ignore[attr-defined]
+            written = written["op_kwargs"]
+        else:
+            arguments = {name: getattr(self, name) for name in self.template_fields}
+        # By identity: `expand_kwargs(strict=False)` may replace what `partial` has given.
+        in_the_dag_file = {id(value) for value in written.values()} | {
+            id(parameter.default)
+            for base in type(self).__mro__
+            if issubclass(base, CreateTodoOperator)
+            for parameter in signature(base.__init__).parameters.values()
+        }
+        return [value for value in arguments.values() if id(value) not in in_the_dag_file]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
@@ -349,6 +375,16 @@ class CreateTodosOperator(CreateTodoOperator):
         raise AirflowFailException(
             f"{len(errors)} of {len(results)} todos were not created; the table in the log says which and why."
         )
+
+
+def _maps_over_data(mapped: Any, context: Context) -> bool:
+    """Tell whether the keyword arguments of a mapped instance are made when the run is, and not in the DAG file."""
+    expanded = getattr(mapped, str(getattr(mapped, "_expand_input_attr", "")), None)
+    if type(expanded).__name__ != "ListOfDictsExpandInput":
+        return False
+    of_all = expanded.value  # type: ignore[union-attr]  # an XComArg, or a list of mappings and XComArgs
+    ti: Any = context["ti"]
+    return not (isinstance(of_all, Sequence) and isinstance(of_all[ti.map_index], Mapping))
 
 
 def _failure_of(context: Context) -> LazyFailure:
