@@ -22,13 +22,16 @@ from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
-from bzctrl_provider.spool import spool_todo
+from bzctrl_provider.spool import replay_spool, spool_todo
 
 ACC = Endpoints.of_environment("ACC")
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
 PASSWORD = 'Ex@"mpl3\\-pass\nword'
 """With what JSON writes in another way."""
 FORGED = "\n[2026-11-21] ERROR - forged\x1b[31m\x85\u2028\u202e"
+
+
+TEMPLATE = "{{ conn.bzctrl_default.password }} {% raw %} {0.__class__} %s"
 
 
 class Secretive:
@@ -346,3 +349,32 @@ def test_what_is_told_of_an_exception_is_masked_first():
     mask_secret("s3cret-of-a-task")
     text = exception_text(ValueError("x" * 1990 + "s3cret-of-a-task" + "y" * 5000))
     assert "s3cret" not in text
+
+
+# --- the spool -------------------------------------------------------------------------------------------------------
+
+
+def file_of(todo, *, conn_id="bzctrl_default"):
+    entry = {"version": 1, "written_at": "2026-11-21T19:15:00Z", "reason": "r", "outcome_unknown": False}
+    return json.dumps(entry | {"bzctrl_conn_id": conn_id, "todo": todo})
+
+
+def test_a_hostile_file_of_the_spool_is_data(bzctrl, tmp_path, monkeypatch, caplog):
+    """No template in it is rendered, no other system's connection is used, no bomb stops the others, no name forges a line."""
+    crm = {"conn_type": "http", "host": "https://crm.example", "login": "u", "password": "of-the-crm"}
+    monkeypatch.setenv("AIRFLOW_CONN_CRM", json.dumps(crm))
+    todo = {"todo_type": "INCIDENT", "title": "{{ 7 * 7 }}", "description": TEMPLATE, "order_id": "o"}
+    (tmp_path / "1-bomb.json").write_text("[" * 500_000)
+    (tmp_path / "2-another-system.json").write_text(file_of(todo, conn_id="crm"))
+    (tmp_path / "3-a-line\nforged.json").write_text(file_of(todo, conn_id="no\nsuch\nconnection"))
+    (tmp_path / "4-template.json").write_text(file_of(todo))
+    with caplog.at_level(logging.WARNING):
+        result = replay_spool(path=tmp_path)
+    assert [created["key"] for created in result.created] == ["EXA-03"]
+    assert [kept["file"].rpartition("/")[2][0] for kept in result.kept] == ["1", "2", "3"]
+    assert "must be bzctrl, not 'http'" in result.kept[1]["reason"]
+    (message,) = sent(bzctrl)
+    assert (message["title"], message["description"]) == ("{{ 7 * 7 }}", TEMPLATE)
+    assert {request.hostname for request in bzctrl.request_history} == {"acc.bzctrl.com"}
+    assert "\nforged.json" not in caplog.text
+    assert "of-the-crm" not in caplog.text
