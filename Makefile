@@ -13,7 +13,7 @@ CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures build package audit constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,14 @@ build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
 
+package: build $(VENV)/test ## Check the wheel and the source archive, and install the wheel without its extra
+	@$(BIN)/python -m pytest tests/packaging $(PYTEST)
+
+audit: $(VENV)/audit ## Look the pins up among known vulnerabilities (asks PyPI; it counts as failed where nothing can be asked)
+	@for pins in constraints/*.txt; do echo "$$pins"; \
+		$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement "$$pins" || failed=1; \
+	done; exit $${failed:-0}
+
 constraints: ## Pin anew what is installed with Airflow $(AIRFLOW): make constraints AIRFLOW=3.3.2
 	@PYTHON=$(PYTHON) scripts/constraints.sh $(AIRFLOW)
 
@@ -95,4 +103,8 @@ $(VENV)/matrix: $(VENV)/demo
 
 $(VENV)/build: $(VENV)/demo
 	@$(PIP) install -c $(CONSTRAINTS) --group build
+	@touch $@
+
+$(VENV)/audit: $(VENV)/pip
+	@$(PIP) install -c $(CONSTRAINTS) --group audit
 	@touch $@
