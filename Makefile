@@ -13,7 +13,7 @@ CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs build constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ system: build $(VENV)/matrix ## Real services: a Celery cluster, BzCtrl out of o
 pictures: ## Take the pictures of the documentation from the last make system
 	@cp build/system/screenshots/*.png docs/images/
 
+# Material warns in each build of a MkDocs 2 that our pins keep out.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/docs ## Build the documentation into site/, and check its links and that it loads nothing from elsewhere
+	@$(BIN)/mkdocs build --quiet
+	@$(BIN)/python -m pytest --quiet tests/site
+
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
@@ -91,6 +97,10 @@ $(VENV)/lint: $(VENV)/test $(VENV)/matrix
 
 $(VENV)/matrix: $(VENV)/demo
 	@$(PIP) install -c $(CONSTRAINTS) --group matrix
+	@touch $@
+
+$(VENV)/docs: $(VENV)/test
+	@$(PIP) install -c $(CONSTRAINTS) --group docs
 	@touch $@
 
 $(VENV)/build: $(VENV)/demo
