@@ -27,11 +27,14 @@ PLACES = {
     "notifications.bzctrl": (1, 2.6),
     # Exactly one, never lost; and what failed.
     "links.bzctrl": (2, 0.0),
-    "spool": (2, 2.6),
-    "fields": (2, 3.6),
-    "dedup": (3, 0.5),
+    "spool": (2, 2.5),
+    "spool.replay": (3, 2.5),
+    "spool.store": (3, 3.5),
+    "spool.entry": (4, 3.4),
+    "fields": (2, 3.5),
+    "dedup": (3, 0.4),
     "memory": (4, 0.3),
-    "failure": (4, 1.4),
+    "failure": (5, 1.3),
     # From Airflow to the client.
     "hooks.bzctrl": (5, 2.5),
     "config": (6, 1.7),
@@ -195,7 +198,7 @@ def picture() -> str:
         )
     for name, (x, y) in middle.items():
         fill, stroke = ("#dbeafe", "#3b6fb6") if found[name].airflow else ("#ffffff", "#52606d")
-        label = "sandbox (package)" if name == "sandbox" else name.removesuffix(".bzctrl").rpartition(".")[2]
+        label = name.removesuffix(".bzctrl").removeprefix("client.").removeprefix("sandbox.")
         parts.append(
             f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
             f' stroke="{stroke}"/><text x="{x:g}" y="{y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
