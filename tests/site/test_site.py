@@ -60,7 +60,9 @@ def test_a_page_loads_nothing_from_elsewhere(page):
 def test_a_style_sheet_loads_nothing_from_elsewhere(sheet):
     """No fonts, no pictures, no further sheets."""
     text = sheet.read_text()
-    addresses = re.findall(r"""url\(\s*['"]?([^'")]+)""", text) + re.findall(r"@import\s+['\"]([^'\"]+)", text)
+    addresses = re.findall(r"""url\(\s*['"]?([^'")]+)""", text) + re.findall(
+        r"@import\s+['\"]([^'\"]+)", text
+    )
     assert [address for address in addresses if re.match(r"(\w+:)?//", address)] == []
 
 
@@ -71,4 +73,6 @@ def test_a_page_of_the_reference_shows_what_the_docstrings_say():
     assert "dedup_window" in text
     for page in (SITE / "reference").glob("*.html"):
         shown = re.sub(r"<[^>]+>", "", page.read_text())
-        assert not re.search(r"(?m)^\s*:(param|return|raises)\b|:(class|meth|func):|``|^::$|&gt;&gt;&gt; ", shown), page
+        assert not re.search(
+            r"(?m)^\s*:(param|return|raises)\b|:(class|meth|func):|``|^::$|&gt;&gt;&gt; ", shown
+        ), page

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from architecture import PICTURE, picture
 
 from bzctrl_provider.config import _Extras
 from bzctrl_provider.fields import TODO_FIELDS
@@ -11,6 +13,7 @@ from bzctrl_provider.get_provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+OPERATORS = ROOT / "bzctrl_provider" / "operators" / "bzctrl.py"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 FENCED = re.compile(r"^(?P<fence>`{3,}).*?^(?P=fence)$", re.MULTILINE | re.DOTALL)
@@ -36,9 +39,7 @@ LINKS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("page", "to"), LINKS, ids=[f"{page.relative_to(ROOT)}-{to}" for page, to in LINKS]
-)
+@pytest.mark.parametrize(("page", "to"), LINKS, ids=[f"{page.relative_to(ROOT)}-{to}" for page, to in LINKS])
 def test_a_link_leads_somewhere(page, to):
     """To a file of the repository, and to a heading of it; from docs/ to docs/ alone, or the site would lose it."""
     file, _, anchor = to.partition("#")
@@ -102,3 +103,99 @@ def test_every_target_of_make_is_in_contributing():
         if not (ROOT / folder).exists()
     }
     assert named - to_come == targets - to_come
+
+
+def recipe(title):
+    """The text of one of the recipes in CONTRIBUTING."""
+    return (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_recipe_for_a_field_names_every_place_of_a_field():
+    """A field that is there already stands in the files that the recipe lists, and in no others."""
+    files = [*(ROOT / "bzctrl_provider").rglob("*.py"), *DOCS.rglob("*.md")]
+    places = {
+        str(file.relative_to(ROOT))
+        for file in files
+        if re.search(r"\breminder_?date\b", file.read_text(), re.IGNORECASE)
+    }
+    named = set(re.findall(r"`((?:bzctrl_provider|docs)/[\w./-]+)`", recipe("Add a field")))
+    assert named == places
+
+
+def test_every_operator_is_where_the_recipe_says():
+    """Each has its reference and its row in the tables, and is in the changelog."""
+    operators = set(re.findall(r"^class (\w+Operator)\(", OPERATORS.read_text(), re.MULTILINE))
+    assert operators
+    for place in ("README.md", "CHANGELOG.md", "docs/how-to/index.md", "docs/reference/operators.md"):
+        assert operators <= set(re.findall(r"\w+Operator\b", (ROOT / place).read_text())), place
+    for place in re.findall(r"`([\w./-]+/[\w./-]+)`", recipe("Add an operator")):
+        assert (ROOT / place).exists(), place
+
+
+def versions_in(text):
+    return set(re.findall(r"\b[23]\.\d+\.\d+\b", text))
+
+
+def test_every_airflow_version_is_where_the_recipe_says():
+    """Constraints, cells, workflow and pages name the same versions."""
+    versions = {file.stem.removeprefix("airflow-") for file in (ROOT / "constraints").glob("airflow-*.txt")}
+    cells = (ROOT / "noxfile.py").read_text().partition("ALL_CELLS = [")[2].partition("]")[0]
+    assert versions_in(cells) == versions
+    workflow = (ROOT / ".github" / "workflows" / "matrix.yml").read_text()
+    assert versions_in(re.search(r"airflow: (\[.*\])", workflow)[1]) == versions
+    for page, about in (
+        ("README.md", "`make matrix` runs"),
+        ("docs/index.md", "| Airflow | Python |"),
+        ("docs/getting-started.md", "is tested with on Airflow"),
+    ):
+        assert versions_in((ROOT / page).read_text().partition(about)[2].partition("\n#")[0]) == versions, (
+            page
+        )
+
+
+def test_every_dependency_has_its_reason():
+    """The page on the architecture names each of the package, of its extras, and each group."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    page = (DOCS / "architecture.md").read_text().partition("## Why each dependency is there")[2]
+    reasons = set(re.findall(r"`([\w-]+)`", page))
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in project["project"]["dependencies"]}
+    for extra, requirements in project["project"]["optional-dependencies"].items():
+        names |= {extra, *(re.match(r"[\w-]+", requirement)[0] for requirement in requirements)}
+    assert names | set(project["dependency-groups"]) <= reasons
+
+
+def test_every_dependency_of_the_package_is_imported():
+    """What nothing imports has no reason to be there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = {
+        "apache-airflow": "airflow",
+        "apache-airflow-providers-common-compat": "airflow.providers.common.compat",
+        "python-multipart": None,  # FastAPI imports it, to read a form
+    }
+    code = "".join(file.read_text() for file in (ROOT / "bzctrl_provider").rglob("*.py"))
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]:
+        name = re.match(r"[\w-]+", requirement)[0]
+        module = modules.get(name, name)
+        assert module is None or re.search(rf"^\s*(from|import) {re.escape(module)}\b", code, re.MULTILINE), (
+            name
+        )
+
+
+def test_a_workflow_calls_make_and_nothing_else():
+    """What runs there can be run by a person; each target exists, and each action has a version."""
+    makefile = (ROOT / "Makefile").read_text()
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert [file.stem for file in workflows] == ["docs", "matrix", "release", "tests"]
+    for file in workflows:
+        text = file.read_text()
+        for command in re.findall(r"^ *(?:- )?run: (.+)$", text, re.MULTILINE):
+            make, *targets = command.split()
+            assert make == "make"
+            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), command
+        for action in re.findall(r"uses: (.+)$", text, re.MULTILINE):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+(\.\d+\.\d+)?", action), action
+
+
+def test_the_picture_of_the_modules_is_current():
+    """Whoever changes an import draws it anew: .venv/bin/python scripts/architecture.py"""
+    assert picture() == PICTURE.read_text()
