@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from architecture import PICTURE, picture
 
+from bzctrl_provider.client.todo import _WIRE_KEYS
 from bzctrl_provider.config import _Extras
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.sandbox.contract import ADD_TASK
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -199,3 +201,15 @@ def test_a_workflow_calls_make_and_nothing_else():
 def test_the_picture_of_the_modules_is_current():
     """Whoever changes an import draws it anew: .venv/bin/python scripts/architecture.py"""
     assert picture() == PICTURE.read_text()
+
+
+def test_contract_client_and_sandbox_name_the_same_wire_keys():
+    """Client and sandbox share no code, so that the page on the contract is what both are compared with."""
+    the_todo = (DOCS / "contract.md").read_text().partition("## The todo")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?`) \| (.+?) \|", the_todo, re.MULTILINE)
+    told = {}
+    for fields, keys in rows:
+        names = re.findall(r"`(\w+)`", fields)
+        told |= dict(zip(names, names if keys == "the same" else re.findall(r"`(\w+)`", keys), strict=True))
+    assert told == _WIRE_KEYS
+    assert set(told.values()) == set(ADD_TASK)
