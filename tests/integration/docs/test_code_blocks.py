@@ -339,7 +339,7 @@ NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp"}
 def commands_of(source):
     """The commands of a shell block, also those that go over several lines."""
     pending = ""
-    for line in source.splitlines():
+    for line in source.replace("\\\n", " ").splitlines():
         pending += line
         try:
             words = shlex.split(pending, comments=True)
