@@ -40,7 +40,7 @@ def deduplicated(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return what creates a todo unless it was seen within the window; ``create`` itself where there is no window.
 
-    :param key: the user's own; default: see :func:`default_key`. Two connections never stand for each other.
+    :param key: the user's own; default: see ``default_key``. Two connections never stand for each other.
     """
     if window is None:
         return create

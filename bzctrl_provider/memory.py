@@ -85,7 +85,7 @@ class TaskStateMemory:
     """In the task's state store of Airflow 3.3 and newer, which belongs to a run, a task and a map index already.
 
     :param store: ``context["task_state_store"]``.
-    :param generation: see :class:`Tries`.
+    :param generation: see ``Tries``.
     """
 
     def __init__(self, store: Any, generation: str) -> None:
@@ -106,7 +106,7 @@ class VariableMemory:
     """In one Airflow Variable for each task, and for each of its map indexes, so that parallel ones do not meet.
 
     :param name: of the Variable.
-    :param generation: see :class:`Tries`, with the run's id.
+    :param generation: see ``Tries``, with the run's id.
     """
 
     def __init__(self, name: str, generation: str) -> None:
@@ -262,7 +262,7 @@ def create_all_once(
     :return: for each todo, in the order of the list, what was created, by this try or by an earlier one, or why it
         was not.
 
-    The other parameters are those of :func:`create_once`.
+    The other parameters are those of ``create_once``.
     """
     results: list[dict[str, Any] | BzCtrlError] = []
     for start in range(0, len(todos), batch_size):

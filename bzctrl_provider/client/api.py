@@ -76,7 +76,7 @@ class BzCtrlClient:
     :param timeout_s: seconds for one attempt of one HTTP request, from connecting to the end of the answer.
     :param max_attempts: how often one request is sent at the most, where sending it again is safe.
     :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
-    :param message_format: ``add-task`` or ``predefined``; see :func:`~bzctrl_provider.client.todo.message_of`.
+    :param message_format: ``add-task`` or ``predefined``; see ``message_of``.
     :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
     :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
     :param on_new_token: called with each token that BzCtrl grants, to mask it.
@@ -179,7 +179,7 @@ class BzCtrlClient:
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
         """Create one incident or task.
 
-        :param todo: a :class:`~bzctrl_provider.client.todo.Todo`, or a mapping of its fields.
+        :param todo: a ``Todo``, or a mapping of its fields.
         :param fields: the same fields one by one; they win over those of ``todo``.
         :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
         :raises BzCtrlValidationError: names every fault of the todo; nothing was sent.

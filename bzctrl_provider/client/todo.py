@@ -280,7 +280,7 @@ def complete_todo(
 ) -> Todo:
     """Fill what is unset with the connection's defaults, and make sure that the todo can be sent.
 
-    :param todo: a :class:`Todo`, or a mapping of its fields.
+    :param todo: a ``Todo``, or a mapping of its fields.
     :param defaults: values for unset fields; None and blank ones are ignored.
     :param message_format: ``predefined`` has no ``sub_category``.
     :raises BzCtrlValidationError: names every fault at once: of the values, between the fields, fields that do

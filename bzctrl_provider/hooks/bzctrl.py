@@ -83,7 +83,7 @@ class BzCtrlHook(BaseHook):
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
         """Create one incident or task.
 
-        :param todo: a :class:`~bzctrl_provider.client.todo.Todo`, or a mapping of its fields.
+        :param todo: a ``Todo``, or a mapping of its fields.
         :param fields: the same fields one by one; they win over those of ``todo``.
         :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
         :raises BzCtrlConfigError: names every fault of the connection; nothing was sent.
@@ -109,7 +109,7 @@ class BzCtrlHook(BaseHook):
     ) -> CreatedTodo:
         """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
 
-        Parameters, result and errors are those of :meth:`create_todo`.
+        Parameters, result and errors are those of ``create_todo``.
         """
         if self._client is None:
             if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer

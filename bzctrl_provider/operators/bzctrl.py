@@ -55,7 +55,8 @@ class CreateTodoOperator(BaseOperator):
     """Creates one incident or task in BzCtrl.
 
     Every field of the todo is a template field and is checked after rendering; all faults are reported at once.
-    The task's page gets the link "BzCtrl todo".
+    The task's page gets the link "BzCtrl todo". The task returns what was created, by this try or by an earlier one since
+    the last clear, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
 
     :param todo_type: ``INCIDENT`` (default) or ``TASK``. (templated, like all that follow)
     :param title: text; line breaks become spaces. Default: one line that says which of the tasks before this one failed.
@@ -83,7 +84,6 @@ class CreateTodoOperator(BaseOperator):
     :param dedup_window: how long one todo stands for further failures of the same key; off by default. Within it no second
         one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
     :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
-    :return: what was created, by this try or by an earlier one since the last clear, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
     :raises AirflowFailException: where a retry cannot help: the connection or the todo is faulty, or BzCtrl refused
         the credentials or the todo.
     :raises BzCtrlError: anything else; Airflow retries the task.
@@ -241,9 +241,9 @@ class CreateTodoOperator(BaseOperator):
 class IncidentOnFailureOperator(CreateTodoOperator):
     """Raises one incident when any of the checks before it failed, and leaves the run failed.
 
-    ::
-
-        checks >> IncidentOnFailureOperator(task_id="raise_incident")
+    ```python
+    checks >> IncidentOnFailureOperator(task_id="raise_incident")
+    ```
 
     It waits for all of them, is skipped when none failed, and otherwise lists all that failed. A check that could not
     run, because something before it failed, counts as failed, and what failed is listed.
@@ -253,7 +253,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     ``check >> raise_incident >> load``. A task *beside* it that runs and succeeds whatever happened (``all_done``) still
     masks the failure, as it does without this operator.
 
-    The parameters, results and errors are those of :class:`CreateTodoOperator`.
+    The parameters, results and errors are those of ``CreateTodoOperator``.
 
     :raises ValueError: while the DAG is built, where a task is put behind it.
     """
@@ -300,17 +300,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 class CreateTodosOperator(CreateTodoOperator):
     """Creates many incidents or tasks in BzCtrl, several at a time.
 
-    ::
-
-        CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")
+    ```python
+    CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")
+    ```
 
     A faulty or refused one does not keep the others from being created: the task fails after all of them were tried,
-    with a table of both in its log.
+    with a table of both in its log. It returns what was created, one mapping for each todo, in the order of ``todos``.
 
     :param todos: a list of mappings of the fields of a todo. (templated) An empty list or None skips the task.
     :param max_workers: how many at a time, 1 to 64; default 8.
-    :param kwargs: the parameters of :class:`CreateTodoOperator`, for the fields that a mapping does not have.
-    :return: what was created, one mapping for each todo, in the order of ``todos``.
+    :param kwargs: the parameters of ``CreateTodoOperator``, for the fields that a mapping does not have.
     :raises BzCtrlError: where one was not created and a retry may help; it creates only those that are missing.
     :raises AirflowFailException: where one was not created and a retry cannot help, or this was the last one.
     """
