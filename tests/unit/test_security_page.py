@@ -49,4 +49,4 @@ def test_each_test_of_an_attack_is_on_the_page():
 def test_github_is_led_to_the_page():
     """SECURITY.md is where people who found something look first."""
     assert "(docs/security.md)" in (ROOT / "SECURITY.md").read_text()
-    assert "(../SECURITY.md)" in PAGE
+    assert "`SECURITY.md`" in PAGE
