@@ -13,7 +13,7 @@ CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs version build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs build package audit version constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,14 @@ build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
 
+package: build $(VENV)/test ## Check the wheel and the source archive, and install the wheel without its extra
+	@$(BIN)/python -m pytest tests/packaging $(PYTEST)
+
+audit: $(VENV)/audit ## Look the pins up among known vulnerabilities (asks PyPI; it counts as failed where nothing can be asked)
+	@for pins in constraints/*.txt; do echo "$$pins"; \
+		$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement "$$pins" || failed=1; \
+	done; exit $${failed:-0}
+
 version: ## Print the version; with TAG=v1.2.3, fail where the tag is of another one
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) && echo "$$version" && \
 		if [ -n "$$TAG" ] && [ "$$TAG" != "v$$version" ]; then echo "The tag $$TAG is not v$$version." >&2; exit 1; fi
@@ -112,4 +120,8 @@ $(VENV)/docs: $(VENV)/test
 
 $(VENV)/build: $(VENV)/demo
 	@$(PIP) install -c $(CONSTRAINTS) --group build
+	@touch $@
+
+$(VENV)/audit: $(VENV)/pip
+	@$(PIP) install -c $(CONSTRAINTS) --group audit
 	@touch $@

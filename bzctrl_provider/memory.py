@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -177,6 +178,11 @@ def variable_memory(ti: Any, kind: str, generation: str) -> VariableMemory:
     return VariableMemory(name, f"{ti.run_id} {generation}")
 
 
+def key_shown(created: Mapping[str, Any]) -> str:
+    """Return the key of a remembered todo for a log line: others than this provider can write Variables, too."""
+    return one_line(str(created.get("key")), max_chars=200)
+
+
 class OutcomeUnknownError(BzCtrlError):
     """An earlier attempt may have created the todo, and ``on_unknown_outcome="fail"`` forbids another one."""
 
@@ -210,7 +216,7 @@ def create_once(
     """
     kept = _recalled(memory, key, tries)
     if created := kept.get("created"):
-        log.info("An earlier try of this task created %s: nothing is created again.", created.get("key"))
+        log.info("An earlier try of this task created %s: nothing is created again.", key_shown(created))
         return dict(created)
     unanswered = [*kept.get("unanswered", []), *([kept["intent"]] if "intent" in kept else [])]
     # The last try of Airflow gets a second attempt, because nobody else would make it.
@@ -338,7 +344,10 @@ class _Batch:
 
 
 def _name_of(position: int, todo: Mapping[str, Any]) -> str:
-    content = json.dumps(todo, sort_keys=True, default=str)
+    try:
+        content = json.dumps(todo, sort_keys=True, default=str)
+    except Exception:  # noqa: BLE001 - keys of several kinds, an object that cannot be read: no such todo is created
+        content = ""
     return f"{position}.{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
@@ -354,8 +363,8 @@ def with_note(fields: Mapping[str, Any], unanswered: list[str]) -> dict[str, Any
 def _what_to_look_for(fields: Mapping[str, Any], unanswered: list[str]) -> str:
     return (
         f"BzCtrl gave no answer to the attempt at {', '.join(unanswered)}, and on_unknown_outcome is 'fail', so nothing "
-        f"was sent again. Look in BzCtrl for the title {fields.get('title')!r} and the order id "
-        f"{fields.get('order_id')!r}. If it is there, mark this task as success; if not, clear the task, which creates it."
+        f"was sent again. Look in BzCtrl for the title {shown(fields.get('title'), max_chars=300)} and the order id "
+        f"{shown(fields.get('order_id'), max_chars=300)}. If it is there, mark this task as success; if not, clear the task, which creates it."
     )
 
 

@@ -36,6 +36,7 @@ from bzctrl_provider.client.todo import (
     Todo,
     complete_todo,
     message_of,
+    too_large,
 )
 from bzctrl_provider.client.transport import BzCtrlAdapter
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError, BzCtrlTransportError
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from bzctrl_provider.client.endpoints import Endpoints
 
 log = logging.getLogger(__name__)
+
+MESSAGE_MAX_BYTES = 1_000_000
+"""The largest todo that is sent: BzCtrl repeats it in its answer, and that is read up to 1 MiB."""
 
 MAX_WORKERS = 64
 """The most threads, and so connections, that one client uses."""
@@ -189,6 +193,8 @@ class BzCtrlClient:
             complete, message_format=self._message_format, in_progress_spelling=self._in_progress_spelling
         )
         body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
+        if len(body) > MESSAGE_MAX_BYTES:
+            raise too_large(message, max_bytes=MESSAGE_MAX_BYTES)
         with self._call():
             created = created_of(*self._send_with_token(body), message)
         log.info("Created the %s %s in BzCtrl: %s", created.todo_type, created.key, created.link)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationErro
 from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.memory import Tries, create_once, variable_memory
+from bzctrl_provider.untrusted import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -234,9 +234,12 @@ class BzCtrlNotifier(BaseNotifier):
         return fields | {"order_id": fields["order_id"] or failure.run_id}
 
     def _log_lost(self, fields: Mapping[str, Any]) -> None:
-        payload = {name: value for name, value in fields.items() if value not in (None, "")}
-        # Redacted as a whole: a template may have put a connection's password into a text.
-        text = json.dumps(payload, default=str, ensure_ascii=False)
+        payload = {
+            name: value for name, value in fields.items() if not isinstance(value, str | None) or value
+        }
+        # A template may have put a connection's password into a text. Value by value, because JSON writes some
+        # characters of a password in another way, and as a whole, for what is within lists and the like.
+        text = json_line(redact(payload))
         log.error("No incident was raised in BzCtrl. It would have been: %s", redact(text))
 
 

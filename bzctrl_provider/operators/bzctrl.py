@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
@@ -20,6 +21,7 @@ from bzctrl_provider.failure import LazyFailure, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
+from bzctrl_provider.untrusted import one_line, shown, web_address
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
@@ -42,6 +44,7 @@ _NOT_MENDED_BY_A_RETRY = (
 
 
 _MAX_WORKERS = 64
+_TITLE_CHARS = 200
 _WHERE = ("domain", "workspace", "domain_workspace")
 
 _AFTER_ALL = "all_done_setup_success"
@@ -163,7 +166,32 @@ class CreateTodoOperator(BaseOperator):
     ) -> None:
         # The one method that Airflow calls for plain and for mapped tasks alike.
         context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        seen_oids = seen_oids | {id(value) for value in self._mapped_data(context)}
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    def _mapped_data(self, context: Context) -> list[Any]:
+        """Return the values that `expand_kwargs` took from what another task returned.
+
+        Airflow renders them as if they stood in the DAG file, so that data could ask for any connection's password.
+        (It does not where `expand` is used.)
+        """
+        mapped: Any = getattr(context.get("dag"), "task_dict", {}).get(self.task_id)
+        if not _maps_over_data(mapped, context):
+            return []
+        written = mapped.partial_kwargs
+        if isinstance(written.get("op_kwargs"), Mapping):  # a decorated function: its arguments are mapped
+            arguments: Mapping[str, Any] = self.op_kwargs  # type: ignore[attr-defined]
+            written = written["op_kwargs"]
+        else:
+            arguments = {name: getattr(self, name) for name in self.template_fields}
+        # By identity: `expand_kwargs(strict=False)` may replace what `partial` has given.
+        in_the_dag_file = {id(value) for value in written.values()} | {
+            id(parameter.default)
+            for base in type(self).__mro__
+            if issubclass(base, CreateTodoOperator)
+            for parameter in signature(base.__init__).parameters.values()
+        }
+        return [value for value in arguments.values() if id(value) not in in_the_dag_file]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
@@ -175,7 +203,7 @@ class CreateTodoOperator(BaseOperator):
 
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
-        if empty := [name for name, value in fields.items() if value == "None"]:
+        if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
             log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
         hook = BzCtrlHook(self.bzctrl_conn_id)
 
@@ -203,7 +231,8 @@ class CreateTodoOperator(BaseOperator):
             )
         except _NOT_MENDED_BY_A_RETRY as exc:
             raise AirflowFailException(str(exc)) from exc
-        if link := created["link"]:
+        # It may come from Airflow's memory, which others can write as well.
+        if link := web_address(created.get("link")):
             self.todo_link = link
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=link)
         return created
@@ -347,6 +376,16 @@ class CreateTodosOperator(CreateTodoOperator):
         )
 
 
+def _maps_over_data(mapped: Any, context: Context) -> bool:
+    """Tell whether the keyword arguments of a mapped instance are made when the run is, and not in the DAG file."""
+    expanded = getattr(mapped, str(getattr(mapped, "_expand_input_attr", "")), None)
+    if type(expanded).__name__ != "ListOfDictsExpandInput":
+        return False
+    of_all = expanded.value  # type: ignore[union-attr]  # an XComArg, or a list of mappings and XComArgs
+    ti: Any = context["ti"]
+    return not (isinstance(of_all, Sequence) and isinstance(of_all[ti.map_index], Mapping))
+
+
 def _failure_of(context: Context) -> LazyFailure:
     """Return the failure that the templates had, so that Airflow is asked for it once."""
     rendered = context.get("failure")
@@ -355,14 +394,19 @@ def _failure_of(context: Context) -> LazyFailure:
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
     return "\n".join(
-        f"{number}. {todo.get('title')}: "
+        f"{number}. {_titled(todo)}: "
         + (
             f"not created, {result}"
             if isinstance(result, BzCtrlError)
-            else f"created, {result['key']} {result['link']}"
+            else f"created, {result.get('key')} {result.get('link')}"
         )
         for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1)
     )
+
+
+def _titled(todo: Mapping[str, Any]) -> str:
+    title = todo.get("title")
+    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else shown(title)
 
 
 def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -378,7 +422,7 @@ def _mappings(todos: Any) -> list[Mapping[str, Any]]:
     wrong = [todo for todo in found if not isinstance(todo, Mapping)]
     if wrong:
         raise AirflowFailException(
-            f"todos must be a list of mappings of the fields of a todo, not {wrong[0]!r:.80}. "
+            f"todos must be a list of mappings of the fields of a todo, not {shown(wrong[0])}. "
             "Where it is a template, set render_template_as_native_obj on the DAG."
         )
     return found
