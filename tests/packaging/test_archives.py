@@ -27,6 +27,7 @@ VERSION = PROJECT["version"]
 OF_THE_WHEEL = ("*.py", "py.typed", "sandbox/templates/*.html", "sandbox/static/*.*")
 
 AT_THE_TOP_OF_THE_SDIST = {
+    ".github",
     ".gitignore",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -39,6 +40,7 @@ AT_THE_TOP_OF_THE_SDIST = {
     "constraints",
     "dags_examples",
     "docs",
+    "mkdocs.yml",
     "noxfile.py",
     "pyproject.toml",
     "scripts",

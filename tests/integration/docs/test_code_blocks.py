@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 import requests
 from airflow.configuration import conf
-from airflow.providers.common.compat.sdk import DAG, BaseOperator, Connection, task
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
 from support.airflow_versions import VERSION
 from sybil import Document
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from bzctrl_provider import policy
-from bzctrl_provider.config import BzCtrlConfig
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.sandbox.cli import parser as sandbox_parser
@@ -198,17 +197,18 @@ def test_the_python_of_a_docstring_runs(name, surroundings):
             exec(block.code(), {**vars(module), "DAG": DAG, "task": task, "checks": checks})
 
 
-def check_connection(connection):
-    """Load it as the hook does, and see that nothing is wrong with it."""
-    BzCtrlConfig.from_connection(connection)
+def check_connection(text, monkeypatch):
+    """Load it as the hook does, from the environment as JSON or as a URI, and see that nothing is wrong with it."""
+    monkeypatch.setenv("AIRFLOW_CONN_OF_DOCS", text)
+    BzCtrlHook("of_docs").get_conn()
 
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
-def test_json_is_what_it_stands_for(block, surroundings, tmp_path):
+def test_json_is_what_it_stands_for(block, surroundings, tmp_path, monkeypatch):
     """A connection can be used, a file of the spool is replayed, an answer of the sandbox is its answer."""
     read = json.loads(block.source)
     if "conn_type" in read:
-        check_connection(Connection.from_json(block.source))
+        check_connection(block.source, monkeypatch)
     elif "todo" in read:
         (tmp_path / "spool" / "20261121T191500123456Z-1f0c9a3e.json").write_text(block.source)
         assert len(replay_spool().created) == 1
@@ -238,8 +238,8 @@ def test_json_is_what_it_stands_for(block, surroundings, tmp_path):
         assert answer.json()["faults"] == read["faults"]
     else:
         assert read, "an empty object tells nothing"
-        for conn_id, connection in read.items():
-            check_connection(Connection.from_json(json.dumps(connection), conn_id=conn_id))
+        for connection in read.values():
+            check_connection(json.dumps(connection), monkeypatch)
 
 
 def options_of(section):
@@ -269,40 +269,32 @@ TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re
 TO_COME = {"bench", "system"}
 
 
-def check_make(words):
+def check_make(words, monkeypatch):
     for word in words[1:]:
         if "=" not in word:
             assert word in TARGETS | TO_COME
 
 
-def check_airflow(words):
+def check_airflow(words, monkeypatch):
     from airflow.cli.cli_parser import get_parser
 
     get_parser().parse_args(words[1:])
 
 
-def check_sandbox(words):
+def check_sandbox(words, monkeypatch):
     sandbox_parser().parse_args(words[1:])
 
 
-def check_export(words):
+def check_export(words, monkeypatch):
     name, _, value = words[1].partition("=")
     if name.startswith("AIRFLOW_CONN_"):
-        conn_id = name.removeprefix("AIRFLOW_CONN_").lower()
-        made = (
-            Connection.from_json(value, conn_id=conn_id)
-            if value.startswith("{")
-            else Connection.from_uri(value, conn_id=conn_id)
-            if hasattr(Connection, "from_uri")
-            else Connection(uri=value, conn_id=conn_id)
-        )
-        check_connection(made)
+        check_connection(value, monkeypatch)
     else:
         section, option = re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)", name).groups()
         assert option.lower() in options_of(section.lower())
 
 
-def check_pip(words):
+def check_pip(words, monkeypatch):
     assert words[1] == "install"
     for word in words[2:]:
         if extras := re.search(r"airflow-provider-bzctrl\[(\w+)\]", word):
@@ -311,7 +303,7 @@ def check_pip(words):
             assert (ROOT / word).is_file()
 
 
-def check_curl(words):
+def check_curl(words, monkeypatch):
     """Each address is one that the sandbox has."""
     from bzctrl_provider.sandbox import Sandbox
 
@@ -353,13 +345,13 @@ def commands_of(source):
 
 
 @pytest.mark.parametrize("block", of("bash"), ids=str)
-def test_a_command_exists(block, capsys):
+def test_a_command_exists(block, capsys, monkeypatch):
     """Targets of make, sub-commands and options of `airflow` and `bzctrl-sandbox`, connections, addresses."""
     for words in commands_of(block.source):
         if words[0] in NOT_OURS:
             continue
         try:
-            CHECKS[words[0]](words)
+            CHECKS[words[0]](words, monkeypatch)
         except SystemExit:  # argparse's way to refuse
             pytest.fail(f"{' '.join(words)}: {capsys.readouterr().err}")
 
