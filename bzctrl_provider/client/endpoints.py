@@ -75,7 +75,7 @@ class Endpoints:
             and port != own_port,
             "holds credentials: put them into Login and Password": "@" in parts.netloc,
             _NO_ADDRESS: not parts.hostname or any(char.isspace() for char in base),
-            "must be the base URL alone, without /bzctrl-core-api and what follows": parts.query
+            "must be the base URL alone, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": parts.query
             or parts.fragment
             or "/bzctrl-core-api" in parts.path,
             _CLEAR_TEXT: scheme == "http"

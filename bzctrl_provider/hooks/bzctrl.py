@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
 
@@ -74,9 +74,13 @@ class BzCtrlHook(BaseHook):
         """Return the client of this hook's connection; it makes no request by itself.
 
         :raises BzCtrlConfigError: names every fault of the connection at once.
+        :raises AirflowNotFoundException: where Airflow has no such connection.
         """
         if self._client is None:
-            connection = _Hidden(self.get_connection(self.bzctrl_conn_id))
+            try:
+                connection = _Hidden(self.get_connection(self.bzctrl_conn_id))
+            except AirflowNotFoundException:
+                raise _not_found(self.bzctrl_conn_id) from None
             self._client = _client_of(connection, on_new_token=mask_secret)
         return self._client
 
@@ -112,10 +116,13 @@ class BzCtrlHook(BaseHook):
         Parameters, result and errors are those of :meth:`create_todo`.
         """
         if self._client is None:
-            if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
-                connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
-            else:
-                connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
+            try:
+                if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
+                    connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
+                else:
+                    connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
+            except AirflowNotFoundException:
+                raise _not_found(self.bzctrl_conn_id) from None
             self._client = _client_of(connection, on_new_token=self._granted.append)
         try:
             return await asyncio.to_thread(self._client.create_todo, todo, **fields)
@@ -132,11 +139,24 @@ class BzCtrlHook(BaseHook):
             client = self.get_conn()
             client.check_credentials()
         except Exception as exc:  # noqa: BLE001 - a connection that is not there, a secrets backend that is down
-            return False, str(exc)
+            said = str(exc)
+            if isinstance(exc, BzCtrlError):
+                # From the UI, the connection has an id that nobody has given it.
+                said = said.replace(f" {self.bzctrl_conn_id!r}", "")
+            return False, said
         return True, (
             f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
             f"Todos will be created at {client.endpoints.create_url}; none was created now."
         )
+
+
+def _not_found(conn_id: str) -> AirflowNotFoundException:
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    return AirflowNotFoundException(
+        f"Airflow has no connection {conn_id!r}, or cannot read it. Create it with the type bzctrl (in the UI, with `airflow "
+        f"connections add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. "
+        f"Airflow passes over {variable} in silence where its JSON is broken."
+    )
 
 
 class _Hidden:
@@ -167,6 +187,7 @@ def _client_of(hidden: _Hidden, *, on_new_token: Callable[[str], object]) -> BzC
         message_format=config.message_format,
         in_progress_spelling=config.in_progress_spelling,
         defaults=config.defaults,
+        connection=f"the connection {hidden.connection.conn_id!r}",
         on_new_token=on_new_token,
     )
 

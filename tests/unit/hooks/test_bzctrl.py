@@ -124,6 +124,7 @@ def test_a_failing_test_says_why_and_tells_no_secret(bzctrl, monkeypatch):
     assert not works
     assert "Login and Password" in said
     assert PASSWORD not in said
+    assert "Check Login and Password of the connection, and" in said
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl"}))
     assert BzCtrlHook("broken").test_connection()[0] is False
     works, said = BzCtrlHook("not_there").test_connection()
