@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider.dedup import deduplicated
+from bzctrl_provider.dedup import checked_window, deduplicated
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
@@ -130,7 +130,7 @@ class CreateTodoOperator(BaseOperator):
         if on_unknown_outcome not in ("retry", "fail"):
             raise ValueError(f"on_unknown_outcome must be 'retry' or 'fail', not {on_unknown_outcome!r}")
         self.on_unknown_outcome = on_unknown_outcome
-        self.dedup_window = dedup_window
+        self.dedup_window = checked_window(dedup_window)
         self.dedup_key = dedup_key
         self.todo_type = todo_type
         self.title = title
@@ -176,7 +176,11 @@ class CreateTodoOperator(BaseOperator):
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
         if empty := [name for name, value in fields.items() if value == "None"]:
-            log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
+            log.warning(
+                "A template found nothing, so that there is the text 'None' in: %s. "
+                "Where a field may be left out, write {{ … or '' }}.",
+                ", ".join(empty),
+            )
         hook = BzCtrlHook(self.bzctrl_conn_id)
 
         def create(todo: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +206,11 @@ class CreateTodoOperator(BaseOperator):
                 on_unknown_outcome=self.on_unknown_outcome,
             )
         except _NOT_MENDED_BY_A_RETRY as exc:
-            raise AirflowFailException(str(exc)) from exc
+            # Not its cause as well, which would say the same once more.
+            raise AirflowFailException(str(exc)) from None
+        except BzCtrlError as exc:
+            # The message says it all: without the dozen frames on the way from here to the request.
+            raise exc.with_traceback(None)  # noqa: B904 - it is the same one
         if link := created["link"]:
             self.todo_link = link
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=link)
@@ -254,7 +262,9 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]
-        names = ", ".join(str(getattr(other, "node_id", other)) for other in others)
+        # A decorated task comes as its result, whose operator has the name.
+        tasks = [getattr(other, "operator", other) for other in others]
+        names = ", ".join(str(getattr(task, "node_id", task)) for task in tasks)
         return ValueError(
             f"{self.task_id} raises an incident after failed checks, so nothing can stand behind it: {names} would run "
             f"after a failure and be skipped after a success. Write checks >> [{self.task_id}, {names}]."
@@ -296,8 +306,10 @@ class CreateTodosOperator(CreateTodoOperator):
         super().__init__(**kwargs)
         if self.dedup_window is not None:
             raise ValueError("dedup_window is for single todos: map CreateTodoOperator over the data instead")
-        if not 1 <= max_workers <= _MAX_WORKERS:
-            raise ValueError(f"max_workers must be 1 to {_MAX_WORKERS}, not {max_workers}")
+        if not isinstance(max_workers, int) or not 1 <= max_workers <= _MAX_WORKERS:
+            raise ValueError(
+                f"max_workers must be a whole number from 1 to {_MAX_WORKERS}, not {max_workers!r}"
+            )
         self.todos = todos
         self.max_workers = max_workers
 
@@ -334,18 +346,33 @@ class CreateTodosOperator(CreateTodoOperator):
                 batch_size=4 * self.max_workers,
             )
         except (BzCtrlConfigError, ValueError) as exc:
-            raise AirflowFailException(str(exc)) from exc
+            raise AirflowFailException(str(exc)) from None
         created = [result for result in results if not isinstance(result, BzCtrlError)]
         if len(created) == len(results):
             return created
         errors = [result for result in results if isinstance(result, BzCtrlError)]
-        log.error("%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results))
+        if len(results) > 1:
+            log.error(
+                "%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results)
+            )
         may_be_mended = [error for error in errors if not isinstance(error, _NOT_MENDED_BY_A_RETRY)]
         if may_be_mended and not tries.is_last:
-            raise may_be_mended[0]
+            raise may_be_mended[0].with_traceback(None)
+        reasons = {str(error): None for error in errors}
         raise AirflowFailException(
-            f"{len(errors)} of {len(results)} todos were not created; the table in the log says which and why."
+            str(errors[0])
+            if len(results) == 1
+            else f"{len(errors)} of {len(results)} todos were not created; the table above says which and why. "
+            f"{'The reason of all' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
         )
+
+
+def _where_from(todos: Any) -> str:
+    return (
+        " A template gives text unless the DAG has render_template_as_native_obj=True."
+        if isinstance(todos, str)
+        else ""
+    )
 
 
 def _failure_of(context: Context) -> LazyFailure:
@@ -355,15 +382,17 @@ def _failure_of(context: Context) -> LazyFailure:
 
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
-    return "\n".join(
-        f"{number}. {todo.get('title')}: "
-        + (
-            f"not created, {result}"
-            if isinstance(result, BzCtrlError)
-            else f"created, {result['key']} {result['link']}"
-        )
-        for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1)
-    )
+    lines = []
+    told: dict[str, int] = {}
+    for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1):
+        if not isinstance(result, BzCtrlError):
+            outcome = f"created, {result['key'] or 'without a key'} {result['link'] or 'and without a link'}"
+        elif (first := told.setdefault(str(result), number)) == number:
+            outcome = "not created. " + str(result).replace("\n", "\n   ")
+        else:  # a hundred todos have one reason when BzCtrl is away
+            outcome = f"not created, for the same reason as {first}"
+        lines.append(f"{number}. {todo.get('title') or '(no title)'}: {outcome}")
+    return "\n".join(lines)
 
 
 def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -379,7 +408,7 @@ def _mappings(todos: Any) -> list[Mapping[str, Any]]:
     wrong = [todo for todo in found if not isinstance(todo, Mapping)]
     if wrong:
         raise AirflowFailException(
-            f"todos must be a list of mappings of the fields of a todo, not {wrong[0]!r:.80}. "
-            "Where it is a template, set render_template_as_native_obj on the DAG."
+            f"todos must be a list of mappings such as {{'title': '…', 'description': '…'}}, one for each todo; found "
+            f"{wrong[0]!r:.80}." + _where_from(todos)
         )
     return found

@@ -323,7 +323,7 @@ def test_what_has_no_connection_yet_waits_in_the_spool(tmp_path, monkeypatch):
     (file,) = tmp_path.glob("*.json")
     spooled = json.loads(file.read_text())
     assert spooled["bzctrl_conn_id"] == "made_later"
-    assert "isn't defined" in spooled["reason"]
+    assert "Airflow has no connection 'made_later'" in spooled["reason"]
     assert spooled["outcome_unknown"] is False
 
 

@@ -110,7 +110,8 @@ def test_what_a_retry_cannot_mend_fails_the_task_for_good(bzctrl, monkeypatch, t
         bzctrl.post(ACC.create_url, **create)
     with pytest.raises(AirflowFailException) as caught:
         execute(**{"title": "t", "description": "d", **fields})
-    assert str(caught.value) == str(caught.value.__cause__)
+    assert str(caught.value) == str(caught.value.__context__)
+    assert caught.value.__suppress_context__  # the log says it once
 
 
 @pytest.mark.parametrize(("status", "error"), [(500, BzCtrlServerError), (None, BzCtrlTransportError)])
