@@ -314,7 +314,7 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
     return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
 
 
-_NOT_THERE = "BzCtrl is not at this address: check the host or the environment of {connection}, which is the base URL alone."
+_NOT_THERE = "BzCtrl is not at this address: check the environment of {connection}, or its host, which is the base URL alone."
 
 _REMEDIES: dict[int, str] = {
     HTTPStatus.FORBIDDEN: (

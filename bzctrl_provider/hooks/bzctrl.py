@@ -153,9 +153,9 @@ class BzCtrlHook(BaseHook):
 def _not_found(conn_id: str) -> AirflowNotFoundException:
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     return AirflowNotFoundException(
-        f"Airflow has no connection {conn_id!r}, or cannot read it. Create it with the type bzctrl (in the UI, with `airflow "
-        f"connections add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. "
-        f"Airflow passes over {variable} in silence where its JSON is broken."
+        f"Airflow has no connection {conn_id!r} here. Create it with the type bzctrl (in the UI, with `airflow connections "
+        f"add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If "
+        f"{variable} is set already, its JSON is broken."
     )
 
 

@@ -66,7 +66,7 @@ class BzCtrlNotifier(BaseNotifier):
 
     def __init__(
         self,
-        *,
+        *positional: Any,
         bzctrl_conn_id: str = "bzctrl_default",
         on_retry: bool = False,
         dedup_window: timedelta | None = None,
@@ -75,6 +75,10 @@ class BzCtrlNotifier(BaseNotifier):
         **fields: Unpack[TodoFields],
     ) -> None:
         super().__init__()
+        if positional:  # above all the context, where the class itself stands for an instance
+            raise TypeError(
+                "BzCtrlNotifier takes keyword arguments alone. As a callback, write BzCtrlNotifier() with its brackets."
+            )
         if unknown := fields.keys() - set(TODO_FIELDS):
             raise TypeError(
                 f"BzCtrlNotifier does not know {', '.join(sorted(unknown))}: there are {', '.join(TODO_FIELDS)}"

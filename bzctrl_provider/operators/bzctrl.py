@@ -326,7 +326,10 @@ class CreateTodosOperator(CreateTodoOperator):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
         failure = _failure_of(context)
-        filled = [told_by(failure, _filled(todo, defaults)) for todo in _mappings(todos)]
+        filled = [
+            told_by(failure, _filled(todo, defaults))
+            for todo in _mappings(todos, templated=todos is self.todos)
+        ]
         hook = BzCtrlHook(self.bzctrl_conn_id)
         tries = Tries.of(context["ti"])
 
@@ -363,16 +366,8 @@ class CreateTodosOperator(CreateTodoOperator):
             str(errors[0])
             if len(results) == 1
             else f"{len(errors)} of {len(results)} todos were not created; the table above says which and why. "
-            f"{'The reason of all' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
+            f"{'All have one reason' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
         )
-
-
-def _where_from(todos: Any) -> str:
-    return (
-        " A template gives text unless the DAG has render_template_as_native_obj=True."
-        if isinstance(todos, str)
-        else ""
-    )
 
 
 def _failure_of(context: Context) -> LazyFailure:
@@ -403,12 +398,17 @@ def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     return {**defaults, **own}
 
 
-def _mappings(todos: Any) -> list[Mapping[str, Any]]:
+def _mappings(todos: Any, *, templated: bool) -> list[Mapping[str, Any]]:
     found = list(todos) if isinstance(todos, Iterable) and not isinstance(todos, str) else [todos]
     wrong = [todo for todo in found if not isinstance(todo, Mapping)]
     if wrong:
         raise AirflowFailException(
             f"todos must be a list of mappings such as {{'title': '…', 'description': '…'}}, one for each todo; found "
-            f"{wrong[0]!r:.80}." + _where_from(todos)
+            f"{wrong[0]!r:.80}."
+            + (
+                " A template gives text unless the DAG has render_template_as_native_obj=True."
+                if templated and isinstance(todos, str)
+                else ""
+            )
         )
     return found

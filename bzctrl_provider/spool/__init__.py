@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from bzctrl_provider.spool.store import Store
+
 __all__ = ["ReplayResult", "replay_spool", "spool_path", "spool_todo"]
 
 
@@ -37,7 +39,10 @@ def spool_path() -> ObjectStoragePath | None:
     from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
 
     address = (conf.get("bzctrl", "spool_path", fallback="") or "").strip()
-    return ObjectStoragePath(address) if address else None
+    try:
+        return ObjectStoragePath(address) if address else None
+    except ValueError as exc:
+        raise ValueError(f"spool_path in the section [bzctrl] cannot be used: {exc}") from None
 
 
 def spool_todo(
@@ -71,7 +76,7 @@ def spool_todo(
             written_at=now,
             outcome_unknown=outcome_unknown,
         )
-        store = store_of(folder)
+        store = _store(folder)
         name = f"{stamp_of(now)}.json"
         store.write(name, entry.as_bytes())
     except Exception as exc:
@@ -111,7 +116,17 @@ def replay_spool(
         raise ValueError(
             "There is no spool to replay: set spool_path in the section [bzctrl], or give a path."
         )
-    return Replay(store_of(folder), conn_id=bzctrl_conn_id, limit=limit, clock=clock or _utc_now).run()
+    return Replay(_store(folder), conn_id=bzctrl_conn_id, limit=limit, clock=clock or _utc_now).run()
+
+
+def _store(folder: ObjectStoragePath) -> Store:
+    try:
+        return store_of(folder)
+    except ValueError as exc:
+        raise ValueError(
+            f"The spool {folder} cannot be used: {exc}. For an object store, its provider has to be installed, such as "
+            "apache-airflow-providers-amazon[s3fs] for s3."
+        ) from None
 
 
 def _utc_now() -> datetime:
