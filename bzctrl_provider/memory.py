@@ -233,7 +233,7 @@ def create_once(
                     "Look in BzCtrl for the title %r and the order id %r. %s",
                     fields.get("title"),
                     fields.get("order_id"),
-                    "Nothing more is sent."
+                    "This task sends nothing more."
                     if tries.is_last
                     else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
                 )

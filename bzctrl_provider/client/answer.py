@@ -21,6 +21,7 @@ from urllib3.exceptions import (
     ProxyError,
 )
 
+from bzctrl_provider.client.endpoints import is_loopback
 from bzctrl_provider.client.retry import asked_wait_s
 from bzctrl_provider.client.todo import CreatedTodo
 from bzctrl_provider.client.transport import ANSWER_MAX_BYTES
@@ -175,7 +176,7 @@ def _in_words(reason: object) -> str:
     text = re.sub(
         r"\. \(read timeout=([\d.]+)\)", lambda match: f": nothing came for {float(match[1]):.3g} s", text
     )
-    return re.sub(r" \(_ssl\.c:\d+\)", "", text)
+    return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)
 
 
 def _why_no_connection(reason: ConnectTimeoutError, why: str, exchange: Exchange) -> str:
@@ -190,6 +191,11 @@ def _why_no_connection(reason: ConnectTimeoutError, why: str, exchange: Exchange
         return (
             "The proxy of this machine's environment (HTTPS_PROXY) refused: correct it there, or name BzCtrl's host in "
             "NO_PROXY."
+        )
+    if is_loopback(urlsplit(exchange.url).hostname or "") and "refused" in why:
+        return (
+            "Nothing listens there. That address is this machine itself, or in a container the container: start the "
+            f"sandbox (bzctrl-sandbox), or correct the host of {exchange.connection}."
         )
     return "Check that BzCtrl is up, and that this machine may reach it, directly or through its proxy."
 
@@ -206,7 +212,7 @@ def token_of(response: Response, exchange: Exchange) -> tuple[SecretStr, object]
             return granted
         # Without an excerpt: it may hold a token in a place where we do not look for it.
         raise BzCtrlBadAnswerError(
-            f"{exchange} was answered with {status}, but with {_what_it_is(response)} without a usable access_token. "
+            f"{exchange} was answered with {status}, but without a usable access_token: what came is {_what_it_is(response)}. "
             f"Check that the host or the environment of {exchange.connection} is BzCtrl's.",
             status_code=status,
         )

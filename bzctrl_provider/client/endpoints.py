@@ -33,7 +33,7 @@ class Endpoints:
     def is_clear_text_to_this_machine(self) -> bool:
         """Whether http is spoken, to a loopback address."""
         parts = urlsplit(self.create_url)
-        return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+        return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
     @classmethod
     def of_environment(cls, environment: Environment) -> Endpoints:
@@ -80,7 +80,7 @@ class Endpoints:
             or "/bzctrl-core-api" in parts.path,
             _CLEAR_TEXT: scheme == "http"
             and not allow_http
-            and not _is_loopback(parts.hostname or "localhost"),
+            and not is_loopback(parts.hostname or "localhost"),
         }
         problems = [problem for problem, is_wrong in wrong.items() if is_wrong]
         if problems:
@@ -100,7 +100,8 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -366,7 +366,7 @@ class CreateTodosOperator(CreateTodoOperator):
             str(errors[0])
             if len(results) == 1
             else f"{len(errors)} of {len(results)} todos were not created; the table above says which and why. "
-            f"{'All have one reason' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
+            f"{'The reason' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
         )
 
 
