@@ -13,7 +13,7 @@ CODE := bzctrl_provider dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures build constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs build package audit version constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ integration: $(VENV)/test ## Integration tests alone: the sandbox over HTTP, the
 lint: $(VENV)/lint ## Find faults of style and substance
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 format: $(VENV)/lint ## Mend what can be mended by itself
 	@$(BIN)/ruff check --fix $(CODE)
@@ -61,9 +64,27 @@ system: build $(VENV)/matrix ## Real services: a Celery cluster, BzCtrl out of o
 pictures: ## Take the pictures of the documentation from the last make system
 	@cp build/system/screenshots/*.png docs/images/
 
+# Material warns in each build of a MkDocs 2 that our pins keep out.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/docs ## Build the documentation into site/, and check its links and that it loads nothing from elsewhere
+	@$(BIN)/mkdocs build --quiet
+	@$(BIN)/python -m pytest --quiet tests/site
+
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
+
+package: build $(VENV)/test ## Check the wheel and the source archive, and install the wheel without its extra
+	@$(BIN)/python -m pytest tests/packaging $(PYTEST)
+
+audit: $(VENV)/audit ## Look the pins up among known vulnerabilities (asks PyPI; it counts as failed where nothing can be asked)
+	@for pins in constraints/*.txt; do echo "$$pins"; \
+		$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement "$$pins" || failed=1; \
+	done; exit $${failed:-0}
+
+version: ## Print the version; with TAG=v1.2.3, fail where the tag is of another one
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) && echo "$$version" && \
+		if [ -n "$$TAG" ] && [ "$$TAG" != "v$$version" ]; then echo "The tag $$TAG is not v$$version." >&2; exit 1; fi
 
 constraints: ## Pin anew what is installed with Airflow $(AIRFLOW): make constraints AIRFLOW=3.3.2
 	@PYTHON=$(PYTHON) scripts/constraints.sh $(AIRFLOW)
@@ -93,6 +114,14 @@ $(VENV)/matrix: $(VENV)/demo
 	@$(PIP) install -c $(CONSTRAINTS) --group matrix
 	@touch $@
 
+$(VENV)/docs: $(VENV)/test
+	@$(PIP) install -c $(CONSTRAINTS) --group docs
+	@touch $@
+
 $(VENV)/build: $(VENV)/demo
 	@$(PIP) install -c $(CONSTRAINTS) --group build
+	@touch $@
+
+$(VENV)/audit: $(VENV)/pip
+	@$(PIP) install -c $(CONSTRAINTS) --group audit
 	@touch $@

@@ -16,11 +16,14 @@ from bzctrl_provider.client.todo import (
     Todo,
 )
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlValidationError
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 log = logging.getLogger(__name__)
+
+_NAMES_CHARS = 500
 
 
 def _no_boolean(value: object) -> object:
@@ -107,6 +110,12 @@ class BzCtrlConfig:
             faults.append(("login", "is missing: give the API username"))
         if not connection.password:
             faults.append(("password", "is missing: give the API password"))
+        # Said here, because the error of whoever encodes it would hold the password.
+        faults += [
+            (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
+            for name in ("login", "password")
+            if not _is_utf8(getattr(connection, name) or "")
+        ]
         endpoints = _endpoints(connection, extras, faults)
         if extras.ca_bundle and not extras.verify:
             faults.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
@@ -139,6 +148,14 @@ class BzCtrlConfig:
         )
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_email(text: str) -> bool:
     try:
         Todo(reporter=text)
@@ -152,7 +169,7 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
     # Not `extra_dejson`, which turns what it cannot read into an empty extra.
     try:
         extra: Any = json.loads(connection.extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         faults.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
@@ -162,7 +179,7 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
         log.warning(
             "The Airflow connection %r has extras that BzCtrl does not know: %s. Known are: %s.",
             connection.conn_id,
-            ", ".join(unknown),
+            one_line(", ".join(unknown), max_chars=_NAMES_CHARS),
             ", ".join(_Extras.model_fields),
         )
     given = {
@@ -175,7 +192,8 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
     except ValidationError as exc:
         faulty = list(dict.fromkeys(str(error["loc"][0]) for error in exc.errors(include_url=False)))
     faults += [
-        (f"extra.{name}", f"must be {_ALLOWED.get(name, 'text')}, not {given[name]!r:.80}") for name in faulty
+        (f"extra.{name}", f"must be {_ALLOWED.get(name, 'text')}, not {shown(given[name])}")
+        for name in faulty
     ]
     return _Extras(**{name: value for name, value in given.items() if name not in faulty})
 

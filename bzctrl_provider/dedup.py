@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.memory import read_variable, variable_name, write_variable
+from bzctrl_provider.memory import key_shown, read_variable, variable_name, write_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ def deduplicated(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return what creates a todo unless it was seen within the window; ``create`` itself where there is no window.
 
-    :param key: the user's own; default: see :func:`default_key`. Two connections never stand for each other.
+    :param key: the user's own; default: see ``default_key``. Two connections never stand for each other.
     """
     if window is None:
         return create
@@ -85,7 +85,7 @@ def create_unless_seen(
         created: dict[str, Any] = seen["created"]
         log.info(
             "%s was created for the same failure at %s: no other one is created within %s.",
-            created.get("key"),
+            key_shown(created),
             seen["created_at"],
             window,
         )

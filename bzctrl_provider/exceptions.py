@@ -1,17 +1,17 @@
 """Everything that this provider raises by itself.
 
-::
-
-    BzCtrlError                      outcome_unknown
-    ├── BzCtrlConfigError            faults
-    ├── BzCtrlValidationError        faults (also a ValueError)
-    ├── BzCtrlAuthError
-    ├── BzCtrlTransportError
-    └── BzCtrlAPIError               status_code, body_excerpt
-        ├── BzCtrlRejectedError
-        ├── BzCtrlRateLimitError     retry_after_s
-        ├── BzCtrlServerError
-        └── BzCtrlBadAnswerError
+```text
+BzCtrlError                      outcome_unknown
+├── BzCtrlConfigError            faults
+├── BzCtrlValidationError        faults (also a ValueError)
+├── BzCtrlAuthError
+├── BzCtrlTransportError
+└── BzCtrlAPIError               status_code, body_excerpt
+    ├── BzCtrlRejectedError
+    ├── BzCtrlRateLimitError     retry_after_s
+    ├── BzCtrlServerError
+    └── BzCtrlBadAnswerError
+```
 
 A message says what was attempted, what came back and what to do. No message, attribute or ``repr`` ever
 holds a password, a token or an Authorization header.

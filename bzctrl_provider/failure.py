@@ -10,6 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from bzctrl_provider.untrusted import plain_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -296,7 +298,7 @@ def exception_text(exception: object) -> str | None:
 
     if isinstance(exception, BaseException):
         exception = "".join(traceback.format_exception_only(exception))
-    text = str(redact(str(exception))).strip()
+    text = plain_text(str(redact(str(exception)))).strip()
     if len(text) <= _EXCEPTION_CHARS:
         return text
     last = _cut(text.rsplit("\n", 1)[-1], _EXCEPTION_CHARS // 2)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TodoFields(TypedDict, total=False):
-    """What a todo can be given; :class:`bzctrl_provider.client.todo.Todo` says what each of them means."""
+    """What a todo can be given; ``Todo`` says what each of them means."""
 
     todo_type: str | None
     domain_workspace: Text

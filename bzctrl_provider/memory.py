@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +85,7 @@ class TaskStateMemory:
     """In the task's state store of Airflow 3.3 and newer, which belongs to a run, a task and a map index already.
 
     :param store: ``context["task_state_store"]``.
-    :param generation: see :class:`Tries`.
+    :param generation: see ``Tries``.
     """
 
     def __init__(self, store: Any, generation: str) -> None:
@@ -105,7 +106,7 @@ class VariableMemory:
     """In one Airflow Variable for each task, and for each of its map indexes, so that parallel ones do not meet.
 
     :param name: of the Variable.
-    :param generation: see :class:`Tries`, with the run's id.
+    :param generation: see ``Tries``, with the run's id.
     """
 
     def __init__(self, name: str, generation: str) -> None:
@@ -177,6 +178,11 @@ def variable_memory(ti: Any, kind: str, generation: str) -> VariableMemory:
     return VariableMemory(name, f"{ti.run_id} {generation}")
 
 
+def key_shown(created: Mapping[str, Any]) -> str:
+    """Return the key of a remembered todo for a log line: others than this provider can write Variables, too."""
+    return one_line(str(created.get("key")), max_chars=200)
+
+
 class OutcomeUnknownError(BzCtrlError):
     """An earlier attempt may have created the todo, and ``on_unknown_outcome="fail"`` forbids another one."""
 
@@ -210,7 +216,7 @@ def create_once(
     """
     kept = _recalled(memory, key, tries)
     if created := kept.get("created"):
-        log.info("An earlier try of this task created %s: nothing is created again.", created.get("key"))
+        log.info("An earlier try of this task created %s: nothing is created again.", key_shown(created))
         return dict(created)
     unanswered = [*kept.get("unanswered", []), *([kept["intent"]] if "intent" in kept else [])]
     # The last try of Airflow gets a second attempt, because nobody else would make it.
@@ -230,9 +236,9 @@ def create_once(
                 raise
             if on_unknown_outcome == "retry" and attempt == attempts:
                 log.warning(
-                    "Look in BzCtrl for the title %r and the order id %r. %s",
-                    fields.get("title"),
-                    fields.get("order_id"),
+                    "Look in BzCtrl for the title %s and the order id %s. %s",
+                    shown(fields.get("title"), max_chars=300),
+                    shown(fields.get("order_id"), max_chars=300),
                     "This task sends nothing more."
                     if tries.is_last
                     else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
@@ -270,7 +276,7 @@ def create_all_once(
     :return: for each todo, in the order of the list, what was created, by this try or by an earlier one, or why it
         was not.
 
-    The other parameters are those of :func:`create_once`.
+    The other parameters are those of ``create_once``.
     """
     results: list[dict[str, Any] | BzCtrlError] = []
     for start in range(0, len(todos), batch_size):
@@ -352,7 +358,10 @@ class _Batch:
 
 
 def _name_of(position: int, todo: Mapping[str, Any]) -> str:
-    content = json.dumps(todo, sort_keys=True, default=str)
+    try:
+        content = json.dumps(todo, sort_keys=True, default=str)
+    except Exception:  # noqa: BLE001 - keys of several kinds, an object that cannot be read: no such todo is created
+        content = ""
     return f"{position}.{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
@@ -368,8 +377,8 @@ def with_note(fields: Mapping[str, Any], unanswered: list[str]) -> dict[str, Any
 def _what_to_look_for(fields: Mapping[str, Any], unanswered: list[str]) -> str:
     return (
         f"BzCtrl gave no answer to the attempt at {', '.join(unanswered)}, and on_unknown_outcome is 'fail', so nothing "
-        f"was sent again. Look in BzCtrl for the title {fields.get('title')!r} and the order id "
-        f"{fields.get('order_id')!r}. If it is there, mark this task as success; if not, clear the task, which creates it."
+        f"was sent again. Look in BzCtrl for the title {shown(fields.get('title'), max_chars=300)} and the order id "
+        f"{shown(fields.get('order_id'), max_chars=300)}. If it is there, mark this task as success; if not, clear the task, which creates it."
     )
 
 

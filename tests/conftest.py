@@ -9,9 +9,12 @@ import pytest
 
 # Before anything imports Airflow, which reads its configuration then: nobody's own deployment may be touched.
 ROOT = Path(__file__).parent.parent
-BUNDLES = {"examples": ROOT / "dags_examples", "tests": ROOT / "tests" / "integration" / "dags" / "files"}
-
 _home = tempfile.TemporaryDirectory(prefix="bzctrl-tests-")
+BUNDLES = {
+    "examples": ROOT / "dags_examples",
+    "tests": ROOT / "tests" / "integration" / "dags" / "files",
+    "docs": Path(_home.name) / "dags_of_docs",
+}
 for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[name]
 os.environ |= {

@@ -34,6 +34,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlServerError,
     BzCtrlTransportError,
 )
+from bzctrl_provider.untrusted import one_line, plain_text, shown, web_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +46,14 @@ log = logging.getLogger(__name__)
 _Error = TypeVar("_Error", bound=BaseException)
 
 _EXCERPT_CHARS = 500
+
+_TOKEN_CHARS = 8192
+"""The longest token that is taken: servers take no longer header, and each error would be searched for it."""
+
+_KEY_CHARS = 200
+
+_GUESSED_CHARS = 8
+"""Shorter secrets are words that stand in any text: what BzCtrl says of a created todo is not searched for them."""
 
 _REDACTED_CHARS = 50_000
 """How much of an answer is looked through for secrets: a hostile one could take seconds."""
@@ -76,6 +85,11 @@ class Exchange:
     def redact(self, text: str) -> str:
         """Blot the secrets out of a text, also as they look in a form, in JSON and in HTML."""
         return redacted(text, self.secrets)
+
+    def repeats_secret(self, text: str) -> bool:
+        """Tell whether a text that came out of JSON holds a secret, as it is."""
+        values = [secret.get_secret_value() for secret in self.secrets]
+        return any(len(value) >= _GUESSED_CHARS and value in text for value in values)
 
     def redact_beginning(self, text: str) -> str:
         """Do the same with the beginning of a text that may be long, and never leave half a secret at its end."""
@@ -135,7 +149,7 @@ def failure(exc: Exception, exchange: Exchange) -> BzCtrlTransportError:
         reason = reason.reason
     if isinstance(reason, ProxyError):
         reason = reason.original_error
-    why = exchange.redact(_in_words(reason))
+    why = one_line(exchange.redact(_in_words(reason)), max_chars=_EXCERPT_CHARS)
     if isinstance(exc, requests.exceptions.SSLError):
         return BzCtrlTransportError(
             f"{exchange} was not sent: the server's certificate was refused ({why}). "
@@ -229,7 +243,7 @@ def _granted(response: Response) -> tuple[SecretStr, object] | None:
     answer = _json_object(response) or {}
     token = answer.get("access_token")
     # Of visible ASCII alone, so that it can be a header.
-    if isinstance(token, str) and re.fullmatch(r"[\x21-\x7e]+", token):
+    if isinstance(token, str) and len(token) <= _TOKEN_CHARS and re.fullmatch(r"[\x21-\x7e]+", token):
         return SecretStr(token), answer.get("expires_in")
     return None
 
@@ -252,24 +266,31 @@ def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any
             body_excerpt=_excerpt(response, exchange),
             outcome_unknown=True,
         )
-    link = _usable_link(answer.get("taskLink"))
+    link = web_address(answer.get("taskLink"))
+    if link and exchange.repeats_secret(unquote(link)):
+        link = None
     if link is None:
         log.warning(
-            "BzCtrl created the todo %r, but its answer has no usable link to it (taskLink must be http or https).",
-            message["title"],
+            "BzCtrl created the todo %s, but its answer has no usable link to it (taskLink must be http or https).",
+            shown(message["title"], max_chars=300),
         )
     tags = answer.get("tags")
+    sent = {value for value in message.values() if isinstance(value, str)}
 
-    def text(answered: str, sent: str) -> str:
-        return str(answer[answered] if isinstance(answer.get(answered), str) else message[sent])
+    def fit(text: str) -> str:
+        # What was sent comes from the DAG itself; what BzCtrl adds goes into an XCom as well.
+        return "***" if text not in sent and exchange.repeats_secret(text) else plain_text(text)
+
+    def text(answered: str, key: str) -> str:
+        return fit(str(answer[answered] if isinstance(answer.get(answered), str) else message[key]))
 
     return CreatedTodo(
         key=_key_of(link) if link else None,
         link=link,
         title=text("title", "title"),
-        todo_type=text("taskType", "todoType"),
+        todo_type=one_line(text("taskType", "todoType"), max_chars=_KEY_CHARS),
         description=text("description", "description"),
-        tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
+        tags=[fit(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
     )
 
 
@@ -307,7 +328,7 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
             f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
         )
     if status < HTTPStatus.BAD_REQUEST:
-        target = re.match(r"https?://[\w.-]+", response.headers.get("Location", ""))
+        target = re.match(r"https?://[\w.-]{1,253}", response.headers.get("Location", ""))
         to = f" to {target[0]}" if target else ""
         advice = (
             f"It is a redirect{to}, and none is followed: correct the host or the environment of "
@@ -372,10 +393,11 @@ def _excerpt(response: Response, exchange: Exchange) -> str:
         # Whatever else is in it may be a token; RFC 6749, section 5.2, names these two.
         answer = _json_object(response)
         if answer is not None:
-            text = ": ".join(str(answer[name]) for name in ("error", "error_description") if name in answer)
+            said = [answer.get(name) for name in ("error", "error_description")]
+            text = ": ".join(part for part in said if isinstance(part, str))
     # Blotted out before it is cut: half a secret would not be recognised.
     text = exchange.redact_beginning(text)
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:_EXCERPT_CHARS]
+    return one_line(text, max_chars=_EXCERPT_CHARS)
 
 
 def _said(excerpt: str) -> str:
@@ -384,18 +406,8 @@ def _said(excerpt: str) -> str:
     return f' and said "{excerpt}"' if excerpt else ""
 
 
-def _usable_link(link: object) -> str | None:
-    if not isinstance(link, str) or not re.fullmatch(
-        r"https?://[^\s\x00-\x20\x7f]{1,2000}", link, re.IGNORECASE
-    ):
-        return None
-    try:
-        return link if urlsplit(link).hostname else None
-    except ValueError:
-        return None
-
-
 def _key_of(link: str) -> str | None:
     parts = urlsplit(link)
     last = (parts.fragment or parts.path).partition("?")[0].rstrip("/").rpartition("/")[2]
-    return unquote(last) or None
+    key = unquote(last)
+    return key if key.isprintable() and len(key) <= _KEY_CHARS and key else None

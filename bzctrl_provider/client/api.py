@@ -36,6 +36,7 @@ from bzctrl_provider.client.todo import (
     Todo,
     complete_todo,
     message_of,
+    too_large,
 )
 from bzctrl_provider.client.transport import BzCtrlAdapter
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError, BzCtrlTransportError
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from bzctrl_provider.client.endpoints import Endpoints
 
 log = logging.getLogger(__name__)
+
+MESSAGE_MAX_BYTES = 1_000_000
+"""The largest todo that is sent: BzCtrl repeats it in its answer, and that is read up to 1 MiB."""
 
 MAX_WORKERS = 64
 """The most threads, and so connections, that one client uses."""
@@ -72,7 +76,7 @@ class BzCtrlClient:
     :param timeout_s: seconds for one attempt of one HTTP request, from connecting to the end of the answer.
     :param max_attempts: how often one request is sent at the most, where sending it again is safe.
     :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
-    :param message_format: ``add-task`` or ``predefined``; see :func:`~bzctrl_provider.client.todo.message_of`.
+    :param message_format: ``add-task`` or ``predefined``; see ``message_of``.
     :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
     :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
     :param connection: what the place of these settings is called in errors.
@@ -178,7 +182,7 @@ class BzCtrlClient:
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
         """Create one incident or task.
 
-        :param todo: a :class:`~bzctrl_provider.client.todo.Todo`, or a mapping of its fields.
+        :param todo: a ``Todo``, or a mapping of its fields.
         :param fields: the same fields one by one; they win over those of ``todo``.
         :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
         :raises BzCtrlValidationError: names every fault of the todo; nothing was sent.
@@ -192,6 +196,8 @@ class BzCtrlClient:
             complete, message_format=self._message_format, in_progress_spelling=self._in_progress_spelling
         )
         body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
+        if len(body) > MESSAGE_MAX_BYTES:
+            raise too_large(message, max_bytes=MESSAGE_MAX_BYTES)
         with self._call():
             created = created_of(*self._send_with_token(body), message)
         log.info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -15,6 +16,10 @@ _CLEAR_TEXT = (
     "is clear-text http, which would show the password to the network: use https, "
     "or set the extra allow_http to true where the network is trusted"
 )
+_NO_HOST = "has no name that a host can have: letters, digits, dots and hyphens, or an IP address"
+_HOST_CHARS = 253
+_NETLOC = re.compile(r"(.*@)?(\[[^\[\]]*\]|[^\[\]:@]*)(:\d*)?")
+"""A host, and at most a port behind it: Python before 3.11.9 reads ``[::1]elsewhere`` as ``::1``."""
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
@@ -75,6 +80,9 @@ class Endpoints:
             and port != own_port,
             "holds credentials: put them into Login and Password": "@" in parts.netloc,
             _NO_ADDRESS: not parts.hostname or any(char.isspace() for char in base),
+            _NO_HOST: not _is_host(parts.hostname or "localhost")
+            or not base.isprintable()
+            or not _NETLOC.fullmatch(parts.netloc),
             "must be the base URL alone, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": parts.query
             or parts.fragment
             or "/bzctrl-core-api" in parts.path,
@@ -98,6 +106,20 @@ def _is_ipv6(host: str) -> bool:
         return ipaddress.ip_address(host).version == 6  # noqa: PLR2004 - the name of the protocol
     except ValueError:
         return False
+
+
+def _is_host(name: str) -> bool:
+    """Tell whether it is a name or an address that every library of the way reads alike."""
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        ascii_name = name.encode("idna").decode() if len(name) <= _HOST_CHARS else ""
+    except UnicodeError:
+        return False
+    label = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+    return all(re.fullmatch(label, part, re.IGNORECASE) for part in ascii_name.removesuffix(".").split("."))
 
 
 def is_loopback(host: str) -> bool:

@@ -79,7 +79,7 @@ def asked_wait_s(retry_after: str | None, *, now: datetime | None = None) -> flo
     except ValueError:
         try:
             at = parsedate_to_datetime(retry_after)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
         # A date without a zone is meant as GMT (RFC 9110, section 5.6.7).
         at = at if at.tzinfo else at.replace(tzinfo=UTC)

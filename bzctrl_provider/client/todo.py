@@ -7,6 +7,7 @@ reconciles them statement by statement.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass, field, fields
@@ -17,12 +18,15 @@ from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from bzctrl_provider.fields import Text
 
 MessageFormat = Literal["add-task", "predefined"]
 InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
+
+_UNKNOWN_SHOWN = 20
 
 _DIGITS_MAX = 400
 """Every float can be written out with fewer; ``1e999999999`` would fill the memory."""
@@ -56,11 +60,7 @@ class _WrongValueError(ValueError):
     """What is allowed in a field, and what was found in it."""
 
     def __init__(self, allowed: str, value: object) -> None:
-        try:
-            shown = f"{value!r:.80}"
-        except ValueError:  # Python writes no integer of more than 4,300 digits
-            shown = "a number of thousands of digits"
-        super().__init__(f"must be {allowed}, not {shown}")
+        super().__init__(f"must be {allowed}, not {shown(value)}")
 
 
 def _plain(number: Decimal) -> str:
@@ -139,10 +139,8 @@ def _euros(value: object) -> str | None:
 
 
 def _day(value: object) -> date | None:
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
-        return value
+    if isinstance(value, date):  # a datetime is one, too
+        return date(value.year, value.month, value.day)
     text = _text(value)
     try:
         return datetime.fromisoformat(text).date() if text else None
@@ -284,16 +282,19 @@ def complete_todo(
 ) -> Todo:
     """Fill what is unset with the connection's defaults, and make sure that the todo can be sent.
 
-    :param todo: a :class:`Todo`, or a mapping of its fields.
+    :param todo: a ``Todo``, or a mapping of its fields.
     :param defaults: values for unset fields; None and blank ones are ignored.
     :param message_format: ``predefined`` has no ``sub_category``.
     :raises BzCtrlValidationError: names every fault at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
     if not isinstance(todo, Todo | Mapping):
-        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {todo!r:.80}")])
-    given = asdict(todo) if isinstance(todo, Todo) else dict(todo)
-    unknown = [(str(name), _unknown(name)) for name in given if name not in _RULES]
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {shown(todo)}")])
+    try:
+        given = asdict(todo) if isinstance(todo, Todo) else dict(todo)
+    except Exception as exc:  # noqa: BLE001 - see _checked
+        raise _invalid([("todo", _unreadable(exc))]) from None
+    unknown = _unknown_fields([name for name in given if name not in _RULES])
     values, faults = _checked({name: value for name, value in given.items() if name in _RULES})
     faulty = {name for name, _ in faults}
     for name, value in _checked(defaults)[0].items():
@@ -328,8 +329,10 @@ def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, 
     for name, value in given.items():
         try:
             values[name] = _RULES[name](value)
-        except ValueError as exc:
+        except _WrongValueError as exc:
             faults.append((name, str(exc)))
+        except Exception as exc:  # noqa: BLE001 - an object of the user's own may raise anything when it is read
+            faults.append((name, _unreadable(exc)))
     domain, workspace = values.pop("domain", None), values.pop("workspace", None)
     if domain and workspace:
         joined = domain if domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
@@ -346,8 +349,27 @@ def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, 
     return values, faults
 
 
+def _unreadable(exc: Exception) -> str:
+    # The type alone: what the error of somebody's object says may be a secret.
+    return f"cannot be read: it raised {one_line(type(exc).__name__, max_chars=80)}"
+
+
+def _unknown_fields(names: Sequence[object]) -> list[tuple[str, str]]:
+    faults = [
+        (name if isinstance(name, str) and _is_name(name) else shown(name), _unknown(name))
+        for name in names[:_UNKNOWN_SHOWN]
+    ]
+    if len(names) > _UNKNOWN_SHOWN:
+        faults.append(("and", f"{len(names) - _UNKNOWN_SHOWN} more fields that do not exist"))
+    return faults
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= 80 and text.isprintable()  # noqa: PLR2004 - what `shown` shows of a value
+
+
 def _unknown(name: object) -> str:
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name)).lower()
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:80]).lower() if isinstance(name, str) else ""
     close = difflib.get_close_matches(snake, _RULES, n=1)
     return "is no field of a todo: " + (
         f"did you mean {close[0]}?" if close else f"there are {', '.join(_RULES)}"
@@ -400,6 +422,15 @@ def message_of(
         if value:
             message[key] = value if isinstance(value, list) else str(value)
     return _predefined(message) if message_format == "predefined" else message
+
+
+def too_large(message: Mapping[str, str | list[str]], *, max_bytes: int) -> BzCtrlValidationError:
+    """Say which field makes a message too large to be sent."""
+    sizes = {key: len(json.dumps(value, ensure_ascii=False).encode()) for key, value in message.items()}
+    largest = max(sizes, key=sizes.__getitem__)
+    name = next((name for name, key in _WIRE_KEYS.items() if key == largest), largest.lower())
+    problem = f"has {sizes[largest]:,} bytes, and a whole todo may have {max_bytes:,}: shorten it"
+    return _invalid([(name, problem)])
 
 
 def _predefined(message: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:

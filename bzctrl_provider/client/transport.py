@@ -87,6 +87,11 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self._lines = _WholeLines(_DeadlineReader(sock, self.fp.detach(), ends_at))
         self.fp = self._lines
 
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # the stubs lack it
+        # http.client skips 100 Continue alone, and would take 103 Early Hints for the answer.
+        return version, http.HTTPStatus.CONTINUE if status < http.HTTPStatus.OK else status, reason
+
     def begin(self) -> None:
         super().begin()
         self._lines.within_head = False

@@ -77,11 +77,11 @@ def bzctrl_todo_task(**kwargs: Unpack[_Arguments]) -> TaskDecorator: ...
 def bzctrl_todo_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
     """Make a task of a function that returns one todo as a mapping, a list of them, or None to be skipped.
 
-    ::
-
-        @task.bzctrl_todo(priority="HIGH", category=["Customs"])
-        def faulty_orders(orders):
-            return [{"title": f"Order {order} has no amount", "description": "…"} for order in orders]
+    ```python
+    @task.bzctrl_todo(priority="HIGH", category=["Customs"])
+    def faulty_orders(orders):
+        return [{"title": f"Order {order} has no amount", "description": "…"} for order in orders]
+    ```
 
     :param python_callable: the function, where the decorator is used without brackets.
     :param kwargs: the fields of a todo, for those that the function leaves out; ``bzctrl_conn_id``; ``max_workers``;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,18 +47,18 @@ class BzCtrlHook(BaseHook):
         widgets: dict[str, Any] = {}
         for name, form_field in _form()["conn-fields"].items():
             schema = form_field["schema"]
-            shown = {
+            common = {
                 "label": lazy_gettext(form_field["label"]),
                 "description": form_field["description"],
                 "default": schema.get("default"),
             }
             if "boolean" in schema["type"]:
-                widgets[name] = BooleanField(**shown)
+                widgets[name] = BooleanField(**common)
                 continue
             # Airflow allows no drop-down field here; any_of checks in 2.11, and makes a drop-down in 3.1.
             validators = [Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])]
             kind = IntegerField if "integer" in schema["type"] else StringField
-            widgets[name] = kind(widget=BS3TextFieldWidget(), validators=validators, **shown)
+            widgets[name] = kind(widget=BS3TextFieldWidget(), validators=validators, **common)
         return widgets
 
     @classmethod
@@ -87,7 +88,7 @@ class BzCtrlHook(BaseHook):
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
         """Create one incident or task.
 
-        :param todo: a :class:`~bzctrl_provider.client.todo.Todo`, or a mapping of its fields.
+        :param todo: a ``Todo``, or a mapping of its fields.
         :param fields: the same fields one by one; they win over those of ``todo``.
         :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
         :raises BzCtrlConfigError: names every fault of the connection; nothing was sent.
@@ -113,7 +114,7 @@ class BzCtrlHook(BaseHook):
     ) -> CreatedTodo:
         """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
 
-        Parameters, result and errors are those of :meth:`create_todo`.
+        Parameters, result and errors are those of ``create_todo``.
         """
         if self._client is None:
             try:
@@ -151,9 +152,10 @@ class BzCtrlHook(BaseHook):
 
 
 def _not_found(conn_id: str) -> AirflowNotFoundException:
-    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    # A template may have made it.
+    variable = one_line(f"AIRFLOW_CONN_{conn_id}", max_chars=300).upper()
     return AirflowNotFoundException(
-        f"Airflow has no connection {conn_id!r} here. Create it with the type bzctrl (in the UI, with `airflow connections "
+        f"Airflow has no connection {shown(conn_id, max_chars=300)} here. Create it with the type bzctrl (in the UI, with `airflow connections "
         f"add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If "
         f"{variable} is set already, its JSON is broken."
     )

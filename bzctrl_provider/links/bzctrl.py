@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
+from bzctrl_provider.untrusted import web_address
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
@@ -20,4 +22,6 @@ class BzCtrlTodoLink(BaseOperatorLink):
         """Return the todo's address, or an empty text where there is none (yet)."""
         # Airflow 3 asks in the worker, after the task, where the operator itself knows; Airflow 2 in the web server.
         known: str | None = getattr(operator, "todo_link", None)
-        return (known if known is not None else XCom.get_value(key=self.xcom_key, ti_key=ti_key)) or ""
+        link = known if known is not None else XCom.get_value(key=self.xcom_key, ti_key=ti_key)
+        # Airflow hands out whatever it gets, `javascript:` too, and any task may write XComs.
+        return web_address(link) or ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationErro
 from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.memory import Tries, create_once, variable_memory
+from bzctrl_provider.untrusted import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -38,18 +38,19 @@ _CALLBACK_TOTAL_S = 40.0
 class BzCtrlNotifier(BaseNotifier):
     """Raises an incident that says what failed.
 
-    ::
+    ```python
+    DAG("declarations", on_failure_callback=BzCtrlNotifier())
+    DAG("declarations", default_args={"on_failure_callback": BzCtrlNotifier(priority="HIGH")})
+    ```
 
-        DAG(..., on_failure_callback=BzCtrlNotifier())
-        DAG(..., default_args={"on_failure_callback": BzCtrlNotifier(priority="HIGH")})
-        DeadlineAlert(..., callback=AsyncCallback(BzCtrlNotifier, kwargs={"title": "Late: {{ dag_run.dag_id }}"}))
+    A deadline alert makes it itself: ``AsyncCallback(BzCtrlNotifier, kwargs={"title": "Late: {{ dag_run.dag_id }}"})``.
 
     Title, description and order id (the run's id) are written by themselves where they are left out. ``{{ failure }}``
     is there in the templates, as in the operators.
 
     A task that is killed on its last try calls no task's callback, and a lost worker may call one twice; a DAG's callback
     is called either way. Only a task downstream is certain, see
-    :class:`~bzctrl_provider.operators.bzctrl.IncidentOnFailureOperator`.
+    ``IncidentOnFailureOperator``.
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``. (templated, like all fields)
     :param on_retry: whether to raise an incident also while a retry is still to come; default false.
@@ -57,7 +58,7 @@ class BzCtrlNotifier(BaseNotifier):
         deadline alerts.
     :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
     :param context: Airflow's, where it makes the notifier itself (deadline alerts).
-    :param fields: the fields of a todo, as in :class:`~bzctrl_provider.operators.bzctrl.CreateTodoOperator`; all
+    :param fields: the fields of a todo, as in ``CreateTodoOperator``; all
         optional.
     :raises BzCtrlError: when called, where no incident could be raised. The whole payload is in the log then.
     """
@@ -241,9 +242,12 @@ class BzCtrlNotifier(BaseNotifier):
         return fields | {"order_id": fields["order_id"] or failure.run_id}
 
     def _log_lost(self, fields: Mapping[str, Any]) -> None:
-        payload = {name: value for name, value in fields.items() if value not in (None, "")}
-        # Redacted as a whole: a template may have put a connection's password into a text.
-        text = json.dumps(payload, default=str, ensure_ascii=False)
+        payload = {
+            name: value for name, value in fields.items() if not isinstance(value, str | None) or value
+        }
+        # A template may have put a connection's password into a text. Value by value, because JSON writes some
+        # characters of a password in another way, and as a whole, for what is within lists and the like.
+        text = json_line(redact(payload))
         log.error(
             "No incident was raised in BzCtrl; the next error says why. It would have been: %s", redact(text)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
@@ -20,6 +21,7 @@ from bzctrl_provider.failure import LazyFailure, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
+from bzctrl_provider.untrusted import one_line, shown, web_address
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
@@ -42,6 +44,7 @@ _NOT_MENDED_BY_A_RETRY = (
 
 
 _MAX_WORKERS = 64
+_TITLE_CHARS = 200
 _WHERE = ("domain", "workspace", "domain_workspace")
 
 _AFTER_ALL = "all_done_setup_success"
@@ -52,7 +55,8 @@ class CreateTodoOperator(BaseOperator):
     """Creates one incident or task in BzCtrl.
 
     Every field of the todo is a template field and is checked after rendering; all faults are reported at once.
-    The task's page gets the link "BzCtrl todo".
+    The task's page gets the link "BzCtrl todo". The task returns what was created, by this try or by an earlier one since
+    the last clear, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
 
     :param todo_type: ``INCIDENT`` (default) or ``TASK``. (templated, like all that follow)
     :param title: text; line breaks become spaces. Default: one line that says which of the tasks before this one failed.
@@ -80,7 +84,6 @@ class CreateTodoOperator(BaseOperator):
     :param dedup_window: how long one todo stands for further failures of the same key; off by default. Within it no second
         one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
     :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
-    :return: what was created, by this try or by an earlier one since the last clear, as a mapping: ``key``, ``link``, ``title``, ``todo_type``, ``description``, ``tags``.
     :raises AirflowFailException: where a retry cannot help: the connection or the todo is faulty, or BzCtrl refused
         the credentials or the todo.
     :raises BzCtrlError: anything else; Airflow retries the task.
@@ -163,7 +166,32 @@ class CreateTodoOperator(BaseOperator):
     ) -> None:
         # The one method that Airflow calls for plain and for mapped tasks alike.
         context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        seen_oids = seen_oids | {id(value) for value in self._mapped_data(context)}
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    def _mapped_data(self, context: Context) -> list[Any]:
+        """Return the values that `expand_kwargs` took from what another task returned.
+
+        Airflow renders them as if they stood in the DAG file, so that data could ask for any connection's password.
+        (It does not where `expand` is used.)
+        """
+        mapped: Any = getattr(context.get("dag"), "task_dict", {}).get(self.task_id)
+        if not _maps_over_data(mapped, context):
+            return []
+        written = mapped.partial_kwargs
+        if isinstance(written.get("op_kwargs"), Mapping):  # a decorated function: its arguments are mapped
+            arguments: Mapping[str, Any] = self.op_kwargs  # type: ignore[attr-defined]
+            written = written["op_kwargs"]
+        else:
+            arguments = {name: getattr(self, name) for name in self.template_fields}
+        # By identity: `expand_kwargs(strict=False)` may replace what `partial` has given.
+        in_the_dag_file = {id(value) for value in written.values()} | {
+            id(parameter.default)
+            for base in type(self).__mro__
+            if issubclass(base, CreateTodoOperator)
+            for parameter in signature(base.__init__).parameters.values()
+        }
+        return [value for value in arguments.values() if id(value) not in in_the_dag_file]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
@@ -175,7 +203,7 @@ class CreateTodoOperator(BaseOperator):
 
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
-        if empty := [name for name, value in fields.items() if value == "None"]:
+        if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
             log.warning(
                 "A template found nothing, so that there is the text 'None' in: %s. "
                 "Where a field may be left out, write {{ … or '' }}.",
@@ -211,7 +239,8 @@ class CreateTodoOperator(BaseOperator):
         except BzCtrlError as exc:
             # The message says it all: without the dozen frames on the way from here to the request.
             raise exc.with_traceback(None)  # noqa: B904 - it is the same one
-        if link := created["link"]:
+        # It may come from Airflow's memory, which others can write as well.
+        if link := web_address(created.get("link")):
             self.todo_link = link
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=link)
         return created
@@ -220,9 +249,9 @@ class CreateTodoOperator(BaseOperator):
 class IncidentOnFailureOperator(CreateTodoOperator):
     """Raises one incident when any of the checks before it failed, and leaves the run failed.
 
-    ::
-
-        checks >> IncidentOnFailureOperator(task_id="raise_incident")
+    ```python
+    checks >> IncidentOnFailureOperator(task_id="raise_incident")
+    ```
 
     It waits for all of them, is skipped when none failed, and otherwise lists all that failed. A check that could not
     run, because something before it failed, counts as failed, and what failed is listed.
@@ -232,7 +261,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     ``check >> raise_incident >> load``. A task *beside* it that runs and succeeds whatever happened (``all_done``) still
     masks the failure, as it does without this operator.
 
-    The parameters, results and errors are those of :class:`CreateTodoOperator`.
+    The parameters, results and errors are those of ``CreateTodoOperator``.
 
     :raises ValueError: while the DAG is built, where a task is put behind it.
     """
@@ -281,17 +310,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 class CreateTodosOperator(CreateTodoOperator):
     """Creates many incidents or tasks in BzCtrl, several at a time.
 
-    ::
-
-        CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")
+    ```python
+    CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")
+    ```
 
     A faulty or refused one does not keep the others from being created: the task fails after all of them were tried,
-    with a table of both in its log.
+    with a table of both in its log. It returns what was created, one mapping for each todo, in the order of ``todos``.
 
     :param todos: a list of mappings of the fields of a todo. (templated) An empty list or None skips the task.
     :param max_workers: how many at a time, 1 to 64; default 8.
-    :param kwargs: the parameters of :class:`CreateTodoOperator`, for the fields that a mapping does not have.
-    :return: what was created, one mapping for each todo, in the order of ``todos``.
+    :param kwargs: the parameters of ``CreateTodoOperator``, for the fields that a mapping does not have.
     :raises BzCtrlError: where one was not created and a retry may help; it creates only those that are missing.
     :raises AirflowFailException: where one was not created and a retry cannot help, or this was the last one.
     """
@@ -370,6 +398,16 @@ class CreateTodosOperator(CreateTodoOperator):
         )
 
 
+def _maps_over_data(mapped: Any, context: Context) -> bool:
+    """Tell whether the keyword arguments of a mapped instance are made when the run is, and not in the DAG file."""
+    expanded = getattr(mapped, str(getattr(mapped, "_expand_input_attr", "")), None)
+    if type(expanded).__name__ != "ListOfDictsExpandInput":
+        return False
+    of_all = expanded.value  # type: ignore[union-attr]  # an XComArg, or a list of mappings and XComArgs
+    ti: Any = context["ti"]
+    return not (isinstance(of_all, Sequence) and isinstance(of_all[ti.map_index], Mapping))
+
+
 def _failure_of(context: Context) -> LazyFailure:
     """Return the failure that the templates had, so that Airflow is asked for it once."""
     rendered = context.get("failure")
@@ -381,13 +419,21 @@ def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlErr
     told: dict[str, int] = {}
     for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1):
         if not isinstance(result, BzCtrlError):
-            outcome = f"created, {result['key'] or 'without a key'} {result['link'] or 'and without a link'}"
+            key, link = result.get("key"), result.get("link")
+            outcome = f"created, {key or 'without a key'} {link or 'and without a link'}"
         elif (first := told.setdefault(str(result), number)) == number:
             outcome = "not created. " + str(result).replace("\n", "\n   ")
         else:  # a hundred todos have one reason when BzCtrl is away
             outcome = f"not created, for the same reason as {first}"
-        lines.append(f"{number}. {todo.get('title') or '(no title)'}: {outcome}")
+        lines.append(f"{number}. {_titled(todo)}: {outcome}")
     return "\n".join(lines)
+
+
+def _titled(todo: Mapping[str, Any]) -> str:
+    title = todo.get("title")
+    if title is None:
+        return "(no title)"
+    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else shown(title)
 
 
 def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -403,8 +449,8 @@ def _mappings(todos: Any, *, templated: bool) -> list[Mapping[str, Any]]:
     wrong = [todo for todo in found if not isinstance(todo, Mapping)]
     if wrong:
         raise AirflowFailException(
-            f"todos must be a list of mappings such as {{'title': '…', 'description': '…'}}, one for each todo; found "
-            f"{wrong[0]!r:.80}."
+            "todos must be a list of mappings such as {'title': '…', 'description': '…'}, one for each todo; found "
+            f"{shown(wrong[0])}."
             + (
                 " A template gives text unless the DAG has render_template_as_native_obj=True."
                 if templated and isinstance(todos, str)

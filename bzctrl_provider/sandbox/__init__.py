@@ -4,10 +4,12 @@ It answers like BzCtrl as far as BzCtrl's documents say how BzCtrl answers, refu
 what it was sent, fails on demand, and shows every todo on a page. It knows nothing of the provider's own client:
 a mistake both shared would hide itself.
 
->>> from bzctrl_provider.sandbox import Sandbox
->>> with Sandbox() as sandbox:
-...     print(sandbox.url)
-http://127.0.0.1:40123
+```python
+from bzctrl_provider.sandbox import Sandbox
+
+with Sandbox() as sandbox:
+    print(sandbox.url)  # such as http://127.0.0.1:40123
+```
 
 Importing this package loads neither FastAPI nor uvicorn, so that the pytest plugin costs nothing where it is not used.
 """

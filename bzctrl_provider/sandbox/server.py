@@ -34,10 +34,12 @@ class Sandbox(Steering):
 
     Use it as a context manager, or call `start` and `stop`:
 
-    >>> with Sandbox() as sandbox:
-    ...     sandbox.fail_next(503, retry_after_s=1)
-    ...     ...  # create a todo at sandbox.url
-    ...     assert len(sandbox.todos) == 1
+    ```python
+    with Sandbox() as sandbox:
+        sandbox.fail_next(503, retry_after_s=1)
+        ...  # create a todo at sandbox.url
+        print(sandbox.todos)
+    ```
 
     :param host: the address to listen at, default `127.0.0.1`: this machine alone.
     :param port: the port, default 0: any free one, which `url` then shows.

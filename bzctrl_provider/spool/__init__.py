@@ -1,9 +1,9 @@
 """The spool: what could not be raised is written to a file, and created later.
 
-::
-
-    [bzctrl]
-    spool_path = s3://aws_default@my-bucket/bzctrl-spool
+```ini
+[bzctrl]
+spool_path = s3://aws_default@my-bucket/bzctrl-spool
+```
 
 One todo is one JSON file ``20261121T191500123456Z-1f0c9a3e.json``, so that the names sort by age. A replay claims a file
 before it creates the todo, and deletes it afterwards; ``docs/spool.md`` says what that promises.

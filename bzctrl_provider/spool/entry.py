@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from numbers import Number
 from typing import Any
 
 from bzctrl_provider.failure import exception_text
+from bzctrl_provider.untrusted import shown
 
 _VERSION = 1
 
@@ -146,7 +148,8 @@ def _text(value: Any) -> str:
         return hex(value)
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= _DIGITS_MAX:
         return f"{value:f}"  # without the exponent, as a todo writes it
-    return str(value)
+    # No object's own text: it may hold a secret, and a todo takes none anyway.
+    return str(value) if isinstance(value, str | Number) else shown(value)
 
 
 def _is_set(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlConfigError, BzCtrlTransportError
 from bzctrl_provider.failure import exception_text
 from bzctrl_provider.spool.entry import Entry
+from bzctrl_provider.untrusted import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _CALL_MAX_S = 1800.0
 """The most that creating one todo may take here, whatever the connection allows: well before its claim is abandoned."""
+
+_FILE_CHARS = 2000
+_CONN_ID_CHARS = 250
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ class Replay:
         return self._clients[conn_id]
 
     def _stop(self, conn_id: str, exc: Exception) -> None:
-        self._stopped[conn_id] = f"The connection {conn_id} cannot be used at present: {exception_text(exc)}"
+        self._stopped[conn_id] = (
+            f"The connection {one_line(conn_id, max_chars=_CONN_ID_CHARS)} cannot be used at present: {exception_text(exc)}"
+        )
 
     def _attempt(self, claim: Claim, entry: Entry, client: BzCtrlClient, conn_id: str) -> None:
         if claim.abandoned_at:
@@ -150,7 +156,7 @@ class Replay:
 
     def _keep(self, name: str, reason: str) -> None:
         file = self._store.address(name)
-        log.warning("%s stays in the spool. %s", file, reason)
+        log.warning("%s stays in the spool. %s", one_line(file, max_chars=_FILE_CHARS), reason)
         self._result.kept.append({"file": file, "reason": reason})
 
 

@@ -1,26 +1,104 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import airflow
+import pytest
+from airflow.providers.common.compat.sdk import BaseHook, BaseNotifier, BaseOperatorLink
+from jsonschema import Draft7Validator
 
 from bzctrl_provider.config import _Extras
 from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
 FORM = get_provider_info()["connection-types"][0]
 
 
-def test_every_dotted_path_leads_somewhere():
-    """Modules and classes that the provider info names exist."""
+def named(path):
+    """Return what a dotted path leads to."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def schema_of_airflow(name):
+    """Return a checker of a JSON schema that the installed Airflow brings."""
+    schema = json.loads((Path(airflow.__file__).parent / name).read_text())
+    Draft7Validator.check_schema(schema)
+    return Draft7Validator(schema)
+
+
+def test_every_dotted_path_leads_to_what_it_should():
+    """Each module exists, and each class is of the kind that Airflow expects there."""
     info = get_provider_info()
     for kind in ("hooks", "operators"):
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 importlib.import_module(module)
-    decorators = [decorator["class-name"] for decorator in info["task-decorators"]]
-    for path in [*info["extra-links"], *info["notifications"], *decorators, FORM["hook-class-name"]]:
-        module, _, name = path.rpartition(".")
-        assert hasattr(importlib.import_module(module), name)
+    assert issubclass(named(FORM["hook-class-name"]), BaseHook)
+    assert all(issubclass(named(path), BaseOperatorLink) for path in info["extra-links"])
+    assert all(issubclass(named(path), BaseNotifier) for path in info["notifications"])
+    assert all(callable(named(decorator["class-name"])) for decorator in info["task-decorators"])
+
+
+def test_every_entry_point_can_be_loaded():
+    """Airflow's, pytest's and the command."""
+    points = distribution("airflow-provider-bzctrl").entry_points
+    assert {point.group for point in points} == {
+        "apache_airflow_provider",
+        "airflow.policy",
+        "pytest11",
+        "console_scripts",
+    }
+    loaded = {point.group: point.load() for point in points}
+    assert loaded["apache_airflow_provider"] is get_provider_info
+
+
+def test_the_provider_info_fits_airflows_schema():
+    """That of the installed version, which leaves a provider out that does not fit."""
+    assert list(schema_of_airflow("provider_info.schema.json").iter_errors(get_provider_info())) == []
+
+
+def test_the_behaviour_fits_airflows_schema():
+    """Airflow 2.11 to 3.1 drop a behaviour that does not."""
+    schema = schema_of_airflow("customized_form_field_behaviours.schema.json")
+    assert list(schema.iter_errors(BzCtrlHook.get_ui_field_behaviour())) == []
+
+
+def test_each_field_has_a_schema_that_its_default_fits():
+    """The UI of 3.2 and newer makes its fields of them."""
+    for field in FORM["conn-fields"].values():
+        Draft7Validator.check_schema(field["schema"])
+        if "default" in field["schema"]:
+            assert Draft7Validator(field["schema"]).is_valid(field["schema"]["default"])
+
+
+def test_the_form_of_2_11_is_that_of_the_table():
+    """In real wtforms, which that version brings: labels, descriptions, defaults, and what each field takes."""
+    wtforms = pytest.importorskip("wtforms", reason="Airflow 3 brings no wtforms")
+    flask = pytest.importorskip("flask")
+    flask_babel = pytest.importorskip("flask_babel")
+    multidict = importlib.import_module("werkzeug.datastructures").MultiDict
+    app = flask.Flask(__name__)
+    flask_babel.Babel(app)
+    form_class = type("ConnectionForm", (wtforms.Form,), BzCtrlHook.get_connection_form_widgets())
+    with app.test_request_context():
+        form = form_class()
+        assert list(form._fields) == list(FORM["conn-fields"])
+        for name, field in FORM["conn-fields"].items():
+            assert str(form[name].label.text) == field["label"]
+            assert form[name].description == field["description"]
+            assert form[name].default == field["schema"].get("default")
+            choices = field["schema"].get("enum", [])
+            for typed, taken in [("", True), *((choice, True) for choice in choices)] + (
+                [("no such choice", False)] if choices else []
+            ):
+                filled = form_class(multidict({name: typed}))
+                assert filled.validate() is taken, (name, typed, filled.errors)
 
 
 def test_the_form_has_a_field_for_each_extra():

@@ -1,0 +1,73 @@
+"""What comes from elsewhere, made fit to be shown: BzCtrl's answers, the data of a DAG, what lies in Airflow's memory.
+
+A line break in it must not forge a line of a log, a control character not steer a terminal, a mark of direction not turn
+a line round, half a surrogate pair not break whoever writes UTF-8, and an object's own ``repr`` not tell a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, datetime
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+_SHOWN_CHARS = 80
+_SHOWN_ITEMS = 20
+_ADDRESS_CHARS = 2000
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime)
+_CONTAINERS = (list, tuple, set, frozenset)
+
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def one_line(text: str, *, max_chars: int) -> str:
+    """Return the beginning of a text as one line of characters that can be seen."""
+    seen = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(seen.split())[:max_chars]
+
+
+def plain_text(text: str) -> str:
+    """Return a text of any length with its lines, and ``U+FFFD`` for what no database and no terminal should get."""
+    return _UNFIT.sub("\ufffd", text)
+
+
+def web_address(link: object) -> str | None:
+    """Return a link that may become a button: http or https, to a host, without credentials; else None."""
+    if not isinstance(link, str) or not re.match(r"https?://", link, re.IGNORECASE):
+        return None
+    if len(link) > _ADDRESS_CHARS or not link.isprintable() or re.search(r'[\s"<>\\`]', link):
+        return None
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return None
+    return link if parts.hostname and "@" not in parts.netloc else None
+
+
+def json_line(data: object) -> str:
+    """Return data as JSON on one line, readable in any alphabet; of what is no plain data, the type."""
+    try:
+        text = json.dumps(data, default=shown, ensure_ascii=False)
+    except Exception:  # noqa: BLE001 - a key that is no text, data that holds itself
+        return json.dumps(shown(data))
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def shown(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
+    """Return the beginning of what tells people which value is meant; of what is no plain data, its type alone."""
+    kind = type(value)
+    if kind in _PLAIN or (kind in _CONTAINERS and _holds_plain(value)):
+        try:
+            return f"{value!r:.{max_chars}}"
+        except ValueError:  # Python writes no integer of more than 4,300 digits
+            return "a number of thousands of digits"
+    if isinstance(value, str):
+        return f"{str.__repr__(value):.{max_chars}}"
+    return f"an object of type {one_line(kind.__name__, max_chars=_SHOWN_CHARS)}"
+
+
+def _holds_plain(container: object) -> bool:
+    items = list(container)[:_SHOWN_ITEMS] if isinstance(container, _CONTAINERS) else []
+    return all(type(item) in _PLAIN for item in items) and len(items) < _SHOWN_ITEMS

@@ -1,0 +1,216 @@
+"""Draw the modules of the package and what imports what, as docs/images/architecture.svg.
+
+The arrows are read from the code; where a module stands is said below, by hand, because that is what makes it readable.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "bzctrl_provider"
+PICTURE = ROOT / "docs" / "images" / "architecture.svg"
+
+PLACES = {
+    # What DAGs and deployments name.
+    "decorators.bzctrl": (0, 0.6),
+    "policy": (0, 2.6),
+    "operators.bzctrl": (1, 0.6),
+    "notifications.bzctrl": (1, 2.6),
+    # Exactly one, never lost; and what failed.
+    "links.bzctrl": (2, 0.0),
+    "spool": (2, 2.5),
+    "spool.replay": (3, 2.5),
+    "spool.store": (3, 3.5),
+    "spool.entry": (4, 3.4),
+    "fields": (2, 3.5),
+    "dedup": (3, 0.4),
+    "memory": (4, 0.3),
+    "failure": (5, 1.3),
+    # From Airflow to the client.
+    "hooks.bzctrl": (5, 2.5),
+    "config": (6, 1.7),
+    "get_provider_info": (6, 3.5),
+    # BzCtrl itself.
+    "client.endpoints": (7, 1.2),
+    "client.api": (7, 2.7),
+    "client.auth": (8, 1.4),
+    "client.answer": (8, 2.9),
+    "client.todo": (9, 2.2),
+    "client.transport": (9, 3.3),
+    "client.retry": (10, 3.3),
+    "exceptions": (11, 1.8),
+    "untrusted": (11, 0.3),
+    # The sandbox.
+    "sandbox.__main__": (0, 4.8),
+    "sandbox.pytest_plugin": (0, 6.4),
+    "sandbox.cli": (1, 4.8),
+    "sandbox": (1, 5.9),
+    "sandbox.server": (2, 4.8),
+    "sandbox.serving": (3, 4.8),
+    "sandbox.app": (4, 4.8),
+    "sandbox.control": (5, 4.8),
+    "sandbox.page": (5, 6.0),
+    "sandbox.front": (6, 5.95),
+    "sandbox.connection": (6, 6.95),
+    "sandbox.steering": (7, 4.8),
+    "sandbox.state": (7, 5.95),
+    "sandbox.answer": (7, 6.95),
+    "sandbox.faults": (8, 4.8),
+    "sandbox.contract": (8, 5.95),
+}
+"""For each module its row and its column."""
+
+BOXES = {
+    "client: BzCtrl itself, without Airflow": (7, 10, 1.2, 3.3),
+    "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 8, 4.8, 6.95),
+}
+"""Frames around some, with their first and last row and column."""
+
+ROW, COLUMN, WIDTH, HEIGHT, LEFT, TOP = 86, 150, 132, 30, 90, 70
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What one module imports of the others, and whether it imports Airflow."""
+
+    at_once: frozenset[str]
+    when_needed: frozenset[str]
+    airflow: bool
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Both kinds."""
+        return self.at_once | self.when_needed
+
+
+def imports() -> dict[str, Imports]:
+    """Read them from the code; what only type checkers import is left out, and so is the version."""
+    files = {
+        ".".join(file.relative_to(ROOT / PACKAGE).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in sorted((ROOT / PACKAGE).rglob("*.py"))
+    }
+    # A package that holds nothing but its docstring has nothing to show.
+    shown = {
+        name: tree
+        for name, file in files.items()
+        if name != "__init__" and len((tree := ast.parse(file.read_text())).body) > 1
+    }
+    found = {}
+    for name, tree in shown.items():
+        pairs = list(_imported(tree, when_needed=False))
+        ours = {
+            kind: frozenset(
+                _module(full, shown) for full, at in pairs if at is kind and full.startswith(f"{PACKAGE}.")
+            )
+            for kind in (False, True)
+        }
+        found[name] = Imports(
+            at_once=ours[False] - {name},
+            when_needed=ours[True] - ours[False] - {name},
+            airflow=any(full.split(".")[0] == "airflow" for full, _ in pairs),
+        )
+    return found
+
+
+def _imported(node: ast.AST, *, when_needed: bool) -> Iterator[tuple[str, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if (
+            isinstance(child, ast.If)
+            and isinstance(child.test, ast.Name)
+            and child.test.id == "TYPE_CHECKING"
+        ):
+            continue
+        if isinstance(child, ast.ImportFrom):
+            yield from ((f"{child.module}.{alias.name}", when_needed) for alias in child.names)
+        elif isinstance(child, ast.Import):
+            yield from ((alias.name, when_needed) for alias in child.names)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from _imported(child, when_needed=when_needed or inside)
+
+
+def _module(full: str, shown: Mapping[str, object]) -> str:
+    """Return the module of a name that is imported: it may be one itself, or stand in one."""
+    name = full.removeprefix(f"{PACKAGE}.")
+    return name if name in shown else name.rpartition(".")[0]
+
+
+def arrows(found: Mapping[str, Imports]) -> list[tuple[str, str]]:
+    """Return what imports what, without the arrows that follow from others."""
+
+    def reached(name: str) -> set[str]:
+        return set().union(*({other} | reached(other) for other in found[name].all))
+
+    return [
+        (name, other)
+        for name in sorted(found)
+        for other in sorted(found[name].all)
+        if not any(other in reached(between) for between in found[name].all - {other})
+    ]
+
+
+def picture() -> str:
+    """Return the picture as SVG text.
+
+    :raises ValueError: names the modules that have no place, and the places that have no module.
+    """
+    found = imports()
+    if strangers := found.keys() ^ PLACES.keys():
+        raise ValueError(
+            f"PLACES in {Path(__file__).name} and the modules differ in: {', '.join(sorted(strangers))}"
+        )
+    middle = {name: (LEFT + column * COLUMN, TOP + row * ROW) for name, (row, column) in PLACES.items()}
+    width = round(max(x for x, _ in middle.values())) + LEFT + 10
+    height = max(y for _, y in middle.values()) + 75
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        "<title>The modules of the package and what imports what</title>",
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">',
+        '<path d="M0 0L8 4L0 8z" fill="#52606d"/></marker></defs>',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for text, (first, last, start, end) in BOXES.items():
+        x, y = LEFT + (start - 0.52) * COLUMN, TOP + first * ROW - 28
+        below = (last - first) * ROW + 76
+        parts.append(
+            f'<rect x="{x:g}" y="{y}" width="{(end - start + 1.04) * COLUMN:g}" height="{below}" rx="10"'
+            ' fill="#f5f7fa" stroke="#cbd2d9"/>'
+            f'<text x="{LEFT + (end + 0.52) * COLUMN - 12:g}" y="{y + below - 10}" text-anchor="end" fill="#52606d" font-size="12">{escape(text)}</text>'
+        )
+    for name, other in arrows(found):
+        (x1, y1), (x2, y2) = middle[name], middle[other]
+        # Begin and end a little towards each other, so that arrows of one module fan out.
+        lean = max(-0.35, min(0.35, (x2 - x1) / (3 * COLUMN))) * WIDTH
+        (xa, ya), (xb, yb) = (x1 + lean, y1 + HEIGHT / 2), (x2 - lean, y2 - HEIGHT / 2 - 1)
+        bend = (yb - ya) * 0.45
+        dashes = ' stroke-dasharray="5 4"' if other in found[name].when_needed else ""
+        parts.append(
+            f'<path d="M{xa:g} {ya:g}C{xa:g} {ya + bend:g} {xb:g} {yb - bend:g} {xb:g} {yb:g}" fill="none" stroke="#52606d"'
+            f' stroke-width="1.2" marker-end="url(#arrow)"{dashes}/>'
+        )
+    for name, (x, y) in middle.items():
+        fill, stroke = ("#dbeafe", "#3b6fb6") if found[name].airflow else ("#ffffff", "#52606d")
+        label = name.removesuffix(".bzctrl").removeprefix("client.").removeprefix("sandbox.")
+        parts.append(
+            f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
+            f' stroke="{stroke}"/><text x="{x:g}" y="{y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
+        )
+    parts.append(
+        f'<text x="24" y="{height - 16}" fill="#52606d" font-size="12">blue: imports Airflow · solid: imported at once · '
+        "dashed: imported when needed · an arrow that follows from others is left out</text>"
+    )
+    return "\n".join([*parts, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(picture(), encoding="utf-8")
+    sys.stdout.write(f"{PICTURE.relative_to(ROOT)}\n")

@@ -1,0 +1,187 @@
+"""A BzCtrl that means harm, over real sockets: what it sends is bounded in time and in memory, and goes nowhere else."""
+
+from __future__ import annotations
+
+import gzip
+import resource
+import time
+
+import pytest
+from support.scripted_server import CREATED, LINK, TOKEN, Server, drip, reply
+
+from bzctrl_provider.exceptions import (
+    BzCtrlBadAnswerError,
+    BzCtrlError,
+    BzCtrlRejectedError,
+    BzCtrlServerError,
+    BzCtrlTransportError,
+)
+
+
+def error_of(client, fields):
+    with pytest.raises(BzCtrlError) as caught:
+        client.create_todo(fields)
+    return caught.value
+
+
+def endless(piece, *, begin=b"HTTP/1.1 200 OK\r\n", pause_s=0.0):
+    """Return an answer of the same piece again and again, until the client goes away."""
+
+    def send(connection):
+        connection.sendall(begin)
+        while True:
+            connection.sendall(piece)
+            time.sleep(pause_s)
+
+    return send
+
+
+ENDLESS = {
+    "headers": endless(b"X-Padding: 1\r\n"),
+    "one header": endless(b"x" * 65536, begin=b"HTTP/1.1 200 OK\r\nX-Padding: "),
+    "a status line": endless(b"x" * 65536, begin=b"HTTP/1.1 200 "),
+    "100 Continue": endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, begin=b""),
+    "early hints": endless(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, begin=b"", pause_s=0.01),
+    "a chunk's size": endless(b"0" * 65536, begin=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "a chunk's extension": endless(
+        b"x" * 65536, begin=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+    ),
+    "trailers": endless(
+        b"X: y\r\n" * 1000, begin=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    ),
+    "empty chunks, slowly": drip(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1000
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("kind", ["token", "create"])
+def test_what_never_ends_is_ended(server, new_client, fields, kind, how):
+    """Whatever part of an answer it is: in the time of an attempt, with an error of the tree, without filling the memory."""
+    setattr(server, kind, [how])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    error = error_of(new_client(timeout_s=0.5, max_attempts=1), fields)
+    assert time.monotonic() - began < 5
+    assert isinstance(error, BzCtrlTransportError | BzCtrlBadAnswerError | BzCtrlServerError)
+    assert error.outcome_unknown is (kind == "create")
+    assert len(server.sent("create")) == (1 if kind == "create" else 0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+
+
+ODD = {
+    "another protocol": b"HTTP/9.9 200 OK\r\n\r\n",
+    "a status of letters": b"HTTP/1.1 OK OK\r\n\r\n",
+    "a status out of range": b"HTTP/1.1 99999 OK\r\nContent-Length: 0\r\n\r\n",
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a huge length": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+    "a chunk of letters": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "a negative chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+    "an unknown packing": b"HTTP/1.1 200 OK\r\nContent-Encoding: zip\r\nContent-Length: 2\r\n\r\n\x00\x01",
+    "packed many times": b"HTTP/1.1 200 OK\r\nContent-Encoding: "
+    + b"gzip, " * 50
+    + b"gzip\r\nContent-Length: 2\r\n\r\n{}",
+    "headers without names": b"HTTP/1.1 200 OK\r\n: x\r\n\x00\x01\r\n\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "a colour": b"\x1b[31mHTTP/1.1 200 OK\x1b[0m\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+def test_what_is_no_honest_http_is_an_unknown_outcome(server, new_client, fields, answer):
+    """The todo went out once; the error is one of the tree and its message one of visible characters."""
+    server.create = [lambda connection: connection.sendall(answer)]
+    error = error_of(new_client(timeout_s=0.5), fields)
+    assert error.outcome_unknown
+    assert str(error).isprintable()
+    assert len(str(error)) < 1500
+    assert len(server.sent("create")) == 1
+
+
+@pytest.mark.parametrize("kind", ["token", "create"])
+@pytest.mark.parametrize("packing", ["gzip", "deflate", "gzip, gzip"])
+def test_no_packed_answer_becomes_a_bomb(server, new_client, fields, kind, packing):
+    """A gigabyte of zeros that travels as a megabyte, packed once or twice, although no packing was asked for."""
+    bomb = gzip.compress(b" " * 100_000_000)
+    bomb = gzip.compress(bomb * 10) if packing == "gzip, gzip" else bomb
+    setattr(server, kind, [reply(body=bomb, headers=[f"Content-Encoding: {packing}"])])
+    began = time.monotonic()
+    error = error_of(new_client(), fields)
+    assert type(error) is BzCtrlBadAnswerError
+    assert time.monotonic() - began < 5
+    assert {headers["Accept-Encoding"] for _, _, headers, _ in server.requests} == {"identity"}
+
+
+LOCATIONS = [
+    "http://localhost:{port}/",
+    "//localhost:{port}/",
+    "/elsewhere",
+    "http://user:x@localhost:{port}/",
+]
+
+
+@pytest.mark.parametrize("location", [*LOCATIONS, "file:///etc/passwd", "javascript:alert(1)", "\x1b[31m"])
+@pytest.mark.parametrize("kind", ["token", "create"])
+def test_no_way_of_leading_elsewhere_is_followed(server, new_client, fields, kind, location):
+    """Location, Refresh and Link: neither password, token nor todo reaches another host."""
+    elsewhere = Server()
+    to = location.format(port=elsewhere.port)
+    headers = [f"Location: {to}", f"Refresh: 0; url={to}", f"Link: <{to}>; rel=next", f"Alt-Svc: h3={to}"]
+    setattr(server, kind, [reply(307, headers=headers)])
+    assert type(error_of(new_client(), fields)) is BzCtrlRejectedError
+    setattr(server, kind, [reply(body={"taskLink": to, "access_token": "t", "next": to}, headers=headers)])
+    created = new_client().create_todo(fields)
+    assert created.link in ([to, None] if kind == "create" else [LINK])
+    assert elsewhere.connections == 0
+    assert {path for _, path, _, _ in server.requests} == {
+        "/bzctrl-core-api/oauth/token",
+        "/bzctrl-core-api/api/v1/task/add-task",
+    }
+    elsewhere.stop()
+
+
+def test_nothing_of_an_answer_comes_back_to_the_server(server, new_client, fields):
+    """No cookie, no wish for other credentials, no token from a header."""
+    headers = ["Set-Cookie: a=b; Path=/", "WWW-Authenticate: Basic realm=x", "Authorization: Bearer other"]
+    server.token = [TOKEN.replace(b"Content-Length", "\r\n".join([*headers, "Content-Length"]).encode(), 1)]
+    server.create = [reply(401, headers=headers), CREATED]
+    new_client().create_todo(fields)
+    for _, path, sent, _ in server.requests:
+        assert "Cookie" not in sent
+        assert sent.get("Authorization") == (None if path.endswith("/oauth/token") else "Bearer token")
+
+
+def test_a_slow_server_holds_no_call_beyond_its_bound(server, new_client, fields):
+    """Each attempt drips to its end, and all of them together end when the call does."""
+    server.token = [drip(reply(body=b" " * 100_000))]
+    client = new_client(timeout_s=0.4, max_attempts=10, jitter=lambda: 0.0)
+    client.total_s = 1.0
+    began = time.monotonic()
+    error = error_of(client, fields)
+    assert not error.outcome_unknown
+    assert time.monotonic() - began < 2
+    assert len(server.sent("token")) == 2
+
+
+def test_a_ca_file_that_is_none_is_a_clear_error(server, new_client, fields, tmp_path):
+    """Nothing is sent, the message names the extra, and what is in the file is not told."""
+    file = tmp_path / "ca.pem"
+    file.write_text("root:x:0:0:no certificate at all")
+    error = error_of(new_client(f"https://127.0.0.1:{server.port}", verify=str(file)), fields)
+    assert not error.outcome_unknown
+    assert "root:" not in str(error)
+    assert "ca_bundle" in str(error)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+@pytest.mark.parametrize("kind", ["token", "create"])
+def test_an_interim_answer_is_not_the_answer(server, new_client, fields, kind, status):
+    """As a proxy sends it beforehand (103 Early Hints): what follows counts, and nothing is taken for refused."""
+    interim = f"HTTP/1.1 {status} Wait\r\nLink: </x>; rel=preload\r\n\r\n".encode() * 3
+    setattr(server, kind, [interim + (TOKEN if kind == "token" else CREATED)])
+    client = new_client()
+    assert [client.create_todo(fields).link for _ in range(2)] == [LINK] * 2
+    assert server.connections == 1

@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import json
+import os
+import pkgutil
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+from airflow.configuration import conf
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Connection, task
+from support.airflow_versions import VERSION
+from sybil import Document
+from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+from bzctrl_provider import policy
+from bzctrl_provider.config import BzCtrlConfig
+from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.sandbox.cli import parser as sandbox_parser
+from bzctrl_provider.spool import replay_spool
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # before 3.2
+    from airflow.models.dagbag import DagBag
+
+# Airflow's own warnings pass where it runs DAGs: with each release there are others.
+pytestmark = pytest.mark.filterwarnings("default")
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+INCLUDED = re.compile(r'--8<-- "(.+)"')
+
+CREATED_BY = {
+    "declarations": ["declarations: 1 of 2 checks failed (totals)"],
+    "first_incident": ["first_incident: 1 of 1 check failed (check)"],
+    "reconciliation": ["reconciliation: 1 of 2 checks failed (balances)"],
+    "missing_feed": ["The feed of {run_id} is missing"],
+    "overdue_invoices": ["Invoice 2026-0117 is overdue", "Invoice 2026-0130 is overdue"],
+    "orders_without_amount": ["Order 778 has no amount", "Order 780 has no amount"],
+    "suppliers": ["suppliers: fetch failed"],
+}
+"""For each DAG that stands in the documentation the titles of the todos that a run of it creates."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    page: Path
+    line: int
+    language: str
+    info: str
+    source: str
+
+    def __str__(self):
+        return f"{self.page.name}:{self.line}"
+
+    def code(self):
+        """Compile it, with the page and its lines in tracebacks."""
+        return compile("\n" * self.line + for_this_airflow(self.source), str(self.page), "exec")
+
+
+def blocks_in(text, page, line=1):
+    lexer = RawFencedCodeBlockLexer(re.compile(r"(?P<language>\w*)[ \t]*(?P<info>[^\n]*)\n"))
+    for region in lexer(Document(text, str(page))):
+        at = line + text.count("\n", 0, region.start)
+        yield Block(page, at, region.lexemes["language"], region.lexemes["info"], region.lexemes["source"])
+
+
+def for_this_airflow(source):
+    """Airflow 2.11 has no `airflow.sdk`; Getting started says where the names are there, and this takes them from there."""
+    if VERSION >= (3, 0):
+        return source
+    source = source.replace(
+        "from airflow.sdk import DAG, task", "from airflow import DAG\nfrom airflow.decorators import task"
+    )
+    return re.sub(r"from airflow\.sdk import DAG\b", "from airflow import DAG", source)
+
+
+BLOCKS = [block for page in PAGES for block in blocks_in(page.read_text(), page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+DAGS = [block for block in PYTHON if "with DAG(" in block.source and not block.info]
+
+
+def of(language):
+    return [block for block in BLOCKS if block.language == language]
+
+
+@pytest.fixture
+def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
+    """What the documentation takes for granted: the connection, a warehouse with one wrong total, a spool."""
+    warehouse = tmp_path / "warehouse.db"
+    connection = sqlite3.connect(warehouse)
+    with connection:
+        connection.execute("CREATE TABLE d (amount, a, b)")
+        connection.execute("INSERT INTO d VALUES (100, 100, 20)")
+    connection.close()
+    monkeypatch.setenv("AIRFLOW_CONN_DWH", json.dumps({"conn_type": "sqlite", "host": str(warehouse)}))
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", f"file://{tmp_path}/spool")
+    # Set by a block of its own.
+    monkeypatch.setenv("AIRFLOW_CONN_MY_SANDBOX", "")
+    return bzctrl_sandbox
+
+
+def test_every_block_is_of_a_language_that_these_tests_know():
+    """A block that nobody checks would be the first to be wrong."""
+    known = {"python", "bash", "ini", "json", "dockerfile", "text"}
+    assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in PYTHON}), ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page, surroundings):
+    """From top to bottom in one namespace, as a reader would type it."""
+    namespace = {"__name__": "docs"}
+    for block in PYTHON:
+        if block.page == page and block not in DAGS and not block.info:
+            if included := INCLUDED.fullmatch(block.source.strip()):
+                assert (ROOT / included[1]).is_file()  # the tests of the examples run it
+                continue
+            exec(block.code(), namespace)
+
+
+@pytest.mark.parametrize("block", DAGS, ids=str)
+def test_a_dag_of_the_documentation_creates_what_it_promises(block, surroundings, dags_of_docs):
+    """Airflow's own parser takes it without an error, and one run of it creates the todos that stand above."""
+    file = dags_of_docs / f"{block.page.stem}_{block.line}.py"
+    file.write_text(for_this_airflow(block.source))
+    bag = DagBag(dag_folder=str(file))
+    assert bag.import_errors == {}
+    (dag,) = bag.dags.values()
+    run = dag.test()
+    titles = [todo["title"] for todo in surroundings.todos]
+    assert sorted(titles) == [title.format(run_id=run.run_id) for title in CREATED_BY[dag.dag_id]]
+
+
+def test_the_tests_of_a_user_pass(tmp_path):
+    """The files of "Test your DAGs", each under the name that it has there, in an empty folder."""
+    page = ROOT / "docs" / "how-to" / "testing.md"
+    files = {
+        re.fullmatch(r'title="(.+)"', block.info)[1]: block.source for block in PYTHON if block.page == page
+    }
+    assert files.keys() == {"dags/totals.py", "conftest.py", "test_totals.py"}
+    for name, source in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(for_this_airflow(source))
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "2 passed" in result.stdout, result.stdout + result.stderr
+
+
+def docstrings_of(module):
+    tree = ast.parse(Path(module.__file__).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
+            text := ast.get_docstring(node)
+        ):
+            yield from blocks_in(text, Path(module.__file__), getattr(node, "lineno", 1))
+
+
+REFERENCE = sorted(
+    {
+        getattr(named, "__module__", None) or named.__name__
+        for page in (ROOT / "docs" / "reference").glob("*.md")
+        for named in map(pkgutil.resolve_name, re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE))
+    }
+)
+"""The modules whose docstrings the pages of the reference are made of."""
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_python_of_a_docstring_runs(name, surroundings):
+    """In its own module, with Airflow's names and with `checks`, which are what stands before an operator."""
+    module = importlib.import_module(name)
+    for block in docstrings_of(module):
+        if block.language != "python":
+            continue
+        with DAG("of_a_docstring", schedule=None):
+            checks = BaseOperator(task_id="check")
+            exec(block.code(), {**vars(module), "DAG": DAG, "task": task, "checks": checks})
+
+
+def check_connection(connection):
+    """Load it as the hook does, and see that nothing is wrong with it."""
+    BzCtrlConfig.from_connection(connection)
+
+
+@pytest.mark.parametrize("block", of("json"), ids=str)
+def test_json_is_what_it_stands_for(block, surroundings, tmp_path):
+    """A connection can be used, a file of the spool is replayed, an answer of the sandbox is its answer."""
+    read = json.loads(block.source)
+    if "conn_type" in read:
+        check_connection(Connection.from_json(block.source))
+    elif "todo" in read:
+        (tmp_path / "spool" / "20261121T191500123456Z-1f0c9a3e.json").write_text(block.source)
+        assert len(replay_spool().created) == 1
+        (created,) = surroundings.todos
+        assert created["title"] == read["todo"]["title"]
+    elif "faults" in read:
+        hook = BzCtrlHook()
+        client = hook.get_conn()
+        client.check_credentials()
+        todo = {
+            "todoType": "INCIDENT",
+            "domainWorkSpace": "W",
+            "title": "T",
+            "description": "D",
+            "status": "TODO",
+        }
+        todo |= {"reporter": "a@example.com", "assignee": "a@example.com", "orderID": "O", "impact": "urgent"}
+        token = requests.post(
+            client.endpoints.token_url,
+            data={"grant_type": "password", "username": "a", "password": "b"},
+            timeout=10,
+        ).json()["access_token"]
+        answer = requests.post(
+            client.endpoints.create_url, json=todo, headers={"Authorization": f"Bearer {token}"}, timeout=10
+        )
+        assert answer.status_code == 400
+        assert answer.json()["faults"] == read["faults"]
+    else:
+        assert read, "an empty object tells nothing"
+        for conn_id, connection in read.items():
+            check_connection(Connection.from_json(json.dumps(connection), conn_id=conn_id))
+
+
+def options_of(section):
+    """The options of a section of Airflow's configuration that exist, ours among them."""
+    ours = get_provider_info()["config"]
+    return ours[section]["options"] if section in ours else conf.configuration_description[section]["options"]
+
+
+@pytest.mark.parametrize("block", of("ini"), ids=str)
+def test_an_option_of_airflows_configuration_exists(block, monkeypatch):
+    """Each has the name that Airflow reads, and a value that the policy takes."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(block.source)
+    assert parser.sections()
+    for section in parser.sections():
+        assert set(parser[section]) <= set(options_of(section))
+        for option, value in parser[section].items():
+            monkeypatch.setenv(f"AIRFLOW__{section.upper()}__{option.upper()}", value)
+    policy.settings.cache_clear()
+    try:
+        policy.settings()
+    finally:
+        policy.settings.cache_clear()
+
+
+TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TO_COME = {"bench", "system"}
+
+
+def check_make(words):
+    for word in words[1:]:
+        if "=" not in word:
+            assert word in TARGETS | TO_COME
+
+
+def check_airflow(words):
+    from airflow.cli.cli_parser import get_parser
+
+    get_parser().parse_args(words[1:])
+
+
+def check_sandbox(words):
+    sandbox_parser().parse_args(words[1:])
+
+
+def check_export(words):
+    name, _, value = words[1].partition("=")
+    if name.startswith("AIRFLOW_CONN_"):
+        conn_id = name.removeprefix("AIRFLOW_CONN_").lower()
+        made = (
+            Connection.from_json(value, conn_id=conn_id)
+            if value.startswith("{")
+            else Connection.from_uri(value, conn_id=conn_id)
+            if hasattr(Connection, "from_uri")
+            else Connection(uri=value, conn_id=conn_id)
+        )
+        check_connection(made)
+    else:
+        section, option = re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)", name).groups()
+        assert option.lower() in options_of(section.lower())
+
+
+def check_pip(words):
+    assert words[1] == "install"
+    for word in words[2:]:
+        if extras := re.search(r"airflow-provider-bzctrl\[(\w+)\]", word):
+            assert f"\n{extras[1]} = [" in (ROOT / "pyproject.toml").read_text()
+        if word.startswith("constraints/"):
+            assert (ROOT / word).is_file()
+
+
+def check_curl(words):
+    """Each address is one that the sandbox has."""
+    from bzctrl_provider.sandbox import Sandbox
+
+    method = "POST" if "-d" in words else "GET"
+    data = words[words.index("-d") + 1] if "-d" in words else None
+    with Sandbox() as sandbox:
+        address = next(word for word in words if word.startswith("http")).replace(
+            "http://127.0.0.1:8137", sandbox.url
+        )
+        headers = {"Content-Type": "application/json"} if data else {}
+        assert requests.request(method, address, data=data, headers=headers, timeout=10).ok
+
+
+CHECKS = {
+    "make": check_make,
+    "airflow": check_airflow,
+    "bzctrl-sandbox": check_sandbox,
+    "export": check_export,
+    "pip": check_pip,
+    "curl": check_curl,
+}
+NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp"}
+
+
+def commands_of(source):
+    """The commands of a shell block, also those that go over several lines."""
+    pending = ""
+    for line in source.replace("\\\n", " ").splitlines():
+        pending += line
+        try:
+            words = shlex.split(pending, comments=True)
+        except ValueError:  # a quotation that is still open
+            pending += "\n"
+            continue
+        pending = ""
+        if words:
+            yield words
+    assert not pending
+
+
+@pytest.mark.parametrize("block", of("bash"), ids=str)
+def test_a_command_exists(block, capsys):
+    """Targets of make, sub-commands and options of `airflow` and `bzctrl-sandbox`, connections, addresses."""
+    for words in commands_of(block.source):
+        if words[0] in NOT_OURS:
+            continue
+        try:
+            CHECKS[words[0]](words)
+        except SystemExit:  # argparse's way to refuse
+            pytest.fail(f"{' '.join(words)}: {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("block", of("dockerfile"), ids=str)
+def test_the_image_is_built_from_what_there_is(block):
+    """Its Airflow has constraints here, and the wheel that `make build` makes has that name."""
+    airflow = re.search(r"^FROM apache/airflow:([\d.]+)-python3\.11$", block.source, re.MULTILINE)[1]
+    constraints = re.findall(r"airflow-([\d.]+)\.txt", block.source)
+    assert set(constraints) == {airflow}
+    assert (ROOT / "constraints" / f"airflow-{airflow}.txt").is_file()
+
+
+def test_the_version_in_the_documentation_is_the_projects():
+    """Whoever copies the name of the wheel finds the file."""
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    named = {
+        match
+        for page in PAGES
+        for match in re.findall(r"airflow_provider_bzctrl-([\d.]+)-", page.read_text())
+    }
+    assert named == {version}
+
+
+def test_each_dag_that_is_expected_is_there():
+    """Nothing that these tests expect has gone from the documentation."""
+    assert {re.search(r'DAG\("(\w+)"', block.source)[1] for block in DAGS} == CREATED_BY.keys()

@@ -1,0 +1,251 @@
+"""The wheel and the source archive, as they would be published."""
+
+from __future__ import annotations
+
+import email
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import readme_renderer.markdown
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "bzctrl_provider"
+NAME = "airflow_provider_bzctrl"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSION = PROJECT["version"]
+
+OF_THE_WHEEL = ("*.py", "py.typed", "sandbox/templates/*.html", "sandbox/static/*.*")
+
+AT_THE_TOP_OF_THE_SDIST = {
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "PKG-INFO",
+    "README.md",
+    "SECURITY.md",
+    "bzctrl_provider",
+    "constraints",
+    "dags_examples",
+    "docs",
+    "noxfile.py",
+    "pyproject.toml",
+    "scripts",
+    "tests",
+}
+
+
+def build(source, to, *, epoch=None):
+    """Build the source archive, and the wheel from that, as `make build` does."""
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    if epoch:
+        environment["SOURCE_DATE_EPOCH"] = epoch
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(to), str(source)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return to / f"{NAME}-{VERSION}-py3-none-any.whl", to / f"{NAME}-{VERSION}.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    return build(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(archives):
+    return archives[0]
+
+
+@pytest.fixture(scope="module")
+def unpacked(archives, tmp_path_factory):
+    """Return the source archive's content."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(archives[1]) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / f"{NAME}-{VERSION}"
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return email.message_from_bytes(archive.read(f"{NAME}-{VERSION}.dist-info/METADATA"))
+
+
+# --- the same again --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [None, "1700000000"])
+def test_built_twice_they_are_the_same_bytes(tmp_path, unpacked, epoch):
+    """From files of another time and with other permissions, in another place, with and without SOURCE_DATE_EPOCH."""
+    elsewhere = tmp_path / "a copy"
+    shutil.copytree(unpacked, elsewhere)
+    for path in elsewhere.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode & 0o700)
+            os.utime(path, (1, 1))
+    first = build(unpacked, tmp_path / "first", epoch=epoch)
+    second = build(elsewhere, tmp_path / "second", epoch=epoch)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_the_source_archive_builds_the_same_two(tmp_path, archives, unpacked):
+    """Who builds from the published source gets what was published."""
+    again = build(unpacked, tmp_path)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
+
+
+# --- what is in them -------------------------------------------------------------------------------------------------
+
+
+def test_the_wheel_has_the_package_and_nothing_else(wheel):
+    """Modules, the mark for types, the sandbox's pages, the metadata with the licence; no test and no leftover."""
+    ours = {path.relative_to(ROOT).as_posix() for pattern in OF_THE_WHEEL for path in PACKAGE.rglob(pattern)}
+    info = f"{NAME}-{VERSION}.dist-info"
+    theirs = {
+        f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert archive.testzip() is None
+    assert len(names) == len(set(names))
+    assert set(names) == ours | theirs
+    assert {f"bzctrl_provider/{name}" for name in ("py.typed", "sandbox/static/sandbox.css")} < set(names)
+    assert not any(re.search(r"__pycache__|\.pyc$|(^|/)(tests?|conftest)\b", name) for name in names)
+
+
+def test_the_source_archive_has_what_is_written_and_nothing_that_is_made(unpacked):
+    """Tests, documents and pins come along; caches, environments and builds do not."""
+    assert {path.name for path in unpacked.iterdir()} == AT_THE_TOP_OF_THE_SDIST
+    files = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
+    assert not any(re.search(r"__pycache__|\.py[co]$|\.egg-info|\.(db|log|sqlite)$", name) for name in files)
+    for folder in ("bzctrl_provider", "dags_examples", "tests", "scripts", "constraints"):
+        written = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert written <= files
+
+
+def test_the_tests_run_from_the_source_archive(unpacked):
+    """All of them are found, and those that start no process pass, on the archive's own package."""
+    for arguments in (["--collect-only"], ["tests/unit/client", "tests/unit/test_security_page.py"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+            cwd=unpacked,
+            # Before the installed package, which is the one that these tests here run on.
+            env={**os.environ, "PYTHONPATH": str(unpacked), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+
+
+# --- what they say of themselves -------------------------------------------------------------------------------------
+
+
+def test_the_metadata_is_complete(metadata, wheel):
+    """Name, version, licence with its text, the Pythons, the framework, that it is typed."""
+    said = {name: metadata[name] for name in ("Name", "Version", "License-Expression", "Requires-Python")}
+    assert said == {
+        "Name": "airflow-provider-bzctrl",
+        "Version": VERSION,
+        "License-Expression": "Apache-2.0",
+        "Requires-Python": ">=3.11",
+    }
+    assert metadata["Summary"]
+    assert metadata["Keywords"]
+    classifiers = set(metadata.get_all("Classifier"))
+    assert {
+        "Framework :: Apache Airflow :: Provider",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    } < classifiers
+    # PEP 639: the expression says it, and PyPI refuses both together.
+    assert not any(classifier.startswith("License") for classifier in classifiers)
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    with zipfile.ZipFile(wheel) as archive:
+        licence = archive.read(f"{NAME}-{VERSION}.dist-info/licenses/LICENSE")
+    assert licence == (ROOT / "LICENSE").read_bytes()
+    assert b"Apache License" in licence
+
+
+def test_the_version_is_in_the_changelog(metadata):
+    """A published version has its heading; until then its changes are under Unreleased."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(rf"^## \[({re.escape(metadata['Version'])}|Unreleased)\]", changelog, re.MULTILINE)
+
+
+def test_only_the_extra_brings_a_web_server(metadata):
+    """What a worker needs is Airflow and an HTTP client."""
+    requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
+    assert {requirement.name for requirement in requirements if requirement.marker is None} == {
+        "apache-airflow",
+        "apache-airflow-providers-common-compat",
+        "pendulum",
+        "pydantic",
+        "requests",
+        "urllib3",
+    }
+    extra = {
+        requirement.name
+        for requirement in requirements
+        if requirement.marker and requirement.marker.evaluate({"extra": "sandbox"})
+    }
+    assert extra == {"fastapi", "jinja2", "python-multipart", "uvicorn"}
+    assert metadata.get_all("Provides-Extra") == ["sandbox"]
+
+
+def test_the_entry_points_are_as_promised(wheel):
+    """Airflow finds the provider and the policy, pytest the fixture, and the shell the sandbox."""
+    parser = ConfigParser()
+    with zipfile.ZipFile(wheel) as archive:
+        parser.read_string(archive.read(f"{NAME}-{VERSION}.dist-info/entry_points.txt").decode())
+    assert {group: dict(parser[group]) for group in parser.sections()} == {
+        "apache_airflow_provider": {"provider_info": "bzctrl_provider.get_provider_info:get_provider_info"},
+        "airflow.policy": {"bzctrl": "bzctrl_provider.policy"},
+        "pytest11": {"bzctrl_sandbox": "bzctrl_provider.sandbox.pytest_plugin"},
+        "console_scripts": {"bzctrl-sandbox": "bzctrl_provider.sandbox.cli:main"},
+    }
+
+
+def test_twine_finds_nothing(archives):
+    """`twine check --strict`: a warning counts as well."""
+    result = subprocess.run(
+        [sys.executable, "-m", "twine", "--no-color", "check", "--strict", *map(str, archives)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count("PASSED") == len(archives)
+    assert "warning" not in result.stdout.lower()
+
+
+def test_the_readme_renders(metadata):
+    """PyPI's own renderer makes a page of it, with its tables and its code."""
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = readme_renderer.markdown.render(metadata.get_payload(decode=True).decode())
+    assert page
+    assert re.search(r"<h1[^>]*>airflow-provider-bzctrl<", page)
+    assert "<table>" in page
+    assert "IncidentOnFailureOperator" in page

@@ -1,0 +1,119 @@
+"""The wheel in an environment of its own, without the extra: what a worker has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from bzctrl_provider.sandbox import Sandbox
+from bzctrl_provider.sandbox.connection import connection_json
+
+ROOT = Path(__file__).parents[2]
+WEB_SERVER = ("fastapi", "uvicorn", "multipart", "python_multipart")
+
+WORK = """
+import importlib.util, json, sys
+from types import SimpleNamespace
+from bzctrl_provider import policy, spool
+from bzctrl_provider.decorators.bzctrl import bzctrl_todo_task
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+
+fields = {"todo_type": "INCIDENT", "description": "from a wheel", "order_id": "run 1"}
+by_hook = BzCtrlHook().create_todo(title="by the hook", **fields)
+ti = SimpleNamespace(xcom_push=lambda **_: None)
+by_operator = CreateTodoOperator(task_id="t", title="by the operator", **fields).execute({"ti": ti})
+BzCtrlNotifier(title="by the notifier", **fields)({"reason": "task_failure", "run_id": "run 1"})
+json.dump({
+    "from": importlib.util.find_spec("bzctrl_provider").origin,
+    "keys": [by_hook.key, by_operator["key"]],
+    "found": [name for name in sys.argv[1:] if importlib.util.find_spec(name)],
+}, open("said.json", "w"))
+"""
+
+
+class Environment:
+    """An environment with the wheel and one Airflow, and nothing else of ours."""
+
+    def __init__(self, folder, airflow):
+        self.folder = folder
+        self.airflow = airflow
+        venv.create(folder / "venv", with_pip=True, symlinks=True)
+        self.bin = folder / "venv" / "bin"
+
+    def pip(self, *arguments):
+        self.run("python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments, timeout=500)
+
+    def run(self, command, *arguments, check=True, timeout=120, **more):
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "PYTHON", "COV", "VIRTUAL_ENV"))
+        }
+        result = subprocess.run(
+            [str(self.bin / command), *arguments],
+            cwd=self.folder,
+            env={**environment, "AIRFLOW_HOME": str(self.folder / "airflow"), **more},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
+        return result
+
+
+@pytest.fixture(scope="module", params=["2.11.2", "3.3.2"])
+def installed(request, tmp_path_factory):
+    """Return an environment with the wheel of dist/, which `make build` has made."""
+    (wheel,) = (ROOT / "dist").glob("*.whl")
+    environment = Environment(tmp_path_factory.mktemp("installed"), request.param)
+    constraints = str(ROOT / "constraints" / f"airflow-{request.param}.txt")
+    environment.pip("install", "-c", constraints, str(wheel), f"apache-airflow=={request.param}")
+    # Airflow brings some of it for itself, all of it with 3.0; the provider must not lean on that.
+    environment.pip("uninstall", "--yes", "fastapi", "uvicorn", "python-multipart")
+    return environment
+
+
+def test_todos_are_created_without_a_web_server(installed):
+    """Hook, operator and notifier, from the wheel, against a sandbox of another environment."""
+    with Sandbox() as sandbox:
+        installed.run(
+            "python",
+            "-c",
+            WORK,
+            *WEB_SERVER,
+            AIRFLOW_CONN_BZCTRL_DEFAULT=connection_json(sandbox.url),
+            NO_PROXY="127.0.0.1",
+        )
+        titles = [todo["title"] for todo in sandbox.todos]
+    said = json.loads((installed.folder / "said.json").read_text())
+    assert titles == ["by the hook", "by the operator", "by the notifier"]
+    assert said["keys"] == [f"EXA-CON-BUS-WOR-0{number}" for number in (1, 2)]
+    assert said["found"] == []
+    assert str(installed.folder) in said["from"]
+
+
+def test_the_sandbox_says_what_to_install(installed):
+    """One line with the command, and no traceback."""
+    result = installed.run("bzctrl-sandbox", "--port", "0", check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("bzctrl-sandbox: the BzCtrl sandbox needs ")
+    assert "pip install 'airflow-provider-bzctrl[sandbox]'" in line
+    assert installed.run("bzctrl-sandbox", "--help").stdout.startswith("usage: bzctrl-sandbox")
+
+
+def test_the_types_come_along(installed):
+    """A checker of types in a user's project reads them from the wheel."""
+    (site,) = (installed.folder / "venv" / "lib").glob("python3.*/site-packages/bzctrl_provider")
+    assert (site / "py.typed").exists()
+    assert sys.version_info[:2] == tuple(int(part) for part in site.parts[-3][6:].split("."))

@@ -1,0 +1,344 @@
+"""A BzCtrl that means harm: what its answers get into a log, an error, an XCom or a button, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from bzctrl_provider.client.api import BzCtrlClient
+from bzctrl_provider.client.auth import TokenSource
+from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.exceptions import (
+    BzCtrlBadAnswerError,
+    BzCtrlError,
+    BzCtrlRateLimitError,
+    BzCtrlRejectedError,
+)
+
+ACC = Endpoints.of_environment("ACC")
+PASSWORD = "Ex@mpl3!-password"
+TOKEN = "t0ken-that-nobody-may-see"
+LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
+FORGED = "\r\n[2026-11-21] ERROR - forged\x1b[31m\x00\x85\u2028\u202e\ud800"
+"""Line breaks of every kind, a colour for terminals, NUL, a turn of direction, half a surrogate pair."""
+
+
+@pytest.fixture
+def bzctrl(requests_mock):
+    requests_mock.post(ACC.token_url, json={"access_token": TOKEN, "expires_in": 3600})
+    requests_mock.post(ACC.create_url, json={"taskLink": LINK})
+    return requests_mock
+
+
+@pytest.fixture
+def client():
+    return BzCtrlClient(
+        ACC,
+        username="user@example.com",
+        password=SecretStr(PASSWORD),
+        tokens=TokenSource(),
+        sleep=lambda _: None,
+    )
+
+
+def error_of(client, fields):
+    with pytest.raises(BzCtrlError) as caught:
+        client.create_todo(fields)
+    return caught.value
+
+
+# --- into logs and errors --------------------------------------------------------------------------------------------
+
+
+def test_no_field_of_an_answer_forges_a_line_of_the_log(bzctrl, client, fields, caplog):
+    """Type, key and link are in the log line of a created todo; it stays one line of what can be seen."""
+    caplog.set_level(logging.INFO)
+    hostile = {"taskLink": f"{LINK}%0d%0a%1b%5b31mforged", "taskType": f"INCIDENT{FORGED}"}
+    bzctrl.post(ACC.create_url, json=hostile)
+    created = client.create_todo(fields)
+    assert created.key is None
+    (record,) = [record for record in caplog.records if "Created the" in record.getMessage()]
+    assert record.getMessage().isprintable()
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500, 200])
+@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
+def test_no_answer_forges_a_line_of_an_error(bzctrl, client, fields, url, status):
+    """What BzCtrl said is one line within the message, whatever the status and however it is written."""
+    told = {"error": FORGED, "error_description": f"x{FORGED}"}
+    for answer in ({"json": told}, {"content": f"x{FORGED}".encode("utf-8", "surrogatepass")}):
+        bzctrl.post(url, status_code=status, **answer)
+        if status == 200 and url == ACC.create_url and "json" in answer:
+            continue  # an object is a created todo
+        error = error_of(client, fields)
+        assert str(error).isprintable()
+        assert getattr(error, "body_excerpt", "").isprintable()
+
+
+def test_what_is_created_can_be_kept_in_any_database(bzctrl, client, fields):
+    """No NUL, which PostgreSQL takes in no text and no JSON, and nothing that UTF-8 cannot hold gets into the XCom."""
+    bzctrl.post(
+        ACC.create_url,
+        json={
+            "taskLink": LINK,
+            "title": FORGED,
+            "taskType": FORGED,
+            "description": f"a{FORGED}",
+            "tags": [FORGED],
+        },
+    )
+    kept = client.create_todo(fields).as_dict()
+    text = json.dumps(kept, ensure_ascii=False)
+    text.encode()
+    assert "\\u0000" not in text
+    assert "\x85" not in text
+    assert kept["description"].startswith("a\r\n[2026-11-21] ERROR")  # lines are fine in a text
+
+
+def test_what_was_sent_is_made_fit_as_well(bzctrl, client, fields):
+    """A NUL in the data goes to BzCtrl as it was written, and not into the XCom where BzCtrl does not answer the text."""
+    bzctrl.post(ACC.create_url, json={"taskLink": LINK})
+    created = client.create_todo(fields, description="a\x00b")
+    assert bzctrl.last_request.json()["description"] == "a\x00b"
+    assert created.description == "a\ufffdb"
+
+
+def test_html_is_nothing_but_text(bzctrl, client, fields):
+    """In every field; whoever shows it, escapes it. It gets into no link and no key."""
+    html = "<img src=x onerror=alert(1)>"
+    bzctrl.post(
+        ACC.create_url,
+        json={
+            "title": html,
+            "taskType": html,
+            "description": html,
+            "tags": [html],
+            "taskLink": f"https://x/{html}",
+        },
+    )
+    created = client.create_todo(fields)
+    assert (created.title, created.description, created.tags) == (html, html, [html])
+    assert (created.link, created.key) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("last", "key"),
+    [
+        ("K" * 200, "K" * 200),
+        ("K" * 201, None),
+        ("%3Cscript%3E", "<script>"),
+        ("%00", None),
+        ("%E2%80%AEK", None),
+        ("%FF", "\ufffd"),
+        ("%0aK", None),
+    ],
+)
+def test_a_key_is_short_and_can_be_seen(bzctrl, client, fields, last, key):
+    """The link stays usable where its last part is no key."""
+    bzctrl.post(ACC.create_url, json={"taskLink": f"https://x/todo/{last}"})
+    created = client.create_todo(fields)
+    assert created.link == f"https://x/todo/{last}"
+    assert created.key == key
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secret", [PASSWORD, TOKEN])
+def test_a_secret_that_is_repeated_gets_into_no_xcom(bzctrl, client, fields, secret, caplog):
+    """A BzCtrl that answers password or token in a field of the todo does not get it into Airflow."""
+    caplog.set_level(logging.DEBUG)
+    bzctrl.post(
+        ACC.create_url,
+        json={
+            "title": secret,
+            "taskType": secret,
+            "description": f"you sent {secret}!",
+            "tags": [secret, "ORDER 777"],
+            "taskLink": f"{LINK}?with={secret.replace('@', '%40')}",
+        },
+    )
+    created = client.create_todo(fields)
+    assert created.link is None
+    assert created.tags == ["***", "ORDER 777"]
+    assert secret not in repr(created) + json.dumps(created.as_dict()) + caplog.text
+
+
+def test_what_the_dag_wrote_is_no_secret(bzctrl, client, fields):
+    """A title that holds what happens to be the password stays: it is the DAG's own."""
+    bzctrl.post(ACC.create_url, json={"taskLink": LINK, "title": PASSWORD})
+    assert client.create_todo(fields, title=PASSWORD).title == PASSWORD
+
+
+def test_no_client_can_be_pickled(client):
+    """It holds the password; nothing of Airflow may carry it to another process by accident."""
+    with pytest.raises(TypeError):
+        pickle.dumps(client)
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "with\r\nInjected: header",
+        "with\nline",
+        "\n",
+        "with space",
+        "tab\t",
+        "ümlaut",
+        "\u2028",
+        "\x00",
+        "\x7f",
+        "\ud800",
+        "",
+        "x" * 8193,
+        "x" * 900_000,
+        5,
+        None,
+        ["token"],
+        {"token": 1},
+        True,
+    ],
+    ids=lambda token: f"{token!r:.20}",
+)
+def test_a_token_that_is_no_header_is_refused(bzctrl, client, fields, token):
+    """At once, without a todo sent and without a word of it told."""
+    bzctrl.post(ACC.token_url, json={"access_token": token})
+    began = time.monotonic()
+    error = error_of(client, fields)
+    assert type(error) is BzCtrlBadAnswerError
+    assert not error.outcome_unknown
+    assert len(bzctrl.request_history) == 1
+    assert time.monotonic() - began < 2
+    assert len(str(error)) < 400
+
+
+def test_the_longest_token_costs_no_long_search(bzctrl, client, fields):
+    """An answer of a mebibyte is searched for a token of 8,192 characters in bounded time."""
+    bzctrl.post(ACC.token_url, json={"access_token": "a1B-" * 2048})
+    bzctrl.post(ACC.create_url, status_code=400, text="a1B-" * 250_000)
+    began = time.monotonic()
+    assert type(error_of(client, fields)) is BzCtrlRejectedError
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "expires_in", ["NaN", "Infinity", "-5", "1e999", '"soon"', "[]", "true", "1" * 4000, "{}"]
+)
+def test_a_life_that_is_nonsense_spoils_no_todo(bzctrl, client, fields, expires_in):
+    """The token serves all the same."""
+    bzctrl.post(ACC.token_url, text=f'{{"access_token": "{TOKEN}", "expires_in": {expires_in}}}')
+    assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+NO_JSON_OBJECT = {
+    "nested lists": "[" * 500_000,
+    "nested objects": '{"taskLink":' * 80_000,
+    "nested and closed": '{"a":' + "[" * 100_000 + "]" * 100_000 + "}",
+    "a huge integer": '{"a": ' + "1" * 500_000 + "}",
+    "only text": '"taskLink"',
+    "NaN alone": "NaN",
+    "two objects": '{"taskLink": "https://x/K"}{}',
+    "a callback": 'callback({"taskLink": "https://x/K"})',
+    "a prefix": ")]}',\n" + '{"taskLink": "https://x/K"}',
+    "not UTF-8": b'{"title": "\xff\xfe\xfd"}',
+}
+
+
+@pytest.mark.parametrize("content", NO_JSON_OBJECT.values(), ids=NO_JSON_OBJECT)
+@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
+def test_what_is_no_json_object_is_a_bad_answer(bzctrl, client, fields, url, content):
+    """Bombs as well: quickly, as an error of the tree, of bounded length."""
+    bzctrl.post(url, content=content if isinstance(content, bytes) else content.encode())
+    began = time.monotonic()
+    error = error_of(client, fields)
+    assert type(error) is BzCtrlBadAnswerError
+    assert error.outcome_unknown is (url == ACC.create_url)
+    assert len(str(error)) < 1200
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("depth", [100, 900, 960, 970, 980, 990, 1000])
+@pytest.mark.parametrize("status", [200, 400])
+def test_nesting_near_pythons_limit_is_no_crash(bzctrl, client, fields, depth, status):
+    """What can just be read and can just not be written again ends as an error of the tree, or as a todo."""
+    nested = f'{{"error": {"[" * depth}{"]" * depth}, "title": {"[" * depth}{"]" * depth}}}'
+    for url in (ACC.create_url, ACC.token_url):
+        bzctrl.post(url, status_code=status, text=nested)
+        # In a bulk, where an error is a result; any other kind would come out of it.
+        (result,) = client.create_todos([fields])
+        assert len(str(result)) < 1200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"taskLink": "javascript:alert(1)", "taskLink": "LINK"}',
+        '{"taskLink": "LINK", "title": NaN, "tags": [NaN, Infinity, -0, 1e999]}',
+        '{"taskLink": "LINK", "title": {"a": 1}, "description": ["x"], "tags": {"a": "b"}}',
+        '{"taskLink": "LINK", "taskType": null, "title": 5, "description": true, "tags": "a"}',
+        '\ufeff{"taskLink": "LINK"}',
+    ],
+    ids=["a key twice", "no numbers", "other kinds", "other kinds again", "a byte order mark"],
+)
+def test_an_odd_object_is_a_created_todo(bzctrl, client, fields, answer):
+    """The last of two equal keys counts; what is of another kind is taken from what was sent."""
+    bzctrl.post(ACC.create_url, content=answer.replace("LINK", LINK).encode())
+    created = client.create_todo(fields)
+    assert (created.link, created.key) == (LINK, "EXA-CON-BUS-WOR-03")
+    assert (created.title, created.todo_type) == (fields["title"], "INCIDENT")
+    assert created.tags == []
+    json.dumps(created.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/html; charset=utf-7", "image/png", "application/json; charset=\x00", "", "a" * 5000],
+)
+def test_the_content_type_decides_nothing(bzctrl, client, fields, content_type):
+    """A JSON object is one whatever it is called, and its text is read as JSON says, not as the header does."""
+    content = json.dumps({"taskLink": LINK, "title": "Zoll für 橙"}, ensure_ascii=False).encode()
+    bzctrl.post(ACC.create_url, content=content, headers={"Content-Type": content_type})
+    assert client.create_todo(fields).title == "Zoll für 橙"
+
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "retry_after",
+    [
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2020 00:00:00 +999999999999",
+        "1e999",
+        "NaN",
+        "-1",
+        "9" * 5000,
+        "\u0663",
+        "",
+        ";;;",
+    ],
+)
+def test_a_wait_that_is_nonsense_is_no_crash(bzctrl, client, fields, retry_after):
+    """The error is the one about too many requests, as without the header."""
+    bzctrl.post(ACC.create_url, status_code=429, headers={"Retry-After": retry_after})
+    error = error_of(client, fields)
+    assert type(error) is BzCtrlRateLimitError
+    assert len(str(error)) < 600
+
+
+def test_of_a_redirect_the_host_alone_is_told(bzctrl, client, fields):
+    """Not its path, which may hold anything, and not without end."""
+    bzctrl.post(ACC.create_url, status_code=302, headers={"Location": f"https://{'x' * 5000}/{TOKEN}"})
+    error = error_of(client, fields)
+    assert len(str(error)) < 600
+    assert TOKEN not in str(error)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from architecture import PICTURE, picture
+
+from bzctrl_provider.client.todo import _WIRE_KEYS
+from bzctrl_provider.config import _Extras
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.sandbox.contract import ADD_TASK
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+OPERATORS = ROOT / "bzctrl_provider" / "operators" / "bzctrl.py"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+FENCED = re.compile(r"^(?P<fence>`{3,}).*?^(?P=fence)$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?P<to>[^)\s]+)\)")
+
+
+def prose(page):
+    """The text of a page without its code, which may look like a link."""
+    return re.sub(r"`[^`\n]+`", "code", FENCED.sub("", page.read_text()))
+
+
+def anchors(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ +(.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+LINKS = [
+    (page, match["to"])
+    for page in PAGES
+    for match in LINK.finditer(prose(page))
+    if not match["to"].startswith(("http://", "https://"))
+]
+
+
+@pytest.mark.parametrize(("page", "to"), LINKS, ids=[f"{page.relative_to(ROOT)}-{to}" for page, to in LINKS])
+def test_a_link_leads_somewhere(page, to):
+    """To a file of the repository, and to a heading of it; from docs/ to docs/ alone, or the site would lose it."""
+    file, _, anchor = to.partition("#")
+    target = (page.parent / file).resolve() if file else page
+    assert target.exists()
+    if DOCS in page.parents:
+        assert DOCS in target.parents
+    if anchor:
+        assert anchor in anchors(target)
+
+
+def test_the_pages_that_are_included_have_no_relative_links():
+    """CHANGELOG and CONTRIBUTING are pages of the site as well, which lie in another folder."""
+    included = {ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"}
+    assert [(page.name, to) for page, to in LINKS if page in included and not to.startswith("#")] == []
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "dags_examples").glob("*.py")), ids=lambda file: file.name)
+def test_an_example_is_part_of_a_page(example):
+    """By reference: the page shows the file that the tests run."""
+    reference = f'--8<-- "dags_examples/{example.name}"'
+    assert sum(page.read_text().count(reference) for page in PAGES) == 1
+
+
+def first_column(page):
+    """What the tables of a page tell about, as `code` in their first column."""
+    rows = re.findall(r"^\| ([^|]+) \|", page.read_text(), re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_option_of_a_deployment_is_documented():
+    """What Airflow's configuration takes and what the page tells are the same names."""
+    assert first_column(DOCS / "how-to" / "deployment.md") == set(
+        get_provider_info()["config"]["bzctrl"]["options"]
+    )
+
+
+def test_every_extra_of_the_connection_is_documented():
+    """What the connection takes and what the page tells are the same names."""
+    assert first_column(DOCS / "connection.md") == set(_Extras.model_fields)
+
+
+def test_every_field_of_a_todo_is_documented():
+    """In the how-to by name, and in the contract with what it takes."""
+    page = (DOCS / "how-to" / "create-todo.md").read_text()
+    the_fields = page.partition("## The fields")[2].partition("##")[0]
+    assert set(TODO_FIELDS) <= set(re.findall(r"`(\w+)`", the_fields))
+    the_todo = (DOCS / "contract.md").read_text().partition("## The todo")[2].partition("\n## ")[0]
+    assert set(TODO_FIELDS) <= set(re.findall(r"`(\w+)`", the_todo))
+
+
+def test_every_target_of_make_is_in_contributing():
+    """A maintainer finds each of them, and none that is not there."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+    named = set(re.findall(r"^\| `make (\w+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    # These two come with the folders that they are about.
+    to_come = {
+        target
+        for target, folder in {"bench": "benchmarks", "system": "tests/system"}.items()
+        if not (ROOT / folder).exists()
+    }
+    assert named - to_come == targets - to_come
+
+
+def recipe(title):
+    """The text of one of the recipes in CONTRIBUTING."""
+    return (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_recipe_for_a_field_names_every_place_of_a_field():
+    """A field that is there already stands in the files that the recipe lists, and in no others."""
+    files = [*(ROOT / "bzctrl_provider").rglob("*.py"), *DOCS.rglob("*.md")]
+    places = {
+        str(file.relative_to(ROOT))
+        for file in files
+        if re.search(r"\breminder_?date\b", file.read_text(), re.IGNORECASE)
+    }
+    named = set(re.findall(r"`((?:bzctrl_provider|docs)/[\w./-]+)`", recipe("Add a field")))
+    assert named == places
+
+
+def test_every_operator_is_where_the_recipe_says():
+    """Each has its reference and its row in the tables, and is in the changelog."""
+    operators = set(re.findall(r"^class (\w+Operator)\(", OPERATORS.read_text(), re.MULTILINE))
+    assert operators
+    for place in ("README.md", "CHANGELOG.md", "docs/how-to/index.md", "docs/reference/operators.md"):
+        assert operators <= set(re.findall(r"\w+Operator\b", (ROOT / place).read_text())), place
+    for place in re.findall(r"`([\w./-]+/[\w./-]+)`", recipe("Add an operator")):
+        assert (ROOT / place).exists(), place
+
+
+def versions_in(text):
+    return set(re.findall(r"\b[23]\.\d+\.\d+\b", text))
+
+
+def test_every_airflow_version_is_where_the_recipe_says():
+    """Constraints, cells, workflow and pages name the same versions."""
+    versions = {file.stem.removeprefix("airflow-") for file in (ROOT / "constraints").glob("airflow-*.txt")}
+    cells = (ROOT / "noxfile.py").read_text().partition("ALL_CELLS = [")[2].partition("]")[0]
+    assert versions_in(cells) == versions
+    workflow = (ROOT / ".github" / "workflows" / "matrix.yml").read_text()
+    assert versions_in(re.search(r"airflow: (\[.*\])", workflow)[1]) == versions
+    for page, about in (
+        ("README.md", "`make matrix` runs"),
+        ("docs/index.md", "| Airflow | Python |"),
+        ("docs/getting-started.md", "is tested with on Airflow"),
+    ):
+        assert versions_in((ROOT / page).read_text().partition(about)[2].partition("\n#")[0]) == versions, (
+            page
+        )
+
+
+def test_every_dependency_has_its_reason():
+    """The page on the architecture names each of the package, of its extras, and each group."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    page = (DOCS / "architecture.md").read_text().partition("## Why each dependency is there")[2]
+    reasons = set(re.findall(r"`([\w-]+)`", page))
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in project["project"]["dependencies"]}
+    for extra, requirements in project["project"]["optional-dependencies"].items():
+        names |= {extra, *(re.match(r"[\w-]+", requirement)[0] for requirement in requirements)}
+    assert names | set(project["dependency-groups"]) <= reasons
+
+
+def test_every_dependency_of_the_package_is_imported():
+    """What nothing imports has no reason to be there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = {
+        "apache-airflow": "airflow",
+        "apache-airflow-providers-common-compat": "airflow.providers.common.compat",
+        "pendulum": None,  # the dates that Airflow hands over
+        "python-multipart": None,  # FastAPI imports it, to read a form
+    }
+    code = "".join(file.read_text() for file in (ROOT / "bzctrl_provider").rglob("*.py"))
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]:
+        name = re.match(r"[\w-]+", requirement)[0]
+        module = modules.get(name, name)
+        assert module is None or re.search(rf"^\s*(from|import) {re.escape(module)}\b", code, re.MULTILINE), (
+            name
+        )
+
+
+def test_a_workflow_calls_make_and_nothing_else():
+    """What runs there can be run by a person; each target exists, and each action has a version."""
+    makefile = (ROOT / "Makefile").read_text()
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert [file.stem for file in workflows] == ["docs", "matrix", "release", "tests"]
+    for file in workflows:
+        text = file.read_text()
+        for command in re.findall(r"^ *(?:- )?run: (.+)$", text, re.MULTILINE):
+            make, *targets = command.split()
+            assert make == "make"
+            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), command
+        for action in re.findall(r"uses: (.+)$", text, re.MULTILINE):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+(\.\d+\.\d+)?", action), action
+
+
+def test_the_picture_of_the_modules_is_current():
+    """Whoever changes an import draws it anew: .venv/bin/python scripts/architecture.py"""
+    assert picture() == PICTURE.read_text()
+
+
+def test_contract_client_and_sandbox_name_the_same_wire_keys():
+    """Client and sandbox share no code, so that the page on the contract is what both are compared with."""
+    the_todo = (DOCS / "contract.md").read_text().partition("## The todo")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?`) \| (.+?) \|", the_todo, re.MULTILINE)
+    told = {}
+    for fields, keys in rows:
+        names = re.findall(r"`(\w+)`", fields)
+        told |= dict(zip(names, names if keys == "the same" else re.findall(r"`(\w+)`", keys), strict=True))
+    assert told == _WIRE_KEYS
+    assert set(told.values()) == set(ADD_TASK)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bzctrl_provider.untrusted import json_line, one_line, plain_text, shown, web_address
+
+ANYTHING = st.text(st.characters())
+"""Control characters, marks of direction and half surrogate pairs as well."""
+
+
+class Secretive:
+    def __repr__(self):
+        return "<Connection password=hunter2>"
+
+
+class Raising:
+    def __repr__(self):
+        raise RuntimeError("hunter2")
+
+    __str__ = __repr__
+
+
+class RaisingText(str):
+    __slots__ = ()
+
+    def __repr__(self):
+        raise RuntimeError("hunter2")
+
+    __str__ = __repr__
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@given(ANYTHING, st.integers(0, 50))
+def test_a_line_is_one_line_of_what_can_be_seen(text, max_chars):
+    """Whatever it is made of, it can be written anywhere and is no longer than asked for."""
+    line = one_line(text, max_chars=max_chars)
+    assert line.isprintable()
+    assert len(line.splitlines()) <= 1
+    assert len(line) <= max_chars
+    line.encode()
+
+
+@given(ANYTHING)
+def test_a_plain_text_can_be_kept_anywhere(text):
+    """PostgreSQL takes no NUL and UTF-8 no half surrogate pair; lines stay lines, and nothing is cut."""
+    plain = plain_text(text)
+    plain.encode()
+    assert len(plain) == len(text)
+    assert {char for char in plain if ord(char) < 32 or 127 <= ord(char) < 160} <= {"\n", "\r", "\t"}
+
+
+@pytest.mark.parametrize("text", ["a line\nand another\r\n\tand a tab", "Zoll für 橙 🍊", "שלום\u200f!", ""])
+def test_an_honest_text_stays_as_it_is(text):
+    """Line breaks, any alphabet, and the marks of direction that some need."""
+    assert plain_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://www.bzctrl.com/app/#/todo/EXA-03",
+        "HTTP://127.0.0.1:8137/app/#/todo/EXA%20CON-01?tab=2",
+        "https://bücher.example/Zoll/橙",
+        "https://[::1]:8137/app/",
+    ],
+)
+def test_an_address_may_become_a_button(link):
+    """Whatever BzCtrl and the sandbox may answer."""
+    assert web_address(link) == link
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        None,
+        5,
+        "",
+        "javascript:alert(1)",
+        "JavaScript:alert(1)//https://x/",
+        "java\nscript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "//evil.example/x",
+        " https://x/y",
+        "https://x/y\n",
+        "https://x/a b",
+        "https://x/\u202eelpmaxe",
+        "https://x/\u2028",
+        "https://x/\x00",
+        "https://x/\x1b[31m",
+        "https://x/\ud800",
+        'https://x/"onmouseover="alert(1)',
+        "https://x/<script>",
+        "https://x\\@evil.example/",
+        "https://www.bzctrl.com@evil.example/",
+        "https://user:password@evil.example/",
+        "https://",
+        "https:///x",
+        "https://[x/",
+        "https://x/" + "y" * 2000,
+    ],
+)
+def test_nothing_else_becomes_a_button(link):
+    """No script, no data, no other scheme, no way out of an attribute, no host in disguise, nothing endless."""
+    assert web_address(link) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("urgent", "'urgent'"),
+        ("a\nb\u202e\x00", r"'a\nb\u202e\x00'"),
+        (5, "5"),
+        (Decimal("1.5"), "Decimal('1.5')"),
+        (date(2026, 1, 1), "datetime.date(2026, 1, 1)"),
+        (None, "None"),
+        (["a", 5], "['a', 5]"),
+        (("a",), "('a',)"),
+        ("x" * 500, "'" + "x" * 79),
+        pytest.param(10**5000, "a number of thousands of digits", id="huge"),
+        (Colour.RED, "'red'"),
+        (RaisingText("red"), "'red'"),
+        (Secretive(), "an object of type Secretive"),
+        (Raising(), "an object of type Raising"),
+        ([Secretive()], "an object of type list"),
+        ({"password": "hunter2"}, "an object of type dict"),
+        (["x"] * 1000, "an object of type list"),
+    ],
+)
+def test_a_value_is_shown_without_asking_it(value, text):
+    """Plain data as Python writes it, cut; of anything else the type, whose own text may be a secret or an error."""
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"title": "Zoll 橙\nForged: line\u202e\u2028\x85\ud800"}, None),
+        ({"title": Secretive()}, '{"title": "an object of type Secretive"}'),
+        ({"title": Raising()}, '{"title": "an object of type Raising"}'),
+        ({("a",): 1}, '"an object of type dict"'),
+    ],
+)
+def test_json_stays_on_its_line(data, text):
+    """And is still JSON of the same, where it was plain; readable in any alphabet."""
+    line = json_line(data)
+    assert line.isprintable()
+    assert json.loads(line) == (json.loads(text) if text else data)
+    assert "橙" in line or text
+
+
+def test_data_that_holds_itself_is_no_error():
+    """A list in itself has no JSON."""
+    data = []
+    data.append(data)
+    assert json_line(data) == '"an object of type list"'
