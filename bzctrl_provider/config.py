@@ -28,7 +28,7 @@ _NAMES_CHARS = 500
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("must be a number, not a boolean")  # noqa: TRY004 - pydantic collects ValueErrors
+        raise ValueError  # noqa: TRY004 - pydantic collects ValueErrors; what is allowed stands in _ALLOWED
     return value
 
 
@@ -52,6 +52,19 @@ class _Extras(BaseModel):
     message_format: MessageFormat = "add-task"
     in_progress_spelling: Annotated[InProgressSpelling, BeforeValidator(_upper)] = "IN PROGRESS"
     allow_http: bool = False
+
+
+_ALLOWED = {
+    "environment": "ACC or PROD",
+    "timeout_s": "a number of seconds, more than 0 and at most 600",
+    "max_attempts": "a whole number from 1 to 10",
+    "verify": "true or false",
+    "ca_bundle": "the path of a file on the machine that sends the request",
+    "message_format": "add-task or predefined",
+    "in_progress_spelling": "IN PROGRESS or INPROGRESS",
+    "allow_http": "true or false",
+}
+"""What to tell where an extra is refused; the others are text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +172,7 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
-        faults.append(("extra", "must be a JSON object"))
+        faults.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
         return _Extras()
     unknown = sorted(extra.keys() - _Extras.model_fields.keys())
     if unknown:
@@ -177,16 +190,12 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
     try:
         return _Extras(**given)
     except ValidationError as exc:
-        errors = exc.errors(include_url=False)
-    faulty = {str(error["loc"][0]): error["msg"] for error in errors}
+        faulty = list(dict.fromkeys(str(error["loc"][0]) for error in exc.errors(include_url=False)))
     faults += [
-        (f"extra.{name}", f"{_in_our_words(msg)}, not {shown(given[name])}") for name, msg in faulty.items()
+        (f"extra.{name}", f"must be {_ALLOWED.get(name, 'text')}, not {shown(given[name])}")
+        for name in faulty
     ]
     return _Extras(**{name: value for name, value in given.items() if name not in faulty})
-
-
-def _in_our_words(msg: str) -> str:
-    return msg.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _endpoints(connection: Connection, extras: _Extras, faults: list[tuple[str, str]]) -> Endpoints | None:
@@ -194,7 +203,8 @@ def _endpoints(connection: Connection, extras: _Extras, faults: list[tuple[str, 
     if not host:
         if extras.environment:
             return Endpoints.of_environment(extras.environment)
-        if "extra.environment" not in dict(faults):
+        # An extra that cannot be read may have one.
+        if not dict(faults).keys() & {"extra", "extra.environment"}:
             faults.append(
                 ("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl")
             )

@@ -24,6 +24,16 @@ _TEXT_MAX = 500
 """Of what is kept of a todo: a Variable's text stays bounded."""
 
 
+def checked_window(window: timedelta | None) -> timedelta | None:
+    """Return a window as it is.
+
+    :raises ValueError: where it is neither a timedelta nor None.
+    """
+    if window is not None and not isinstance(window, timedelta):
+        raise ValueError(f"dedup_window must be a timedelta, such as timedelta(days=1), not {window!r}")
+    return window
+
+
 def default_key(failure: Failure | LazyFailure, *, task_id: str | None = None) -> str:
     """Return the key of a failure: the DAG, the task that raises it, and the ids of what failed."""
     return "/".join([failure.dag_id, task_id or "", *failure.task_ids])

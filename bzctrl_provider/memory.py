@@ -232,9 +232,23 @@ def create_once(
             if exc.outcome_unknown:
                 unanswered = [*unanswered, intent]
             _remember(memory, key, {"unanswered": unanswered})
-            if not exc.outcome_unknown or (on_unknown_outcome == "retry" and attempt == attempts):
+            if not exc.outcome_unknown:
                 raise
-            log.warning("The outcome of this attempt is unknown: %s", exc)
+            if on_unknown_outcome == "retry" and attempt == attempts:
+                log.warning(
+                    "Look in BzCtrl for the title %s and the order id %s. %s",
+                    shown(fields.get("title"), max_chars=300),
+                    shown(fields.get("order_id"), max_chars=300),
+                    "This task sends nothing more."
+                    if tries.is_last
+                    else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
+                )
+                raise
+            log.warning(
+                "It is not known whether this attempt created the todo%s: %s",
+                ", so one more follows, whose description says so" if on_unknown_outcome == "retry" else "",
+                exc,
+            )
         else:
             _remember(memory, key, {"created": todo})
             return todo
@@ -371,12 +385,11 @@ def _what_to_look_for(fields: Mapping[str, Any], unanswered: list[str]) -> str:
 def _recalled(memory: Memory, key: str, tries: Tries) -> dict[str, Any]:
     try:
         return memory.get(key)
-    except Exception:
+    except Exception as exc:
         if not tries.is_first:
             raise  # an earlier try may have created it: better fail, and try again, than create twice
         log.warning(
-            "Airflow's memory could not be read; this is the first try, so that nothing is in it.",
-            exc_info=True,
+            "Airflow's memory could not be read (%r); this is the first try, so that nothing is in it.", exc
         )
         return {}
 
@@ -384,9 +397,8 @@ def _recalled(memory: Memory, key: str, tries: Tries) -> dict[str, Any]:
 def _remember(memory: Memory, key: str, value: dict[str, Any]) -> None:
     try:
         memory.set(key, value)
-    except Exception:
+    except Exception as exc:  # noqa: BLE001 - see below
         # Not raised: before the request that would lose the incident, after it Airflow would create another one.
         log.warning(
-            "Airflow's memory could not be written: a retry of this task may create a duplicate.",
-            exc_info=True,
+            "Airflow's memory could not be written (%r): a retry of this task may create a duplicate.", exc
         )

@@ -13,8 +13,15 @@ from urllib.parse import quote_plus, unquote, urlsplit
 
 import requests
 from pydantic import SecretStr
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ProxyError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NameResolutionError,
+    ProtocolError,
+    ProxyError,
+)
 
+from bzctrl_provider.client.endpoints import is_loopback
 from bzctrl_provider.client.retry import asked_wait_s
 from bzctrl_provider.client.todo import CreatedTodo
 from bzctrl_provider.client.transport import ANSWER_MAX_BYTES
@@ -51,6 +58,7 @@ _GUESSED_CHARS = 8
 _REDACTED_CHARS = 50_000
 """How much of an answer is looked through for secrets: a hostile one could take seconds."""
 
+_NOTHING_CREATED = "Nothing was created."
 _UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
 
 
@@ -62,15 +70,17 @@ class Exchange:
     :param url: where it was sent.
     :param attempts: how often it was sent at the most.
     :param secrets: what must not be told of it.
+    :param connection: what the place of the address and the credentials is called in a message.
     """
 
     what: str
     url: str
     attempts: int
     secrets: Sequence[SecretStr]
+    connection: str = "the connection"
 
     def __str__(self) -> str:
-        return f"BzCtrl's {'token' if self.what == 'token' else 'todo'} request to {self.url}"
+        return f"The {'token' if self.what == 'token' else 'todo'} request to BzCtrl at {self.url}"
 
     def redact(self, text: str) -> str:
         """Blot the secrets out of a text, also as they look in a form, in JSON and in HTML."""
@@ -139,36 +149,69 @@ def failure(exc: Exception, exchange: Exchange) -> BzCtrlTransportError:
         reason = reason.reason
     if isinstance(reason, ProxyError):
         reason = reason.original_error
-    # urllib3 puts the connection object before what went wrong with it.
-    why = exchange.redact(re.sub(r"^\w+\(host=.*?\): ", "", str(reason)))
-    why = one_line(why, max_chars=_EXCERPT_CHARS)
+    why = one_line(exchange.redact(_in_words(reason)), max_chars=_EXCERPT_CHARS)
     if isinstance(exc, requests.exceptions.SSLError):
         return BzCtrlTransportError(
             f"{exchange} was not sent: the server's certificate was refused ({why}). "
-            "If it comes from an authority of your own, set the extra ca_bundle of the connection to its file."
+            + (
+                f"It is another host's: check the host of {exchange.connection}."
+                if "mismatch" in why
+                else "If it comes from an authority of your own, set the extra ca_bundle of "
+                f"{exchange.connection} to its file."
+            )
         )
     if isinstance(reason, ConnectTimeoutError):
-        if isinstance(reason, NameResolutionError):
-            hint = "Check the connection's host."
-        elif "WRONG_VERSION_NUMBER" in why:
-            hint = "The server speaks no TLS there: if it is meant to, write http:// before the connection's host."
-        else:
-            hint = (
-                "Check that BzCtrl is up, and that this machine may reach it, directly or through its proxy."
-            )
         return BzCtrlTransportError(
-            f"{exchange} was not sent: no connection (attempts: {exchange.attempts}; {why}). {hint}"
+            f"{exchange} was not sent: no connection (attempts: {exchange.attempts}; {why}). "
+            + _why_no_connection(reason, why, exchange)
         )
     if isinstance(exc, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
         return BzCtrlTransportError(
-            f"{exchange} was not sent: {why}. Check the connection's host and the proxy."
+            f"{exchange} was not sent: {why}. Check the host of {exchange.connection}, and the proxy."
         )
     unknown = exchange.what == "create"
+    advice = f"Nothing was created: try again, or raise the extra timeout_s of {exchange.connection}."
+    if exchange.url.startswith("http:") and "timed out" not in why:
+        advice = (
+            "Nothing was created: try again. If the server speaks https only, write https:// before the host of "
+            f"{exchange.connection}."
+        )
     return BzCtrlTransportError(
-        f"{exchange} was sent, but no whole answer came ({why}). "
-        + (_UNKNOWN_ADVICE if unknown else "Try again, or raise the extra timeout_s of the connection."),
+        f"{exchange} was sent, but no whole answer came ({why}). {_UNKNOWN_ADVICE if unknown else advice}",
         outcome_unknown=unknown,
     )
+
+
+def _in_words(reason: object) -> str:
+    """Return what went wrong without the objects, tuples and numbers that urllib3 and OpenSSL put around it."""
+    if isinstance(reason, ProtocolError) and len(reason.args) > 1:
+        reason = f"{str(reason.args[0]).rstrip('.')}: {reason.args[1]}"
+    text = re.sub(r"^\w+\(host=.*?\): ", "", str(reason))
+    text = re.sub(
+        r"\. \(read timeout=([\d.]+)\)", lambda match: f": nothing came for {float(match[1]):.3g} s", text
+    )
+    return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)
+
+
+def _why_no_connection(reason: ConnectTimeoutError, why: str, exchange: Exchange) -> str:
+    if isinstance(reason, NameResolutionError):
+        return f"Check the host of {exchange.connection}, and that this machine can look names up."
+    if "WRONG_VERSION_NUMBER" in why:
+        return (
+            "The server speaks no TLS there: if it is meant to, write http:// before the host of "
+            f"{exchange.connection}."
+        )
+    if "Tunnel connection failed" in why:
+        return (
+            "The proxy of this machine's environment (HTTPS_PROXY) refused: correct it there, or name BzCtrl's host in "
+            "NO_PROXY."
+        )
+    if is_loopback(urlsplit(exchange.url).hostname or "") and "refused" in why:
+        return (
+            "Nothing listens there. That address is this machine itself, or in a container the container: start the "
+            f"sandbox (bzctrl-sandbox), or correct the host of {exchange.connection}."
+        )
+    return "Check that BzCtrl is up, and that this machine may reach it, directly or through its proxy."
 
 
 def token_of(response: Response, exchange: Exchange) -> tuple[SecretStr, object]:
@@ -183,15 +226,15 @@ def token_of(response: Response, exchange: Exchange) -> tuple[SecretStr, object]
             return granted
         # Without an excerpt: it may hold a token in a place where we do not look for it.
         raise BzCtrlBadAnswerError(
-            f"{exchange} was answered with {status}, but {_what_it_is(response)} without a usable access_token. "
-            "Check that the connection's host or environment is BzCtrl's.",
+            f"{exchange} was answered with {status}, but without a usable access_token: what came is {_what_it_is(response)}. "
+            f"Check that the host or the environment of {exchange.connection} is BzCtrl's.",
             status_code=status,
         )
     if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(response):
         raise BzCtrlAuthError(
             f"{exchange} was answered with {status}: BzCtrl refused the username or the password"
             f"{_said(_excerpt(response, exchange))}. "
-            "Check Login and Password of the connection, and that they belong to its host or environment."
+            f"Check Login and Password of {exchange.connection}, and that they belong to its host or environment."
         )
     raise _error_of_status(response, exchange)
 
@@ -217,7 +260,7 @@ def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any
     answer = _json_object(response)
     if answer is None:
         raise BzCtrlBadAnswerError(
-            f"{exchange} was answered with {status}, but {_what_it_is(response)} instead of the created "
+            f"{exchange} was answered with {status}, but with {_what_it_is(response)} instead of the created "
             f"todo{_said(_excerpt(response, exchange))}. {_UNKNOWN_ADVICE}",
             status_code=status,
             body_excerpt=_excerpt(response, exchange),
@@ -255,7 +298,8 @@ def refused_fresh_token(response: Response, exchange: Exchange) -> BzCtrlAuthErr
     """Say that BzCtrl refused a token that it had granted a moment before."""
     return BzCtrlAuthError(
         f"{exchange} was answered with 401, and again with a fresh token{_said(_excerpt(response, exchange))}. "
-        "The credentials are right, so the user may lack the right to create todos: ask BzCtrl's administrator."
+        f"The credentials of {exchange.connection} are right, so its user may lack the right to create todos: ask "
+        "BzCtrl's administrator."
     )
 
 
@@ -268,8 +312,8 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
         retry_after_s = asked_wait_s(response.headers.get("Retry-After"))
         asked = "" if retry_after_s is None else f" BzCtrl asks to wait {retry_after_s:.0f} s."
         return BzCtrlRateLimitError(
-            f"{came} (too many requests) in each of {exchange.attempts} attempts{said}.{asked} "
-            "Send fewer at once, or later.",
+            f"{came} (too many requests){said}, after up to {exchange.attempts} attempts.{asked} {_NOTHING_CREATED} "
+            "Send fewer at a time (max_workers, or a pool of Airflow's), or later.",
             status_code=status,
             body_excerpt=excerpt,
             retry_after_s=retry_after_s,
@@ -277,17 +321,38 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
         unknown = exchange.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
-        advice = _UNKNOWN_ADVICE if unknown else "BzCtrl is out of order: try again later."
+        advice = (
+            _UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
+        )
         return BzCtrlServerError(
             f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
         )
     if status < HTTPStatus.BAD_REQUEST:
         target = re.match(r"https?://[\w.-]{1,253}", response.headers.get("Location", ""))
         to = f" to {target[0]}" if target else ""
-        advice = f"It is a redirect{to}, and none is followed: correct the connection's host or environment."
+        advice = (
+            f"It is a redirect{to}, and none is followed: correct the host or the environment of "
+            f"{exchange.connection}."
+        )
     else:
-        advice = "The same request would be refused again: mend what BzCtrl says."
+        advice = _REMEDIES.get(
+            status, "The same request would be refused again: mend what BzCtrl says."
+        ).format(connection=exchange.connection)
     return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
+
+
+_NOT_THERE = "BzCtrl is not at this address: check the environment of {connection}, or its host, which is the base URL alone."
+
+_REMEDIES: dict[int, str] = {
+    HTTPStatus.FORBIDDEN: (
+        "The user of {connection} may lack the right to this, or a proxy is in the way: ask BzCtrl's administrator."
+    ),
+    HTTPStatus.NOT_FOUND: _NOT_THERE,
+    HTTPStatus.METHOD_NOT_ALLOWED: _NOT_THERE,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        "The todo is too large for BzCtrl, or for a proxy before it: shorten its texts, the description above all."
+    ),
+}
 
 
 def _is_success(status: int) -> bool:
@@ -317,6 +382,8 @@ def _what_it_is(response: Response) -> str:
         return "nothing"
     if len(response.content) > ANSWER_MAX_BYTES:
         return "more than 1 MiB"
+    if response.content.lstrip()[:1] == b"<":
+        return "a web page"
     return "something that is no JSON object"
 
 
@@ -327,13 +394,15 @@ def _excerpt(response: Response, exchange: Exchange) -> str:
         answer = _json_object(response)
         if answer is not None:
             said = [answer.get(name) for name in ("error", "error_description")]
-            text = " ".join(part for part in said if isinstance(part, str))
+            text = ": ".join(part for part in said if isinstance(part, str))
     # Blotted out before it is cut: half a secret would not be recognised.
     text = exchange.redact_beginning(text)
     return one_line(text, max_chars=_EXCERPT_CHARS)
 
 
 def _said(excerpt: str) -> str:
+    if excerpt.startswith("<"):  # of a page what a person reads, the last tag may be cut off
+        excerpt = " ".join(re.sub(r"<[^>]*(>|$)", " ", excerpt).split())
     return f' and said "{excerpt}"' if excerpt else ""
 
 

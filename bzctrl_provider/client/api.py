@@ -79,6 +79,7 @@ class BzCtrlClient:
     :param message_format: ``add-task`` or ``predefined``; see ``message_of``.
     :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
     :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
+    :param connection: what the place of these settings is called in errors.
     :param on_new_token: called with each token that BzCtrl grants, to mask it.
     :param tokens: where the token is kept; default: one place for each set of credentials of this process.
     :param injected: ``sleep``, ``jitter`` and ``clock`` of the retries.
@@ -96,6 +97,7 @@ class BzCtrlClient:
         message_format: MessageFormat = "add-task",
         in_progress_spelling: InProgressSpelling = "IN PROGRESS",
         defaults: Mapping[str, Any] | None = None,
+        connection: str = "the connection",
         on_new_token: Callable[[str], object] | None = None,
         tokens: TokenSource | None = None,
         **injected: Any,
@@ -110,6 +112,7 @@ class BzCtrlClient:
         self._message_format: MessageFormat = message_format
         self._in_progress_spelling: InProgressSpelling = in_progress_spelling
         self._defaults = dict(defaults or {})
+        self._connection = connection
         self._on_new_token = on_new_token
         self._own_tokens = tokens
         self._injected = injected
@@ -197,7 +200,12 @@ class BzCtrlClient:
             raise too_large(message, max_bytes=MESSAGE_MAX_BYTES)
         with self._call():
             created = created_of(*self._send_with_token(body), message)
-        log.info("Created the %s %s in BzCtrl: %s", created.todo_type, created.key, created.link)
+        log.info(
+            "Created the %s %s in BzCtrl: %s",
+            created.todo_type,
+            created.key or repr(created.title),
+            created.link or "without a link",
+        )
         return created
 
     def create_todos(
@@ -265,7 +273,7 @@ class BzCtrlClient:
         request.prepare_auth(auth)
         url = request.url or ""
         secrets = [self._password, secret.value] if secret else [self._password]
-        exchange = Exchange(what, url, self._max_attempts, secrets)
+        exchange = Exchange(what, url, self._max_attempts, secrets, self._connection)
         if left_s() <= 0:
             raise BzCtrlTransportError(
                 f"{exchange} was not sent: the {self.total_s:g} s for this call are used up."

@@ -38,7 +38,7 @@ class Endpoints:
     def is_clear_text_to_this_machine(self) -> bool:
         """Whether http is spoken, to a loopback address."""
         parts = urlsplit(self.create_url)
-        return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+        return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
     @classmethod
     def of_environment(cls, environment: Environment) -> Endpoints:
@@ -83,12 +83,12 @@ class Endpoints:
             _NO_HOST: not _is_host(parts.hostname or "localhost")
             or not base.isprintable()
             or not _NETLOC.fullmatch(parts.netloc),
-            "must be the base URL alone, without /bzctrl-core-api and what follows": parts.query
+            "must be the base URL alone, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": parts.query
             or parts.fragment
             or "/bzctrl-core-api" in parts.path,
             _CLEAR_TEXT: scheme == "http"
             and not allow_http
-            and not _is_loopback(parts.hostname or "localhost"),
+            and not is_loopback(parts.hostname or "localhost"),
         }
         problems = [problem for problem, is_wrong in wrong.items() if is_wrong]
         if problems:
@@ -122,7 +122,8 @@ def _is_host(name: str) -> bool:
     return all(re.fullmatch(label, part, re.IGNORECASE) for part in ascii_name.removesuffix(".").split("."))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -17,6 +17,7 @@ second one would be a second todo.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from urllib3.response import BaseHTTPResponse
+
+log = logging.getLogger(__name__)
 
 RETRY_AFTER_MAX_S = 60.0
 """The longest wait that BzCtrl's ``Retry-After`` is granted."""
@@ -141,7 +144,7 @@ class BzCtrlRetry(Retry):
         return super().new(sleep=self._sleep, jitter=self._jitter, clock=self._clock, **kw)
 
     def __repr__(self) -> str:
-        return f"{self.total} more attempts at the most"  # urllib3 logs it with each retry
+        return f"attempts left: {self.total}"  # urllib3 logs it with each retry
 
     def increment(self, *args: Any, **kwargs: Any) -> Self:
         """Count an attempt; give up also where the wait for the next one would outlast the call."""
@@ -152,6 +155,13 @@ class BzCtrlRetry(Retry):
         if counted.wait_s >= left_s(self._clock):
             reason = kwargs.get("error") or ResponseError("no time left for another attempt")
             raise MaxRetryError(kwargs["_pool"], kwargs.get("url") or "", reason)
+        if response:  # of a connection that failed, urllib3 tells itself
+            log.warning(
+                "BzCtrl answered with %d: the next attempt follows in %.0f s (attempts left: %s).",
+                response.status,
+                counted.wait_s,
+                counted.total,
+            )
         return counted
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:  # noqa: ARG002 - urllib3's signature

@@ -200,13 +200,15 @@ _ONLY_FOR = {
     "likelihood": TodoType.INCIDENT,
 }
 
+_WRITTEN = "text (operators and the notifier write it themselves where something failed, and only there)"
+
 _MANDATORY = {
     "todo_type": "INCIDENT or TASK",
     "domain_workspace": "the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection",
-    "title": "text",
-    "description": "text",
+    "title": _WRITTEN,
+    "description": _WRITTEN,
     "reporter": "an e-mail address, here or in the connection",
-    "order_id": "text",
+    "order_id": "text, such as the id of the run",
 }
 """What a todo cannot be sent without, and what would do. Status and assignee have defaults."""
 

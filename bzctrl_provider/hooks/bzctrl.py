@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
+from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,18 +47,18 @@ class BzCtrlHook(BaseHook):
         widgets: dict[str, Any] = {}
         for name, form_field in _form()["conn-fields"].items():
             schema = form_field["schema"]
-            shown = {
+            common = {
                 "label": lazy_gettext(form_field["label"]),
                 "description": form_field["description"],
                 "default": schema.get("default"),
             }
             if "boolean" in schema["type"]:
-                widgets[name] = BooleanField(**shown)
+                widgets[name] = BooleanField(**common)
                 continue
             # Airflow allows no drop-down field here; any_of checks in 2.11, and makes a drop-down in 3.1.
             validators = [Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])]
             kind = IntegerField if "integer" in schema["type"] else StringField
-            widgets[name] = kind(widget=BS3TextFieldWidget(), validators=validators, **shown)
+            widgets[name] = kind(widget=BS3TextFieldWidget(), validators=validators, **common)
         return widgets
 
     @classmethod
@@ -74,9 +75,13 @@ class BzCtrlHook(BaseHook):
         """Return the client of this hook's connection; it makes no request by itself.
 
         :raises BzCtrlConfigError: names every fault of the connection at once.
+        :raises AirflowNotFoundException: where Airflow has no such connection.
         """
         if self._client is None:
-            connection = _Hidden(self.get_connection(self.bzctrl_conn_id))
+            try:
+                connection = _Hidden(self.get_connection(self.bzctrl_conn_id))
+            except AirflowNotFoundException:
+                raise _not_found(self.bzctrl_conn_id) from None
             self._client = _client_of(connection, on_new_token=mask_secret)
         return self._client
 
@@ -112,10 +117,13 @@ class BzCtrlHook(BaseHook):
         Parameters, result and errors are those of ``create_todo``.
         """
         if self._client is None:
-            if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
-                connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
-            else:
-                connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
+            try:
+                if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
+                    connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
+                else:
+                    connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
+            except AirflowNotFoundException:
+                raise _not_found(self.bzctrl_conn_id) from None
             self._client = _client_of(connection, on_new_token=self._granted.append)
         try:
             return await asyncio.to_thread(self._client.create_todo, todo, **fields)
@@ -132,11 +140,25 @@ class BzCtrlHook(BaseHook):
             client = self.get_conn()
             client.check_credentials()
         except Exception as exc:  # noqa: BLE001 - a connection that is not there, a secrets backend that is down
-            return False, str(exc)
+            said = str(exc)
+            if isinstance(exc, BzCtrlError):
+                # From the UI, the connection has an id that nobody has given it.
+                said = said.replace(f" {self.bzctrl_conn_id!r}", "")
+            return False, said
         return True, (
             f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
             f"Todos will be created at {client.endpoints.create_url}; none was created now."
         )
+
+
+def _not_found(conn_id: str) -> AirflowNotFoundException:
+    # A template may have made it.
+    variable = one_line(f"AIRFLOW_CONN_{conn_id}", max_chars=300).upper()
+    return AirflowNotFoundException(
+        f"Airflow has no connection {shown(conn_id, max_chars=300)} here. Create it with the type bzctrl (in the UI, with `airflow connections "
+        f"add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If "
+        f"{variable} is set already, its JSON is broken."
+    )
 
 
 class _Hidden:
@@ -167,6 +189,7 @@ def _client_of(hidden: _Hidden, *, on_new_token: Callable[[str], object]) -> BzC
         message_format=config.message_format,
         in_progress_spelling=config.in_progress_spelling,
         defaults=config.defaults,
+        connection=f"the connection {hidden.connection.conn_id!r}",
         on_new_token=on_new_token,
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
-from bzctrl_provider.dedup import deduplicated
+from bzctrl_provider.dedup import checked_window, deduplicated
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
@@ -67,7 +67,7 @@ class BzCtrlNotifier(BaseNotifier):
 
     def __init__(
         self,
-        *,
+        *positional: Any,
         bzctrl_conn_id: str = "bzctrl_default",
         on_retry: bool = False,
         dedup_window: timedelta | None = None,
@@ -76,13 +76,17 @@ class BzCtrlNotifier(BaseNotifier):
         **fields: Unpack[TodoFields],
     ) -> None:
         super().__init__()
+        if positional:  # above all the context, where the class itself stands for an instance
+            raise TypeError(
+                "BzCtrlNotifier takes keyword arguments alone. As a callback, write BzCtrlNotifier() with its brackets."
+            )
         if unknown := fields.keys() - set(TODO_FIELDS):
             raise TypeError(
                 f"BzCtrlNotifier does not know {', '.join(sorted(unknown))}: there are {', '.join(TODO_FIELDS)}"
             )
         self.bzctrl_conn_id = bzctrl_conn_id
         self.on_retry = on_retry
-        self.dedup_window = dedup_window
+        self.dedup_window = checked_window(dedup_window)
         self.dedup_key = dedup_key
         self.context = context or {}
         self._failure: LazyFailure | None = None
@@ -207,11 +211,15 @@ class BzCtrlNotifier(BaseNotifier):
                 # Whatever is not ours came before any request, such as Airflow's error for a missing connection.
                 outcome_unknown=getattr(exc, "outcome_unknown", False),
             )
-        except Exception:
-            log.exception("The incident could not be spooled either.")
+        except Exception as spool_exc:  # noqa: BLE001 - the incident is told below all the same
+            log.error("The incident could not be spooled either. %s", spool_exc)  # noqa: TRY400 - its frames tell nothing
             return False
         if file:
-            log.error("No incident was raised in BzCtrl; it waits in the spool as %s. %s", file, exc)
+            log.error(
+                "No incident was raised in BzCtrl; it waits in the spool as %s, until a replay creates it. %s",
+                file,
+                exc,
+            )
         return file is not None
 
     def _hook(self) -> BzCtrlHook:
@@ -240,7 +248,9 @@ class BzCtrlNotifier(BaseNotifier):
         # A template may have put a connection's password into a text. Value by value, because JSON writes some
         # characters of a password in another way, and as a whole, for what is within lists and the like.
         text = json_line(redact(payload))
-        log.error("No incident was raised in BzCtrl. It would have been: %s", redact(text))
+        log.error(
+            "No incident was raised in BzCtrl; the next error says why. It would have been: %s", redact(text)
+        )
 
 
 send_bzctrl_notification = BzCtrlNotifier

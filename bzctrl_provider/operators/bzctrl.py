@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider.dedup import deduplicated
+from bzctrl_provider.dedup import checked_window, deduplicated
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
@@ -133,7 +133,7 @@ class CreateTodoOperator(BaseOperator):
         if on_unknown_outcome not in ("retry", "fail"):
             raise ValueError(f"on_unknown_outcome must be 'retry' or 'fail', not {on_unknown_outcome!r}")
         self.on_unknown_outcome = on_unknown_outcome
-        self.dedup_window = dedup_window
+        self.dedup_window = checked_window(dedup_window)
         self.dedup_key = dedup_key
         self.todo_type = todo_type
         self.title = title
@@ -204,7 +204,11 @@ class CreateTodoOperator(BaseOperator):
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
         if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
-            log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
+            log.warning(
+                "A template found nothing, so that there is the text 'None' in: %s. "
+                "Where a field may be left out, write {{ … or '' }}.",
+                ", ".join(empty),
+            )
         hook = BzCtrlHook(self.bzctrl_conn_id)
 
         def create(todo: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +234,11 @@ class CreateTodoOperator(BaseOperator):
                 on_unknown_outcome=self.on_unknown_outcome,
             )
         except _NOT_MENDED_BY_A_RETRY as exc:
-            raise AirflowFailException(str(exc)) from exc
+            # Not its cause as well, which would say the same once more.
+            raise AirflowFailException(str(exc)) from None
+        except BzCtrlError as exc:
+            # The message says it all: without the dozen frames on the way from here to the request.
+            raise exc.with_traceback(None)  # noqa: B904 - it is the same one
         # It may come from Airflow's memory, which others can write as well.
         if link := web_address(created.get("link")):
             self.todo_link = link
@@ -283,7 +291,9 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]
-        names = ", ".join(str(getattr(other, "node_id", other)) for other in others)
+        # A decorated task comes as its result, whose operator has the name.
+        tasks = [getattr(other, "operator", other) for other in others]
+        names = ", ".join(str(getattr(task, "node_id", task)) for task in tasks)
         return ValueError(
             f"{self.task_id} raises an incident after failed checks, so nothing can stand behind it: {names} would run "
             f"after a failure and be skipped after a success. Write checks >> [{self.task_id}, {names}]."
@@ -324,8 +334,10 @@ class CreateTodosOperator(CreateTodoOperator):
         super().__init__(**kwargs)
         if self.dedup_window is not None:
             raise ValueError("dedup_window is for single todos: map CreateTodoOperator over the data instead")
-        if not 1 <= max_workers <= _MAX_WORKERS:
-            raise ValueError(f"max_workers must be 1 to {_MAX_WORKERS}, not {max_workers}")
+        if not isinstance(max_workers, int) or not 1 <= max_workers <= _MAX_WORKERS:
+            raise ValueError(
+                f"max_workers must be a whole number from 1 to {_MAX_WORKERS}, not {max_workers!r}"
+            )
         self.todos = todos
         self.max_workers = max_workers
 
@@ -342,7 +354,10 @@ class CreateTodosOperator(CreateTodoOperator):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
         failure = _failure_of(context)
-        filled = [told_by(failure, _filled(todo, defaults)) for todo in _mappings(todos)]
+        filled = [
+            told_by(failure, _filled(todo, defaults))
+            for todo in _mappings(todos, templated=todos is self.todos)
+        ]
         hook = BzCtrlHook(self.bzctrl_conn_id)
         tries = Tries.of(context["ti"])
 
@@ -362,17 +377,24 @@ class CreateTodosOperator(CreateTodoOperator):
                 batch_size=4 * self.max_workers,
             )
         except (BzCtrlConfigError, ValueError) as exc:
-            raise AirflowFailException(str(exc)) from exc
+            raise AirflowFailException(str(exc)) from None
         created = [result for result in results if not isinstance(result, BzCtrlError)]
         if len(created) == len(results):
             return created
         errors = [result for result in results if isinstance(result, BzCtrlError)]
-        log.error("%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results))
+        if len(results) > 1:
+            log.error(
+                "%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results)
+            )
         may_be_mended = [error for error in errors if not isinstance(error, _NOT_MENDED_BY_A_RETRY)]
         if may_be_mended and not tries.is_last:
-            raise may_be_mended[0]
+            raise may_be_mended[0].with_traceback(None)
+        reasons = {str(error): None for error in errors}
         raise AirflowFailException(
-            f"{len(errors)} of {len(results)} todos were not created; the table in the log says which and why."
+            str(errors[0])
+            if len(results) == 1
+            else f"{len(errors)} of {len(results)} todos were not created; the table above says which and why. "
+            f"{'The reason' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
         )
 
 
@@ -393,19 +415,24 @@ def _failure_of(context: Context) -> LazyFailure:
 
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
-    return "\n".join(
-        f"{number}. {_titled(todo)}: "
-        + (
-            f"not created, {result}"
-            if isinstance(result, BzCtrlError)
-            else f"created, {result.get('key')} {result.get('link')}"
-        )
-        for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1)
-    )
+    lines = []
+    told: dict[str, int] = {}
+    for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1):
+        if not isinstance(result, BzCtrlError):
+            key, link = result.get("key"), result.get("link")
+            outcome = f"created, {key or 'without a key'} {link or 'and without a link'}"
+        elif (first := told.setdefault(str(result), number)) == number:
+            outcome = "not created. " + str(result).replace("\n", "\n   ")
+        else:  # a hundred todos have one reason when BzCtrl is away
+            outcome = f"not created, for the same reason as {first}"
+        lines.append(f"{number}. {_titled(todo)}: {outcome}")
+    return "\n".join(lines)
 
 
 def _titled(todo: Mapping[str, Any]) -> str:
     title = todo.get("title")
+    if title is None:
+        return "(no title)"
     return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else shown(title)
 
 
@@ -417,12 +444,17 @@ def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     return {**defaults, **own}
 
 
-def _mappings(todos: Any) -> list[Mapping[str, Any]]:
+def _mappings(todos: Any, *, templated: bool) -> list[Mapping[str, Any]]:
     found = list(todos) if isinstance(todos, Iterable) and not isinstance(todos, str) else [todos]
     wrong = [todo for todo in found if not isinstance(todo, Mapping)]
     if wrong:
         raise AirflowFailException(
-            f"todos must be a list of mappings of the fields of a todo, not {shown(wrong[0])}. "
-            "Where it is a template, set render_template_as_native_obj on the DAG."
+            "todos must be a list of mappings such as {'title': '…', 'description': '…'}, one for each todo; found "
+            f"{shown(wrong[0])}."
+            + (
+                " A template gives text unless the DAG has render_template_as_native_obj=True."
+                if templated and isinstance(todos, str)
+                else ""
+            )
         )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import socket
 import threading
@@ -185,11 +186,14 @@ def _listen(host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as exc:
-        reason = exc.strerror or str(exc)
-        msg = (
-            f"cannot listen at {host}, port {port}: {reason}; `--port 0` (port=0) takes any port that is free"
+        # Python repeats the address in brackets.
+        reason = (exc.strerror or str(exc)).partition(" (while ")[0]
+        remedy = (
+            "`--port 0` (port=0) takes any port that is free"
+            if exc.errno == errno.EADDRINUSE
+            else "name an address of this machine, or none, and a port that you may use"
         )
-        raise OSError(exc.errno, msg) from exc
+        raise OSError(exc.errno, f"cannot listen at {host}, port {port}: {reason}; {remedy}") from exc
 
 
 def _url(host: str, port: int) -> str:

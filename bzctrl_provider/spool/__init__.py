@@ -11,6 +11,7 @@ before it creates the todo, and deletes it afterwards; ``docs/spool.md`` says wh
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,12 @@ from bzctrl_provider.spool.replay import Replay, ReplayResult
 from bzctrl_provider.spool.store import stamp_of, store_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from bzctrl_provider.spool.store import Store
 
 __all__ = ["ReplayResult", "replay_spool", "spool_path", "spool_todo"]
 
@@ -34,10 +37,10 @@ def spool_path() -> ObjectStoragePath | None:
     :return: for example ``ObjectStoragePath("file:///var/spool/bzctrl")``; None where the option is unset or blank.
     :raises ValueError: where it is no address that Airflow knows.
     """
-    from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
+    from airflow.providers.common.compat.sdk import conf
 
     address = (conf.get("bzctrl", "spool_path", fallback="") or "").strip()
-    return ObjectStoragePath(address) if address else None
+    return _folder(address) if address else None
 
 
 def spool_todo(
@@ -71,7 +74,7 @@ def spool_todo(
             written_at=now,
             outcome_unknown=outcome_unknown,
         )
-        store = store_of(folder)
+        store = _store(folder)
         name = f"{stamp_of(now)}.json"
         store.write(name, entry.as_bytes())
     except Exception as exc:
@@ -102,16 +105,39 @@ def replay_spool(
     :raises ValueError: where there is no spool, or the limit is less than 1.
     :raises OSError: where the spool cannot be listed.
     """
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more, not {limit}")
-    folder = ObjectStoragePath(str(path)) if path is not None else spool_path()
+    folder = _folder(str(path)) if path is not None else spool_path()
     if folder is None:
         raise ValueError(
             "There is no spool to replay: set spool_path in the section [bzctrl], or give a path."
         )
-    return Replay(store_of(folder), conn_id=bzctrl_conn_id, limit=limit, clock=clock or _utc_now).run()
+    return Replay(_store(folder), conn_id=bzctrl_conn_id, limit=limit, clock=clock or _utc_now).run()
+
+
+def _folder(address: str) -> ObjectStoragePath:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    with _usable(address):
+        return ObjectStoragePath(address)
+
+
+def _store(folder: ObjectStoragePath) -> Store:
+    with _usable(str(folder)):
+        return store_of(folder)
+
+
+@contextmanager
+def _usable(address: str) -> Iterator[None]:
+    """Say what to do where Airflow does not know the kind of storage; which of the two steps finds out differs."""
+    try:
+        yield
+    except ValueError as exc:
+        kind = address.partition(":")[0]
+        raise ValueError(
+            f"The spool at {kind}:// cannot be used: {exc}. Correct spool_path in the section [bzctrl], or install the "
+            "provider of that store, such as apache-airflow-providers-amazon[s3fs] for s3."
+        ) from None
 
 
 def _utc_now() -> datetime:

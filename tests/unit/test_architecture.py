@@ -42,6 +42,7 @@ LAYERS = {
         "bzctrl_provider.config",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.get_provider_info",
+        "bzctrl_provider.untrusted",
     },
     "bzctrl_provider.operators": {
         "bzctrl_provider.dedup",

@@ -129,7 +129,7 @@ def test_all_faults_come_at_once():
         "login",
         "password",
     }
-    assert "'ACC' or 'PROD', not 'TEST'" in faults["extra.environment"]
+    assert "ACC or PROD, not 'TEST'" in faults["extra.environment"]
 
 
 def test_there_is_no_silent_environment():

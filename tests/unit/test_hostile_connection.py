@@ -59,10 +59,7 @@ def faults_of(extra="{}", **fields):
 def test_an_extra_that_is_a_bomb_is_a_fault(extra):
     """As any other that is no JSON object; quickly."""
     began = time.monotonic()
-    assert faults_of(extra) == {
-        "extra": "must be a JSON object",
-        "extra.environment": "is missing: give ACC or PROD, or the Host of another BzCtrl",
-    }
+    assert faults_of(extra) == {"extra": 'must be a JSON object such as {"environment": "ACC"}'}
     assert time.monotonic() - began < 2
 
 

@@ -263,7 +263,7 @@ def test_a_second_401_is_an_error(bzctrl, fields):
         ),
         ({"status_code": 429, "headers": {"Retry-After": "7"}}, BzCtrlRateLimitError, "wait 7 s"),
         ({"status_code": 500}, BzCtrlServerError, "500"),
-        ({"text": "<html>"}, BzCtrlBadAnswerError, "no JSON object"),
+        ({"text": "<html>"}, BzCtrlBadAnswerError, "a web page"),
         ({"text": ""}, BzCtrlBadAnswerError, "nothing"),
         ({"json": ["a"]}, BzCtrlBadAnswerError, "no JSON object"),
         ({"json": {"accessToken": TOKEN}}, BzCtrlBadAnswerError, "without a usable access_token"),

@@ -9,6 +9,7 @@ import traceback
 from types import ModuleType
 
 import pytest
+from airflow.exceptions import AirflowNotFoundException
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
@@ -124,11 +125,22 @@ def test_a_failing_test_says_why_and_tells_no_secret(bzctrl, monkeypatch):
     assert not works
     assert "Login and Password" in said
     assert PASSWORD not in said
+    assert "Check Login and Password of the connection, and" in said
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl"}))
     assert BzCtrlHook("broken").test_connection()[0] is False
     works, said = BzCtrlHook("not_there").test_connection()
     assert not works
     assert "not_there" in said
+
+
+def test_a_missing_connection_says_where_it_may_come_from(monkeypatch):
+    """In a thread and in a coroutine alike: how to create it, and what Airflow passes over in silence."""
+    monkeypatch.setenv("AIRFLOW_CONN_NOT_THERE", '{"conn_type": "bzctrl"')
+    said = "no connection 'not_there' here.*AIRFLOW_CONN_NOT_THERE is set already, its JSON is broken"
+    with pytest.raises(AirflowNotFoundException, match=said):
+        BzCtrlHook("not_there").get_conn()
+    with pytest.raises(AirflowNotFoundException, match=said):
+        asyncio.run(BzCtrlHook("not_there").acreate_todo(title="t"))
 
 
 def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):

@@ -311,6 +311,12 @@ def test_what_cannot_be_sent_waits_in_the_spool(bzctrl, tmp_path, monkeypatch, c
     assert file.name in caplog.text
 
 
+def test_a_window_that_is_no_timedelta_is_refused_when_the_dag_is_read():
+    """In the callback it would cost the incident."""
+    with pytest.raises(ValueError, match=r"timedelta\(days=1\), not 3600"):
+        BzCtrlNotifier(dedup_window=3600)
+
+
 def test_what_has_no_connection_yet_waits_in_the_spool(tmp_path, monkeypatch):
     """A connection that Airflow does not know can be made later; nothing was sent, and the file says so."""
     monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
@@ -323,7 +329,7 @@ def test_what_has_no_connection_yet_waits_in_the_spool(tmp_path, monkeypatch):
     (file,) = tmp_path.glob("*.json")
     spooled = json.loads(file.read_text())
     assert spooled["bzctrl_conn_id"] == "made_later"
-    assert "isn't defined" in spooled["reason"]
+    assert "Airflow has no connection 'made_later'" in spooled["reason"]
     assert spooled["outcome_unknown"] is False
 
 

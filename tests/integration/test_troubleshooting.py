@@ -1,0 +1,538 @@
+"""Every message in docs/troubleshooting.md is provoked here, so that the page says what users really see.
+
+``SEEN`` names the messages and how each comes about. After a message was changed on purpose, this writes the new
+ones into the page: ``TROUBLESHOOTING=write make integration PYTEST='-k troubleshooting'``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import difflib
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.models.connection import Connection
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.sql.operators.sql import SQLCheckOperator
+from support.airflow_versions import VERSION
+from support.authority import new_authority
+from support.scripted_server import CREATED, TOKEN, Server, close, hang, reply
+
+from bzctrl_provider import policy
+from bzctrl_provider.client import retry
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.operators.bzctrl import (
+    CreateTodoOperator,
+    CreateTodosOperator,
+    IncidentOnFailureOperator,
+)
+from bzctrl_provider.sandbox.cli import main as sandbox_command
+from bzctrl_provider.spool import replay_spool, spool_todo
+
+PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+MARKED = re.compile(r"<!-- seen: (?P<name>[\w-]+) -->\n```text\n(?P<text>.*?)\n```\n", re.DOTALL)
+
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+PASSWORD = "Ex@mpl3!-Siebenschläfer"
+WEB_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in to continue</h1></body></html>"
+NOT_FOUND = b"<html><head><title>404 Not Found</title></head><body><center>nginx</center></body></html>"
+
+
+class TaskInstance(SimpleNamespace):
+    def xcom_push(self, key, value):
+        pass
+
+
+class Lab:
+    """A BzCtrl that answers as it is told, over https; the connection `bzctrl_acc`; and users that make mistakes."""
+
+    def __init__(self, folder, monkeypatch, caplog, capsys):
+        self.folder, self.monkeypatch, self.caplog, self.capsys = folder, monkeypatch, caplog, capsys
+        tls, self.ca_bundle = new_authority(folder)
+        self.server = Server(tls=tls)
+        self.connect()
+
+    def stop(self):
+        self.server.stop()
+
+    def connect(self, conn_id="bzctrl_acc", *, extra=None, **changes):
+        """Give Airflow a connection, by default a right one; None takes a part of it away."""
+        if not isinstance(extra, str):
+            extra = {"domain_workspace": "EXA-CON-BUS-WOR", "ca_bundle": self.ca_bundle, **(extra or {})}
+            extra = {name: value for name, value in extra.items() if value is not None}
+        given = {
+            "conn_type": "bzctrl",
+            "host": f"https://127.0.0.1:{self.server.port}",
+            "login": "user@example.com",
+            "password": PASSWORD,
+            "extra": extra,
+            **changes,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        self.monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(given))
+        return self
+
+    def when(self, *, token=TOKEN, create=CREATED):
+        """Let BzCtrl answer so from now on."""
+        self.server.token, self.server.create = [token], [create]
+        return self
+
+    def task(self, **fields):
+        """Run a task that creates a todo; return its error, as the task's log ends with it."""
+        usual = {"title": "Totals differ", "description": "By EUR 12.50.", "order_id": "ORDER 777"}
+        with DAG("customs", schedule=None, start_date=START):
+            return self.run(
+                CreateTodoOperator(task_id="create", **{"bzctrl_conn_id": "bzctrl_acc", **usual, **fields})
+            )
+
+    def tasks(self, todos, **more):
+        """Run a task that creates several."""
+        more = {"order_id": "ORDER 777", "bzctrl_conn_id": "bzctrl_acc", **more}
+        return self.run(CreateTodosOperator(task_id="create", todos=todos, **more))
+
+    def run(self, operator):
+        context = {"ti": TaskInstance()}
+
+        def rendered_and_executed():
+            operator.render_template_fields(context)
+            operator.execute(context)
+
+        return self.error(rendered_and_executed)
+
+    def error(self, call):
+        """Return the error of a call in one line, as Airflow and Python write it."""
+        try:
+            call()
+        except Exception as exc:
+            return f"{type(exc).__name__}: {exc}"
+        return "no error"
+
+    def logged(self, level=logging.WARNING):
+        """Return what the provider has logged."""
+        return "\n".join(
+            record.getMessage()
+            for record in self.caplog.records
+            if record.name.startswith("bzctrl_provider") and record.levelno >= level
+        )
+
+    def warned(self, **fields):
+        """Run a task that succeeds, and return its warnings."""
+        error = self.task(**fields)
+        assert error == "no error"
+        return self.logged()
+
+    def dag_file(self, build):
+        """Read a DAG file; return the import error that it has in the UI."""
+
+        def read():
+            with DAG("customs", schedule=None, start_date=START):
+                build()
+
+        return self.error(read)
+
+    def callback(self, notifier=None, **fields):
+        """Let a task fail whose callback raises an incident; return what is in its log after the task's own error."""
+        notifier = notifier or BzCtrlNotifier(bzctrl_conn_id="bzctrl_acc", **fields)
+        with DAG("customs", schedule=None, start_date=START) as dag:
+            totals = SQLCheckOperator(task_id="totals", conn_id="dwh", sql="SELECT 1")
+        context = {
+            "dag": dag,
+            "task": totals,
+            "ti": TaskInstance(task_id="totals", map_index=-1, state="failed", try_number=1),
+            "run_id": "manual__2026-11-21",
+            "exception": ValueError("the totals differ by 12.50"),
+        }
+        error = self.error(lambda: notifier(context))
+        return "\n".join(filter(None, [self.logged(logging.ERROR), "" if error == "no error" else error]))
+
+    def spool(self, path=None):
+        """Give this Airflow a spool."""
+        path = path or (self.folder / "spool").as_uri()
+        self.monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", path)
+        return self
+
+    def kept(self, **fields):
+        """Replay the spool after one todo was put into it; return the warnings."""
+        spool_todo(
+            {"order_id": "ORDER 777", "todo_type": "INCIDENT", **fields},
+            bzctrl_conn_id="made_later",
+            reason="why",
+        )
+        replay_spool()
+        return self.logged()
+
+    def sandbox(self, *arguments):
+        """Start the sandbox; return what it says instead of starting."""
+        assert sandbox_command(arguments) == 1
+        return self.capsys.readouterr().err.strip()
+
+    def elsewhere(self):
+        """Return the sandbox's address where no sandbox runs."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def refused(status, **answer):
+    return reply(status, answer)
+
+
+# --- the users' mistakes, by the group of the page ------------------------------------------------------------------
+
+
+@task
+def load():
+    pass
+
+
+def provider_missing(lab):
+    command = [sys.executable, "-I", "-S", "-c", "from bzctrl_provider.operators import bzctrl"]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60
+    ).stderr.splitlines()[-1]
+
+
+def connection_type_missing(lab):
+    # Of a provider that is not there, because this one is.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Airflow warns of itself
+        works, said = Connection(conn_id="bzctrl_acc", conn_type="bzctrl_that_is_not_there").test_connection()
+    assert not works
+    return said.replace("bzctrl_that_is_not_there", "bzctrl")
+
+
+def policy_option(lab):
+    lab.monkeypatch.setenv("AIRFLOW__BZCTRL__DEDUP_WINDOW_S", "1h")
+    policy.settings.cache_clear()
+    try:
+        policy.dag_policy(SimpleNamespace(dag_id="customs", tags=[]))
+    except Exception as exc:
+        # Airflow takes the text over into an error of its own.
+        return f"AirflowClusterPolicyError: {exc}"
+    finally:
+        policy.settings.cache_clear()
+
+
+def no_name(lab):
+    lab.monkeypatch.setenv("NO_PROXY", "*")
+    return lab.connect(host="https://bzctrl.invalid").task()
+
+
+def proxy_refuses(lab):
+    class Proxy(Server):
+        def _answer(self, connection):
+            if self._receive(connection):
+                connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            return False
+
+    proxy = Proxy()
+    lab.monkeypatch.setenv("HTTPS_PROXY", f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        lab.monkeypatch.delenv(name, raising=False)
+    try:
+        return lab.connect(host="https://bzctrl.invalid").task()
+    finally:
+        proxy.stop()
+
+
+def no_tls(lab):
+    class ClearText(Server):
+        def _answer(self, connection):
+            connection.recv(65536)
+            connection.sendall(reply(400))
+            return False
+
+    server = ClearText()
+    try:
+        return lab.connect(host=f"https://127.0.0.1:{server.port}").task()
+    finally:
+        server.stop()
+
+
+def not_up(lab):
+    look_up = socket.getaddrinfo
+    lab.monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more, **options: look_up(
+            "127.0.0.1" if host == "bzctrl.example.com" else host, *more, **options
+        ),
+    )
+    lab.monkeypatch.setenv("NO_PROXY", "*")
+    port = lab.elsewhere().rpartition(":")[2]
+    return lab.connect(host=f"https://bzctrl.example.com:{port}").task()
+
+
+def spool_file_damaged(lab):
+    lab.spool()
+    (lab.folder / "spool").mkdir()
+    (lab.folder / "spool" / "20261121T191500123456Z-1f0c9a3e.json").write_text('{"version": 1, "todo": {')
+    replay_spool()
+    return lab.logged()
+
+
+def sandbox_without_its_extra(lab):
+    for name in [name for name in sys.modules if name.startswith("bzctrl_provider.sandbox.serving")]:
+        lab.monkeypatch.delitem(sys.modules, name)
+    lab.monkeypatch.setitem(sys.modules, "uvicorn", None)
+    return lab.sandbox()
+
+
+def sandbox_port_in_use(lab):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return lab.sandbox("--port", str(taken.getsockname()[1]))
+
+
+def callback_of_a_deadline(lab):
+    notifier = BzCtrlNotifier(
+        bzctrl_conn_id="from_the_database", title="late", context={"dag_run": {}, "deadline": {}}
+    )
+
+    async def wait():
+        await notifier
+
+    return lab.error(lambda: asyncio.run(wait()))
+
+
+SEEN = {
+    # the provider is not there, or the deployment's options are wrong
+    "provider-missing": provider_missing,
+    "connection-type-missing": connection_type_missing,
+    "policy-option": policy_option,
+    # the DAG file
+    "behind-the-roll-up": lambda lab: lab.dag_file(
+        lambda: IncidentOnFailureOperator(task_id="raise_incident") >> load()
+    ),
+    "on-unknown-outcome": lambda lab: lab.dag_file(
+        lambda: CreateTodoOperator(task_id="create", on_unknown_outcome="ignore")
+    ),
+    "max-workers": lambda lab: lab.dag_file(
+        lambda: CreateTodosOperator(task_id="create", todos=[], max_workers=100)
+    ),
+    "dedup-of-many": lambda lab: lab.dag_file(
+        lambda: CreateTodosOperator(task_id="create", todos=[], dedup_window=dt.timedelta(days=1))
+    ),
+    "dedup-window": lambda lab: lab.dag_file(lambda: CreateTodoOperator(task_id="create", dedup_window=3600)),
+    "unknown-argument": lambda lab: lab.dag_file(
+        lambda: CreateTodoOperator(task_id="create", prioriy="HIGH")
+    ),
+    "unknown-argument-of-the-notifier": lambda lab: lab.dag_file(lambda: BzCtrlNotifier(prioriy="HIGH")),
+    # the connection
+    "connection-missing": lambda lab: lab.task(bzctrl_conn_id="bzctrl_prod"),
+    "connection-of-another-type": lambda lab: lab.connect(conn_type="postgres").task(),
+    "connection-empty": lambda lab: lab.connect(
+        host=None, login=None, password=None, extra={"ca_bundle": None}
+    ).task(),
+    "connection-contradicts-itself": lambda lab: lab.connect(
+        host="https://bzctrl.example.com:8443", schema="http", port=443, extra={"verify": False}
+    ).task(),
+    "connection-extras": lambda lab: lab.connect(
+        extra={
+            "environment": "UAT",
+            "timeout_s": "soon",
+            "max_attempts": 0,
+            "verify": "perhaps",
+            "ca_bundle": "/etc/ssl/nowhere.pem",
+            "message_format": "xml",
+            "in_progress_spelling": "doing",
+            "allow_http": "on request",
+            "reporter": "Jane Doe",
+            "assignee": ["jane@example.com"],
+        }
+    ).task(),
+    "connection-extra-no-json": lambda lab: lab.connect(host=None, extra="environment=ACC").task(),
+    "connection-clear-text": lambda lab: lab.connect(host="http://bzctrl.example.com").task(),
+    "connection-host": lambda lab: lab.connect(
+        host="https://bzctrl.example.com/bzctrl-core-api/oauth/token"
+    ).task(),
+    "connection-unknown-extra": lambda lab: lab.connect(extra={"enviroment": "ACC"}).warned(),
+    # templates
+    "template-undefined": lambda lab: lab.task(title="{{ nothing }}"),
+    "template-failure": lambda lab: lab.task(description="{{ failure.taks }}"),
+    "template-macro": lambda lab: lab.task(title="{{ in_euros(12.5) }}"),
+    "template-none": lambda lab: lab.warned(lrn="{{ none }}"),
+    # the todo
+    "todo-values": lambda lab: lab.task(
+        todo_type="bug",
+        financial_impact="EUR 1.234,50",
+        impact="urgent",
+        likelihood="often",
+        status="open",
+        priority="now",
+        assignee="Jane Doe",
+        reporter="jane@",
+        category={"a": 1},
+        reminder_date="21/11/2026",
+        order_id=" ",
+    ),
+    "todo-of-the-other-type": lambda lab: lab.task(todo_type="TASK", impact="HIGH"),
+    "todo-where": lambda lab: lab.task(domain="EXA-CON-BUS"),
+    "todo-without-text": lambda lab: lab.task(title=" ", description=None),
+    "todo-unknown-field": lambda lab: lab.error(
+        lambda: BzCtrlHook("bzctrl_acc").create_todo(
+            {"todo_type": "INCIDENT", "title": "t", "description": "d", "orderID": "ORDER 777"}
+        )
+    ),
+    "todo-no-mapping": lambda lab: lab.tasks("{{ [1] }}"),
+    # refused
+    "wrong-password": lambda lab: lab.when(
+        token=refused(401, error="unauthorized", error_description="Bad credentials")
+    ).task(),
+    "token-refused": lambda lab: lab.when(create=refused(401, error="unauthorized")).task(),
+    "refused-400": lambda lab: lab.when(
+        create=refused(400, error="Bad Request", error_description="unknown domainWorkSpace EXA-CON-BUS-WOR")
+    ).task(),
+    "refused-403": lambda lab: lab.when(create=refused(403, error="Forbidden")).task(),
+    "refused-404": lambda lab: lab.when(token=reply(404, NOT_FOUND)).task(),
+    "refused-413": lambda lab: lab.when(create=reply(413, b"Request Entity Too Large")).task(),
+    "refused-429": lambda lab: lab.when(create=reply(429, b"", ["Retry-After: 30"])).task(),
+    "refused-redirect": lambda lab: lab.when(
+        token=reply(302, b"", ["Location: https://login.example.com/sso?from=bzctrl"])
+    ).task(),
+    # not reached
+    "not-running": lambda lab: lab.connect(host=lab.elsewhere()).task(),
+    "not-up": not_up,
+    "no-name": no_name,
+    "no-token-in-time": lambda lab: lab.connect(extra={"timeout_s": 0.3}).when(token=hang).task(),
+    "no-answer-in-time": lambda lab: lab.connect(extra={"timeout_s": 0.3}).when(create=hang).task(),
+    "connection-broke": lambda lab: lab.when(create=close).task(),
+    "certificate-unknown": lambda lab: lab.connect(extra={"ca_bundle": None}).task(),
+    "certificate-of-another-host": lambda lab: lab.connect(
+        host=f"https://localhost:{lab.server.port}"
+    ).task(),
+    "no-tls": no_tls,
+    "tls-only": lambda lab: lab.connect(host=f"http://127.0.0.1:{lab.server.port}").task(),
+    "proxy": proxy_refuses,
+    # out of order
+    "server-500": lambda lab: lab.when(create=refused(500, error="Internal Server Error")).task(),
+    "server-503": lambda lab: lab.when(create=reply(503, b"<html><h1>Maintenance</h1></html>")).task(),
+    "retried": lambda lab: lab.when(create=reply(503, b"", ["Retry-After: 30"])).task() and lab.logged(),
+    "server-token-500": lambda lab: lab.when(token=refused(500, error="Internal Server Error")).task(),
+    "web-page-for-a-token": lambda lab: lab.when(token=reply(200, WEB_PAGE)).task(),
+    "no-token-in-it": lambda lab: lab.when(token=reply(200, {"status": "ok"})).task(),
+    "web-page-for-a-todo": lambda lab: lab.when(create=reply(200, WEB_PAGE)).task(),
+    "no-link": lambda lab: lab.when(create=reply(200, {"title": "Totals differ"})).warned(),
+    "unknown-outcome": lambda lab: (
+        lab.when(create=hang).connect(extra={"timeout_s": 0.3}).task() and lab.logged()
+    ),
+    "unknown-outcome-fail": lambda lab: lab.when(create=refused(502)).task(on_unknown_outcome="fail"),
+    # many
+    "many-table": lambda lab: (
+        lab.tasks(
+            [
+                {"title": "one"},
+                {"title": "two", "impact": "urgent"},
+                {"titel": "three"},
+                {"title": "four", "impact": "urgent"},
+            ],
+            description="d",
+            max_workers=1,
+        )
+        and lab.logged()
+    ),
+    "many": lambda lab: lab.tasks(
+        [{"title": "one"}, {"title": "two", "impact": "urgent"}], description="d", max_workers=1
+    ),
+    "many-refused": lambda lab: lab.when(token=refused(401)).tasks(
+        [{"title": "one"}, {"title": "two"}], description="d"
+    ),
+    # callbacks and the spool
+    "callback": lambda lab: lab.when(token=reply(503)).callback(),
+    "callback-spooled": lambda lab: lab.spool().when(token=reply(503)).callback(),
+    "callback-not-spooled": lambda lab: lab.spool("file:///proc/spool").when(token=reply(503)).callback(),
+    "callback-template": lambda lab: lab.callback(title="{{ nothing }}"),
+    "callback-without-brackets": lambda lab: lab.callback(BzCtrlNotifier),
+    "callback-of-a-deadline": callback_of_a_deadline,
+    "spool-nowhere": lambda lab: lab.error(replay_spool),
+    "spool-address": lambda lab: lab.spool("s4://bucket/bzctrl").error(replay_spool),
+    "spool-file-damaged": spool_file_damaged,
+    "spool-connection": lambda lab: lab.spool().kept(title="Totals differ", description="d"),
+    "spool-todo": lambda lab: lab.spool().connect("made_later").kept(title="Totals differ", impact="urgent"),
+    # the sandbox
+    "sandbox-port": sandbox_port_in_use,
+    "sandbox-extra": sandbox_without_its_extra,
+    "sandbox-options": lambda lab: lab.sandbox("--port", "99999", "--username", "user"),
+    "sandbox-data": lambda lab: lab.sandbox("--port", "0", "--data", "/nowhere/todos.sqlite"),
+}
+
+OTHERWISE_ON = {
+    "unknown-argument": {(2, 11)},  # another error, with the same text
+    "connection-extra-no-json": {(3, 0), (3, 1)},  # it is a missing connection there
+}
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.setattr(retry.BzCtrlRetry, "sleep", lambda *_: None)
+    caplog.set_level(logging.INFO)
+    lab = Lab(tmp_path, monkeypatch, caplog, capsys)
+    yield lab
+    lab.stop()
+
+
+def normalised(text, folder):
+    """Put a made-up host, time and file where each run has others."""
+    for pattern, made_up in {
+        r"https://(127\.0\.0\.1|localhost):\d+": "https://bzctrl.example.com",
+        r"for 'localhost'": "for 'bzctrl.example.com'",
+        r"http://127\.0\.0\.1:\d+": "http://127.0.0.1:8137",
+        r"at 127\.0\.0\.1, port \d+": "at 127.0.0.1, port 8137",
+        r"bzctrl\.invalid": "bzctrl.example.com",
+        r"nothing came for 0\.\d+ s": "nothing came for 30 s",
+        # Which of the two it is depends on who is quicker.
+        r"\[Errno 104\] Connection reset by peer": "the connection ended before the answer's headers did",
+        r"https://bzctrl\.example\.com:\d{5}": "https://bzctrl.example.com",
+        r"http://localhost:8080/dags/[^\s\\\"]+": "https://airflow.example.com/…",
+        r"airflow\.sdk\.exceptions\.": "airflow.exceptions.",
+        r"No filesystem registered for scheme s4|ObjectStoragePath\S+ detected protocol s4 .*\(\)\?": (
+            "Unsupported filesystem: 's4'"
+        ),
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC": "2026-11-21 19:15:00 UTC",
+        r"\d{8}T\d{12}Z-[0-9a-f]{8}": "20261121T191500123456Z-1f0c9a3e",
+        re.escape(str(folder)): "/var",
+    }.items():
+        text = re.sub(pattern, made_up, text)
+    return text
+
+
+def on_the_page():
+    return {match["name"]: match["text"] for match in MARKED.finditer(PAGE.read_text())}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_the_page_says_what_users_see(lab, name):
+    """The message on the page is the real one, to the letter, and tells no secret."""
+    if VERSION in OTHERWISE_ON.get(name, ()):
+        pytest.skip("this version of Airflow says it otherwise")
+    text = normalised(SEEN[name](lab), lab.folder)
+    assert PASSWORD not in text + lab.caplog.text
+    assert "no error" not in text
+    if os.environ.get("TROUBLESHOOTING") == "write":
+        write(name, text)
+    said = on_the_page().get(name, "")
+    assert text == said, "\n".join(
+        difflib.unified_diff(said.splitlines(), text.splitlines(), "page", "seen", lineterm="")
+    )
+
+
+def write(name, text):
+    page = PAGE.read_text()
+    block = re.compile(rf"(<!-- seen: {name} -->\n```text\n).*?(\n```\n)", re.DOTALL)
+    PAGE.write_text(block.sub(lambda match: match[1] + text + match[2], page))
+
+
+def test_the_page_has_each_message_once():
+    """No message is on the page that nobody provokes, none is missing, and none stands there twice."""
+    names = [match["name"] for match in MARKED.finditer(PAGE.read_text())]
+    assert sorted(names) == sorted(SEEN)
+    assert PAGE.read_text().count("```text") == len(SEEN)
