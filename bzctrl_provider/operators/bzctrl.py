@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider.dedup import deduplicated
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
@@ -16,10 +15,8 @@ from bzctrl_provider.exceptions import (
     BzCtrlRejectedError,
     BzCtrlValidationError,
 )
-from bzctrl_provider.failure import LazyFailure, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
-from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
@@ -27,23 +24,16 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
+    from bzctrl_provider.failure import LazyFailure
     from bzctrl_provider.fields import Text
     from bzctrl_provider.memory import OnUnknownOutcome
 
 log = logging.getLogger(__name__)
 
-_NOT_MENDED_BY_A_RETRY = (
-    BzCtrlConfigError,
-    BzCtrlValidationError,
-    BzCtrlAuthError,
-    BzCtrlRejectedError,
-    OutcomeUnknownError,
-)
-
-
 _MAX_WORKERS = 64
 _WHERE = ("domain", "workspace", "domain_workspace")
 
+_INCIDENT = "INCIDENT"
 _AFTER_ALL = "all_done_setup_success"
 """Airflow's rule for teardowns: run when all before it are done, however they ended."""
 
@@ -101,7 +91,7 @@ class CreateTodoOperator(BaseOperator):
     def __init__(
         self,
         *,
-        todo_type: str = "INCIDENT",
+        todo_type: str = _INCIDENT,
         title: Text = None,
         description: Text = None,
         domain_workspace: Text = None,
@@ -132,7 +122,9 @@ class CreateTodoOperator(BaseOperator):
         self.on_unknown_outcome = on_unknown_outcome
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
-        self.todo_type = todo_type
+        # Airflow serializes each template field that is set at every parse, so this default is left out until a task runs.
+        self._is_incident_by_default = todo_type == _INCIDENT
+        self.todo_type = None if self._is_incident_by_default else todo_type
         self.title = title
         self.description = description
         self.domain_workspace = domain_workspace
@@ -162,18 +154,30 @@ class CreateTodoOperator(BaseOperator):
         seen_oids: set[int],
     ) -> None:
         # The one method that Airflow calls for plain and for mapped tasks alike.
+        from bzctrl_provider.failure import LazyFailure
+
+        if isinstance(parent, CreateTodoOperator):
+            parent._set_default_type()  # noqa: SLF001 - of this class; a mapped task is rendered as another object
         context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    def _set_default_type(self) -> None:
+        if self.todo_type is None and self._is_incident_by_default:
+            self.todo_type = _INCIDENT
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
         return self._create(context, _failure_of(context))
 
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
-        # Imported here, so that a DAG file that names the operator is parsed without the hook.
+        # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
+        from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.failure import told_by
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.memory import Tries, create_once, memory_of
 
         self.todo_link = ""
+        self._set_default_type()
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
         if empty := [name for name, value in fields.items() if value == "None"]:
             log.warning("A template found nothing, so that there is the text 'None' in: %s", ", ".join(empty))
@@ -201,7 +205,7 @@ class CreateTodoOperator(BaseOperator):
                 tries=Tries.of(context["ti"]),
                 on_unknown_outcome=self.on_unknown_outcome,
             )
-        except _NOT_MENDED_BY_A_RETRY as exc:
+        except _not_mended_by_a_retry() as exc:
             raise AirflowFailException(str(exc)) from exc
         if link := created["link"]:
             self.todo_link = link
@@ -306,12 +310,15 @@ class CreateTodosOperator(CreateTodoOperator):
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
+        from bzctrl_provider.failure import told_by
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.memory import Tries, create_all_once, memory_of
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
         if isinstance(todos, Mapping):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
+        self._set_default_type()
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
         failure = _failure_of(context)
         filled = [told_by(failure, _filled(todo, defaults)) for todo in _mappings(todos)]
@@ -340,7 +347,7 @@ class CreateTodosOperator(CreateTodoOperator):
             return created
         errors = [result for result in results if isinstance(result, BzCtrlError)]
         log.error("%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results))
-        may_be_mended = [error for error in errors if not isinstance(error, _NOT_MENDED_BY_A_RETRY)]
+        may_be_mended = [error for error in errors if not isinstance(error, _not_mended_by_a_retry())]
         if may_be_mended and not tries.is_last:
             raise may_be_mended[0]
         raise AirflowFailException(
@@ -350,8 +357,22 @@ class CreateTodosOperator(CreateTodoOperator):
 
 def _failure_of(context: Context) -> LazyFailure:
     """Return the failure that the templates had, so that Airflow is asked for it once."""
+    from bzctrl_provider.failure import LazyFailure
+
     rendered = context.get("failure")
     return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context)
+
+
+def _not_mended_by_a_retry() -> tuple[type[BzCtrlError], ...]:
+    from bzctrl_provider.memory import OutcomeUnknownError
+
+    return (
+        BzCtrlConfigError,
+        BzCtrlValidationError,
+        BzCtrlAuthError,
+        BzCtrlRejectedError,
+        OutcomeUnknownError,
+    )
 
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:

@@ -149,6 +149,25 @@ def test_every_field_of_a_todo_is_a_template_field():
     assert set(CreateTodoOperator.template_fields_renderers) < set(CreateTodoOperator.template_fields)
 
 
+def test_a_todo_is_an_incident_unless_the_user_says_otherwise(bzctrl):
+    """The default is left out until the task runs; what a policy has put in its place meanwhile stays."""
+    operator = CreateTodoOperator(task_id="t", title="t", description="d", order_id="o")
+    assert operator.todo_type is None
+    operator.render_template_fields({"ti": TaskInstance()})
+    assert operator.todo_type == "INCIDENT"
+    execute(title="t", description="d")
+    changed = CreateTodoOperator(task_id="t", title="t", description="d", order_id="o")
+    changed.todo_type = "TASK"
+    changed.execute({"ti": TaskInstance()})
+    assert [request.json()["todoType"] for request in bzctrl.request_history[1:]] == ["INCIDENT", "TASK"]
+
+
+def test_no_type_at_all_is_still_a_fault(bzctrl):
+    """The default stands for what was left out, not for a value that is nothing."""
+    with pytest.raises(AirflowFailException, match="todo_type: is mandatory"):
+        execute(title="t", description="d", todo_type=None)
+
+
 def test_the_order_id_leads_back_to_the_run():
     """BzCtrl's tag is the id of the DAG run unless the user says otherwise."""
     assert CreateTodoOperator(task_id="t").order_id == "{{ run_id }}"
