@@ -7,13 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-CODE := bzctrl_provider dags_examples scripts tests noxfile.py
+CODE := bzctrl_provider benchmarks dags_examples scripts tests noxfile.py
 
 # Airflow reads these when it is imported; nobody's own deployment may be touched by ours.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs build package audit version constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs bench build package audit version constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ docs: $(VENV)/docs ## Build the documentation into site/, and check its links an
 	@$(BIN)/mkdocs build
 	@$(BIN)/python -m pytest --quiet tests/site
 
+bench: $(VENV)-bench/bench ## Measure what the provider costs, and write it into docs/: about ten minutes of a quiet machine
+	@env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=benchmarks $(VENV)-bench/bin/python -m bench $(BENCH)
+
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
@@ -90,7 +93,7 @@ constraints: ## Pin anew what is installed with Airflow $(AIRFLOW): make constra
 	@PYTHON=$(PYTHON) scripts/constraints.sh $(AIRFLOW)
 
 clean: ## Remove everything that these targets made
-	@rm -rf $(VENV) build dist site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-bench build dist site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/pip: $(CONSTRAINTS)
 	@echo "Making $(VENV) ($$($(PYTHON) --version), Airflow $(AIRFLOW)); this takes about a minute."
@@ -124,4 +127,11 @@ $(VENV)/build: $(VENV)/demo
 
 $(VENV)/audit: $(VENV)/pip
 	@$(PIP) install -c $(CONSTRAINTS) --group audit
+	@touch $@
+
+$(VENV)-bench/bench: benchmarks/constraints.txt pyproject.toml
+	@echo "Making $(VENV)-bench ($$($(PYTHON) --version), with the providers to compare with); this takes about a minute."
+	@$(PYTHON) -m venv --clear $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --quiet --quiet install -c $< pip hatchling editables
+	@$(VENV)-bench/bin/python -m pip --quiet --quiet install -c $< --no-build-isolation -e . apache-airflow --group benchmarks
 	@touch $@

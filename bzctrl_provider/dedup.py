@@ -24,14 +24,13 @@ _TEXT_MAX = 500
 """Of what is kept of a todo: a Variable's text stays bounded."""
 
 
-def checked_window(window: timedelta | None) -> timedelta | None:
-    """Return a window as it is.
+def check_window(window: object) -> None:
+    """Check a parameter of an operator or a notifier.
 
-    :raises ValueError: where it is neither a timedelta nor None.
+    :raises ValueError: where it is no timedelta.
     """
-    if window is not None and not isinstance(window, timedelta):
-        raise ValueError(f"dedup_window must be a timedelta, such as timedelta(days=1), not {window!r}")
-    return window
+    if not isinstance(window, timedelta):
+        raise ValueError(f"dedup_window must be a timedelta, such as timedelta(days=1), not {window!r}")  # noqa: TRY004 - as for the other parameters
 
 
 def default_key(failure: Failure | LazyFailure, *, task_id: str | None = None) -> str:

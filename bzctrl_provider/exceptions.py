@@ -6,6 +6,7 @@ BzCtrlError                      outcome_unknown
 ├── BzCtrlValidationError        faults (also a ValueError)
 ├── BzCtrlAuthError
 ├── BzCtrlTransportError
+├── BzCtrlOutcomeUnknownError
 └── BzCtrlAPIError               status_code, body_excerpt
     ├── BzCtrlRejectedError
     ├── BzCtrlRateLimitError     retry_after_s
@@ -78,6 +79,10 @@ class BzCtrlAuthError(BzCtrlError):
 
 class BzCtrlTransportError(BzCtrlError):
     """No answer came: not connected, certificate refused, timed out, or the connection broke."""
+
+
+class BzCtrlOutcomeUnknownError(BzCtrlError):
+    """An earlier attempt may have created the todo, and ``on_unknown_outcome="fail"`` forbids another one."""
 
 
 class BzCtrlAPIError(BzCtrlError):

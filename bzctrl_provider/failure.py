@@ -6,6 +6,7 @@ import logging
 import re
 import traceback
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from bzctrl_provider.untrusted import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -335,7 +336,7 @@ class _RunAddress:
             return f"{base}/tasks/{quote(task_id)}" + (f"/mapped/{map_index}" if map_index >= 0 else "")
         return f"{self._grid}&task_id={quote(task_id)}&map_index={map_index}&tab=logs"
 
-    @property
+    @cached_property
     def _in_airflow_3(self) -> str | None:
         from airflow.providers.common.compat.sdk import conf
         from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -346,7 +347,7 @@ class _RunAddress:
         base = conf.get("api", "base_url", fallback="http://localhost:8080/")
         return f"{base.rstrip('/')}/dags/{quote(self.dag_id)}/runs/{quote(self.run_id)}"
 
-    @property
+    @cached_property
     def _grid(self) -> str:
         from airflow.providers.common.compat.sdk import conf
 
@@ -408,8 +409,9 @@ def _states(
 
     states: dict[str, dict[int, str]] = {}
     if not AIRFLOW_V_3_0_PLUS:
+        asked = set(task_ids)
         for ti in context["dag_run"].get_task_instances():
-            if ti.task_id in task_ids:
+            if ti.task_id in asked:
                 states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state) or ""
         return states
     ti = context.get("ti")
@@ -423,8 +425,9 @@ def _states(
         return of_run
 
     for some in _apart(task_ids):
+        known = set(some)
         for key, state in ask(some).items():
-            task_id, index = _split(key, some)
+            task_id, index = _split(key, known)
             states.setdefault(task_id, {})[index] = _name(state) or ""
     return states
 
@@ -441,7 +444,7 @@ def _apart(task_ids: list[str]) -> list[list[str]]:
     return [group for group in (together, *([task_id] for task_id in sorted(lookalikes))) if group]
 
 
-def _split(key: str, task_ids: list[str]) -> tuple[str, int]:
+def _split(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     if key not in task_ids and (match := re.fullmatch(r"(.+)_(\d+)", key)) and match[1] in task_ids:
         return match[1], int(match[2])
     return key, -1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlError, BzCtrlOutcomeUnknownError
 from bzctrl_provider.untrusted import one_line, shown
 
 if TYPE_CHECKING:
@@ -183,10 +183,6 @@ def key_shown(created: Mapping[str, Any]) -> str:
     return one_line(str(created.get("key")), max_chars=200)
 
 
-class OutcomeUnknownError(BzCtrlError):
-    """An earlier attempt may have created the todo, and ``on_unknown_outcome="fail"`` forbids another one."""
-
-
 def create_once(
     create: Callable[[dict[str, Any]], dict[str, Any]],
     fields: Mapping[str, Any],
@@ -211,7 +207,7 @@ def create_once(
         duplicate; ``fail`` raises without another request.
     :param now: tells the time, in UTC.
     :return: the created todo, of this try or of an earlier one.
-    :raises OutcomeUnknownError: see ``on_unknown_outcome``.
+    :raises BzCtrlOutcomeUnknownError: see ``on_unknown_outcome``.
     :raises BzCtrlError: whatever ``create`` raised.
     """
     kept = _recalled(memory, key, tries)
@@ -252,7 +248,7 @@ def create_once(
         else:
             _remember(memory, key, {"created": todo})
             return todo
-    raise OutcomeUnknownError(_what_to_look_for(fields, unanswered), outcome_unknown=True)
+    raise BzCtrlOutcomeUnknownError(_what_to_look_for(fields, unanswered), outcome_unknown=True)
 
 
 def create_all_once(
@@ -333,7 +329,7 @@ class _Batch:
                 continue
             unanswered = entry.get("unanswered", [])
             if unanswered and on_unknown_outcome == "fail":
-                self._errors[name] = OutcomeUnknownError(
+                self._errors[name] = BzCtrlOutcomeUnknownError(
                     _what_to_look_for(todo, unanswered), outcome_unknown=True
                 )
             else:

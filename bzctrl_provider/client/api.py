@@ -64,6 +64,17 @@ class _Session(requests.Session):
         return None
 
 
+def _filled(template: requests.PreparedRequest, body: bytes, auth: AuthBase) -> requests.PreparedRequest:
+    """Return a request with a body; ``copy()`` and ``prepare_body()`` of requests do more than is needed here."""
+    request = requests.PreparedRequest()
+    request.method = template.method
+    request.url = template.url
+    request.headers = template.headers.copy()
+    request.headers["Content-Length"] = str(len(body))
+    request.body = body
+    return auth(request)
+
+
 class BzCtrlClient:
     """Creates todos. Safe to use from several threads.
 
@@ -268,9 +279,7 @@ class BzCtrlClient:
         *,
         secret: Token | None = None,
     ) -> tuple[requests.Response, Exchange]:
-        request = self._templates[what].copy()
-        request.prepare_body(body.get_secret_value(), None)
-        request.prepare_auth(auth)
+        request = _filled(self._templates[what], body.get_secret_value(), auth)
         url = request.url or ""
         secrets = [self._password, secret.value] if secret else [self._password]
         exchange = Exchange(what, url, self._max_attempts, secrets, self._connection)

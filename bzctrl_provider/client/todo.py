@@ -79,6 +79,17 @@ def _text(value: object) -> str | None:
     """Take any text; a number as its digits, since native rendering turns the text ``725462`` into one."""
     if value is None:
         return None
+    if not isinstance(value, str):
+        return _text_of_other(value)
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value) from None
+    return text or None
+
+
+def _text_of_other(value: object) -> str:
     if isinstance(value, bool):
         raise _WrongValueError("text", value)
     if isinstance(value, Number):
@@ -88,14 +99,7 @@ def _text(value: object) -> str | None:
             raise _WrongValueError(f"text, or a number of at most {_DIGITS_MAX} digits", value) from None
     if isinstance(value, date):
         return value.isoformat()
-    if not isinstance(value, str):
-        raise _WrongValueError("text", value)
-    text = str(value).strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value) from None
-    return text or None
+    raise _WrongValueError("text", value)
 
 
 def _line(value: object) -> str | None:
@@ -273,6 +277,16 @@ class Todo:
             object.__setattr__(self, name, value)
 
 
+_UNSET: dict[str, Any] = {own.name: own.default for own in fields(Todo)}
+
+
+def _of_checked(values: dict[str, Any]) -> Todo:
+    todo = object.__new__(Todo)
+    # Not by its constructor, which would check each of them again.
+    vars(todo).update(_UNSET | values)
+    return todo
+
+
 def complete_todo(
     todo: Todo | Mapping[str, Any],
     /,
@@ -290,16 +304,20 @@ def complete_todo(
     """
     if not isinstance(todo, Todo | Mapping):
         raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {shown(todo)}")])
-    try:
-        given = asdict(todo) if isinstance(todo, Todo) else dict(todo)
-    except Exception as exc:  # noqa: BLE001 - see _checked
-        raise _invalid([("todo", _unreadable(exc))]) from None
-    unknown = _unknown_fields([name for name in given if name not in _RULES])
-    values, faults = _checked({name: value for name, value in given.items() if name in _RULES})
+    unknown: list[tuple[str, str]] = []
+    faults: list[tuple[str, str]] = []
+    if isinstance(todo, Todo):
+        values = dict(vars(todo))  # checked when it was made
+    else:
+        try:
+            given = dict(todo)
+        except Exception as exc:  # noqa: BLE001 - see _checked
+            raise _invalid([("todo", _unreadable(exc))]) from None
+        unknown = _unknown_fields([name for name in given if name not in _RULES])
+        values, faults = _checked({name: value for name, value in given.items() if name in _RULES})
     faulty = {name for name, _ in faults}
-    for name, value in _checked(defaults)[0].items():
-        if not values.get(name) and name not in faulty:
-            values[name] = value
+    unset = {name: value for name, value in defaults.items() if not values.get(name) and name not in faulty}
+    values |= _checked(unset)[0]
     values["status"] = values.get("status") or Status.IN_PROGRESS
     values["assignee"] = values.get("assignee") or values.get("reporter")
     if faulty & {"domain", "workspace"}:
@@ -315,7 +333,7 @@ def complete_todo(
         )
     if faults or unknown or missing:
         raise _invalid([*faults, *unknown, *missing])
-    return Todo(**values)
+    return _of_checked(values)
 
 
 def _invalid(faults: Iterable[tuple[str, str]]) -> BzCtrlValidationError:

@@ -23,8 +23,11 @@ from bzctrl_provider.client.retry import left_s
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Generator, Mapping
     from typing import Self
 
+    from requests import PreparedRequest
+    from urllib3.connectionpool import ConnectionPool
     from urllib3.poolmanager import PoolManager, ProxyManager
 
     from bzctrl_provider.client.retry import BzCtrlRetry
@@ -97,10 +100,25 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self._lines.within_head = False
 
 
+class _KeptAnswer(HTTPResponse):
+    """An answer that is here already, so that nothing is left to be read from its connection."""
+
+    def stream(self, *_: Any, **__: Any) -> Generator[bytes]:
+        """Hand the connection back and the answer out."""
+        self.release_conn()
+        if self.data:
+            yield self.data
+
+    def drain_conn(self) -> None:
+        """Hand the connection back, before the request is sent again."""
+        self.release_conn()
+
+
 class _WholeAnswers(_Connection):
     """What is the same for both kinds of connection."""
 
     response_class = _DeadlineResponse
+    _held: bytearray | None = None
 
     def connect(self) -> None:
         left = left_s()
@@ -117,28 +135,44 @@ class _WholeAnswers(_Connection):
             # refuses, among the errors that may come after sending.
             raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
 
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        # In one piece, so one system call and one packet: urllib3 would send the head by itself, and then the body.
+        self._held = bytearray()
+        try:
+            super().request(*args, **kwargs)
+            request = bytes(self._held)
+        finally:
+            self._held = None
+        self.send(request)
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held += data
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 replaces http.client's type, too
         answer = super().getresponse()
         body = bytearray()
+        is_packed = "Content-Encoding" in answer.headers
         try:
             while len(body) <= ANSWER_MAX_BYTES and (chunk := answer.read(_CHUNK_BYTES, decode_content=True)):
                 body += chunk
+                if answer.length_remaining == 0 and not is_packed:
+                    break
         except DecodeError:  # compressed and broken: the status still counts, the body is unusable
             body.clear()
             self.close()
         if len(body) > ANSWER_MAX_BYTES:
             self.close()
-        headers = answer.headers.copy()
-        headers.discard("Content-Encoding")
-        return HTTPResponse(
-            body=io.BytesIO(body),
-            headers=headers,
+        return _KeptAnswer(
+            body=bytes(body),
+            headers=answer.headers,
             status=answer.status,
             reason=answer.reason,
             version=answer.version,
             preload_content=False,
             enforce_content_length=False,  # what was kept may be less, or unpacked
-            original_response=answer._original_response,  # noqa: SLF001 - hands the connection back when read
         )
 
 
@@ -170,6 +204,7 @@ class BzCtrlAdapter(HTTPAdapter):
 
     def __init__(self, *, retry: BzCtrlRetry, connections: int) -> None:
         super().__init__(max_retries=retry, pool_connections=2, pool_maxsize=connections)
+        self._pools: dict[tuple[Any, ...], ConnectionPool] = {}
 
     def sharing(self, retry: BzCtrlRetry) -> Self:
         """Return an adapter of another policy that uses the same connections."""
@@ -177,6 +212,26 @@ class BzCtrlAdapter(HTTPAdapter):
         other.poolmanager = self.poolmanager
         other.proxy_manager = self.proxy_manager
         return other
+
+    def get_connection_with_tls_context(
+        self,
+        request: PreparedRequest,
+        verify: Any,
+        proxies: Mapping[str, str] | None = None,
+        cert: Any = None,
+    ) -> ConnectionPool:
+        """Find the pool of an address once: requests would work out for each request what it depends on."""
+        key = (request.url, verify, cert, *(proxies or {}).items())
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._pools[key] = pool
+        return pool
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self._pools.clear()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools of direct connections."""

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
-from bzctrl_provider.dedup import checked_window, deduplicated
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
-from bzctrl_provider.failure import Failure, LazyFailure, failure_of, told_by
 from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.memory import Tries, create_once, variable_memory
-from bzctrl_provider.untrusted import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
+    from bzctrl_provider.failure import Failure, LazyFailure
     from bzctrl_provider.fields import TodoFields
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
@@ -86,7 +83,11 @@ class BzCtrlNotifier(BaseNotifier):
             )
         self.bzctrl_conn_id = bzctrl_conn_id
         self.on_retry = on_retry
-        self.dedup_window = checked_window(dedup_window)
+        if dedup_window is not None:
+            from bzctrl_provider.dedup import check_window
+
+            check_window(dedup_window)
+        self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.context = context or {}
         self._failure: LazyFailure | None = None
@@ -116,6 +117,9 @@ class BzCtrlNotifier(BaseNotifier):
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
         """Render the fields, also for contexts without a DAG and under ``airflow dags test``, whose DAG cannot."""
+        # Imported here, like all that only a callback needs: a DAG file that names the notifier is parsed without it.
+        from bzctrl_provider.failure import LazyFailure
+
         dag = context.get("dag")
         # What the templates are told is what the incident tells: looked up once, and in the way of callbacks.
         self._failure = context["failure"] = LazyFailure(context, _failure_of)  # type: ignore[typeddict-unknown-key]  # a variable of our own
@@ -172,6 +176,9 @@ class BzCtrlNotifier(BaseNotifier):
         failure: Failure,
         context: Context,
     ) -> None:
+        from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.memory import Tries, create_once, variable_memory
+
         create_unless_seen = deduplicated(
             create,
             window=self.dedup_window,
@@ -238,10 +245,14 @@ class BzCtrlNotifier(BaseNotifier):
         return self._failure.told() if self._failure else _failure_of(context)
 
     def _fields(self, failure: Failure) -> dict[str, Any]:
+        from bzctrl_provider.failure import told_by
+
         fields = told_by(failure, {name: getattr(self, name) for name in TODO_FIELDS})
         return fields | {"order_id": fields["order_id"] or failure.run_id}
 
     def _log_lost(self, fields: Mapping[str, Any]) -> None:
+        from bzctrl_provider.untrusted import json_line
+
         payload = {
             name: value for name, value in fields.items() if not isinstance(value, str | None) or value
         }
@@ -267,6 +278,8 @@ def _will_be_tried_again(ti: Any) -> bool:
 
 def _failure_of(context: Mapping[str, Any]) -> Failure:
     """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
+    from bzctrl_provider.failure import Failure, failure_of
+
     try:
         return failure_of(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details

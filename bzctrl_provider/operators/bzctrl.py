@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider.dedup import checked_window, deduplicated
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
     BzCtrlError,
+    BzCtrlOutcomeUnknownError,
     BzCtrlRejectedError,
     BzCtrlValidationError,
 )
-from bzctrl_provider.failure import LazyFailure, told_by
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
-from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once, memory_of
 from bzctrl_provider.untrusted import one_line, shown, web_address
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
+    from bzctrl_provider.failure import LazyFailure
     from bzctrl_provider.fields import Text
     from bzctrl_provider.memory import OnUnknownOutcome
 
@@ -39,9 +38,8 @@ _NOT_MENDED_BY_A_RETRY = (
     BzCtrlValidationError,
     BzCtrlAuthError,
     BzCtrlRejectedError,
-    OutcomeUnknownError,
+    BzCtrlOutcomeUnknownError,
 )
-
 
 _MAX_WORKERS = 64
 _TITLE_CHARS = 200
@@ -133,7 +131,11 @@ class CreateTodoOperator(BaseOperator):
         if on_unknown_outcome not in ("retry", "fail"):
             raise ValueError(f"on_unknown_outcome must be 'retry' or 'fail', not {on_unknown_outcome!r}")
         self.on_unknown_outcome = on_unknown_outcome
-        self.dedup_window = checked_window(dedup_window)
+        if dedup_window is not None:
+            from bzctrl_provider.dedup import check_window
+
+            check_window(dedup_window)
+        self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.todo_type = todo_type
         self.title = title
@@ -165,6 +167,8 @@ class CreateTodoOperator(BaseOperator):
         seen_oids: set[int],
     ) -> None:
         # The one method that Airflow calls for plain and for mapped tasks alike.
+        from bzctrl_provider.failure import LazyFailure
+
         context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         seen_oids = seen_oids | {id(value) for value in self._mapped_data(context)}
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
@@ -198,8 +202,11 @@ class CreateTodoOperator(BaseOperator):
         return self._create(context, _failure_of(context))
 
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
-        # Imported here, so that a DAG file that names the operator is parsed without the hook.
+        # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
+        from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.failure import told_by
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.memory import Tries, create_once, memory_of
 
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
@@ -346,7 +353,9 @@ class CreateTodosOperator(CreateTodoOperator):
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
+        from bzctrl_provider.failure import told_by
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.memory import Tries, create_all_once, memory_of
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
@@ -410,6 +419,8 @@ def _maps_over_data(mapped: Any, context: Context) -> bool:
 
 def _failure_of(context: Context) -> LazyFailure:
     """Return the failure that the templates had, so that Airflow is asked for it once."""
+    from bzctrl_provider.failure import LazyFailure
+
     rendered = context.get("failure")
     return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context)
 

@@ -36,6 +36,7 @@ AT_THE_TOP_OF_THE_SDIST = {
     "PKG-INFO",
     "README.md",
     "SECURITY.md",
+    "benchmarks",
     "bzctrl_provider",
     "constraints",
     "dags_examples",

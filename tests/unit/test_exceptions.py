@@ -12,6 +12,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlBadAnswerError,
     BzCtrlConfigError,
     BzCtrlError,
+    BzCtrlOutcomeUnknownError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
     BzCtrlServerError,
@@ -25,6 +26,7 @@ EXAMPLES = [
     BzCtrlValidationError("The todo:", [("title", "is mandatory")]),
     BzCtrlAuthError("m"),
     BzCtrlTransportError("m", outcome_unknown=True),
+    BzCtrlOutcomeUnknownError("m", outcome_unknown=True),
     BzCtrlAPIError("m", status_code=418, body_excerpt="b"),
     BzCtrlRejectedError("m", status_code=400, body_excerpt="b"),
     BzCtrlRateLimitError("m", status_code=429, retry_after_s=7.5),
@@ -59,7 +61,7 @@ def test_the_tree_is_as_promised():
 def test_the_docstrings_tree_names_every_public_error():
     """The drawing at the top of the module leaves nobody out."""
     public = [name for name in vars(exceptions) if name.startswith("BzCtrl")]
-    assert len(public) == 10
+    assert len(public) == 11
     assert all(name in (exceptions.__doc__ or "") for name in public)
 
 

@@ -236,6 +236,23 @@ def test_the_checks_before_an_operator_are_told():
     assert ti.asked == [["a", "b", "m"]]
 
 
+def test_airflow_is_asked_for_its_address_once(monkeypatch):
+    """However many tasks failed, each with the address of its log."""
+    asked = []
+
+    class Conf:
+        def get(self, *args, **_):
+            asked.append(args)
+            return "http://airflow.example.com"
+
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.conf", Conf(), raising=False)
+    checks = [f"check_{number}" for number in range(300)]
+    upstream = {**{check: [] for check in checks}, "raise_incident": checks}
+    failure = failure_of(new_context(upstream, TaskInstance(states=dict.fromkeys(checks, "failed"))))
+    assert len({task.log_url for task in failure.tasks}) == 300
+    assert len(asked) == 1
+
+
 def test_a_mapped_check_that_looks_like_another_task_is_told_right():
     """`validate` mapped, and a task `validate_1` beside it: both states are known."""
     ti = TaskInstance(states={"validate[0]": "success", "validate[1]": "failed", "validate_1": "success"})

@@ -15,11 +15,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException, mask_secre
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.dedup import create_unless_seen
-from bzctrl_provider.exceptions import BzCtrlTransportError, BzCtrlValidationError
+from bzctrl_provider.exceptions import BzCtrlOutcomeUnknownError, BzCtrlTransportError, BzCtrlValidationError
 from bzctrl_provider.failure import exception_text, remember_exception
 from bzctrl_provider.links import bzctrl as link_module
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
-from bzctrl_provider.memory import OutcomeUnknownError, Tries, create_all_once, create_once
+from bzctrl_provider.memory import Tries, create_all_once, create_once
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
 from bzctrl_provider.spool import replay_spool, spool_todo
@@ -166,7 +166,7 @@ HOSTILE_LINKS = ["javascript:alert(1)", "data:text/html,x", f"https://x/{FORGED}
 def test_a_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog, link):
     """Who may write Variables could else put a script behind the button of a task."""
     monkeypatch.setattr(
-        "bzctrl_provider.operators.bzctrl.memory_of",
+        "bzctrl_provider.memory.memory_of",
         lambda _: Poisoned({"key": f"EXA{FORGED}", "link": link}),
     )
     pushed = []
@@ -210,7 +210,7 @@ def test_what_to_look_for_is_one_short_line():
         raise BzCtrlTransportError("no answer", outcome_unknown=True)
 
     memory = SimpleNamespace(get=lambda _: {}, set=lambda *_: None)
-    with pytest.raises(OutcomeUnknownError) as caught:
+    with pytest.raises(BzCtrlOutcomeUnknownError) as caught:
         create_once(
             no_answer,
             {"title": f"t{FORGED}" + "x" * 1_000_000, "order_id": Secretive()},

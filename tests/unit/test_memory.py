@@ -17,8 +17,8 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 from bzctrl_provider.memory import (
+    BzCtrlOutcomeUnknownError,
     NoMemory,
-    OutcomeUnknownError,
     TaskStateMemory,
     Tries,
     VariableMemory,
@@ -188,9 +188,9 @@ def test_several_attempts_without_an_answer_are_all_told():
 def test_with_fail_nothing_is_sent_again(answer, tries):
     """Neither in the same try nor in a later one; the error says what to look for."""
     bzctrl, memory = BzCtrl(answer), DictMemory()
-    with pytest.raises((OutcomeUnknownError, SystemExit)):
+    with pytest.raises((BzCtrlOutcomeUnknownError, SystemExit)):
         attempt(bzctrl, memory, tries, policy="fail")
-    with pytest.raises(OutcomeUnknownError, match="title 't' and the order id 'o'") as caught:
+    with pytest.raises(BzCtrlOutcomeUnknownError, match="title 't' and the order id 'o'") as caught:
         attempt(bzctrl, memory, LAST, policy="fail")
     assert caught.value.outcome_unknown
     assert len(bzctrl.requests) == 1
@@ -279,7 +279,7 @@ def test_with_fail_none_of_many_is_sent_again():
     bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
     attempt_all(bzctrl, memory, "ab", policy="fail")
     (error, created) = attempt_all(bzctrl, memory, "ab", LAST, policy="fail")
-    assert isinstance(error, OutcomeUnknownError)
+    assert isinstance(error, BzCtrlOutcomeUnknownError)
     assert created["key"] == "EXA-01"
     assert len(bzctrl.requests) == 2
 
@@ -413,7 +413,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         tries = Tries("g", is_first=False, is_last=is_last)
         try:
             result = attempt(self, self.memory, tries, self.policy)
-        except OutcomeUnknownError:
+        except BzCtrlOutcomeUnknownError:
             assert self.policy == "fail"
             assert self.open or self.sent, "nobody fails for an attempt that was not made"
         except (Crash, BzCtrlError):

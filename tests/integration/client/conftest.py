@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
+from support.authority import new_authority
 from support.scripted_server import Server
 
 from bzctrl_provider.client.api import BzCtrlClient
@@ -48,3 +49,9 @@ def new_client(server, waits) -> Callable[..., BzCtrlClient]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """Return a server's TLS context for 127.0.0.1, and the file of the authority that vouches for it."""
+    return new_authority(tmp_path)

@@ -8,7 +8,6 @@ import time
 from email.utils import format_datetime
 
 import pytest
-from support.authority import new_authority
 from support.scripted_server import CREATED, TOKEN, Server, close, drip, hang, reply, reset
 
 from bzctrl_provider.exceptions import (
@@ -348,12 +347,6 @@ def test_a_stopped_bulk_begins_nothing_new(server, new_client, fields):
 
 
 # --- TLS and proxies -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def authority(tmp_path):
-    """Return a server's TLS context for 127.0.0.1, and the file of the authority that vouches for it."""
-    return new_authority(tmp_path)
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused_at_once(

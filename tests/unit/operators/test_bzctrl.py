@@ -152,6 +152,12 @@ def test_every_field_of_a_todo_is_a_template_field():
     assert set(CreateTodoOperator.template_fields_renderers) < set(CreateTodoOperator.template_fields)
 
 
+def test_no_type_at_all_is_still_a_fault(bzctrl):
+    """The default stands for what was left out, not for a value that is nothing."""
+    with pytest.raises(AirflowFailException, match="todo_type: is mandatory"):
+        execute(title="t", description="d", todo_type=None)
+
+
 def test_the_order_id_leads_back_to_the_run():
     """BzCtrl's tag is the id of the DAG run unless the user says otherwise."""
     assert CreateTodoOperator(task_id="t").order_id == "{{ run_id }}"

@@ -1,0 +1,26 @@
+"""What the deployment's policy costs each DAG."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.figures import Figure, figure
+
+if TYPE_CHECKING:
+    from bench.processes import Bench
+
+_ROUNDS = 50
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Measure a DAG that is not meant."""
+    measured = bench.child("policy", bench.rounds(_ROUNDS))
+    return [
+        figure(
+            "policy.not_meant",
+            "`dag_policy` of a DAG that is not meant, by tags and patterns",
+            measured["not_meant"],
+            "µs",
+        ),
+        figure("policy.off", "`dag_policy` where the option is off", measured["off"], "µs"),
+    ]

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+
+import pytest
+from support.scripted_server import CREATED, Server, reply
+
+from bzctrl_provider.client import auth
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+
+@pytest.fixture
+def hook(server, monkeypatch):
+    """Return a hook whose connection leads to the server."""
+    auth.forget_tokens()
+    given = {
+        "conn_type": "bzctrl",
+        "login": "user@example.com",
+        "password": "made-up-password",
+        "host": f"http://127.0.0.1:{server.port}",
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(given))
+    hook = BzCtrlHook()
+    yield hook
+    hook.get_conn().close()
+
+
+def test_todos_of_a_hook_cost_a_request_each_and_one_for_the_token(server, hook, fields):
+    """N todos are N + 1 requests over a single connection."""
+    for _ in range(25):
+        hook.create_todo(fields)
+    assert len(server.sent("token")) == 1
+    assert len(server.sent("create")) == 25
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("threads", [1, 5, 16])
+def test_threads_of_a_hook_share_a_token_and_keep_their_connections(server, hook, fields, threads):
+    """W threads are one token request and at most W connections, however many todos there are."""
+    results = hook.create_todos([fields] * 100, max_workers=threads)
+    assert all(result.key for result in results)
+    assert len(server.sent("token")) == 1
+    assert len(server.sent("create")) == 100
+    assert server.connections <= threads
+
+
+def test_a_generator_is_read_as_the_work_goes_on(server, hook, fields):
+    """No thread takes a todo before its last one was answered, so that memory does not grow with what is still to come."""
+    ahead = []
+
+    def todos():
+        for made in range(1, 301):
+            ahead.append(made - len(server.sent("create")))
+            yield fields
+
+    results = hook.create_todos(todos(), max_workers=4)
+    assert len(results) == len(ahead) == 300
+    assert max(ahead) <= 4
+
+
+def test_a_request_goes_out_in_one_piece(hook, fields, monkeypatch):
+    """Head and body are one system call, and one packet where they fit into one."""
+    pieces = []
+    send = http.client.HTTPConnection.send
+    monkeypatch.setattr(
+        http.client.HTTPConnection, "send", lambda self, data: pieces.append(bytes(data)) or send(self, data)
+    )
+    hook.create_todo(fields)
+    assert [piece.split(b" ", 1)[0] for piece in pieces] == [b"POST", b"POST"]
+    assert pieces[0].endswith(b"password=made-up-password")
+    assert pieces[1].endswith(b"}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(503, body=b"out of order"),
+        reply(429, headers=["Retry-After: 1"]),
+        reply(503, body=b"", headers=["Set-Cookie: session=1"]),
+    ],
+)
+def test_a_connection_is_used_again_after_an_answer_that_is_retried(
+    server, new_client, fields, waits, answer
+):
+    """The answer is read whole, with and without a body, so the next attempt needs no new connection."""
+    server.create = [answer, CREATED]
+    client = new_client()
+    assert client.create_todo(fields).title == "t"
+    assert client.create_todo(fields).title == "t"
+    assert len(waits) == 1
+    assert server.connections == 1
+    assert not any("Cookie" in headers for _, _, headers, _ in server.requests)
+
+
+def test_a_connection_is_used_again_after_an_error(server, new_client, fields):
+    """A refused todo leaves the connection as it was."""
+    server.create = [reply(400, body=b"no such workspace"), reply(404), CREATED]
+    client = new_client()
+    for _ in range(2):
+        with pytest.raises(Exception, match="was answered with 40"):
+            client.create_todo(fields)
+    assert client.create_todo(fields).title == "t"
+    assert server.connections == 1
+
+
+class Tunnel(Server):
+    """A proxy that connects a client with the address that it asks for, and sees nothing of what is said."""
+
+    def _answer(self, connection):
+        request = self._receive(connection)
+        if request is None:
+            return False
+        self.requests.append(request)
+        host, _, port = request[1].rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as other:
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=self._relay, args=[other, connection], daemon=True)
+            back.start()
+            self._relay(connection, other)
+            back.join(10)
+        return False
+
+    @staticmethod
+    def _relay(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other side went first
+
+
+def test_the_environments_proxy_and_authority_count_over_tls(
+    server, new_client, fields, monkeypatch, authority
+):
+    """HTTPS_PROXY gets one CONNECT for all todos, and REQUESTS_CA_BUNDLE vouches for the server behind it."""
+    server.tls, ca_bundle = authority
+    proxy = Tunnel()
+    for name in ("NO_PROXY", "no_proxy", "https_proxy", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_bundle)
+    client = new_client(f"https://127.0.0.1:{server.port}")
+    assert [client.create_todo(fields).title for _ in range(3)] == ["t"] * 3
+    assert [(method, path) for method, path, _, _ in proxy.requests] == [
+        ("CONNECT", f"127.0.0.1:{server.port}")
+    ]
+    assert len(server.sent("create")) == 3
+    client.close()
+    proxy.stop()
+
+
+def test_a_closed_client_connects_again(server, new_client, fields):
+    """What was kept of its connections is gone, and the next todo is created over a new one."""
+    client = new_client()
+    client.create_todo(fields)
+    client.close()
+    assert client.create_todo(fields).title == "t"
+    assert server.connections == 2
