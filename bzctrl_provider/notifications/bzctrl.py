@@ -91,6 +91,7 @@ class BzCtrlNotifier(BaseNotifier):
         self.dedup_key = dedup_key
         self.context = context or {}
         self._failure: LazyFailure | None = None
+        self._left_out: list[str] = []
         self.rolled_up: frozenset[str] = frozenset()
         """Tasks whose failure somebody else tells; the deployment's policy knows them."""
         # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
@@ -124,11 +125,26 @@ class BzCtrlNotifier(BaseNotifier):
         # What the templates are told is what the incident tells: looked up once, and in the way of callbacks.
         self._failure = context["failure"] = LazyFailure(context, _failure_of)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
-        try:
-            self._do_render_template_fields(self, self.template_fields, context, env, set())
-        except Exception:
-            self._log_lost({name: getattr(self, name) for name in TODO_FIELDS})
-            raise
+        self._left_out = []
+        for name in self.template_fields:
+            try:
+                self._do_render_template_fields(self, [name], context, env, set())
+            except Exception as exc:
+                if name == "bzctrl_conn_id":
+                    self._log_lost({name: getattr(self, name) for name in TODO_FIELDS})
+                    raise
+                self._leave_out(name, exc)
+
+    def _leave_out(self, name: str, exc: Exception) -> None:
+        """Do without a field whose template fails: a callback is the last chance, and the incident is worth more."""
+        from bzctrl_provider.failure import exception_text
+
+        reason = exception_text(exc)
+        log.error(
+            "The template of %s cannot be rendered, so the incident is raised without it. %s", name, reason
+        )
+        self._left_out.append(f"{name} ({reason})")
+        setattr(self, name, "INCIDENT" if name == "todo_type" else None)
 
     def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
         # Before Airflow 3.1, the inherited one takes a DAG in the context for granted.
@@ -248,6 +264,9 @@ class BzCtrlNotifier(BaseNotifier):
         from bzctrl_provider.failure import told_by
 
         fields = told_by(failure, {name: getattr(self, name) for name in TODO_FIELDS})
+        if self._left_out:
+            note = f"Left out, because the template fails: {', '.join(self._left_out)}."
+            fields["description"] = f"{fields['description'] or ''}\n\n{note}".strip()
         return fields | {"order_id": fields["order_id"] or failure.run_id}
 
     def _log_lost(self, fields: Mapping[str, Any]) -> None:

@@ -152,11 +152,31 @@ def test_a_lost_incident_is_in_the_log_and_raised(bzctrl, caplog, asynchronous):
     assert PASSWORD not in record.message
 
 
-def test_a_template_that_fails_is_logged_and_raised(bzctrl, caplog):
-    """The payload is in the log as the user wrote it."""
+def test_a_template_that_fails_costs_its_field_and_not_the_incident(bzctrl, caplog):
+    """The title is written from what failed; log and description say what was left out, and why."""
+    notifier = BzCtrlNotifier(
+        title="{{ no_such_thing.at_all }}", priority="{{ nor_this.either }}", lrn="{{ run_id }}"
+    )
+    with caplog.at_level(logging.ERROR):
+        notifier(new_context())
+    (todo,) = sent(bzctrl)
+    assert todo["title"] == "customs: load failed"
+    assert todo["lrn"] == "r"
+    assert "priority" not in todo
+    left_out = todo["description"].splitlines()[-1]
+    assert left_out.startswith("Left out, because the template fails: title (")
+    assert "'no_such_thing' is undefined" in left_out
+    assert "'nor_this' is undefined" in left_out
+    assert sum("cannot be rendered" in record.message for record in caplog.records) == 2
+    notifier(new_context())
+    assert sent(bzctrl)[-1]["description"].count("Left out") == 1
+
+
+def test_a_connection_whose_template_fails_is_no_detail(bzctrl, caplog):
+    """Another BzCtrl must not get the incident: it is logged as the user wrote it, and the error is raised."""
     with pytest.raises(Exception, match="no_such_thing"), caplog.at_level(logging.ERROR):
-        BzCtrlNotifier(title="{{ no_such_thing.at_all }}")(new_context())
-    assert "no_such_thing.at_all" in caplog.text
+        BzCtrlNotifier(title="lost", bzctrl_conn_id="{{ no_such_thing.at_all }}")(new_context())
+    assert '"title": "lost"' in caplog.text
     assert bzctrl.request_history == []
 
 
