@@ -7,10 +7,10 @@ import random
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 FaultName: TypeAlias = Literal["reset_before", "reset_after", "cut", "html", "empty", "slow"]
 """The faults that are not simply an HTTP status.
@@ -39,15 +39,36 @@ _MAYBE_AFTER: Final = ("html", "empty")
 
 @dataclass(frozen=True)
 class Fault:
-    """One failure, ready to be played. Use `checked_fault` to make one."""
+    """One failure, ready to be played.
+
+    :param kind: an HTTP status from 300 to 599, or a `FaultName`.
+    :param on: which requests it may happen to: `create` (default), `token` or `any`.
+    :param retry_after_s: whole seconds for the Retry-After header of a status; no header by default.
+    :param retry_after_as_date: whether that header is a date instead of seconds.
+    :param delay_s: seconds before the answer, default 0; `slow` needs them, any other fault may have them.
+    :param location: the Location header of a status from 300 to 399; the sandbox's page by default.
+    :param after_creation: whether the todo is made before a status from 500 to 599, `html` or `empty` is answered.
+    :raises ValueError: naming every argument that does not fit and all that is allowed.
+    """
 
     kind: int | FaultName
     on: FaultTarget = "create"
     retry_after_s: int | None = None
     retry_after_as_date: bool = False
-    delay_s: float = 0.0
+    delay_s: float | None = None
     location: str | None = None
     after_creation: bool = False
+
+    def __post_init__(self) -> None:
+        problems = [
+            *_kind_problems(self.kind),
+            *_target_problems(self.on),
+            *_time_problems(self),
+            *_switch_problems(self),
+            *_placement_problems(self),
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
 
     @property
     def name(self) -> str:
@@ -77,87 +98,51 @@ def _target_problems(on: object) -> list[str]:
     return [] if on in TARGETS else [f"on must be one of {', '.join(TARGETS)}, not {on!r}"]
 
 
-def _option_problems(options: Mapping[str, Any]) -> list[str]:
-    kind, retry_after_s, delay_s = options["fault"], options["retry_after_s"], options["delay_s"]
+def _time_problems(fault: Fault) -> list[str]:
+    kind, retry_after_s, delay_s = fault.kind, fault.retry_after_s, fault.delay_s
     problems = []
     if retry_after_s is not None:
         if not _is_number(retry_after_s, (int,)) or retry_after_s < 0:
             problems.append(f"retry_after_s must be whole seconds, 0 or more, not {retry_after_s!r}")
         if kind in NAMES:
             problems.append(f"retry_after_s goes with an HTTP status, not with {kind!r}")
-    elif options["retry_after_as_date"]:
+    elif fault.retry_after_as_date:
         problems.append("retry_after_as_date needs retry_after_s")
     if delay_s is not None and (not _is_number(delay_s) or delay_s < 0):
         problems.append(f"delay_s must be seconds, 0 or more, not {delay_s!r}")
     if kind == "slow" and not delay_s:
         problems.append("'slow' needs delay_s")
-    problems.extend(
-        f"{name} must be true or false, not {options[name]!r}"
-        for name in ("retry_after_as_date", "after_creation")
-        if not isinstance(options[name], bool)
-    )
-    return problems + _placement_problems(options)
+    return problems
 
 
-def _placement_problems(options: Mapping[str, Any]) -> list[str]:
-    kind, location = options["fault"], options["location"]
-    is_status = _is_number(kind, (int,))
+def _switch_problems(fault: Fault) -> list[str]:
+    switches: dict[str, object] = {
+        "retry_after_as_date": fault.retry_after_as_date,
+        "after_creation": fault.after_creation,
+    }
+    return [
+        f"{name} must be true or false, not {value!r}"
+        for name, value in switches.items()
+        if not isinstance(value, bool)
+    ]
+
+
+def _placement_problems(fault: Fault) -> list[str]:
+    kind, location = fault.kind, fault.location
+    status = kind if isinstance(kind, int) else None
     problems = []
     if location is not None:
         if not (isinstance(location, str) and location.isascii() and location.isprintable()):
             problems.append(f"location must be a URL in printable ASCII, not {location!r}")
-        if not (is_status and kind in REDIRECTS):
+        if status not in REDIRECTS:
             problems.append(f"location goes with a status from 300 to 399, not with {kind!r}")
-    if options["after_creation"] is True:
-        may = (is_status and kind in SERVER_ERRORS) or kind in _MAYBE_AFTER or kind in _ALWAYS_AFTER
+    if fault.after_creation is True:
+        may = status in SERVER_ERRORS or kind in _MAYBE_AFTER or kind in _ALWAYS_AFTER
         if not may:
             problems.append(
                 f"after_creation goes with a status from 500 to 599, html or empty, not with {kind!r}"
             )
     return problems
-
-
-def checked_fault(
-    fault: int | FaultName,
-    *,
-    on: FaultTarget = "create",
-    retry_after_s: int | None = None,
-    retry_after_as_date: bool = False,
-    delay_s: float | None = None,
-    location: str | None = None,
-    after_creation: bool = False,
-) -> Fault:
-    """Return a fault after checking that its options make sense together.
-
-    :param fault: an HTTP status from 300 to 599, or a `FaultName`.
-    :param on: which requests it may happen to: `create` (default), `token` or `any`.
-    :param retry_after_s: whole seconds for the Retry-After header of a status; no header by default.
-    :param retry_after_as_date: whether that header is a date instead of seconds.
-    :param delay_s: seconds before the answer; `slow` needs them, any other fault may have them.
-    :param location: the Location header of a status from 300 to 399; the sandbox's page by default.
-    :param after_creation: whether the todo is made before a status from 500 to 599, `html` or `empty` is answered.
-    :raises ValueError: naming every argument that does not fit and all that is allowed.
-    """
-    options = {
-        "fault": fault,
-        "retry_after_s": retry_after_s,
-        "retry_after_as_date": retry_after_as_date,
-        "delay_s": delay_s,
-        "location": location,
-        "after_creation": after_creation,
-    }
-    problems = _kind_problems(fault) + _target_problems(on) + _option_problems(options)
-    if problems:
-        raise ValueError("; ".join(problems))
-    return Fault(
-        kind=fault,
-        on=on,
-        retry_after_s=retry_after_s,
-        retry_after_as_date=retry_after_as_date,
-        delay_s=delay_s or 0.0,
-        location=location,
-        after_creation=after_creation,
-    )
 
 
 class FaultPlan:

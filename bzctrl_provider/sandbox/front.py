@@ -237,7 +237,7 @@ class Front:
             ),
         )
 
-    async def _stopped_within(self, delay_s: float) -> bool:
+    async def _stopped_within(self, delay_s: float | None) -> bool:
         """Wait, and say whether the server began to stop meanwhile."""
         if not delay_s:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bzctrl_provider.sandbox.faults import DEFAULT_RANDOM_FAULTS, checked_fault
+from bzctrl_provider.sandbox.faults import DEFAULT_RANDOM_FAULTS, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Steering:
             answered, default false.
         :raises ValueError: naming every argument that does not fit and what is allowed.
         """
-        checked = checked_fault(
+        failure = Fault(
             fault,
             on=on,
             retry_after_s=retry_after_s,
@@ -61,7 +61,7 @@ class Steering:
             location=location,
             after_creation=after_creation,
         )
-        self._faults.add(checked, times=times)
+        self._faults.add(failure, times=times)
 
     def fail_randomly(
         self,
@@ -89,8 +89,8 @@ class Steering:
         if isinstance(faults, str) or not hasattr(faults, "__iter__"):
             msg = f"faults must be a list of statuses and names, not {faults!r}"
             raise ValueError(msg)
-        checked = [
-            checked_fault(
+        failures = [
+            Fault(
                 fault,
                 on=on,
                 # Only a status has the header, while the same list may well hold names.
@@ -99,7 +99,7 @@ class Steering:
             )
             for fault in faults
         ]
-        self._faults.add_at_random(rate, faults=checked, seed=seed)
+        self._faults.add_at_random(rate, faults=failures, seed=seed)
 
     def clear_faults(self) -> None:
         """Let nothing go wrong any more, neither in order nor by chance."""
