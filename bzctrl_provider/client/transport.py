@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -18,11 +19,11 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, DecodeError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
 
 from bzctrl_provider.client.retry import left_s
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Generator, Mapping
     from typing import Self
 
@@ -135,6 +136,18 @@ class _WholeAnswers(_Connection):
             # refuses, among the errors that may come after sending.
             raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
 
+    def _new_conn(self) -> socket.socket:
+        # urllib3 would give each address of a name the whole time, and Airflow would end a callback that waits for four.
+        whole = self.timeout
+        if whole:
+            self.timeout = whole / _count_addresses(self.host, self.port)
+        try:
+            sock = super()._new_conn()
+        finally:
+            self.timeout = whole
+        sock.settimeout(whole)
+        return sock
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         # In one piece, so one system call and one packet: urllib3 would send the head by itself, and then the body.
         self._held = bytearray()
@@ -244,6 +257,13 @@ class BzCtrlAdapter(HTTPAdapter):
         if not proxy.lower().startswith("socks"):  # those have connections of their own kind
             _use_our_pools(manager)
         return manager
+
+
+def _count_addresses(host: str, port: int) -> int:
+    try:
+        return len(socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)) or 1
+    except (OSError, UnicodeError):  # urllib3 looks it up as well, and says what is wrong
+        return 1
 
 
 def _use_our_pools(manager: PoolManager) -> None:

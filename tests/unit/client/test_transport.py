@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
+
 import pytest
 import requests
+import urllib3.util.connection
+from urllib3.exceptions import ConnectTimeoutError
 
 from bzctrl_provider.client.retry import BzCtrlRetry
-from bzctrl_provider.client.transport import BzCtrlAdapter
+from bzctrl_provider.client.transport import BzCtrlAdapter, BzCtrlHTTPConnection, BzCtrlHTTPSConnection
 
 
 def pool_of(adapter, url, verify=True, proxies=None):
@@ -28,3 +33,38 @@ def test_connections_of_other_settings_are_kept_apart(url, verify, proxies):
     assert pool_of(adapter, url, verify, proxies) is not first
     assert pool_of(adapter, "https://bzctrl.example.com/a") is first
     adapter.close()
+
+
+class DeadSocket:
+    """Connects to nobody, and notes how long it would have waited."""
+
+    waits: list[float]
+
+    def settimeout(self, seconds):
+        self.waits.append(seconds)
+
+    def connect(self, address):
+        raise TimeoutError("timed out")
+
+    def setsockopt(self, *option): ...
+
+    def close(self): ...
+
+
+@pytest.mark.parametrize("kind", [BzCtrlHTTPConnection, BzCtrlHTTPSConnection])
+@pytest.mark.parametrize("addresses", [1, 4])
+def test_all_addresses_of_a_name_share_the_time_of_one_attempt(monkeypatch, kind, addresses):
+    """A name with four dead addresses takes no longer than one: else a callback would be ended before it can spool."""
+    DeadSocket.waits = []
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 443)) for n in range(addresses)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    monkeypatch.setattr(
+        urllib3.util.connection,
+        "socket",
+        SimpleNamespace(
+            **{**vars(socket), "socket": lambda *_: DeadSocket(), "getaddrinfo": lambda *_: found}
+        ),
+    )
+    with pytest.raises(ConnectTimeoutError):
+        kind("bzctrl.example.com", 443, timeout=30.0).connect()
+    assert DeadSocket.waits == [30.0 / addresses] * addresses
