@@ -40,13 +40,13 @@ PLACES = {
     "config": (6, 2.45),
     "get_provider_info": (6, 3.8),
     # BzCtrl itself.
-    "client.endpoints": (7, 1.95),
-    "client.api": (7, 3.45),
-    "client.auth": (8, 2.15),
-    "client.answer": (8, 3.6),
-    "client.todo": (9, 2.95),
-    "client.transport": (9, 4.0),
-    "client.retry": (10, 4.0),
+    "client.endpoints": (9, 1.85),
+    "client.api": (7, 3.6),
+    "client.auth": (8, 4.2),
+    "client.answer": (8, 3.2),
+    "client.todo": (9, 2.75),
+    "client.transport": (9, 4.2),
+    "client.retry": (10, 4.2),
     "exceptions": (11, 1.2),
     "untrusted": (11, 0.1),
     # The sandbox.
@@ -70,7 +70,7 @@ PLACES = {
 """For each module its row and its column."""
 
 BOXES = {
-    "client: BzCtrl itself, without Airflow": (7, 10, 1.95, 4.0),
+    "client: BzCtrl itself, without Airflow": (7, 10, 1.85, 4.2),
     "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 8, 5.4, 7.55),
 }
 """Frames around some, with their first and last row and column."""
@@ -161,12 +161,17 @@ def arrows(found: Mapping[str, Imports]) -> list[tuple[str, str]]:
 def picture() -> str:
     """Return the picture as SVG text.
 
-    :raises ValueError: names the modules that have no place, and the places that have no module.
+    :raises ValueError: names the modules that have no place, the places that have no module, and the arrows that go up.
     """
     found = imports()
     if strangers := found.keys() ^ PLACES.keys():
         raise ValueError(
             f"PLACES in {Path(__file__).name} and the modules differ in: {', '.join(sorted(strangers))}"
+        )
+    drawn = arrows(found)
+    if upwards := [f"{name} -> {other}" for name, other in drawn if PLACES[name][0] >= PLACES[other][0]]:
+        raise ValueError(
+            f"An arrow has to go down; in PLACES of {Path(__file__).name} these do not: {upwards}"
         )
     middle = {name: (LEFT + column * COLUMN, TOP + row * ROW) for name, (row, column) in PLACES.items()}
     width = round(max(x for x, _ in middle.values())) + LEFT + 10
@@ -186,7 +191,7 @@ def picture() -> str:
             ' fill="#f5f7fa" stroke="#cbd2d9"/>'
             f'<text x="{LEFT + (end + 0.52) * COLUMN - 12:g}" y="{y + below - 10}" text-anchor="end" fill="#52606d" font-size="12">{escape(text)}</text>'
         )
-    for name, other in arrows(found):
+    for name, other in drawn:
         (x1, y1), (x2, y2) = middle[name], middle[other]
         # Begin and end a little towards each other, so that arrows of one module fan out.
         lean = max(-0.35, min(0.35, (x2 - x1) / (3 * COLUMN))) * WIDTH
