@@ -28,7 +28,7 @@ test: $(VENV)/test ## Unit and integration tests, with branch coverage
 	@$(BIN)/python -m coverage erase
 	@$(BIN)/python -m coverage run -m pytest $(PYTEST)
 	@$(BIN)/python -m coverage combine --quiet
-	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m coverage report $(if $(PYTEST),--fail-under=0)
 
 unit: $(VENV)/test ## Unit tests alone: no server, no database
 	@$(BIN)/python -m pytest tests/unit $(PYTEST)

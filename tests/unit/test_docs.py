@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from architecture import PICTURE, picture
 
-from bzctrl_provider.client.todo import _WIRE_KEYS
+from bzctrl_provider.client.todo import _ONLY_FOR, _WIRE_KEYS, Todo
 from bzctrl_provider.config import _Extras
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator
 from bzctrl_provider.sandbox.contract import ADD_TASK
 
 ROOT = Path(__file__).parents[2]
@@ -208,3 +209,11 @@ def test_contract_client_and_sandbox_name_the_same_wire_keys():
         told |= dict(zip(names, names if keys == "the same" else re.findall(r"`(\w+)`", keys), strict=True))
     assert told == _WIRE_KEYS
     assert set(told.values()) == set(ADD_TASK)
+    only = {key: field.only for key, field in ADD_TASK.items() if field.only}
+    assert {_WIRE_KEYS[name]: str(kind) for name, kind in _ONLY_FOR.items()} == only
+
+
+@pytest.mark.parametrize("described", [Todo, CreateTodoOperator])
+def test_every_field_is_described(described):
+    """Each has its meaning in the docstring, of which the reference is made."""
+    assert set(TODO_FIELDS) <= set(re.findall(r":param (\w+):", described.__doc__))

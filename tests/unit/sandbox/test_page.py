@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bzctrl_provider.sandbox.contract import MESSAGES
 from bzctrl_provider.sandbox.page import css_name, euros, facts, linked, moment
 
 
@@ -72,3 +73,14 @@ def test_small_forms() -> None:
     """A status becomes a class name, a time becomes readable."""
     assert css_name("IN PROGRESS") == "in-progress"
     assert moment("2026-01-31T09:05:07+00:00") == "2026-01-31 09:05 UTC"
+
+
+OWN_PLACES = {"todoType", "title", "description", "result", "status", "priority"}
+"""What the page shows elsewhere than among the facts."""
+
+
+@pytest.mark.parametrize("method", MESSAGES)
+def test_every_key_of_a_message_is_shown(method: str) -> None:
+    """A key without a label would be taken and never seen."""
+    keys = MESSAGES[method].keys() - OWN_PLACES
+    assert len(facts(dict.fromkeys(keys, "1"))) == len(keys)
