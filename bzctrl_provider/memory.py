@@ -232,9 +232,8 @@ def create_once(
                 raise
             if on_unknown_outcome == "retry" and attempt == attempts:
                 log.warning(
-                    "Look in BzCtrl for the title %s and the order id %s. %s",
-                    shown(fields.get("title"), max_chars=300),
-                    shown(fields.get("order_id"), max_chars=300),
+                    "%s. %s",
+                    _where_to_look(fields),
                     "This task sends nothing more."
                     if tries.is_last
                     else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
@@ -370,11 +369,15 @@ def with_note(fields: Mapping[str, Any], unanswered: list[str]) -> dict[str, Any
     return {**fields, "description": f"{fields['description']}\n\n{note}"}
 
 
+def _where_to_look(fields: Mapping[str, Any]) -> str:
+    title, order_id = (shown(fields.get(name), max_chars=300) for name in ("title", "order_id"))
+    return f"Look in BzCtrl for the title {title} and the order id {order_id}"
+
+
 def _what_to_look_for(fields: Mapping[str, Any], unanswered: list[str]) -> str:
     return (
         f"BzCtrl gave no answer to the attempt at {', '.join(unanswered)}, and on_unknown_outcome is 'fail', so nothing "
-        f"was sent again. Look in BzCtrl for the title {shown(fields.get('title'), max_chars=300)} and the order id "
-        f"{shown(fields.get('order_id'), max_chars=300)}. If it is there, mark this task as success; if not, clear the task, which creates it."
+        f"was sent again. {_where_to_look(fields)}. If it is there, mark this task as success; if not, clear the task, which creates it."
     )
 
 
