@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,10 +96,14 @@ def filled(text: str, results: dict[str, Any]) -> str:
     """
     for name, section in sections(results).items():
         marked = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, found = marked.subn(lambda match, section=section: f"{match[1]}\n{section}\n\n{match[2]}", text)  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
+        text, found = marked.subn(partial(_between_markers, section), text)
         if found != 1:
             raise ValueError(f"The page needs one marker for {name}, and has {found}.")
     return text
+
+
+def _between_markers(section: str, markers: re.Match[str]) -> str:
+    return f"{markers[1]}\n{section}\n\n{markers[2]}"
 
 
 def written(results: dict[str, Any]) -> str:

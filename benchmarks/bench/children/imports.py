@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from importlib import import_module
 
 from airflow.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseOperatorLink
@@ -26,12 +27,9 @@ def cpu_ms(modules: str) -> dict[str, float]:
 def main(rounds: int, contestants: list[str]) -> list[list[float]]:
     """Return the CPU milliseconds of each contestant, round by round."""
     for modules in contestants:  # writes the bytecode that an installation has
-        forked(lambda modules=modules: cpu_ms(modules))  # type: ignore[misc]  # mypy infers no lambda with a default
+        forked(partial(cpu_ms, modules))
     settle()
-    return [
-        [forked(lambda modules=modules: cpu_ms(modules))["cpu_ms"] for modules in contestants]  # type: ignore[misc]  # the same
-        for _ in range(rounds)
-    ]
+    return [[forked(partial(cpu_ms, modules))["cpu_ms"] for modules in contestants] for _ in range(rounds)]
 
 
 if __name__ == "__main__":

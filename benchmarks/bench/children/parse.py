@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import airflow.dag_processing.manager  # noqa: F401 - what is loaded when a file is parsed
@@ -27,9 +28,9 @@ def cpu_ms(file: Path) -> dict[str, float]:
 def main(rounds: int, files: list[Path]) -> list[list[dict[str, float]]]:
     """Return the CPU milliseconds for each file, round by round."""
     for file in files:  # writes the bytecode that an installation has
-        forked(lambda file=file: cpu_ms(file))  # type: ignore[misc]  # mypy infers no lambda with a default
+        forked(partial(cpu_ms, file))
     settle()
-    return [[forked(lambda file=file: cpu_ms(file)) for file in files] for _ in range(rounds)]  # type: ignore[misc]  # the same
+    return [[forked(partial(cpu_ms, file)) for file in files] for _ in range(rounds)]
 
 
 if __name__ == "__main__":
