@@ -14,15 +14,6 @@ FIELDS = {"title": "t", "description": "d"}
 DAY = dt.timedelta(days=1)
 
 
-@pytest.fixture
-def variables(monkeypatch):
-    """Return Airflow's Variables."""
-    kept = {}
-    variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
-    return kept
-
-
 class BzCtrl:
     """Creates todos at a time that a test moves on."""
 

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
+from support import hostile
+from support.hostile import Secretive
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.endpoints import Endpoints
@@ -34,18 +36,8 @@ FORGED = "\n[2026-11-21] ERROR - forged\x1b[31m\x85\u2028\u202e"
 TEMPLATE = "{{ conn.bzctrl_default.password }} {% raw %} {0.__class__} %s"
 
 
-class Secretive:
-    def __repr__(self):
-        return "<Connection password=hunter2>"
-
-    __str__ = __repr__
-
-
-class Raising:
-    def __repr__(self):
-        raise RuntimeError("hunter2")
-
-    __str__ = __repr__
+class Raising(hostile.Raising):
+    """Raises when it is compared as well."""
 
     def __eq__(self, other):
         raise RuntimeError("hunter2")

@@ -287,15 +287,6 @@ def test_with_fail_none_of_many_is_sent_again():
 # --- where it is kept ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def variables(monkeypatch):
-    """Return Airflow's Variables."""
-    kept = {}
-    variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
-    return kept
-
-
 def test_the_state_store_keeps_each_generation_apart():
     """The store survives a clear, and what it has of before is not found."""
     store = {}

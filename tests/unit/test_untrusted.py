@@ -8,23 +8,12 @@ from enum import StrEnum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.hostile import Raising, Secretive
 
 from bzctrl_provider.untrusted import json_line, one_line, plain_text, shown, web_address
 
 ANYTHING = st.text(st.characters())
 """Control characters, marks of direction and half surrogate pairs as well."""
-
-
-class Secretive:
-    def __repr__(self):
-        return "<Connection password=hunter2>"
-
-
-class Raising:
-    def __repr__(self):
-        raise RuntimeError("hunter2")
-
-    __str__ = __repr__
 
 
 class RaisingText(str):

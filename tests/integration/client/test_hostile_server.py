@@ -7,21 +7,15 @@ import resource
 import time
 
 import pytest
+from support.errors import error_of
 from support.scripted_server import CREATED, LINK, TOKEN, Server, drip, reply
 
 from bzctrl_provider.exceptions import (
     BzCtrlBadAnswerError,
-    BzCtrlError,
     BzCtrlRejectedError,
     BzCtrlServerError,
     BzCtrlTransportError,
 )
-
-
-def error_of(client, fields):
-    with pytest.raises(BzCtrlError) as caught:
-        client.create_todo(fields)
-    return caught.value
 
 
 def endless(piece, *, begin=b"HTTP/1.1 200 OK\r\n", pause_s=0.0):

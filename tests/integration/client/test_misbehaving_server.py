@@ -8,24 +8,17 @@ import time
 from email.utils import format_datetime
 
 import pytest
+from support.errors import error_of
 from support.scripted_server import CREATED, TOKEN, Server, close, drip, hang, reply, reset
 
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlBadAnswerError,
-    BzCtrlError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
     BzCtrlServerError,
     BzCtrlTransportError,
 )
-
-
-def error_of(client, fields):
-    with pytest.raises(BzCtrlError) as caught:
-        client.create_todo(fields)
-    return caught.value
-
 
 # --- not connected ---------------------------------------------------------------------------------------------------
 

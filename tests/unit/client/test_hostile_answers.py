@@ -9,13 +9,13 @@ import time
 
 import pytest
 from pydantic import SecretStr
+from support.errors import error_of
 
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import (
     BzCtrlBadAnswerError,
-    BzCtrlError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
 )
@@ -44,12 +44,6 @@ def client():
         tokens=TokenSource(),
         sleep=lambda _: None,
     )
-
-
-def error_of(client, fields):
-    with pytest.raises(BzCtrlError) as caught:
-        client.create_todo(fields)
-    return caught.value
 
 
 # --- into logs and errors --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import pytest
 from pydantic import SecretStr
+from support.hostile import Raising, Secretive
 
 from bzctrl_provider.client.api import MESSAGE_MAX_BYTES, BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
@@ -21,22 +22,6 @@ from bzctrl_provider.fields import TODO_FIELDS
 
 ACC = Endpoints.of_environment("ACC")
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
-
-
-class Secretive:
-    """Has a text of its own that nobody may see, as a connection of Airflow has."""
-
-    def __repr__(self):
-        return "<Connection password=hunter2>"
-
-    __str__ = __repr__
-
-
-class Raising:
-    def __repr__(self):
-        raise RuntimeError("hunter2")
-
-    __str__ = __repr__
 
 
 class RaisingText(str):

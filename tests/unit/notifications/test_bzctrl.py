@@ -203,15 +203,6 @@ def test_a_field_that_does_not_exist_is_refused_when_the_dag_is_built():
     assert set(BzCtrlNotifier.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id", "dedup_key"}
 
 
-@pytest.fixture
-def variables(monkeypatch):
-    """Return Airflow's Variables."""
-    kept = {}
-    variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
-    return kept
-
-
 def of_a_run(state="failed", try_number=1, **more):
     """Return the context of a task whose run is known."""
     context = new_context(state=state, **more)
