@@ -13,7 +13,7 @@ CODE := bzctrl_provider benchmarks dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs bench build package audit version constraints clean
+.PHONY: help demo ui test unit integration lint format words typecheck check matrix system pictures docs bench build package audit version constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: $(VENV)/lint ## Find faults of style and substance
 format: $(VENV)/lint ## Mend what can be mended by itself
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
+
+words: $(VENV)/pip ## Find words that the project does not use in its prose
+	@$(BIN)/python scripts/check_words.py
 
 typecheck: $(VENV)/lint ## Check the types
 	@$(BIN)/mypy

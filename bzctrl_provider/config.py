@@ -16,7 +16,7 @@ from bzctrl_provider.client.todo import (
     Todo,
 )
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlValidationError
-from bzctrl_provider.untrusted import one_line, shown
+from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -182,27 +182,27 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
             one_line(", ".join(unknown), max_chars=_NAMES_CHARS),
             ", ".join(_Extras.model_fields),
         )
-    given = {
+    values = {
         name: value
         for name, value in extra.items()
         if value is not None and not (isinstance(value, str) and not value.strip())
     }
     try:
-        return _Extras(**given)
+        return _Extras(**values)
     except ValidationError as exc:
         faulty = list(dict.fromkeys(str(error["loc"][0]) for error in exc.errors(include_url=False)))
     faults += [
-        (f"extra.{name}", f"must be {_ALLOWED.get(name, 'text')}, not {shown(given[name])}")
+        (f"extra.{name}", f"must be {_ALLOWED.get(name, 'text')}, not {safe_repr(values[name])}")
         for name in faulty
     ]
-    return _Extras(**{name: value for name, value in given.items() if name not in faulty})
+    return _Extras(**{name: value for name, value in values.items() if name not in faulty})
 
 
 def _endpoints(connection: Connection, extras: _Extras, faults: list[tuple[str, str]]) -> Endpoints | None:
     host = (connection.host or "").strip()
     if not host:
         if extras.environment:
-            return Endpoints.of_environment(extras.environment)
+            return Endpoints.from_environment(extras.environment)
         # An extra that cannot be read may have one.
         if not dict(faults).keys() & {"extra", "extra.environment"}:
             faults.append(
@@ -210,7 +210,7 @@ def _endpoints(connection: Connection, extras: _Extras, faults: list[tuple[str, 
             )
         return None
     try:
-        return Endpoints.of_host(
+        return Endpoints.from_host(
             host,
             schema=(connection.schema or "").strip() or None,
             port=connection.port or None,

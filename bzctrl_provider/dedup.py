@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.memory import key_shown, read_variable, variable_name, write_variable
+from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,7 +84,7 @@ def create_unless_seen(
         created: dict[str, Any] = seen["created"]
         log.info(
             "%s was created for the same failure at %s: no other one is created within %s.",
-            key_shown(created),
+            safe_key(created),
             seen["created_at"],
             window,
         )

@@ -2,8 +2,8 @@
 
 ```text
 BzCtrlError                      outcome_unknown
-├── BzCtrlConfigError            faults
-├── BzCtrlValidationError        faults (also a ValueError)
+├── BzCtrlConfigError            errors (also called faults)
+├── BzCtrlValidationError        errors (also called faults; also a ValueError)
 ├── BzCtrlAuthError
 ├── BzCtrlTransportError
 ├── BzCtrlOutcomeUnknownError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Fault(NamedTuple):
+class FieldError(NamedTuple):
     """One thing that is wrong with a todo or a connection."""
 
     field: str
@@ -56,11 +56,16 @@ class _FaultyInputError(BzCtrlError):
 
     def __init__(self, headline: str, faults: Iterable[tuple[str, str]]) -> None:
         self.headline = headline
-        self.faults = tuple(Fault(*fault) for fault in faults)
+        self.faults = tuple(FieldError(*fault) for fault in faults)
         """Every fault found, in the order of the fields."""
         super().__init__("\n".join([headline, *(f"- {fault}" for fault in self.faults)]))
 
-    def __reduce__(self) -> tuple[type[_FaultyInputError], tuple[str, tuple[Fault, ...]]]:
+    @property
+    def errors(self) -> tuple[FieldError, ...]:
+        """Return ``faults`` under its newer name."""
+        return self.faults
+
+    def __reduce__(self) -> tuple[type[_FaultyInputError], tuple[str, tuple[FieldError, ...]]]:
         # The inherited way would call the class with the finished message alone.
         return type(self), (self.headline, self.faults)
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from bzctrl_provider.untrusted import plain_text
+from bzctrl_provider.text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -107,7 +107,7 @@ class Failure:
         what = self._what_happened
         start = f"{self.dag_id}: {what}"
         if self.kind in ("checks", "run"):
-            start += _listed(self.task_ids, _TITLE_CHARS - len(start))
+            start += _join_limited(self.task_ids, _TITLE_CHARS - len(start))
         return _cut(start, _TITLE_CHARS)
 
     @property
@@ -151,7 +151,7 @@ class Failure:
                 yield f"- {first.label}{operator}: {first.state}"
             else:
                 total = self.instances.get(task_id, len(tasks))
-                indexes = _listed([str(task.map_index) for task in tasks], shown=_INDEXES_SHOWN)
+                indexes = _join_limited([str(task.map_index) for task in tasks], shown=_INDEXES_SHOWN)
                 yield f"- {task_id}{operator}: {len(tasks)} of {total} mapped failed{indexes}"
             for task in tasks:
                 if task.exception:
@@ -163,7 +163,7 @@ class Failure:
             yield f"- and {len(by_task) - _TASKS_SHOWN} more"
 
 
-def failure_of(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
+def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
     """Tell what failed from a context: of an operator after its checks, of a callback, or of a deadline alert.
 
     It asks Airflow for states only where that cannot hang, and tells what the context has where it cannot ask.
@@ -223,10 +223,10 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
     states = _states(
         context, with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids), run.run_id, kind
     )
-    culprits = _culprits(dag, checks, states) if kind == "checks" else set(states)
+    root_failures = _root_failures(dag, checks, states) if kind == "checks" else set(states)
     found = [
         (task_id, index)
-        for task_id in sorted(culprits)
+        for task_id in sorted(root_failures)
         for index, state in sorted(states[task_id].items())
         if state == "failed"
     ]
@@ -256,10 +256,10 @@ class LazyFailure:
         self, context: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], Failure] | None = None
     ) -> None:
         self._context = context
-        self._tell = tell or failure_of
+        self._tell = tell or describe_failure
         self._failure: Failure | None = None
 
-    def told(self) -> Failure:
+    def resolve(self) -> Failure:
         """Return the failure itself."""
         if self._failure is None:
             self._failure = self._tell(self._context)
@@ -268,13 +268,13 @@ class LazyFailure:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # of Jinja, pickle and the like, which ask whether something is there
             raise AttributeError(name)
-        return getattr(self.told(), name)
+        return getattr(self.resolve(), name)
 
     def __str__(self) -> str:
-        return str(self.told())
+        return str(self.resolve())
 
 
-def told_by(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict[str, Any]:
+def fill_text(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a todo with the title and the description written from a failure, where they are unset.
 
     Nothing is told where nothing failed: the fields stay as they are.
@@ -371,34 +371,34 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
 def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
     """Return the ids of these tasks and of all before them, sorted."""
     found: set[str] = set()
-    to_do = list(task_ids)
-    while to_do:
-        task_id = to_do.pop()
+    pending = list(task_ids)
+    while pending:
+        task_id = pending.pop()
         if task_id not in found:
             found.add(task_id)
-            to_do += dag.get_task(task_id).upstream_task_ids
+            pending += dag.get_task(task_id).upstream_task_ids
     return sorted(found)
 
 
-def _culprits(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mapping[int, str]]) -> set[str]:
+def _root_failures(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mapping[int, str]]) -> set[str]:
     """Return the tasks that failed by themselves and kept these from succeeding.
 
     A failure further up that a task between has dealt with (``all_done``, say) is none of them.
     """
-    culprits: set[str] = set()
+    root_failures: set[str] = set()
     seen: set[str] = set()
-    to_do = list(task_ids)
-    while to_do:
-        task_id = to_do.pop()
+    pending = list(task_ids)
+    while pending:
+        task_id = pending.pop()
         if task_id in seen:
             continue
         seen.add(task_id)
         own = states.get(task_id, {}).values()
         if "failed" in own:
-            culprits.add(task_id)
+            root_failures.add(task_id)
         if "upstream_failed" in own:
-            to_do += dag.get_task(task_id).upstream_task_ids
-    return culprits
+            pending += dag.get_task(task_id).upstream_task_ids
+    return root_failures
 
 
 def _states(
@@ -424,15 +424,15 @@ def _states(
         of_run: Mapping[str, Any] = answer.get(run_id, {})
         return of_run
 
-    for some in _apart(task_ids):
+    for some in _group_unambiguous(task_ids):
         known = set(some)
         for key, state in ask(some).items():
-            task_id, index = _split(key, known)
+            task_id, index = _parse_state_key(key, known)
             states.setdefault(task_id, {})[index] = _name(state) or ""
     return states
 
 
-def _apart(task_ids: list[str]) -> list[list[str]]:
+def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
     """Group task ids so that, within a group, no instance of a mapped task looks like another task.
 
     Airflow answers ``{"validate_1": state}`` both for the task of that name and for the second instance of a mapped
@@ -444,7 +444,7 @@ def _apart(task_ids: list[str]) -> list[list[str]]:
     return [group for group in (together, *([task_id] for task_id in sorted(lookalikes))) if group]
 
 
-def _split(key: str, task_ids: Collection[str]) -> tuple[str, int]:
+def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     if key not in task_ids and (match := re.fullmatch(r"(.+)_(\d+)", key)) and match[1] in task_ids:
         return match[1], int(match[2])
     return key, -1
@@ -479,7 +479,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _listed(words: list[str], room: int = 10**6, *, shown: int | None = None) -> str:
+def _join_limited(words: list[str], room: int = 10**6, *, shown: int | None = None) -> str:
     """Return in brackets as many words as there is room for."""
     text = ""
     for number, word in enumerate(words[:shown], 1):

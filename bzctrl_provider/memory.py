@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlOutcomeUnknownError
-from bzctrl_provider.untrusted import one_line, shown
+from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True)
-class Tries:
+class TryState:
     """Where a task stands among its tries.
 
     :param generation: the same for all tries between two clears, different for others.
@@ -53,7 +53,7 @@ class Tries:
     is_last: bool
 
     @classmethod
-    def of(cls, ti: Any) -> Tries:
+    def from_ti(cls, ti: Any) -> TryState:
         """Tell from a task instance.
 
         ``max_tries`` stays the same through the retries and changes with every clear of a finished task. One that was
@@ -85,7 +85,7 @@ class TaskStateMemory:
     """In the task's state store of Airflow 3.3 and newer, which belongs to a run, a task and a map index already.
 
     :param store: ``context["task_state_store"]``.
-    :param generation: see ``Tries``.
+    :param generation: see ``TryState``.
     """
 
     def __init__(self, store: Any, generation: str) -> None:
@@ -106,7 +106,7 @@ class VariableMemory:
     """In one Airflow Variable for each task, and for each of its map indexes, so that parallel ones do not meet.
 
     :param name: of the Variable.
-    :param generation: see ``Tries``, with the run's id.
+    :param generation: see ``TryState``, with the run's id.
     """
 
     def __init__(self, name: str, generation: str) -> None:
@@ -157,12 +157,12 @@ def variable_name(kind: str, *parts: str) -> str:
     return f"bzctrl__{kind}__{readable[:150]}__{digest}"
 
 
-def memory_of(context: Mapping[str, Any]) -> Memory:
+def open_memory(context: Mapping[str, Any]) -> Memory:
     """Return the memory of the task whose context this is."""
     from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
     ti = context.get("ti")
-    tries = Tries.of(ti)
+    tries = TryState.from_ti(ti)
     if "task_state_store" in context:
         return TaskStateMemory(context["task_state_store"], tries.generation)
     if AIRFLOW_V_3_3_PLUS or not all(getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id")):
@@ -178,7 +178,7 @@ def variable_memory(ti: Any, kind: str, generation: str) -> VariableMemory:
     return VariableMemory(name, f"{ti.run_id} {generation}")
 
 
-def key_shown(created: Mapping[str, Any]) -> str:
+def safe_key(created: Mapping[str, Any]) -> str:
     """Return the key of a remembered todo for a log line: others than this provider can write Variables, too."""
     return one_line(str(created.get("key")), max_chars=200)
 
@@ -189,7 +189,7 @@ def create_once(
     *,
     memory: Memory,
     key: str,
-    tries: Tries,
+    tries: TryState,
     on_unknown_outcome: OnUnknownOutcome,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def create_once(
     """
     kept = _recalled(memory, key, tries)
     if created := kept.get("created"):
-        log.info("An earlier try of this task created %s: nothing is created again.", key_shown(created))
+        log.info("An earlier try of this task created %s: nothing is created again.", safe_key(created))
         return dict(created)
     unanswered = [*kept.get("unanswered", []), *([kept["intent"]] if "intent" in kept else [])]
     # The last try of Airflow gets a second attempt, because nobody else would make it.
@@ -255,7 +255,7 @@ def create_all_once(
     todos: Sequence[Mapping[str, Any]],
     *,
     memory: Memory,
-    tries: Tries,
+    tries: TryState,
     on_unknown_outcome: OnUnknownOutcome,
     batch_size: int,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -289,14 +289,14 @@ class _Batch:
     """Some todos of a list, with the record of them in the memory."""
 
     def __init__(
-        self, key: str, todos: Sequence[Mapping[str, Any]], start: int, memory: Memory, tries: Tries
+        self, key: str, todos: Sequence[Mapping[str, Any]], start: int, memory: Memory, tries: TryState
     ) -> None:
         self._key = key
         self._todos = todos
         self._memory = memory
         kept = _recalled(memory, key, tries)
         intent = kept.get("intent")
-        self._names = [_name_of(start + offset, todo) for offset, todo in enumerate(todos)]
+        self._names = [_content_name(start + offset, todo) for offset, todo in enumerate(todos)]
         self._record: dict[str, dict[str, Any]] = {
             name: kept.get("todos", {}).get(name, {}) for name in self._names
         }
@@ -352,7 +352,7 @@ class _Batch:
         self._record[name] = {"unanswered": [*entry.get("unanswered", []), intent or "an unknown time"]}
 
 
-def _name_of(position: int, todo: Mapping[str, Any]) -> str:
+def _content_name(position: int, todo: Mapping[str, Any]) -> str:
     try:
         content = json.dumps(todo, sort_keys=True, default=str)
     except Exception:  # noqa: BLE001 - keys of several kinds, an object that cannot be read: no such todo is created
@@ -370,7 +370,7 @@ def with_note(fields: Mapping[str, Any], unanswered: list[str]) -> dict[str, Any
 
 
 def _where_to_look(fields: Mapping[str, Any]) -> str:
-    title, order_id = (shown(fields.get(name), max_chars=300) for name in ("title", "order_id"))
+    title, order_id = (safe_repr(fields.get(name), max_chars=300) for name in ("title", "order_id"))
     return f"Look in BzCtrl for the title {title} and the order id {order_id}"
 
 
@@ -381,7 +381,7 @@ def _what_to_look_for(fields: Mapping[str, Any], unanswered: list[str]) -> str:
     )
 
 
-def _recalled(memory: Memory, key: str, tries: Tries) -> dict[str, Any]:
+def _recalled(memory: Memory, key: str, tries: TryState) -> dict[str, Any]:
     try:
         return memory.get(key)
     except Exception as exc:

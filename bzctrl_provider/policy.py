@@ -35,7 +35,7 @@ class Settings:
     priority: str | None
     dedup_window: timedelta | None
 
-    def is_meant(self, dag_id: str, tags: frozenset[str]) -> bool:
+    def applies_to(self, dag_id: str, tags: frozenset[str]) -> bool:
         """Tell whether a DAG is included, by tag or by id, and not excluded by either."""
         if self.exclude_tags & tags or any(fnmatchcase(dag_id, pattern) for pattern in self.exclude_dags):
             return False
@@ -75,11 +75,11 @@ def settings() -> Settings:
 def dag_policy(dag: DAG) -> None:
     """Add the notifier to a DAG that is meant, beside its own callbacks."""
     chosen = settings()
-    if not chosen.incident_on_failed_run or not chosen.is_meant(dag.dag_id, frozenset(dag.tags)):
+    if not chosen.incident_on_failed_run or not chosen.applies_to(dag.dag_id, frozenset(dag.tags)):
         return
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
-    callbacks = _listed(dag.on_failure_callback)
+    callbacks = _as_list(dag.on_failure_callback)
     if any(isinstance(callback, BzCtrlNotifier) for callback in callbacks):
         return
     notifier = BzCtrlNotifier(
@@ -88,7 +88,7 @@ def dag_policy(dag: DAG) -> None:
         priority=chosen.priority,
         dedup_window=chosen.dedup_window,
     )
-    notifier.rolled_up = _rolled_up(dag)
+    notifier.covered_task_ids = _covered_task_ids(dag)
     dag.on_failure_callback = [*callbacks, notifier]
     # Airflow computed this when the DAG was made, and asks it before it looks at the callbacks.
     dag.has_on_failure_callback = True
@@ -101,18 +101,18 @@ def task_policy(task: BaseOperator) -> None:
         return
     from bzctrl_provider.failure import remember_exception
 
-    callbacks = _listed(task.on_failure_callback)
+    callbacks = _as_list(task.on_failure_callback)
     if remember_exception not in callbacks:
         task.on_failure_callback = [remember_exception, *callbacks]
 
 
-def _listed(callbacks: Any) -> list[Any]:
+def _as_list(callbacks: Any) -> list[Any]:
     if callbacks is None:
         return []
     return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
-def _rolled_up(dag: DAG) -> frozenset[str]:
+def _covered_task_ids(dag: DAG) -> frozenset[str]:
     """Return the tasks before an IncidentOnFailureOperator of the DAG's own: a second incident would be a duplicate."""
     from bzctrl_provider.failure import with_all_before
 

@@ -19,7 +19,7 @@ _FILES = {
     "texts": (_OURS, "title='A title', description='A text'"),
     "http": (_HTTP, ""),
 }
-"""An operator and what it is given: the least that it can be given, but for the one with texts."""
+"""An operator and what it is values: the least that it can be given, but for the one with texts."""
 _TEXT = """\
 from airflow.sdk import DAG
 from {imported} as Operator

@@ -19,23 +19,23 @@ from pydantic import SecretBytes, SecretStr
 from urllib3.util import Timeout
 
 import bzctrl_provider
-from bzctrl_provider.client.answer import (
-    Exchange,
-    created_of,
-    failure,
+from bzctrl_provider.client.auth import BearerAuth, NoAuth, Token, shared_source
+from bzctrl_provider.client.response import (
+    RequestInfo,
+    parse_created,
+    parse_token,
     refused_fresh_token,
-    token_of,
+    transport_error,
     without_frames,
 )
-from bzctrl_provider.client.auth import BearerAuth, NoAuth, Token, shared_source
-from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, BzCtrlRetry, bounded_call, left_s
+from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, BzCtrlRetry, bounded_call, remaining_s
 from bzctrl_provider.client.todo import (
     CreatedTodo,
     InProgressSpelling,
     MessageFormat,
     Todo,
+    build_message,
     complete_todo,
-    message_of,
     too_large,
 )
 from bzctrl_provider.client.transport import BzCtrlAdapter
@@ -87,7 +87,7 @@ class BzCtrlClient:
     :param timeout_s: seconds for one attempt of one HTTP request, from connecting to the end of the answer.
     :param max_attempts: how often one request is sent at the most, where sending it again is safe.
     :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
-    :param message_format: ``add-task`` or ``predefined``; see ``message_of``.
+    :param message_format: ``add-task`` or ``predefined``; see ``build_message``.
     :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
     :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
     :param connection: what the place of these settings is called in errors.
@@ -199,18 +199,18 @@ class BzCtrlClient:
         :raises BzCtrlValidationError: names every fault of the todo; nothing was sent.
         :raises BzCtrlError: anything else; its ``outcome_unknown`` tells whether the todo may exist.
         """
-        given: Todo | Mapping[str, Any] = todo if todo is not None else {}
+        values: Todo | Mapping[str, Any] = todo if todo is not None else {}
         if fields:
-            given = {**(vars(given) if isinstance(given, Todo) else given), **fields}
-        complete = complete_todo(given, defaults=self._defaults, message_format=self._message_format)
-        message = message_of(
+            values = {**(vars(values) if isinstance(values, Todo) else values), **fields}
+        complete = complete_todo(values, defaults=self._defaults, message_format=self._message_format)
+        message = build_message(
             complete, message_format=self._message_format, in_progress_spelling=self._in_progress_spelling
         )
         body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
         if len(body) > MESSAGE_MAX_BYTES:
             raise too_large(message, max_bytes=MESSAGE_MAX_BYTES)
         with self._call():
-            created = created_of(*self._send_with_token(body), message)
+            created = parse_created(*self._send_with_token(body), message)
         log.info(
             "Created the %s %s in BzCtrl: %s",
             created.todo_type,
@@ -249,19 +249,19 @@ class BzCtrlClient:
         with bounded_call(self.total_s):
             yield
 
-    def _send_with_token(self, body: SecretBytes) -> tuple[requests.Response, Exchange]:
+    def _send_with_token(self, body: SecretBytes) -> tuple[requests.Response, RequestInfo]:
         for replayed in (False, True):
-            token = self._tokens.get(self._fetch_token, wait_s=left_s())
-            response, exchange = self._send("create", body, BearerAuth(token), secret=token)
+            token = self._tokens.get(self._fetch_token, wait_s=remaining_s())
+            response, request_info = self._send("create", body, BearerAuth(token), secret=token)
             if response.status_code != HTTPStatus.UNAUTHORIZED:
-                return response, exchange
+                return response, request_info
             self._tokens.discard(token)
             if replayed:
-                raise refused_fresh_token(response, exchange)
+                raise refused_fresh_token(response, request_info)
         raise AssertionError  # the second round returns or raises
 
     def _fetch_token(self) -> tuple[SecretStr, object]:
-        token, expires_in = token_of(*self._send("token", self._grant(), NoAuth()))
+        token, expires_in = parse_token(*self._send("token", self._grant(), NoAuth()))
         if self._on_new_token:
             self._on_new_token(token.get_secret_value())
         return token, expires_in
@@ -278,14 +278,14 @@ class BzCtrlClient:
         auth: AuthBase,
         *,
         secret: Token | None = None,
-    ) -> tuple[requests.Response, Exchange]:
+    ) -> tuple[requests.Response, RequestInfo]:
         request = _filled(self._templates[what], body.get_secret_value(), auth)
         url = request.url or ""
         secrets = [self._password, secret.value] if secret else [self._password]
-        exchange = Exchange(what, url, self._max_attempts, secrets, self._connection)
-        if left_s() <= 0:
+        request_info = RequestInfo(what, url, self._max_attempts, secrets, self._connection)
+        if remaining_s() <= 0:
             raise BzCtrlTransportError(
-                f"{exchange} was not sent: the {self.total_s:g} s for this call are used up."
+                f"{request_info} was not sent: the {self.total_s:g} s for this call are used up."
             )
         try:
             return self._session.send(
@@ -293,9 +293,9 @@ class BzCtrlClient:
                 timeout=Timeout(total=self._timeout_s),  # type: ignore[arg-type]  # the stubs lack urllib3's
                 allow_redirects=False,
                 **self._settings[what],
-            ), exchange
+            ), request_info
         except Exception as exc:  # noqa: BLE001 - whatever it is, it was raised where the secrets are
-            error = failure(exc, exchange)
+            error = transport_error(exc, request_info)
         except BaseException as exc:  # noqa: BLE001 - the task is stopped in the middle of the request
             raise without_frames(exc) from None
         # Outside of the handler: the error says what went wrong, and its causes are urllib3's, four deep.

@@ -45,7 +45,7 @@ class Token:
     renew_at: float
 
 
-def usable_for_s(expires_in: object) -> float:
+def token_ttl_s(expires_in: object) -> float:
     """Return for how many seconds a token is used, given what the answer says of its life.
 
     BzCtrl documents a number of seconds; it may also be missing, text, or nonsense.
@@ -133,7 +133,7 @@ class TokenSource:
     def _fetch(self, fetch: Callable[[], tuple[SecretStr, object]], request: _Request) -> Token:
         try:
             value, expires_in = fetch()
-            request.token = Token(value, self._clock() + usable_for_s(expires_in))
+            request.token = Token(value, self._clock() + token_ttl_s(expires_in))
         except BzCtrlError as exc:
             request.error = copy.copy(exc)
             raise

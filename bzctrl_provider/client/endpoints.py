@@ -41,7 +41,7 @@ class Endpoints:
         return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
     @classmethod
-    def of_environment(cls, environment: Environment) -> Endpoints:
+    def from_environment(cls, environment: Environment) -> Endpoints:
         """Return the documented addresses; PROD's two calls are documented on two different hosts."""
         token_host, create_host = {
             "ACC": ("https://acc.bzctrl.com", "https://acc.bzctrl.com"),
@@ -50,7 +50,7 @@ class Endpoints:
         return cls(token_host + _TOKEN_PATH, create_host + _CREATE_PATH)
 
     @classmethod
-    def of_host(
+    def from_host(
         cls, host: str, *, schema: str | None = None, port: int | None = None, allow_http: bool = False
     ) -> Endpoints:
         """Return the addresses at another BzCtrl: a private installation, or the sandbox.

@@ -44,7 +44,7 @@ RETRY_AFTER_MAX_S = 60.0
 _BACKOFF_S = 1.0
 _BACKOFF_MAX_S = 20.0
 
-_AGAIN = {
+_RETRY_STATUSES = {
     "token": frozenset({429, 500, 502, 503, 504}),
     "create": frozenset({429, 503}),
 }
@@ -62,12 +62,12 @@ def bounded_call(total_s: float, *, clock: Callable[[], float] = time.monotonic)
         _ends_at.reset(reset)
 
 
-def left_s(clock: Callable[[], float] = time.monotonic) -> float:
+def remaining_s(clock: Callable[[], float] = time.monotonic) -> float:
     """Return the seconds that the call in progress still has; infinite outside of one."""
     return _ends_at.get() - clock()
 
 
-def asked_wait_s(retry_after: str | None, *, now: datetime | None = None) -> float | None:
+def parse_retry_after(retry_after: str | None, *, now: datetime | None = None) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks to wait, None where it is absent or unreadable.
 
     :param retry_after: seconds, or an HTTP date.
@@ -87,7 +87,7 @@ def asked_wait_s(retry_after: str | None, *, now: datetime | None = None) -> flo
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def wait_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
+def backoff_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
     """Return how long to wait after so many failed attempts.
 
     :param failures: 1 after the first attempt.
@@ -120,7 +120,7 @@ class BzCtrlRetry(Retry):
         self._sleep = sleep
         self._jitter = jitter
         self._clock = clock
-        self.wait_s = 0.0
+        self.backoff_s = 0.0
 
     @classmethod
     def for_request(cls, request: Literal["token", "create"], *, attempts: int, **injected: Any) -> Self:
@@ -134,7 +134,7 @@ class BzCtrlRetry(Retry):
             other=0,  # a refused certificate, above all: it will be refused again
             redirect=0,
             allowed_methods=None,
-            status_forcelist=_AGAIN[request],
+            status_forcelist=_RETRY_STATUSES[request],
             raise_on_status=False,
             **injected,
         )
@@ -150,20 +150,20 @@ class BzCtrlRetry(Retry):
         """Count an attempt; give up also where the wait for the next one would outlast the call."""
         counted = super().increment(*args, **kwargs)
         response: BaseHTTPResponse | None = kwargs.get("response")
-        asked_s = asked_wait_s(response.headers.get("Retry-After")) if response else None
-        counted.wait_s = wait_s(len(counted.history), asked_s=asked_s, jitter=self._jitter())
-        if counted.wait_s >= left_s(self._clock):
+        asked_s = parse_retry_after(response.headers.get("Retry-After")) if response else None
+        counted.backoff_s = backoff_s(len(counted.history), asked_s=asked_s, jitter=self._jitter())
+        if counted.backoff_s >= remaining_s(self._clock):
             reason = kwargs.get("error") or ResponseError("no time left for another attempt")
             raise MaxRetryError(kwargs["_pool"], kwargs.get("url") or "", reason)
         if response:  # of a connection that failed, urllib3 tells itself
             log.warning(
                 "BzCtrl answered with %d: the next attempt follows in %.0f s (attempts left: %s).",
                 response.status,
-                counted.wait_s,
+                counted.backoff_s,
                 counted.total,
             )
         return counted
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:  # noqa: ARG002 - urllib3's signature
         """Wait between two attempts, as long as ``increment`` found right."""
-        self._sleep(self.wait_s)
+        self._sleep(self.backoff_s)

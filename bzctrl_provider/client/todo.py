@@ -18,7 +18,7 @@ from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.untrusted import one_line, shown
+from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
     from bzctrl_provider.fields import Text
@@ -60,7 +60,7 @@ class _WrongValueError(ValueError):
     """What is allowed in a field, and what was found in it."""
 
     def __init__(self, allowed: str, value: object) -> None:
-        super().__init__(f"must be {allowed}, not {shown(value)}")
+        super().__init__(f"must be {allowed}, not {safe_repr(value)}")
 
 
 def _plain(number: Decimal) -> str:
@@ -197,20 +197,22 @@ _RULES: Mapping[str, Callable[[object], Any]] = {
     "reminder_date": _day,
 }
 
-_ONLY_FOR = {
+_TYPE_SPECIFIC = {
     "result": TodoType.TASK,
     "financial_impact": TodoType.INCIDENT,
     "impact": TodoType.INCIDENT,
     "likelihood": TodoType.INCIDENT,
 }
 
-_WRITTEN = "text (operators and the notifier write it themselves where something failed, and only there)"
+_GENERATED_TEXT = (
+    "text (operators and the notifier write it themselves where something failed, and only there)"
+)
 
 _MANDATORY = {
     "todo_type": "INCIDENT or TASK",
     "domain_workspace": "the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection",
-    "title": _WRITTEN,
-    "description": _WRITTEN,
+    "title": _GENERATED_TEXT,
+    "description": _GENERATED_TEXT,
     "reporter": "an e-mail address, here or in the connection",
     "order_id": "text, such as the id of the run",
 }
@@ -269,11 +271,11 @@ class Todo:
     workspace: InitVar[Text] = None
 
     def __post_init__(self, domain: Text, workspace: Text) -> None:
-        given = {own.name: getattr(self, own.name) for own in fields(self)}
-        values, faults = _checked(given | {"domain": domain, "workspace": workspace})
+        values = {own.name: getattr(self, own.name) for own in fields(self)}
+        checked, faults = _checked(values | {"domain": domain, "workspace": workspace})
         if faults:
             raise _invalid(faults)
-        for name, value in values.items():
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
 
@@ -303,18 +305,18 @@ def complete_todo(
         not exist, and those that are missing.
     """
     if not isinstance(todo, Todo | Mapping):
-        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {shown(todo)}")])
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
     unknown: list[tuple[str, str]] = []
     faults: list[tuple[str, str]] = []
     if isinstance(todo, Todo):
         values = dict(vars(todo))  # checked when it was made
     else:
         try:
-            given = dict(todo)
+            values = dict(todo)
         except Exception as exc:  # noqa: BLE001 - see _checked
             raise _invalid([("todo", _unreadable(exc))]) from None
-        unknown = _unknown_fields([name for name in given if name not in _RULES])
-        values, faults = _checked({name: value for name, value in given.items() if name in _RULES})
+        unknown = _unknown_fields([name for name in values if name not in _RULES])
+        values, faults = _checked({name: value for name, value in values.items() if name in _RULES})
     faulty = {name for name, _ in faults}
     unset = {name: value for name, value in defaults.items() if not values.get(name) and name not in faulty}
     values |= _checked(unset)[0]
@@ -340,31 +342,31 @@ def _invalid(faults: Iterable[tuple[str, str]]) -> BzCtrlValidationError:
     return BzCtrlValidationError("The todo was not sent. Please mend:", faults)
 
 
-def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Check each field and then what stands between them; return the values and all faults."""
-    values: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     faults: list[tuple[str, str]] = []
-    for name, value in given.items():
+    for name, value in values.items():
         try:
-            values[name] = _RULES[name](value)
+            checked[name] = _RULES[name](value)
         except _WrongValueError as exc:
             faults.append((name, str(exc)))
         except Exception as exc:  # noqa: BLE001 - an object of the user's own may raise anything when it is read
             faults.append((name, _unreadable(exc)))
-    domain, workspace = values.pop("domain", None), values.pop("workspace", None)
+    domain, workspace = checked.pop("domain", None), checked.pop("workspace", None)
     if domain and workspace:
         joined = domain if domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
-        if values.get("domain_workspace") not in (None, joined):
+        if checked.get("domain_workspace") not in (None, joined):
             faults.append(("domain_workspace", f"contradicts domain and workspace, which make {joined}"))
-        values["domain_workspace"] = joined
+        checked["domain_workspace"] = joined
     elif domain or workspace:
         there, absent = ("domain", "workspace") if domain else ("workspace", "domain")
         if absent not in dict(faults):
             faults.append((absent, f"goes together with {there}: give both, or domain_workspace alone"))
-    for name, only in _ONLY_FOR.items():
-        if values.get(name) and values.get("todo_type") not in (None, only):
-            faults.append((name, f"belongs to {only} only, not to {values['todo_type']}: leave it out"))
-    return values, faults
+    for name, only in _TYPE_SPECIFIC.items():
+        if checked.get(name) and checked.get("todo_type") not in (None, only):
+            faults.append((name, f"belongs to {only} only, not to {checked['todo_type']}: leave it out"))
+    return checked, faults
 
 
 def _unreadable(exc: Exception) -> str:
@@ -374,7 +376,7 @@ def _unreadable(exc: Exception) -> str:
 
 def _unknown_fields(names: Sequence[object]) -> list[tuple[str, str]]:
     faults = [
-        (name if isinstance(name, str) and _is_name(name) else shown(name), _unknown(name))
+        (name if isinstance(name, str) and _is_name(name) else safe_repr(name), _unknown(name))
         for name in names[:_UNKNOWN_SHOWN]
     ]
     if len(names) > _UNKNOWN_SHOWN:
@@ -415,7 +417,7 @@ _WIRE_KEYS = {
 }
 
 
-def message_of(
+def build_message(
     todo: Todo,
     /,
     *,

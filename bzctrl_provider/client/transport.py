@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, DecodeError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
-from bzctrl_provider.client.retry import left_s
+from bzctrl_provider.client.retry import remaining_s
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -87,7 +87,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        ends_at = time.monotonic() + min(sock.gettimeout() or float("inf"), left_s())
+        ends_at = time.monotonic() + min(sock.gettimeout() or float("inf"), remaining_s())
         self._lines = _WholeLines(_DeadlineReader(sock, self.fp.detach(), ends_at))
         self.fp = self._lines
 
@@ -122,7 +122,7 @@ class _WholeAnswers(_Connection):
     _held: bytearray | None = None
 
     def connect(self) -> None:
-        left = left_s()
+        left = remaining_s()
         if left <= 0:
             raise ConnectTimeoutError(self, "the time for this call is used up")
         if left < (self.timeout or float("inf")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
-from bzctrl_provider.untrusted import one_line, shown
+from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,10 +79,10 @@ class BzCtrlHook(BaseHook):
         """
         if self._client is None:
             try:
-                connection = _Hidden(self.get_connection(self.bzctrl_conn_id))
+                connection = _OpaqueConnection(self.get_connection(self.bzctrl_conn_id))
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
-            self._client = _client_of(connection, on_new_token=mask_secret)
+            self._client = _build_client(connection, on_new_token=mask_secret)
         return self._client
 
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
@@ -119,12 +119,14 @@ class BzCtrlHook(BaseHook):
         if self._client is None:
             try:
                 if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
-                    connection = _Hidden(await self.aget_connection(self.bzctrl_conn_id))
+                    connection = _OpaqueConnection(await self.aget_connection(self.bzctrl_conn_id))
                 else:
-                    connection = _Hidden(await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id))
+                    connection = _OpaqueConnection(
+                        await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id)
+                    )
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
-            self._client = _client_of(connection, on_new_token=self._granted.append)
+            self._client = _build_client(connection, on_new_token=self._granted.append)
         try:
             return await asyncio.to_thread(self._client.create_todo, todo, **fields)
         finally:
@@ -155,20 +157,20 @@ def _not_found(conn_id: str) -> AirflowNotFoundException:
     # A template may have made it.
     variable = one_line(f"AIRFLOW_CONN_{conn_id}", max_chars=300).upper()
     return AirflowNotFoundException(
-        f"Airflow has no connection {shown(conn_id, max_chars=300)} here. Create it with the type bzctrl (in the UI, with `airflow connections "
+        f"Airflow has no connection {safe_repr(conn_id, max_chars=300)} here. Create it with the type bzctrl (in the UI, with `airflow connections "
         f"add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If "
         f"{variable} is set already, its JSON is broken."
     )
 
 
-class _Hidden:
+class _OpaqueConnection:
     """A connection whose ``repr`` is not shown by a traceback with local variables: it holds the password."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
 
-def _client_of(hidden: _Hidden, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
+def _build_client(hidden: _OpaqueConnection, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     # Imported here: a DAG file that names the hook must not load requests and pydantic.
     from bzctrl_provider.client.api import BzCtrlClient
     from bzctrl_provider.config import BzCtrlConfig

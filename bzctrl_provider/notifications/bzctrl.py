@@ -91,8 +91,8 @@ class BzCtrlNotifier(BaseNotifier):
         self.dedup_key = dedup_key
         self.context = context or {}
         self._failure: LazyFailure | None = None
-        self._left_out: list[str] = []
-        self.rolled_up: frozenset[str] = frozenset()
+        self._failed_templates: list[str] = []
+        self.covered_task_ids: frozenset[str] = frozenset()
         """Tasks whose failure somebody else tells; the deployment's policy knows them."""
         # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
         self._identity = hashlib.sha256(
@@ -123,9 +123,9 @@ class BzCtrlNotifier(BaseNotifier):
 
         dag = context.get("dag")
         # What the templates are told is what the incident tells: looked up once, and in the way of callbacks.
-        self._failure = context["failure"] = LazyFailure(context, _failure_of)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        self._failure = context["failure"] = LazyFailure(context, _get_failure)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
-        self._left_out = []
+        self._failed_templates = []
         for name in self.template_fields:
             try:
                 self._do_render_template_fields(self, [name], context, env, set())
@@ -143,7 +143,7 @@ class BzCtrlNotifier(BaseNotifier):
         log.error(
             "The template of %s cannot be rendered, so the incident is raised without it. %s", name, reason
         )
-        self._left_out.append(f"{name} ({reason})")
+        self._failed_templates.append(f"{name} ({reason})")
         setattr(self, name, "INCIDENT" if name == "todo_type" else None)
 
     def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
@@ -155,7 +155,7 @@ class BzCtrlNotifier(BaseNotifier):
         if self._waits_for_retry(context):
             return
         failure = self._told(context)
-        if failure.tasks and self.rolled_up.issuperset(failure.task_ids):
+        if failure.tasks and self.covered_task_ids.issuperset(failure.task_ids):
             log.info("All that failed stands before an IncidentOnFailureOperator, which has told it.")
             return
         fields = self._fields(failure)
@@ -193,7 +193,7 @@ class BzCtrlNotifier(BaseNotifier):
         context: Context,
     ) -> None:
         from bzctrl_provider.dedup import deduplicated
-        from bzctrl_provider.memory import Tries, create_once, variable_memory
+        from bzctrl_provider.memory import TryState, create_once, variable_memory
 
         create_unless_seen = deduplicated(
             create,
@@ -208,7 +208,7 @@ class BzCtrlNotifier(BaseNotifier):
             return
         # Airflow calls a task's callback twice where it lost the worker. In a Variable, because such a callback runs
         # in the DAG processor, where the task's state store hangs.
-        tries = Tries.of(ti)
+        tries = TryState.from_ti(ti)
         generation = f"{tries.generation}.{ti.try_number}" if self.on_retry else tries.generation
         create_once(
             create_unless_seen,
@@ -216,7 +216,7 @@ class BzCtrlNotifier(BaseNotifier):
             memory=variable_memory(ti, "callback", generation),
             key=self._identity,
             # Nobody calls again what failed here: as in a first try, nothing is known; as in a last one, nothing follows.
-            tries=Tries(generation, is_first=True, is_last=True),
+            tries=TryState(generation, is_first=True, is_last=True),
             on_unknown_outcome="retry",
         )
 
@@ -258,19 +258,19 @@ class BzCtrlNotifier(BaseNotifier):
         return True
 
     def _told(self, context: Context) -> Failure:
-        return self._failure.told() if self._failure else _failure_of(context)
+        return self._failure.resolve() if self._failure else _get_failure(context)
 
     def _fields(self, failure: Failure) -> dict[str, Any]:
-        from bzctrl_provider.failure import told_by
+        from bzctrl_provider.failure import fill_text
 
-        fields = told_by(failure, {name: getattr(self, name) for name in TODO_FIELDS})
-        if self._left_out:
-            note = f"Left out, because the template fails: {', '.join(self._left_out)}."
+        fields = fill_text(failure, {name: getattr(self, name) for name in TODO_FIELDS})
+        if self._failed_templates:
+            note = f"Left out, because the template fails: {', '.join(self._failed_templates)}."
             fields["description"] = f"{fields['description'] or ''}\n\n{note}".strip()
         return fields | {"order_id": fields["order_id"] or failure.run_id}
 
     def _log_lost(self, fields: Mapping[str, Any]) -> None:
-        from bzctrl_provider.untrusted import json_line
+        from bzctrl_provider.text import json_line
 
         payload = {
             name: value for name, value in fields.items() if not isinstance(value, str | None) or value
@@ -295,12 +295,12 @@ def _will_be_tried_again(ti: Any) -> bool:
     return try_number is not None and max_tries is not None and try_number <= max_tries
 
 
-def _failure_of(context: Mapping[str, Any]) -> Failure:
+def _get_failure(context: Mapping[str, Any]) -> Failure:
     """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
-    from bzctrl_provider.failure import Failure, failure_of
+    from bzctrl_provider.failure import Failure, describe_failure
 
     try:
-        return failure_of(context, in_callback=True)
+        return describe_failure(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
         log.warning("What failed could not be looked up, so the incident tells the run alone: %r", exc)
         dag_id = getattr(context.get("dag"), "dag_id", "")

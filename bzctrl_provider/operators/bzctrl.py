@@ -19,7 +19,7 @@ from bzctrl_provider.exceptions import (
 )
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
-from bzctrl_provider.untrusted import one_line, shown, web_address
+from bzctrl_provider.text import one_line, safe_repr, web_address
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOT_MENDED_BY_A_RETRY = (
+_PERMANENT_ERRORS = (
     BzCtrlConfigError,
     BzCtrlValidationError,
     BzCtrlAuthError,
@@ -199,14 +199,14 @@ class CreateTodoOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
-        return self._create(context, _failure_of(context))
+        return self._create(context, _get_failure(context))
 
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
         from bzctrl_provider.dedup import deduplicated
-        from bzctrl_provider.failure import told_by
+        from bzctrl_provider.failure import fill_text
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.memory import Tries, create_once, memory_of
+        from bzctrl_provider.memory import TryState, create_once, open_memory
 
         self.todo_link = ""
         fields = {name: getattr(self, name) for name in TODO_FIELDS}
@@ -234,13 +234,13 @@ class CreateTodoOperator(BaseOperator):
             )
             created = create_once(
                 create_unless_seen,
-                told_by(failure, fields),
-                memory=memory_of(context),
+                fill_text(failure, fields),
+                memory=open_memory(context),
                 key="todo",
-                tries=Tries.of(context["ti"]),
+                tries=TryState.from_ti(context["ti"]),
                 on_unknown_outcome=self.on_unknown_outcome,
             )
-        except _NOT_MENDED_BY_A_RETRY as exc:
+        except _PERMANENT_ERRORS as exc:
             # Not its cause as well, which would say the same once more.
             raise AirflowFailException(str(exc)) from None
         except BzCtrlError as exc:
@@ -308,7 +308,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
-        failure = _failure_of(context)
+        failure = _get_failure(context)
         if not failure.tasks:
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         return self._create(context, failure)
@@ -353,22 +353,22 @@ class CreateTodosOperator(CreateTodoOperator):
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
-        from bzctrl_provider.failure import told_by
+        from bzctrl_provider.failure import fill_text
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.memory import Tries, create_all_once, memory_of
+        from bzctrl_provider.memory import TryState, create_all_once, open_memory
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
         if isinstance(todos, Mapping):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
-        failure = _failure_of(context)
+        failure = _get_failure(context)
         filled = [
-            told_by(failure, _filled(todo, defaults))
+            fill_text(failure, _filled(todo, defaults))
             for todo in _mappings(todos, templated=todos is self.todos)
         ]
         hook = BzCtrlHook(self.bzctrl_conn_id)
-        tries = Tries.of(context["ti"])
+        tries = TryState.from_ti(context["ti"])
 
         def create_all(some: list[dict[str, Any]]) -> list[dict[str, Any] | BzCtrlError]:
             results = hook.create_todos(some, max_workers=self.max_workers)
@@ -380,7 +380,7 @@ class CreateTodosOperator(CreateTodoOperator):
             results = create_all_once(
                 create_all,
                 filled,
-                memory=memory_of(context),
+                memory=open_memory(context),
                 tries=tries,
                 on_unknown_outcome=self.on_unknown_outcome,
                 batch_size=4 * self.max_workers,
@@ -395,7 +395,7 @@ class CreateTodosOperator(CreateTodoOperator):
             log.error(
                 "%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results)
             )
-        may_be_mended = [error for error in errors if not isinstance(error, _NOT_MENDED_BY_A_RETRY)]
+        may_be_mended = [error for error in errors if not isinstance(error, _PERMANENT_ERRORS)]
         if may_be_mended and not tries.is_last:
             raise may_be_mended[0].with_traceback(None)
         reasons = {str(error): None for error in errors}
@@ -417,7 +417,7 @@ def _maps_over_data(mapped: Any, context: Context) -> bool:
     return not (isinstance(of_all, Sequence) and isinstance(of_all[ti.map_index], Mapping))
 
 
-def _failure_of(context: Context) -> LazyFailure:
+def _get_failure(context: Context) -> LazyFailure:
     """Return the failure that the templates had, so that Airflow is asked for it once."""
     from bzctrl_provider.failure import LazyFailure
 
@@ -444,7 +444,7 @@ def _titled(todo: Mapping[str, Any]) -> str:
     title = todo.get("title")
     if title is None:
         return "(no title)"
-    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else shown(title)
+    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else safe_repr(title)
 
 
 def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -461,7 +461,7 @@ def _mappings(todos: Any, *, templated: bool) -> list[Mapping[str, Any]]:
     if wrong:
         raise AirflowFailException(
             "todos must be a list of mappings such as {'title': '…', 'description': '…'}, one for each todo; found "
-            f"{shown(wrong[0])}."
+            f"{safe_repr(wrong[0])}."
             + (
                 " A template gives text unless the DAG has render_template_as_native_obj=True."
                 if templated and isinstance(todos, str)

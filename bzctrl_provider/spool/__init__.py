@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.failure import exception_text
 from bzctrl_provider.spool.entry import Entry
 from bzctrl_provider.spool.replay import Replay, ReplayResult
-from bzctrl_provider.spool.store import stamp_of, store_of
+from bzctrl_provider.spool.store import format_stamp, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +67,7 @@ def spool_todo(
         folder = spool_path()
         if folder is None:
             return None
-        entry = Entry.made_of(
+        entry = Entry.from_fields(
             fields,
             bzctrl_conn_id=bzctrl_conn_id,
             reason=reason,
@@ -75,7 +75,7 @@ def spool_todo(
             outcome_unknown=outcome_unknown,
         )
         store = _store(folder)
-        name = f"{stamp_of(now)}.json"
+        name = f"{format_stamp(now)}.json"
         store.write(name, entry.as_bytes())
     except Exception as exc:
         raise OSError(
@@ -124,7 +124,7 @@ def _folder(address: str) -> ObjectStoragePath:
 
 def _store(folder: ObjectStoragePath) -> Store:
     with _usable(str(folder)):
-        return store_of(folder)
+        return open_store(folder)
 
 
 @contextmanager

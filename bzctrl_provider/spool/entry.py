@@ -12,7 +12,7 @@ from numbers import Number
 from typing import Any
 
 from bzctrl_provider.failure import exception_text
-from bzctrl_provider.untrusted import shown
+from bzctrl_provider.text import safe_repr
 
 _VERSION = 1
 
@@ -35,7 +35,7 @@ class Entry:
     unanswered_at: tuple[str, ...] = ()
 
     @classmethod
-    def made_of(
+    def from_fields(
         cls,
         fields: Mapping[str, Any],
         *,
@@ -59,7 +59,7 @@ class Entry:
         )
 
     @classmethod
-    def of(cls, content: bytes) -> Entry:
+    def parse(cls, content: bytes) -> Entry:
         """Read a file's content.
 
         :raises ValueError: where it is not what this version writes.
@@ -149,7 +149,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= _DIGITS_MAX:
         return f"{value:f}"  # without the exponent, as a todo writes it
     # No object's own text: it may hold a secret, and a todo takes none anyway.
-    return str(value) if isinstance(value, str | Number) else shown(value)
+    return str(value) if isinstance(value, str | Number) else safe_repr(value)
 
 
 def _is_set(value: Any) -> bool:

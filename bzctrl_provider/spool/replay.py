@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlConfigError, BzCtrlTransportError
 from bzctrl_provider.failure import exception_text
 from bzctrl_provider.spool.entry import Entry
-from bzctrl_provider.untrusted import one_line
+from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ class Replay:
         try:
             content = self._store.read(name)
             try:
-                entry = Entry.of(content)
+                entry = Entry.parse(content)
             except ValueError as exc:
                 self._keep(name, f"The file is not used: {exc}.")
                 return
@@ -149,7 +149,7 @@ class Replay:
     def _put_back(self, claim: Claim, entry: Entry) -> None:
         reason = entry.reason
         try:
-            self._store.put_back(claim, entry.as_bytes())
+            self._store.release(claim, entry.as_bytes())
         except Exception as exc:  # noqa: BLE001 - the claim stays, and will be taken up as abandoned
             reason += f"\nThat could not be written into the file: {exception_text(exc)}"
         self._keep(claim.name, reason)

@@ -31,13 +31,13 @@ class Claim:
     """The right to create a file's todo, which one replay has at a time.
 
     :param name: the file's name while nobody claims it.
-    :param marks: the names of the files that are the claim.
+    :param lock_files: the names of the files that are the claim.
     :param claimed_at: when.
     :param abandoned_at: when a replay that has crashed since had claimed it; None where there was none.
     """
 
     name: str
-    marks: tuple[str, ...]
+    lock_files: tuple[str, ...]
     claimed_at: datetime
     abandoned_at: datetime | None = None
 
@@ -60,14 +60,14 @@ class Store(Protocol):
     def claim(self, name: str, content: bytes, now: datetime) -> Claim | None:
         """Claim a file that was just read; None where another replay has it, or has had it meanwhile."""
 
-    def put_back(self, claim: Claim, content: bytes) -> None:
+    def release(self, claim: Claim, content: bytes) -> None:
         """Give a claimed file a new content, and end the claim. A crash in between loses nothing."""
 
     def remove(self, claim: Claim) -> None:
         """Delete a claimed file, and the claim."""
 
 
-def store_of(folder: ObjectStoragePath) -> Store:
+def open_store(folder: ObjectStoragePath) -> Store:
     """Return the store at an address: a local folder, or an object store."""
     return _Folder(folder) if folder.protocol in {"", "file", "local"} else _Bucket(folder)
 
@@ -115,7 +115,7 @@ class _Folder:
             return []
         found = []
         for match in filter(None, map(self._NAME.fullmatch, names)):
-            claimed_at = _time_of(match["stamp"])
+            claimed_at = _parse_stamp(match["stamp"])
             if claimed_at is None or now - claimed_at > ABANDONED_AFTER:
                 found.append((match["name"], match[0]))
         return [name for _, name in sorted(found)]
@@ -126,7 +126,7 @@ class _Folder:
     def claim(self, name: str, content: bytes, now: datetime) -> Claim | None:
         match = self._NAME.fullmatch(name)
         original, stamp = (match["name"], match["stamp"]) if match else (name, None)
-        mark = f"{original}.{stamp_of(now)}.claimed"
+        mark = f"{original}.{format_stamp(now)}.claimed"
         try:
             (self._folder / name).rename(self._folder / mark)
         except FileNotFoundError:
@@ -134,10 +134,10 @@ class _Folder:
         if self.read(mark) != content:
             (self._folder / mark).rename(self._folder / original)
             return None
-        return Claim(name=original, marks=(mark,), claimed_at=now, abandoned_at=_time_of(stamp))
+        return Claim(name=original, lock_files=(mark,), claimed_at=now, abandoned_at=_parse_stamp(stamp))
 
-    def put_back(self, claim: Claim, content: bytes) -> None:
-        (mark,) = claim.marks
+    def release(self, claim: Claim, content: bytes) -> None:
+        (mark,) = claim.lock_files
         # Raises where another replay has taken the claim up, which has the file now.
         (self._folder / mark).stat()
         self.write(mark, content)
@@ -145,7 +145,7 @@ class _Folder:
         self._keep_names()
 
     def remove(self, claim: Claim) -> None:
-        (mark,) = claim.marks
+        (mark,) = claim.lock_files
         (self._folder / mark).unlink()
         self._keep_names()
 
@@ -202,7 +202,7 @@ class _Bucket:
                 return None
             abandoned.append(mark)
             abandoned_at = claimed_at
-        claim = Claim(name=name, marks=(*abandoned, mark), claimed_at=now, abandoned_at=abandoned_at)
+        claim = Claim(name=name, lock_files=(*abandoned, mark), claimed_at=now, abandoned_at=abandoned_at)
         try:
             unchanged = self.read(name) == content
         except FileNotFoundError:
@@ -211,13 +211,13 @@ class _Bucket:
             self._end((mark,))
         return claim if unchanged else None
 
-    def put_back(self, claim: Claim, content: bytes) -> None:
+    def release(self, claim: Claim, content: bytes) -> None:
         self.write(claim.name, content)
-        self._end(claim.marks)
+        self._end(claim.lock_files)
 
     def remove(self, claim: Claim) -> None:
         self._fs.rm(self._at(claim.name))
-        self._end(claim.marks)
+        self._end(claim.lock_files)
 
     def _mark(self, mark: str, now: datetime) -> bool:
         """Create the object that is a claim, and tell whether that was possible."""
@@ -275,19 +275,19 @@ class _Bucket:
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"its claim {self.address(mark)} is damaged: delete that") from None
 
-    def _end(self, marks: tuple[str, ...]) -> None:
-        for mark in marks:
+    def _end(self, lock_files: tuple[str, ...]) -> None:
+        for mark in lock_files:
             # One that is left holds nothing up: it belongs to a content that the file no longer has.
             with contextlib.suppress(Exception):
                 self._fs.rm(self._at(mark))
 
 
-def stamp_of(time: datetime) -> str:
+def format_stamp(time: datetime) -> str:
     """Return a time as a part of a name that sorts by it and that nobody else uses."""
     return f"{time.astimezone(UTC).strftime(_STAMP)}-{secrets.token_hex(4)}"
 
 
-def _time_of(stamp: str | None) -> datetime | None:
+def _parse_stamp(stamp: str | None) -> datetime | None:
     """Return the time that a claim's name tells; None without one, or with one that is no time."""
     try:
         return datetime.strptime(stamp or "", _STAMP).replace(tzinfo=UTC)

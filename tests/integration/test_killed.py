@@ -10,7 +10,7 @@ import time
 TRY = """
 import json, pathlib, sys
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.memory import Tries, create_once
+from bzctrl_provider.memory import TryState, create_once
 
 class FileMemory:
     file = pathlib.Path(sys.argv[1])
@@ -22,7 +22,7 @@ class FileMemory:
 fields = {"todo_type": "INCIDENT", "title": "t", "description": "d", "order_id": "o"}
 todo = create_once(
     lambda todo: BzCtrlHook().create_todo(todo).as_dict(), fields, memory=FileMemory(), key="todo",
-    tries=Tries("1", is_first=False, is_last=sys.argv[2] == "last"), on_unknown_outcome=sys.argv[3],
+    tries=TryState("1", is_first=False, is_last=sys.argv[2] == "last"), on_unknown_outcome=sys.argv[3],
 )
 print(todo["key"])
 """

@@ -32,7 +32,7 @@ ALWAYS = 99
 @pytest.fixture
 def client(bzctrl_sandbox):
     client = BzCtrlClient(
-        Endpoints.of_host(bzctrl_sandbox.url),
+        Endpoints.from_host(bzctrl_sandbox.url),
         username="user@example.com",
         password=SecretStr("password"),
         timeout_s=0.5,
@@ -121,7 +121,7 @@ def test_what_ends_a_call(bzctrl_sandbox, client, fault, on, more, error, unknow
 def test_a_sandbox_that_is_not_running_is_no_connection(bzctrl_sandbox, client):
     """All attempts, and certainly nothing was sent."""
     closed = BzCtrlClient(
-        Endpoints.of_host("http://127.0.0.1:9"),
+        Endpoints.from_host("http://127.0.0.1:9"),
         username="u",
         password=SecretStr("p"),
         tokens=TokenSource(),

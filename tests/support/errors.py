@@ -7,7 +7,7 @@ import pytest
 from bzctrl_provider.exceptions import BzCtrlError
 
 
-def error_of(client, fields):
+def get_error(client, fields):
     with pytest.raises(BzCtrlError) as caught:
         client.create_todo(fields)
     return caught.value

@@ -17,7 +17,7 @@ def test_forty_mapped_incidents_over_two_workers_are_forty_todos(cluster, todos)
 
 def test_failed_checks_are_one_incident_and_the_run_stays_failed(cluster, todos):
     """The operator behind the checks tells all that failed, with the reasons that the deployment remembers."""
-    run_id, state = cluster.run("rolled_up")
+    run_id, state = cluster.run("covered_task_ids")
     assert state == "failed"
     (todo,) = todos()
     assert todo["orderID"] == run_id
@@ -26,7 +26,7 @@ def test_failed_checks_are_one_incident_and_the_run_stays_failed(cluster, todos)
     assert "the totals differ by 7" in todo["description"]
     assert "odd (@task): 2 of 4 mapped failed (1, 3)" in todo["description"]
     assert "3 is odd" in todo["description"]
-    assert f"{cluster.url}/dags/rolled_up/runs/" in todo["description"]
+    assert f"{cluster.url}/dags/covered_task_ids/runs/" in todo["description"]
 
 
 def test_a_dag_under_the_policy_raises_one_incident(cluster, todos):

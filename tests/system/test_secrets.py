@@ -8,13 +8,13 @@ from urllib.parse import quote, quote_plus
 from support.cluster import PASSWORD, REFUSED_PASSWORD
 
 
-def forms_of(secret):
+def spellings(secret):
     """Return how a secret looks as text, in a form, in a URL, in JSON and in a Basic header."""
     encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
     return {secret, quote(secret), quote_plus(secret), secret.encode("unicode_escape").decode(), encoded[:-2]}
 
 
-def texts_of(cluster):
+def read_texts(cluster):
     """Yield whatever the cluster has written: logs of components, tasks and commands, its folder, its database."""
     for folder in (cluster.logs, cluster.home, cluster.spool):
         for path in folder.rglob("*"):
@@ -33,13 +33,13 @@ def texts_of(cluster):
 
 
 def found(cluster, secrets):
-    forms = {form.encode() for secret in secrets for form in forms_of(secret)}
-    return [name for name, text in texts_of(cluster) if any(form in text for form in forms)]
+    forms = {form.encode() for secret in secrets for form in spellings(secret)}
+    return [name for name, text in read_texts(cluster) if any(form in text for form in forms)]
 
 
 def test_no_password_and_no_token_is_written_anywhere(cluster, todos, issued):
     """Neither in a log nor in the database, before and after a refused login; what is no secret is found there."""
-    _, state = cluster.run("rolled_up")
+    _, state = cluster.run("covered_task_ids")
     assert state == "failed"
     secrets = [PASSWORD, REFUSED_PASSWORD, *issued]
     assert len(issued) >= 2

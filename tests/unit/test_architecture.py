@@ -13,36 +13,36 @@ LAYERS = {
     "bzctrl_provider": set(),
     "bzctrl_provider.exceptions": set(),
     "bzctrl_provider.fields": set(),
-    "bzctrl_provider.failure": {"bzctrl_provider.untrusted"},
+    "bzctrl_provider.failure": {"bzctrl_provider.text"},
     "bzctrl_provider.get_provider_info": set(),
-    "bzctrl_provider.untrusted": set(),
-    "bzctrl_provider.memory": {"bzctrl_provider.exceptions", "bzctrl_provider.untrusted"},
+    "bzctrl_provider.text": set(),
+    "bzctrl_provider.memory": {"bzctrl_provider.exceptions", "bzctrl_provider.text"},
     "bzctrl_provider.dedup": {"bzctrl_provider.failure", "bzctrl_provider.memory"},
     "bzctrl_provider.spool": {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.failure",
         "bzctrl_provider.hooks",
-        "bzctrl_provider.untrusted",
+        "bzctrl_provider.text",
     },
     "bzctrl_provider.client": {
         "bzctrl_provider",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.fields",
-        "bzctrl_provider.untrusted",
+        "bzctrl_provider.text",
     },
     "bzctrl_provider.config": {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
-        "bzctrl_provider.untrusted",
+        "bzctrl_provider.text",
     },
-    "bzctrl_provider.links": {"bzctrl_provider.untrusted"},
+    "bzctrl_provider.links": {"bzctrl_provider.text"},
     "bzctrl_provider.hooks": {
         "bzctrl_provider.client",
         "bzctrl_provider.config",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.get_provider_info",
-        "bzctrl_provider.untrusted",
+        "bzctrl_provider.text",
     },
     "bzctrl_provider.operators": {
         "bzctrl_provider.dedup",
@@ -52,7 +52,7 @@ LAYERS = {
         "bzctrl_provider.hooks",
         "bzctrl_provider.links",
         "bzctrl_provider.memory",
-        "bzctrl_provider.untrusted",
+        "bzctrl_provider.text",
     },
     "bzctrl_provider.notifications": {
         "bzctrl_provider.dedup",
@@ -62,7 +62,7 @@ LAYERS = {
         "bzctrl_provider.failure",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
-        "bzctrl_provider.untrusted",
+        "bzctrl_provider.text",
     },
     "bzctrl_provider.decorators": {"bzctrl_provider.fields", "bzctrl_provider.operators"},
     "bzctrl_provider.policy": {"bzctrl_provider.failure", "bzctrl_provider.notifications"},
@@ -70,11 +70,11 @@ LAYERS = {
 }
 """For each part of the package the other parts that it may import."""
 
-CLIENT_LAYERS = ["todo", "endpoints", "retry", "auth", "transport", "answer", "api"]
+CLIENT_LAYERS = ["todo", "endpoints", "retry", "auth", "transport", "response", "api"]
 """Within the client, each module imports only those that stand before it."""
 
 
-def imports_of(path):
+def read_imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -83,7 +83,7 @@ def imports_of(path):
             yield node.module
 
 
-def part_of(module):
+def get_part(module):
     return ".".join(module.split(".")[:2])
 
 
@@ -93,9 +93,9 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_imports_go_one_way(module):
     """Each part of the package imports only what stands below it."""
-    own = part_of(".".join(module.with_suffix("").parts).removesuffix(".__init__"))
+    own = get_part(".".join(module.with_suffix("").parts).removesuffix(".__init__"))
     ours = {
-        part_of(name) for name in imports_of(PACKAGE.parent / module) if name.startswith("bzctrl_provider")
+        get_part(name) for name in read_imports(PACKAGE.parent / module) if name.startswith("bzctrl_provider")
     }
     assert ours - {own} <= LAYERS[own]
 
@@ -103,7 +103,7 @@ def test_imports_go_one_way(module):
 @pytest.mark.parametrize("module", [m for m in MODULES if m.parts[1] in ("client", "sandbox")], ids=str)
 def test_client_and_sandbox_know_no_airflow(module):
     """Both can be used, and tested, without it."""
-    assert not any(name.split(".")[0] == "airflow" for name in imports_of(PACKAGE.parent / module))
+    assert not any(name.split(".")[0] == "airflow" for name in read_imports(PACKAGE.parent / module))
 
 
 def test_the_policy_imports_no_more_of_airflow_than_its_mark():
@@ -116,15 +116,15 @@ def test_the_policy_imports_no_more_of_airflow_than_its_mark():
 @pytest.mark.parametrize("name", CLIENT_LAYERS)
 def test_the_clients_modules_stand_in_layers(name):
     """No module of the client imports one that is built on it."""
-    ours = {m.rpartition(".")[2] for m in imports_of(PACKAGE / "client" / f"{name}.py") if ".client." in m}
+    ours = {m.rpartition(".")[2] for m in read_imports(PACKAGE / "client" / f"{name}.py") if ".client." in m}
     assert ours <= set(CLIENT_LAYERS[: CLIENT_LAYERS.index(name)])
 
 
 OF_A_DAG_FILE = {
-    "operators": {"exceptions", "fields", "links", "links.bzctrl", "untrusted"},
+    "operators": {"exceptions", "fields", "links", "links.bzctrl", "text"},
     "notifications": {"exceptions", "fields"},
-    "hooks": {"exceptions", "untrusted"},
-    "links": {"untrusted"},
+    "hooks": {"exceptions", "text"},
+    "links": {"text"},
     "decorators": {
         "operators",
         "operators.bzctrl",
@@ -132,7 +132,7 @@ OF_A_DAG_FILE = {
         "fields",
         "links",
         "links.bzctrl",
-        "untrusted",
+        "text",
     },
 }
 """What a DAG file may name, and which modules of ours that loads besides."""

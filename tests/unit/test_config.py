@@ -12,7 +12,7 @@ from bzctrl_provider.config import BzCtrlConfig
 from bzctrl_provider.exceptions import BzCtrlConfigError
 
 
-def config_of(extra=None, **fields):
+def make_config(extra=None, **fields):
     given = {"login": "user@example.com", "password": "topsecret", **fields}
     return BzCtrlConfig.from_connection(
         Connection(
@@ -24,17 +24,17 @@ def config_of(extra=None, **fields):
     )
 
 
-def faults_of(extra=None, **fields):
+def get_faults(extra=None, **fields):
     with pytest.raises(BzCtrlConfigError) as caught:
-        config_of(extra, **fields)
+        make_config(extra, **fields)
     return dict(caught.value.faults)
 
 
 def test_a_short_connection_gets_the_defaults():
     """Login, password and environment are enough."""
-    config = config_of({"environment": "ACC"})
+    config = make_config({"environment": "ACC"})
     assert config == BzCtrlConfig(
-        endpoints=Endpoints.of_environment("ACC"),
+        endpoints=Endpoints.from_environment("ACC"),
         username="user@example.com",
         password=SecretStr("topsecret"),
         timeout_s=30.0,
@@ -50,7 +50,7 @@ def test_every_extra_counts(tmp_path):
     """Numbers and booleans may be text, as a URI or the UI gives them."""
     ca_bundle = tmp_path / "ca.pem"
     ca_bundle.touch()
-    config = config_of(
+    config = make_config(
         {
             "environment": "prod",
             "domain_workspace": "EXA-CON-BUS-WOR",
@@ -64,7 +64,7 @@ def test_every_extra_counts(tmp_path):
             "in_progress_spelling": "inprogress",
         }
     )
-    assert config.endpoints == Endpoints.of_environment("PROD")
+    assert config.endpoints == Endpoints.from_environment("PROD")
     assert (config.timeout_s, config.max_attempts, config.verify) == (2.5, 1, str(ca_bundle))
     assert (config.message_format, config.in_progress_spelling) == ("predefined", "INPROGRESS")
     assert config.defaults == {
@@ -77,27 +77,29 @@ def test_every_extra_counts(tmp_path):
 def test_null_and_blank_mean_unset(caplog):
     """The UI stores null for what was left empty."""
     empty = dict.fromkeys(["reporter", "timeout_s", "verify", "ca_bundle", "message_format", "allow_http"])
-    assert config_of({"environment": "ACC", **empty, "assignee": "  "}) == config_of({"environment": "ACC"})
+    assert make_config({"environment": "ACC", **empty, "assignee": "  "}) == make_config(
+        {"environment": "ACC"}
+    )
     assert caplog.records == []
 
 
 def test_a_host_overrides_the_environment():
     """Host, Schema and Port make the address; clear text is fine on this machine."""
-    config = config_of({"environment": "PROD"}, host="127.0.0.1", schema="http", port=8137)
+    config = make_config({"environment": "PROD"}, host="127.0.0.1", schema="http", port=8137)
     assert config.endpoints.token_url.startswith("http://127.0.0.1:8137/")
-    assert config_of({"allow_http": True}, host="http://intranet").endpoints.token_url.startswith(
+    assert make_config({"allow_http": True}, host="http://intranet").endpoints.token_url.startswith(
         "http://intranet/"
     )
 
 
 def test_a_login_that_is_no_address_is_no_reporter():
     """Only an e-mail address can stand in for the reporter."""
-    assert config_of({"environment": "ACC"}, login="api-user").defaults == {}
+    assert make_config({"environment": "ACC"}, login="api-user").defaults == {}
 
 
 def test_all_faults_come_at_once():
     """Fields and extras, each with its name, in one error that names the connection and no secret."""
-    faults = faults_of(
+    faults = get_faults(
         {
             "environment": "TEST",
             "timeout_s": 0,
@@ -134,27 +136,27 @@ def test_all_faults_come_at_once():
 
 def test_there_is_no_silent_environment():
     """Without a host the environment has to be chosen."""
-    assert "ACC or PROD" in faults_of()["extra.environment"]
+    assert "ACC or PROD" in get_faults()["extra.environment"]
 
 
 def test_a_ca_file_for_an_unchecked_server_is_a_contradiction(tmp_path):
     """Either the certificate is checked with that file, or it is not checked."""
     (tmp_path / "ca.pem").touch()
     extra = {"environment": "ACC", "verify": False, "ca_bundle": str(tmp_path / "ca.pem")}
-    assert faults_of(extra).keys() == {"extra.ca_bundle"}
-    assert config_of({"environment": "ACC", "verify": False}).verify is False
+    assert get_faults(extra).keys() == {"extra.ca_bundle"}
+    assert make_config({"environment": "ACC", "verify": False}).verify is False
 
 
 @pytest.mark.parametrize("extra", ["not json", "[1]", '"text"', "5"])
 def test_an_extra_that_is_no_object_is_a_fault(extra):
     """It does not count as empty."""
-    assert "JSON object" in faults_of(extra)["extra"]
+    assert "JSON object" in get_faults(extra)["extra"]
 
 
 def test_unknown_extras_are_named_in_one_warning(caplog):
     """With the known ones beside them, for the typing error to be seen; they are no fault."""
     with caplog.at_level(logging.WARNING):
-        config_of({"environment": "ACC", "domain_workspce": "X", "timeout": 5})
+        make_config({"environment": "ACC", "domain_workspce": "X", "timeout": 5})
     (record,) = caplog.records
     assert "domain_workspce, timeout" in record.message
     assert "domain_workspace" in record.message
@@ -176,4 +178,4 @@ def test_another_systems_connection_is_refused():
 
 def test_the_password_is_in_no_repr():
     """A configuration can be logged."""
-    assert "topsecret" not in repr(config_of({"environment": "ACC"}))
+    assert "topsecret" not in repr(make_config({"environment": "ACC"}))

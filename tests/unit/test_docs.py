@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from architecture import PICTURE, picture
 
-from bzctrl_provider.client.todo import _ONLY_FOR, _WIRE_KEYS, Todo
+from bzctrl_provider.client.todo import _TYPE_SPECIFIC, _WIRE_KEYS, Todo
 from bzctrl_provider.config import _Extras
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.get_provider_info import get_provider_info
@@ -210,7 +210,7 @@ def test_contract_client_and_sandbox_name_the_same_wire_keys():
     assert told == _WIRE_KEYS
     assert set(told.values()) == set(ADD_TASK)
     only = {key: field.only for key, field in ADD_TASK.items() if field.only}
-    assert {_WIRE_KEYS[name]: str(kind) for name, kind in _ONLY_FOR.items()} == only
+    assert {_WIRE_KEYS[name]: str(kind) for name, kind in _TYPE_SPECIFIC.items()} == only
 
 
 @pytest.mark.parametrize("described", [Todo, CreateTodoOperator])

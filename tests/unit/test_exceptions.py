@@ -72,3 +72,10 @@ def test_faults_are_named_tuples_and_stand_in_the_message():
     assert error.faults[0].field == "host"
     assert error.faults[0].problem == "is missing"
     assert not error.outcome_unknown
+
+
+def test_errors_of_an_error_with_several_faults_is_faults():
+    """``errors`` and ``faults`` are two names of the same tuple."""
+    error = BzCtrlConfigError("The connection:", [("host", "is missing"), ("login", "is missing")])
+    assert error.errors is error.faults
+    assert [str(fault) for fault in error.errors] == ["host: is missing", "login: is missing"]

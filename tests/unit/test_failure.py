@@ -13,12 +13,12 @@ from bzctrl_provider.failure import (
     FailedTask,
     Failure,
     LazyFailure,
-    _apart,
-    _split,
+    _group_unambiguous,
+    _parse_state_key,
+    describe_failure,
     exception_text,
-    failure_of,
+    fill_text,
     remember_exception,
-    told_by,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -136,13 +136,16 @@ def test_ten_thousand_failures_are_told_in_a_bounded_text():
 )
 def test_a_mapped_instance_is_told_from_a_task_that_looks_like_one(keys, task_ids, split):
     """Exact ids come first, then ids with an index."""
-    assert [_split(key, task_ids) for key in keys] == split
+    assert [_parse_state_key(key, task_ids) for key in keys] == split
 
 
 def test_tasks_that_look_like_instances_are_asked_for_apart():
     """Airflow's answer has one entry for both, so each is asked for in a question of its own."""
-    assert _apart(["a", "validate", "validate_1", "x_2"]) == [["a", "validate_1", "x_2"], ["validate"]]
-    assert _apart([]) == []
+    assert _group_unambiguous(["a", "validate", "validate_1", "x_2"]) == [
+        ["a", "validate_1", "x_2"],
+        ["validate"],
+    ]
+    assert _group_unambiguous([]) == []
 
 
 def test_an_exception_is_cut_in_the_middle():
@@ -219,7 +222,7 @@ def test_the_checks_before_an_operator_are_told():
         xcoms={("b", None): "ValueError: b", ("m", 0): "ValueError: m"},
     )
     upstream = {"a": [], "b": [], "m": [], "other": [], "raise_incident": ["a", "b", "m"]}
-    failure = failure_of(new_context(upstream, ti))
+    failure = describe_failure(new_context(upstream, ti))
     assert failure.kind == "checks"
     assert failure.task_ids == ["b", "m"]
     assert [task.label for task in failure.tasks] == ["b", "m[0]"]
@@ -248,7 +251,7 @@ def test_airflow_is_asked_for_its_address_once(monkeypatch):
     monkeypatch.setattr("airflow.providers.common.compat.sdk.conf", Conf(), raising=False)
     checks = [f"check_{number}" for number in range(300)]
     upstream = {**{check: [] for check in checks}, "raise_incident": checks}
-    failure = failure_of(new_context(upstream, TaskInstance(states=dict.fromkeys(checks, "failed"))))
+    failure = describe_failure(new_context(upstream, TaskInstance(states=dict.fromkeys(checks, "failed"))))
     assert len({task.log_url for task in failure.tasks}) == 300
     assert len(asked) == 1
 
@@ -257,7 +260,7 @@ def test_a_mapped_check_that_looks_like_another_task_is_told_right():
     """`validate` mapped, and a task `validate_1` beside it: both states are known."""
     ti = TaskInstance(states={"validate[0]": "success", "validate[1]": "failed", "validate_1": "success"})
     upstream = {"validate": [], "validate_1": [], "raise_incident": ["validate", "validate_1"]}
-    assert [task.label for task in failure_of(new_context(upstream, ti)).tasks] == ["validate[1]"]
+    assert [task.label for task in describe_failure(new_context(upstream, ti)).tasks] == ["validate[1]"]
 
 
 def test_what_failed_before_the_checks_is_told():
@@ -271,18 +274,18 @@ def test_what_failed_before_the_checks_is_told():
         "raise_incident": ["a", "b"],
     }
     states = {"load": "failed", "fast": "failed", "slow": "success", "a": "upstream_failed", "b": "success"}
-    failure = failure_of(new_context(upstream, TaskInstance(states=states)))
+    failure = describe_failure(new_context(upstream, TaskInstance(states=states)))
     assert failure.task_ids == ["load"]
     assert failure.summary == "customs: 1 task failed, so that 1 of 2 checks did not run (load)"
 
 
 def test_where_nothing_failed_nothing_is_told():
     """No task, and a title or description that is unset stays unset."""
-    failure = failure_of(
+    failure = describe_failure(
         new_context({"a": [], "raise_incident": ["a"]}, TaskInstance(states={"a": "success"}))
     )
     assert failure.tasks == ()
-    assert told_by(failure, {"title": None}) == {"title": None}
+    assert fill_text(failure, {"title": None}) == {"title": None}
 
 
 def test_states_that_cannot_be_had_are_an_error():
@@ -290,21 +293,21 @@ def test_states_that_cannot_be_had_are_an_error():
     ti = TaskInstance()
     ti.get_task_states = lambda **_: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        failure_of(new_context({"a": [], "raise_incident": ["a"]}, ti))
+        describe_failure(new_context({"a": [], "raise_incident": ["a"]}, ti))
 
 
 def test_exceptions_that_cannot_be_had_are_left_out():
     """The incident is worth more than its reason."""
     ti = TaskInstance(states={"a": "failed"})
     ti.xcom_pull = lambda **_: 1 / 0
-    assert failure_of(new_context({"a": [], "raise_incident": ["a"]}, ti)).tasks[0].exception is None
+    assert describe_failure(new_context({"a": [], "raise_incident": ["a"]}, ti)).tasks[0].exception is None
 
 
 def test_a_tasks_callback_tells_of_the_task():
     """Nothing is asked for: the context has it all."""
     ti = TaskInstance()
     ti.state, ti.map_index = "failed", 3
-    failure = failure_of(new_context({"raise_incident": []}, ti, exception=OSError("disk full")))
+    failure = describe_failure(new_context({"raise_incident": []}, ti, exception=OSError("disk full")))
     assert failure.kind == "task"
     assert failure.summary == "customs: raise_incident[3] failed"
     assert failure.exception == "OSError: disk full"
@@ -315,19 +318,19 @@ def test_a_dags_callback_tells_of_the_run():
     """All tasks of the DAG are asked for; without a task instance nothing is."""
     ti = TaskInstance(states={"a": "failed", "b": "upstream_failed", "raise_incident": "success"})
     upstream = {"a": [], "b": ["a"], "raise_incident": ["b"]}
-    failure = failure_of(new_context(upstream, ti, reason="task_failure"))
+    failure = describe_failure(new_context(upstream, ti, reason="task_failure"))
     assert (failure.kind, failure.task_ids) == ("run", ["a"])
     assert failure.summary == "customs: 1 of 3 tasks failed (a)"
     context = new_context(upstream, ti, reason="task_failure")
     del context["ti"], context["task"], context["logical_date"]
-    assert failure_of(context).summary == "customs: the run failed"
+    assert describe_failure(context).summary == "customs: the run failed"
 
 
 def test_on_airflow_3_0_a_dags_callback_asks_nothing(monkeypatch):
     """There the question would hang until the process is killed."""
     monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_1_PLUS", False)
     ti = TaskInstance(states={"a": "failed"})
-    failure = failure_of(new_context({"a": [], "raise_incident": []}, ti, reason="task_failure"))
+    failure = describe_failure(new_context({"a": [], "raise_incident": []}, ti, reason="task_failure"))
     assert failure.tasks == ()
     assert ti.asked == []
 
@@ -343,7 +346,7 @@ def test_airflow_2_has_the_states_in_the_run(monkeypatch):
     ]
     dag_run = SimpleNamespace(get_task_instances=lambda: instances)
     context = new_context({"m": [], "raise_incident": ["m"]}, TaskInstance(), dag_run=dag_run)
-    failure = failure_of(context)
+    failure = describe_failure(context)
     assert [task.label for task in failure.tasks] == ["m[1]"]
     grid = "https://airflow.example.com/dags/customs/grid?dag_run_id=r%201"
     assert failure.run_url == grid
@@ -353,21 +356,23 @@ def test_airflow_2_has_the_states_in_the_run(monkeypatch):
 def test_a_missed_deadline_is_told():
     """Its context has a run as a mapping, and no DAG."""
     run = {"dag_id": "customs", "dag_run_id": "r", "logical_date": "2026-11-21T00:00:00Z"}
-    failure = failure_of({"dag_run": run, "deadline": {"id": 1, "deadline_time": "2026-11-21T07:00:00Z"}})
+    failure = describe_failure(
+        {"dag_run": run, "deadline": {"id": 1, "deadline_time": "2026-11-21T07:00:00Z"}}
+    )
     assert failure.summary == "customs: the deadline 2026-11-21T07:00:00Z was missed"
-    assert failure_of({"deadline": {}}).summary == ": a deadline was missed"
+    assert describe_failure({"deadline": {}}).summary == ": a deadline was missed"
 
 
 def test_an_operator_that_is_executed_by_hand_knows_of_no_failure():
     """Without a DAG in the context there is nothing to look at."""
-    assert failure_of({"ti": None}).tasks == ()
+    assert describe_failure({"ti": None}).tasks == ()
 
 
 def test_a_lazy_failure_is_told_when_it_is_looked_at(monkeypatch):
     """Once, and not before; what Jinja and pickle ask of every object does not count."""
     told = []
     failure = SHAPES["a_run"]
-    monkeypatch.setattr(failure_module, "failure_of", lambda context: told.append(context) or failure)
+    monkeypatch.setattr(failure_module, "describe_failure", lambda context: told.append(context) or failure)
     lazy = LazyFailure({"a": "context"})
     assert not hasattr(lazy, "__html__")
     assert told == []
@@ -379,7 +384,7 @@ def test_a_lazy_failure_is_told_when_it_is_looked_at(monkeypatch):
 def test_title_and_description_are_told_only_where_they_are_unset():
     """What the user wrote stays."""
     failure = SHAPES["a_run"]
-    told = told_by(failure, {"title": " ", "description": "mine", "lrn": None})
+    told = fill_text(failure, {"title": " ", "description": "mine", "lrn": None})
     assert told == {"title": failure.summary, "description": "mine", "lrn": None}
 
 

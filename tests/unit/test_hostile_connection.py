@@ -36,7 +36,7 @@ class Stored:
         self.__dict__.update(fields)
 
 
-def faults_of(extra="{}", **fields):
+def get_faults(extra="{}", **fields):
     with pytest.raises(BzCtrlConfigError) as caught:
         BzCtrlConfig.from_connection(Stored(extra, **fields))
     assert PASSWORD not in str(caught.value)
@@ -59,7 +59,7 @@ def faults_of(extra="{}", **fields):
 def test_an_extra_that_is_a_bomb_is_a_fault(extra):
     """As any other that is no JSON object; quickly."""
     began = time.monotonic()
-    assert faults_of(extra) == {"extra": 'must be a JSON object such as {"environment": "ACC"}'}
+    assert get_faults(extra) == {"extra": 'must be a JSON object such as {"environment": "ACC"}'}
     assert time.monotonic() - began < 2
 
 
@@ -85,9 +85,9 @@ def test_a_value_that_is_nonsense_is_a_fault_of_its_name(name, value):
     extra = (
         f'{{"{name}": {value}, "environment": "ACC"}}' if name != "environment" else f'{{"{name}": {value}}}'
     )
-    (field,) = faults_of(extra)
+    (field,) = get_faults(extra)
     assert field == f"extra.{name}"
-    assert all(line.isprintable() and len(line) < 400 for line in faults_of(extra).values())
+    assert all(line.isprintable() and len(line) < 400 for line in get_faults(extra).values())
 
 
 def test_unknown_extras_forge_no_line_of_the_log(caplog):
@@ -123,7 +123,7 @@ def test_credentials_that_cannot_be_written_are_a_fault(field):
 )
 def test_credentials_stay_within_their_field(requests_mock, text):
     """Whatever they are made of, they are one value of the form."""
-    acc = Endpoints.of_environment("ACC")
+    acc = Endpoints.from_environment("ACC")
     requests_mock.post(acc.token_url, json={"access_token": "made-up-token"})
     BzCtrlClient(acc, username=text, password=SecretStr(text)).check_credentials()
     request = requests_mock.last_request

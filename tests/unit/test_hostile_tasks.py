@@ -21,12 +21,12 @@ from bzctrl_provider.exceptions import BzCtrlOutcomeUnknownError, BzCtrlTranspor
 from bzctrl_provider.failure import exception_text, remember_exception
 from bzctrl_provider.links import bzctrl as link_module
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
-from bzctrl_provider.memory import Tries, create_all_once, create_once
+from bzctrl_provider.memory import TryState, create_all_once, create_once
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
 from bzctrl_provider.spool import replay_spool, spool_todo
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
 PASSWORD = 'Ex@"mpl3\\-pass\nword'
 """With what JSON writes in another way."""
@@ -75,7 +75,7 @@ def of_a_run():
     return {"dag": of_a_task()["dag"], "run_id": "r", "reason": "task_failure"}
 
 
-def one_of(records, text):
+def find_one(records, text):
     (record,) = [record for record in records if text in record.getMessage()]
     return record.getMessage()
 
@@ -116,7 +116,7 @@ def test_one_hostile_todo_of_many_keeps_no_other_back(bzctrl, caplog, faulty):
     with pytest.raises(AirflowFailException, match="1 of 2 todos"), caplog.at_level(logging.ERROR):
         operator.execute({"ti": SimpleNamespace(try_number=1, max_tries=0)})
     assert [todo["title"] for todo in sent(bzctrl)] == ["good"]
-    table = one_of(caplog.records, "todos were not created")
+    table = find_one(caplog.records, "todos were not created")
     assert "hunter2" not in table
     lines = table.split("\n")
     assert all(line.isprintable() for line in lines)
@@ -158,7 +158,7 @@ HOSTILE_LINKS = ["javascript:alert(1)", "data:text/html,x", f"https://x/{FORGED}
 def test_a_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog, link):
     """Who may write Variables could else put a script behind the button of a task."""
     monkeypatch.setattr(
-        "bzctrl_provider.memory.memory_of",
+        "bzctrl_provider.memory.open_memory",
         lambda _: Poisoned({"key": f"EXA{FORGED}", "link": link}),
     )
     pushed = []
@@ -168,7 +168,7 @@ def test_a_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog, link):
         operator.execute({"ti": ti})
     assert operator.todo_link == ""
     assert pushed == []
-    assert one_of(caplog.records, "An earlier try").isprintable()
+    assert find_one(caplog.records, "An earlier try").isprintable()
 
 
 def test_a_poisoned_memory_of_failures_forges_no_line(monkeypatch, caplog):
@@ -183,7 +183,7 @@ def test_a_poisoned_memory_of_failures_forges_no_line(monkeypatch, caplog):
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
     with caplog.at_level(logging.INFO):
         create_unless_seen(None, {}, key="k", window=dt.timedelta(days=1), now=lambda: now)
-    assert one_of(caplog.records, "for the same failure").isprintable()
+    assert find_one(caplog.records, "for the same failure").isprintable()
 
 
 @pytest.mark.parametrize("link", HOSTILE_LINKS, ids=lambda link: f"{link!r:.20}")
@@ -208,7 +208,7 @@ def test_what_to_look_for_is_one_short_line():
             {"title": f"t{FORGED}" + "x" * 1_000_000, "order_id": Secretive()},
             memory=memory,
             key="k",
-            tries=Tries("1", is_first=True, is_last=True),
+            tries=TryState("1", is_first=True, is_last=True),
             on_unknown_outcome="fail",
         )
     assert str(caught.value).isprintable()
@@ -227,7 +227,7 @@ def test_a_todo_that_has_no_name_in_the_memory_is_tried():
         lambda some: tried.extend(some) or [refused] * len(some),
         todos,
         memory=SimpleNamespace(get=lambda _: {}, set=lambda *_: None),
-        tries=Tries("1", is_first=True, is_last=True),
+        tries=TryState("1", is_first=True, is_last=True),
         on_unknown_outcome="retry",
         batch_size=10,
     )
@@ -253,7 +253,7 @@ def test_a_lost_incident_is_one_line_of_the_log_without_secrets(bzctrl, caplog, 
         notifier.context = of_a_run()
     with pytest.raises(Exception, match="400"), caplog.at_level(logging.ERROR):
         asyncio.run(_awaited(notifier)) if asynchronous else notifier(of_a_run())
-    line = one_of(caplog.records, "It would have been")
+    line = find_one(caplog.records, "It would have been")
     assert line.isprintable()
     assert "Zoll 橙 ***" in line
     told = json.loads(line.partition("been: ")[2])
@@ -273,7 +273,7 @@ def test_an_object_in_a_callback_hides_no_error_and_tells_no_secret(bzctrl, capl
     notifier.lrn = value
     with pytest.raises(BzCtrlValidationError, match="lrn: must be text"), caplog.at_level(logging.ERROR):
         notifier.notify(of_a_run())
-    line = one_of(caplog.records, "It would have been")
+    line = find_one(caplog.records, "It would have been")
     assert "hunter2" not in line
     assert '"title": "lost"' in line or "an object of type dict" in line
 
@@ -346,7 +346,7 @@ def test_what_is_told_of_an_exception_is_masked_first():
 # --- the spool -------------------------------------------------------------------------------------------------------
 
 
-def file_of(todo, *, conn_id="bzctrl_default"):
+def make_file(todo, *, conn_id="bzctrl_default"):
     entry = {"version": 1, "written_at": "2026-11-21T19:15:00Z", "reason": "r", "outcome_unknown": False}
     return json.dumps(entry | {"bzctrl_conn_id": conn_id, "todo": todo})
 
@@ -357,9 +357,9 @@ def test_a_hostile_file_of_the_spool_is_data(bzctrl, tmp_path, monkeypatch, capl
     monkeypatch.setenv("AIRFLOW_CONN_CRM", json.dumps(crm))
     todo = {"todo_type": "INCIDENT", "title": "{{ 7 * 7 }}", "description": TEMPLATE, "order_id": "o"}
     (tmp_path / "1-bomb.json").write_text("[" * 500_000)
-    (tmp_path / "2-another-system.json").write_text(file_of(todo, conn_id="crm"))
-    (tmp_path / "3-a-line\nforged.json").write_text(file_of(todo, conn_id="no\nsuch\nconnection"))
-    (tmp_path / "4-template.json").write_text(file_of(todo))
+    (tmp_path / "2-another-system.json").write_text(make_file(todo, conn_id="crm"))
+    (tmp_path / "3-a-line\nforged.json").write_text(make_file(todo, conn_id="no\nsuch\nconnection"))
+    (tmp_path / "4-template.json").write_text(make_file(todo))
     with caplog.at_level(logging.WARNING):
         result = replay_spool(path=tmp_path)
     assert [created["key"] for created in result.created] == ["EXA-03"]

@@ -20,11 +20,11 @@ from bzctrl_provider.memory import (
     BzCtrlOutcomeUnknownError,
     NoMemory,
     TaskStateMemory,
-    Tries,
+    TryState,
     VariableMemory,
     create_all_once,
     create_once,
-    memory_of,
+    open_memory,
     variable_memory,
     variable_name,
 )
@@ -36,8 +36,8 @@ NOTE = f"An attempt at {SAID_NOW} had no answer, so this may be a duplicate."
 UNKNOWN = BzCtrlTransportError("no answer", outcome_unknown=True)
 REFUSED = BzCtrlRejectedError("refused", status_code=400)
 
-FIRST = Tries(generation="1", is_first=True, is_last=False)
-LAST = Tries(generation="1", is_first=False, is_last=True)
+FIRST = TryState(generation="1", is_first=True, is_last=False)
+LAST = TryState(generation="1", is_first=False, is_last=True)
 
 
 class DictMemory:
@@ -106,22 +106,22 @@ def attempt_all(bzctrl, memory, titles, tries=FIRST, policy="retry", batch_size=
 @pytest.mark.parametrize(
     ("try_number", "max_tries", "retries", "expected"),
     [
-        (1, 0, 0, Tries("0", is_first=True, is_last=True)),
-        (1, 2, 2, Tries("2", is_first=True, is_last=False)),
-        (2, 2, 2, Tries("2", is_first=False, is_last=False)),
-        (3, 2, 2, Tries("2", is_first=False, is_last=True)),
+        (1, 0, 0, TryState("0", is_first=True, is_last=True)),
+        (1, 2, 2, TryState("2", is_first=True, is_last=False)),
+        (2, 2, 2, TryState("2", is_first=False, is_last=False)),
+        (3, 2, 2, TryState("2", is_first=False, is_last=True)),
         # Cleared after its third try: two more retries.
-        (4, 5, 2, Tries("5", is_first=True, is_last=False)),
-        (6, 5, 2, Tries("5", is_first=False, is_last=True)),
+        (4, 5, 2, TryState("5", is_first=True, is_last=False)),
+        (6, 5, 2, TryState("5", is_first=False, is_last=True)),
         # Cleared while it ran, without retries: max_tries stays, but no retry has such a number.
-        (2, 0, 0, Tries("0.2", is_first=True, is_last=True)),
-        (None, None, None, Tries("0", is_first=True, is_last=True)),
+        (2, 0, 0, TryState("0.2", is_first=True, is_last=True)),
+        (None, None, None, TryState("0", is_first=True, is_last=True)),
     ],
 )
 def test_the_tries_between_two_clears_are_one_generation(try_number, max_tries, retries, expected):
     """The number of tries that Airflow allows names the generation."""
     ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, task=SimpleNamespace(retries=retries))
-    assert Tries.of(ti) == expected
+    assert TryState.from_ti(ti) == expected
 
 
 def test_a_later_try_creates_nothing_and_returns_the_first_todo():
@@ -329,13 +329,13 @@ def test_each_airflow_has_its_memory(monkeypatch, variables):
     """The state store where there is one, a Variable on older versions, nothing outside of Airflow."""
     monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", False)
     ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=2, try_number=1, max_tries=0)
-    assert isinstance(memory_of({"ti": ti, "task_state_store": {}}), TaskStateMemory)
-    memory = memory_of({"ti": ti})
+    assert isinstance(open_memory({"ti": ti, "task_state_store": {}}), TaskStateMemory)
+    memory = open_memory({"ti": ti})
     memory.set("todo", {"created": 1})
     assert json.loads(variables[variable_name("memory", "d", "t", "2")]) == {"r 0": {"todo": {"created": 1}}}
-    assert isinstance(memory_of({"ti": SimpleNamespace()}), NoMemory)
+    assert isinstance(open_memory({"ti": SimpleNamespace()}), NoMemory)
     monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", True)
-    memory = memory_of({"ti": ti})
+    memory = open_memory({"ti": ti})
     memory.set("todo", {"created": 1})
     assert memory.get("todo") == {}
     ti.map_index = -1
@@ -369,7 +369,7 @@ FAULTS = ["fine", "refused", "unknown, created", "unknown, not created", "crash 
 
 
 class AnyCourseOfEvents(RuleBasedStateMachine):
-    """Tries, crashes at every step, clears and faults, in any order."""
+    """TryState, crashes at every step, clears and faults, in any order."""
 
     @initialize(policy=st.sampled_from(["retry", "fail"]))
     def begin(self, policy):
@@ -401,7 +401,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         self.fault, self.sent = fault, 0
         self.memory.crash_at, self.memory.writes = crash_at, 0
         before, had = len(self.todos), self.created
-        tries = Tries("g", is_first=False, is_last=is_last)
+        tries = TryState("g", is_first=False, is_last=is_last)
         try:
             result = attempt(self, self.memory, tries, self.policy)
         except BzCtrlOutcomeUnknownError:

@@ -129,7 +129,7 @@ def only_file(folder):
     return file
 
 
-def text_of(address):
+def read_text(address):
     path = ObjectStoragePath(address)
     return path.fs.cat_file(path.path).decode()
 
@@ -391,7 +391,7 @@ def test_what_certainly_failed_is_kept_with_its_reason(any_spool, clients):
     result = replay()
     assert [kept["file"] for kept in result.kept] == [first]
     assert "429: too many" in result.kept[0]["reason"]
-    kept = json.loads(text_of(first))
+    kept = json.loads(read_text(first))
     assert kept["reason"].endswith("429: too many")
     assert kept["outcome_unknown"] is False
     assert kept["written_at"] == "2026-11-21T12:00:00Z"
@@ -405,7 +405,7 @@ def test_a_possible_duplicate_is_never_silent(any_spool, clients):
     unknown = BzCtrlServerError("500", outcome_unknown=True)
     clients["a"].errors = [unknown, BzCtrlRateLimitError("429"), RuntimeError("a surprise")]
     assert len(replay(NOON + HOUR).kept) == 1
-    assert json.loads(text_of(file))["outcome_unknown"] is True
+    assert json.loads(read_text(file))["outcome_unknown"] is True
     replay(NOON + 2 * HOUR)
     replay(NOON + 3 * HOUR)
     assert len(replay(NOON + 4 * HOUR).created) == 1
@@ -465,10 +465,10 @@ def test_a_lost_answer_does_not_stop_the_connection(any_spool, clients):
 def test_a_connection_that_is_missing_can_be_replaced(any_spool, clients):
     """Its files are kept as they are, until another connection is named for all."""
     file = spool(conn_id="absent")
-    before = text_of(file)
+    before = read_text(file)
     (kept,) = replay().kept
     assert "absent is not defined" in kept["reason"]
-    assert text_of(file) == before
+    assert read_text(file) == before
     assert len(replay(bzctrl_conn_id="b").created) == 1
 
 
@@ -605,9 +605,9 @@ def test_a_file_that_changes_before_it_is_claimed_is_left(any_spool, clients, mo
 
 
 def store_now():
-    from bzctrl_provider.spool.store import store_of
+    from bzctrl_provider.spool.store import open_store
 
-    return store_of(spool_path())
+    return open_store(spool_path())
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_left(folder, clients, monkeypatch):

@@ -15,7 +15,7 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from bench.children.worker import BLOCK, log_at_info, timed
 from bench.todo import FIELDS
-from bzctrl_provider.client.todo import complete_todo, message_of
+from bzctrl_provider.client.todo import build_message, complete_todo
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ TOKEN = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path
 
 def contestants(url: str) -> dict[str, Callable[[], object]]:
     """Return what creates one todo, by the name of the contestant."""
-    message = message_of(complete_todo(FIELDS, defaults={}))
+    message = build_message(complete_todo(FIELDS, defaults={}))
     body = json.dumps(message, ensure_ascii=False).encode()
     session = requests.Session()
     headers = {"Authorization": "Bearer 0123456789abcdef", "Content-Type": "application/json"}

@@ -45,7 +45,7 @@ def failures(number: int, is_mapped: str) -> dict[str, float]:
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG
 
-    from bzctrl_provider.failure import failure_of
+    from bzctrl_provider.failure import describe_failure
     from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
     task_ids = ["check"] if is_mapped == "mapped" else [f"check_{index}" for index in range(number)]
@@ -62,7 +62,7 @@ def failures(number: int, is_mapped: str) -> dict[str, float]:
     }
     settle()  # a pass over a DAG of 10,000 tasks would be ours or not by chance
     began = time.process_time()
-    failure = failure_of(context)
+    failure = describe_failure(context)
     text = failure.summary + failure.description
     took = time.process_time() - began
     assert len(failure.tasks) == number

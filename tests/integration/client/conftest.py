@@ -42,7 +42,7 @@ def new_client(server, waits) -> Callable[..., BzCtrlClient]:
             "sleep": waits.append,
             "jitter": lambda: 1.0,
         }
-        endpoints = Endpoints.of_host(url or f"http://127.0.0.1:{server.port}", allow_http=True)
+        endpoints = Endpoints.from_host(url or f"http://127.0.0.1:{server.port}", allow_http=True)
         clients.append(BzCtrlClient(endpoints, **(settings | changes)))
         return clients[-1]
 

@@ -7,7 +7,7 @@ import resource
 import time
 
 import pytest
-from support.errors import error_of
+from support.errors import get_error
 from support.scripted_server import CREATED, LINK, TOKEN, Server, drip, reply
 
 from bzctrl_provider.exceptions import (
@@ -56,7 +56,7 @@ def test_what_never_ends_is_ended(server, new_client, fields, kind, how):
     setattr(server, kind, [how])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
-    error = error_of(new_client(timeout_s=0.5, max_attempts=1), fields)
+    error = get_error(new_client(timeout_s=0.5, max_attempts=1), fields)
     assert time.monotonic() - began < 5
     assert isinstance(error, BzCtrlTransportError | BzCtrlBadAnswerError | BzCtrlServerError)
     assert error.outcome_unknown is (kind == "create")
@@ -87,7 +87,7 @@ ODD = {
 def test_what_is_no_honest_http_is_an_unknown_outcome(server, new_client, fields, answer):
     """The todo went out once; the error is one of the tree and its message one of visible characters."""
     server.create = [lambda connection: connection.sendall(answer)]
-    error = error_of(new_client(timeout_s=0.5), fields)
+    error = get_error(new_client(timeout_s=0.5), fields)
     assert error.outcome_unknown
     assert str(error).isprintable()
     assert len(str(error)) < 1500
@@ -102,7 +102,7 @@ def test_no_packed_answer_becomes_a_bomb(server, new_client, fields, kind, packi
     bomb = gzip.compress(bomb * 10) if packing == "gzip, gzip" else bomb
     setattr(server, kind, [reply(body=bomb, headers=[f"Content-Encoding: {packing}"])])
     began = time.monotonic()
-    error = error_of(new_client(), fields)
+    error = get_error(new_client(), fields)
     assert type(error) is BzCtrlBadAnswerError
     assert time.monotonic() - began < 5
     assert {headers["Accept-Encoding"] for _, _, headers, _ in server.requests} == {"identity"}
@@ -124,7 +124,7 @@ def test_no_way_of_leading_elsewhere_is_followed(server, new_client, fields, kin
     to = location.format(port=elsewhere.port)
     headers = [f"Location: {to}", f"Refresh: 0; url={to}", f"Link: <{to}>; rel=next", f"Alt-Svc: h3={to}"]
     setattr(server, kind, [reply(307, headers=headers)])
-    assert type(error_of(new_client(), fields)) is BzCtrlRejectedError
+    assert type(get_error(new_client(), fields)) is BzCtrlRejectedError
     setattr(server, kind, [reply(body={"taskLink": to, "access_token": "t", "next": to}, headers=headers)])
     created = new_client().create_todo(fields)
     assert created.link in ([to, None] if kind == "create" else [LINK])
@@ -153,7 +153,7 @@ def test_a_slow_server_holds_no_call_beyond_its_bound(server, new_client, fields
     client = new_client(timeout_s=0.4, max_attempts=10, jitter=lambda: 0.0)
     client.total_s = 1.0
     began = time.monotonic()
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert not error.outcome_unknown
     assert time.monotonic() - began < 2
     assert len(server.sent("token")) == 2
@@ -163,7 +163,7 @@ def test_a_ca_file_that_is_none_is_a_clear_error(server, new_client, fields, tmp
     """Nothing is sent, the message names the extra, and what is in the file is not told."""
     file = tmp_path / "ca.pem"
     file.write_text("root:x:0:0:no certificate at all")
-    error = error_of(new_client(f"https://127.0.0.1:{server.port}", verify=str(file)), fields)
+    error = get_error(new_client(f"https://127.0.0.1:{server.port}", verify=str(file)), fields)
     assert not error.outcome_unknown
     assert "root:" not in str(error)
     assert "ca_bundle" in str(error)

@@ -8,7 +8,7 @@ import time
 from email.utils import format_datetime
 
 import pytest
-from support.errors import error_of
+from support.errors import get_error
 from support.scripted_server import CREATED, TOKEN, Server, close, drip, hang, reply, reset
 
 from bzctrl_provider.exceptions import (
@@ -31,7 +31,7 @@ def closed_port():
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_no_connection_is_tried_again_and_then_told(new_client, fields, waits, host):
     """A refused connection and a name that does not exist: all attempts, growing waits, nothing was sent."""
-    error = error_of(new_client(f"http://{host}:{closed_port()}"), fields)
+    error = get_error(new_client(f"http://{host}:{closed_port()}"), fields)
     assert type(error) is BzCtrlTransportError
     assert not error.outcome_unknown
     assert "no connection (attempts: 3; " in str(error)
@@ -61,7 +61,7 @@ def test_a_create_request_without_a_connection_is_sent_again(server, new_client,
     client = new_client()
     client._tokens.get(client._fetch_token, wait_s=1)
     server.stop()
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert "todo request" in str(error)
     assert not error.outcome_unknown
     assert waits == [1.0, 2.0]
@@ -90,7 +90,7 @@ def test_a_create_request_without_a_whole_answer_is_never_sent_again(server, new
     """However the answer fails to come, the request went out once, in bounded time, and its outcome is unknown."""
     server.create = [how]
     began = time.monotonic()
-    error = error_of(new_client(timeout_s=0.3), fields)
+    error = get_error(new_client(timeout_s=0.3), fields)
     assert type(error) is BzCtrlTransportError
     assert error.outcome_unknown
     assert "may exist in BzCtrl all the same" in str(error)
@@ -111,7 +111,7 @@ def test_a_token_request_without_a_whole_answer_is_sent_again(server, new_client
 def test_a_token_request_that_never_gets_an_answer_is_an_error(server, new_client, fields):
     """After all attempts; no todo was sent, so its outcome is known."""
     server.token = [reset]
-    error = error_of(new_client(), fields)
+    error = get_error(new_client(), fields)
     assert type(error) is BzCtrlTransportError
     assert not error.outcome_unknown
     assert len(server.sent("token")) == 3
@@ -169,7 +169,7 @@ def test_a_token_request_survives_a_broken_server(server, new_client, fields, wa
 def test_how_often_a_create_request_is_sent(server, new_client, fields, status, error, unknown, requests):
     """What may have created the todo is never repeated; what has not is repeated where it may help."""
     server.create = [reply(status, headers=["Retry-After: 1"])]
-    caught = error_of(new_client(), fields)
+    caught = get_error(new_client(), fields)
     assert type(caught) is error
     assert caught.outcome_unknown is unknown
     assert caught.status_code == status
@@ -180,14 +180,14 @@ def test_how_often_a_create_request_is_sent(server, new_client, fields, status, 
 def test_the_number_of_attempts_is_the_connections(server, new_client, fields, attempts):
     """`max_attempts` counts the first one as well."""
     server.create = [reply(429)]
-    error_of(new_client(max_attempts=attempts), fields)
+    get_error(new_client(max_attempts=attempts), fields)
     assert len(server.sent("create")) == attempts
 
 
 def test_a_401_is_replayed_once_with_a_fresh_token(server, new_client, fields):
     """Two token requests and two create requests, then an error."""
     server.create = [reply(401)]
-    assert type(error_of(new_client(), fields)) is BzCtrlAuthError
+    assert type(get_error(new_client(), fields)) is BzCtrlAuthError
     assert [len(server.sent(kind)) for kind in ("token", "create")] == [2, 2]
 
 
@@ -198,7 +198,7 @@ def test_no_redirect_is_followed(server, new_client, fields, kind, status):
     elsewhere = Server()
     location = f"Location: http://localhost:{elsewhere.port}/bzctrl-core-api/oauth/token"
     setattr(server, kind, [reply(status, headers=[location])])
-    error = error_of(new_client(), fields)
+    error = get_error(new_client(), fields)
     assert type(error) is BzCtrlRejectedError
     assert "none is followed" in str(error)
     assert elsewhere.connections == 0
@@ -225,7 +225,7 @@ def flood(connection):
 def test_an_endless_answer_is_not_read_to_its_end(server, new_client, fields, kind):
     """A mebibyte is taken, and what the sockets hold besides."""
     setattr(server, kind, [flood])
-    error = error_of(new_client(), fields)
+    error = get_error(new_client(), fields)
     assert type(error) is BzCtrlBadAnswerError
     assert error.outcome_unknown is (kind == "create")
     assert "more than 1 MiB" in str(error)
@@ -242,12 +242,12 @@ def test_a_packed_answer_is_unpacked_in_small_pieces(server, new_client, fields)
     """A bomb of zeros ends at a mebibyte; an honest packed answer is read."""
     bomb = gzip.compress(b" " * 100_000_000)
     server.create = [reply(body=bomb, headers=["Content-Encoding: gzip"])]
-    assert "more than 1 MiB" in str(error_of(new_client(), fields))
+    assert "more than 1 MiB" in str(get_error(new_client(), fields))
     packed = gzip.compress(b'{"title": "packed"}')
     server.create = [reply(body=packed, headers=["Content-Encoding: gzip"])]
     assert new_client().create_todo(fields).title == "packed"
     server.create = [reply(body=b"no gzip at all", headers=["Content-Encoding: gzip"])]
-    assert type(error_of(new_client(), fields)) is BzCtrlBadAnswerError
+    assert type(get_error(new_client(), fields)) is BzCtrlBadAnswerError
 
 
 def test_an_answer_in_chunks_is_an_answer(server, new_client, fields):
@@ -269,11 +269,11 @@ def test_the_whole_call_is_bounded(server, new_client, fields, waits):
     server.create = [reply(429, headers=["Retry-After: 50"])]
     client = new_client(timeout_s=1.0)
     client.total_s = 49.0
-    assert type(error_of(client, fields)) is BzCtrlRateLimitError
+    assert type(get_error(client, fields)) is BzCtrlRateLimitError
     assert waits == []
     server.create = [CREATED]
     client.total_s = 0.0
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert "was not sent: the 0 s for this call are used up" in str(error)
     assert not error.outcome_unknown
 
@@ -282,7 +282,7 @@ def test_a_call_that_runs_out_of_time_between_attempts_keeps_its_reason(new_clie
     """The error is that of the attempt, not one about time."""
     client = new_client(f"http://127.0.0.1:{closed_port()}")
     client.total_s = 0.5
-    assert "Connection refused" in str(error_of(client, fields))
+    assert "Connection refused" in str(get_error(client, fields))
     assert waits == []
 
 
@@ -347,7 +347,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
 ):
     """No second attempt, nothing was sent, and the message names the remedy."""
     server.tls, _ = authority
-    error = error_of(new_client(f"https://127.0.0.1:{server.port}"), fields)
+    error = get_error(new_client(f"https://127.0.0.1:{server.port}"), fields)
     assert type(error) is BzCtrlTransportError
     assert not error.outcome_unknown
     assert "ca_bundle" in str(error)
@@ -359,7 +359,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
 def test_a_certificate_for_another_host_is_refused(server, new_client, fields, waits, authority):
     """The authority is known, the name is not the server's."""
     server.tls, ca_bundle = authority
-    error = error_of(new_client(f"https://localhost:{server.port}", verify=ca_bundle), fields)
+    error = get_error(new_client(f"https://localhost:{server.port}", verify=ca_bundle), fields)
     assert "certificate was refused" in str(error)
     assert waits == []
 
@@ -382,7 +382,7 @@ def test_an_unchecked_server_is_trusted_where_the_user_says_so(server, new_clien
 
 def test_a_broken_handshake_is_no_connection(new_client, fields, waits, server):
     """TLS spoken to a clear-text port is tried again and is no unknown outcome: nothing was sent."""
-    error = error_of(new_client(f"https://127.0.0.1:{server.port}", timeout_s=0.3), fields)
+    error = get_error(new_client(f"https://127.0.0.1:{server.port}", timeout_s=0.3), fields)
     assert not error.outcome_unknown
     assert "no connection (attempts: 3; " in str(error)
     assert waits == [1.0, 2.0]
@@ -398,7 +398,7 @@ def test_an_encrypted_connection_that_breaks_is_an_unknown_outcome(server, new_c
         raw.close()
 
     server.create = [garbage]
-    error = error_of(new_client(f"https://127.0.0.1:{server.port}", verify=ca_bundle), fields)
+    error = get_error(new_client(f"https://127.0.0.1:{server.port}", verify=ca_bundle), fields)
     assert error.outcome_unknown
     assert "certificate" not in str(error)
 
@@ -440,7 +440,7 @@ def test_a_proxy_that_refuses_tells_nothing_of_its_password(new_client, fields, 
     """A refused tunnel is no connection, and the proxy's own credentials stay out of the error."""
     proxy = Proxy()
     monkeypatch.setenv("HTTPS_PROXY", f"http://proxy-user:proxy-password@127.0.0.1:{proxy.port}")
-    error = error_of(new_client("https://bzctrl.invalid"), fields)
+    error = get_error(new_client("https://bzctrl.invalid"), fields)
     assert not error.outcome_unknown
     assert "407" in str(error)
     assert "proxy-password" not in str(error)

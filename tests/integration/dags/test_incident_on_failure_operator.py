@@ -8,7 +8,7 @@ from support.airflow_versions import TELLS_CALLBACKS_THE_EXCEPTION
 FILE = Path(__file__).parent / "files" / "roll_up.py"
 
 
-def state_of(tis, task_id="raise_incident"):
+def get_state(tis, task_id="raise_incident"):
     return [str(ti.state) for ti in tis[task_id]]
 
 
@@ -16,7 +16,7 @@ def test_a_failed_check_raises_an_incident_and_the_run_stays_failed(run, bzctrl_
     """The roll-up succeeds, is the only last task, and masks nothing; title and description are written by themselves."""
     dag_run, tis = run(FILE, "one_failed")
     assert str(dag_run.state) == "failed"
-    assert state_of(tis) == ["success"]
+    assert get_state(tis) == ["success"]
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "one_failed: 1 of 2 checks failed (totals)"
     assert todo["description"].startswith(
@@ -30,7 +30,7 @@ def test_nothing_is_raised_where_nothing_failed(run, bzctrl_sandbox):
     """The roll-up is skipped, the run succeeds, and BzCtrl hears nothing."""
     dag_run, tis = run(FILE, "none_failed")
     assert str(dag_run.state) == "success"
-    assert state_of(tis) == ["skipped"]
+    assert get_state(tis) == ["skipped"]
     assert bzctrl_sandbox.requests == []
 
 
@@ -38,7 +38,7 @@ def test_a_roll_up_that_crashes_leaves_the_run_failed(run, bzctrl_sandbox):
     """An incident that cannot be raised hides nothing either."""
     dag_run, tis = run(FILE, "crashes")
     assert str(dag_run.state) == "failed"
-    assert state_of(tis) == ["failed"]
+    assert get_state(tis) == ["failed"]
     assert bzctrl_sandbox.todos == []
 
 
@@ -62,7 +62,7 @@ def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzct
 def test_a_failure_before_the_checks_is_raised_as_well(run, bzctrl_sandbox):
     """Checks that could not run are no good news: the task before them is named."""
     _dag_run, tis = run(FILE, "before_the_checks")
-    assert state_of(tis) == ["success"]
+    assert get_state(tis) == ["success"]
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "before_the_checks: 1 task failed, so that 2 of 2 checks did not run (load)"
 
@@ -71,14 +71,14 @@ def test_a_task_behind_one_check_stands_beside_the_roll_up(run, bzctrl_sandbox):
     """`first >> load` beside `[first, second] >> raise_incident`: load is upstream_failed, one incident is raised."""
     dag_run, tis = run(FILE, "beside")
     assert str(dag_run.state) == "failed"
-    assert state_of(tis, "load") == ["upstream_failed"]
+    assert get_state(tis, "load") == ["upstream_failed"]
     assert len(bzctrl_sandbox.todos) == 1
 
 
 def test_a_failure_that_was_dealt_with_is_none(run, bzctrl_sandbox):
     """Behind a task that runs whatever happened and succeeds, there is nothing to raise."""
     _dag_run, tis = run(FILE, "dealt_with")
-    assert state_of(tis) == ["skipped"]
+    assert get_state(tis) == ["skipped"]
     assert bzctrl_sandbox.todos == []
 
 
@@ -86,7 +86,7 @@ def test_the_roll_up_can_be_mapped(run, bzctrl_sandbox):
     """One incident for each workspace, with `failure` in the templates of each, and the run stays failed."""
     dag_run, tis = run(FILE, "mapped_roll_up")
     assert str(dag_run.state) == "failed"
-    assert state_of(tis) == ["success", "success"]
+    assert get_state(tis) == ["success", "success"]
     assert sorted(todo["title"] for todo in bzctrl_sandbox.todos) == [
         "EXA-ONE: mapped_roll_up: 1 of 1 check failed (totals)",
         "EXA-TWO: mapped_roll_up: 1 of 1 check failed (totals)",
@@ -98,7 +98,7 @@ def test_a_check_that_passes_now_raises_nothing(run, bzctrl_sandbox, monkeypatch
     """The same DAG raises while the check fails, and is skipped once it passes."""
     monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_TEST_MENDED", mended)
     _, tis = run(FILE, "mended")
-    assert state_of(tis) == [state]
+    assert get_state(tis) == [state]
     assert len(bzctrl_sandbox.todos) == todos
 
 

@@ -8,14 +8,14 @@ FILE = Path(__file__).parent / "files" / "tries.py"
 NOTE = "had no answer, so this may be a duplicate."
 
 
-def state_of(tis):
+def get_state(tis):
     return [str(ti.state) for ti in tis["create"]]
 
 
 def test_a_retry_reuses_the_todo_of_the_first_try(run, bzctrl_sandbox):
     """One todo, which the second try returns and links."""
     dag_run, tis = run(FILE, "reuses")
-    assert state_of(tis) == ["success"]
+    assert get_state(tis) == ["success"]
     assert tis["create"][0].try_number == 2
     (todo,) = bzctrl_sandbox.todos
     ti = dag_run.get_task_instance("create")
@@ -26,7 +26,7 @@ def test_a_retry_reuses_the_todo_of_the_first_try(run, bzctrl_sandbox):
 def test_each_mapped_instance_has_a_memory_of_its_own(run, bzctrl_sandbox):
     """Two instances and four tries are two todos."""
     _, tis = run(FILE, "mapped_reuses")
-    assert state_of(tis) == ["success", "success"]
+    assert get_state(tis) == ["success", "success"]
     assert sorted(todo["orderID"] for todo in bzctrl_sandbox.todos) == ["1", "2"]
 
 
@@ -35,7 +35,7 @@ def test_an_attempt_without_an_answer_is_made_again_and_told(run, bzctrl_sandbox
     """By Airflow's retry, or at once where there is none; the second todo says that it may be a duplicate."""
     bzctrl_sandbox.fail_next("reset_after")
     _, tis = run(FILE, name)
-    assert state_of(tis) == ["success"]
+    assert get_state(tis) == ["success"]
     first, second = bzctrl_sandbox.todos
     assert first["description"] == "d"
     assert second["description"].endswith(NOTE)
@@ -45,7 +45,7 @@ def test_an_attempt_without_an_answer_can_be_the_last_one(run, bzctrl_sandbox):
     """With `fail` there is no second request, although a retry was left."""
     bzctrl_sandbox.fail_next("reset_after")
     _, tis = run(FILE, "no_answer_fails")
-    assert state_of(tis) == ["failed"]
+    assert get_state(tis) == ["failed"]
     assert tis["create"][0].try_number == 1
     assert len(bzctrl_sandbox.todos) == 1
 
@@ -55,7 +55,7 @@ def test_a_retry_of_many_creates_what_is_missing(run, bzctrl_sandbox):
     for fault in ("reset_after", 500):
         bzctrl_sandbox.fail_next(fault)
     dag_run, tis = run(FILE, "many")
-    assert state_of(tis) == ["success"]
+    assert get_state(tis) == ["success"]
     returned = dag_run.get_task_instance("create").xcom_pull(task_ids="create")
     assert [todo["title"] for todo in returned] == [f"t{n}" for n in range(6)]
     titles = [todo["title"] for todo in bzctrl_sandbox.todos]

@@ -166,7 +166,7 @@ def test_the_tests_of_a_user_pass(tmp_path):
     assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
-def docstrings_of(module):
+def read_docstrings(module):
     tree = ast.parse(Path(module.__file__).read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
@@ -189,7 +189,7 @@ REFERENCE = sorted(
 def test_the_python_of_a_docstring_runs(name, surroundings):
     """In its own module, with Airflow's names and with `checks`, which are what stands before an operator."""
     module = importlib.import_module(name)
-    for block in docstrings_of(module):
+    for block in read_docstrings(module):
         if block.language != "python":
             continue
         with DAG("of_a_docstring", schedule=None):
@@ -242,7 +242,7 @@ def test_json_is_what_it_stands_for(block, surroundings, tmp_path, monkeypatch):
             check_connection(json.dumps(connection), monkeypatch)
 
 
-def options_of(section):
+def read_options(section):
     """The options of a section of Airflow's configuration that exist, ours among them."""
     ours = get_provider_info()["config"]
     return ours[section]["options"] if section in ours else conf.configuration_description[section]["options"]
@@ -255,7 +255,7 @@ def test_an_option_of_airflows_configuration_exists(block, monkeypatch):
     parser.read_string(block.source)
     assert parser.sections()
     for section in parser.sections():
-        assert set(parser[section]) <= set(options_of(section))
+        assert set(parser[section]) <= set(read_options(section))
         for option, value in parser[section].items():
             monkeypatch.setenv(f"AIRFLOW__{section.upper()}__{option.upper()}", value)
     policy.settings.cache_clear()
@@ -290,7 +290,7 @@ def check_export(words, monkeypatch):
         check_connection(value, monkeypatch)
     else:
         section, option = re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)", name).groups()
-        assert option.lower() in options_of(section.lower())
+        assert option.lower() in read_options(section.lower())
 
 
 def check_pip(words, monkeypatch):
@@ -327,7 +327,7 @@ CHECKS = {
 NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp"}
 
 
-def commands_of(source):
+def read_commands(source):
     """The commands of a shell block, also those that go over several lines."""
     pending = ""
     for line in source.replace("\\\n", " ").splitlines():
@@ -346,7 +346,7 @@ def commands_of(source):
 @pytest.mark.parametrize("block", of("bash"), ids=str)
 def test_a_command_exists(block, capsys, monkeypatch):
     """Targets of make, sub-commands and options of `airflow` and `bzctrl-sandbox`, connections, addresses."""
-    for words in commands_of(block.source):
+    for words in read_commands(block.source):
         if words[0] in NOT_OURS:
             continue
         try:

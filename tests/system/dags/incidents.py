@@ -46,7 +46,7 @@ with DAG(
         task_id="raise_incident", title="One of forty", description="d", lrn="{{ worker() }}"
     ).expand(order_id=[f"ORDER {number}" for number in range(40)])
 
-with DAG("rolled_up", schedule=None, start_date=START):
+with DAG("covered_task_ids", schedule=None, start_date=START):
     checks = [fails(), passes(), odd.expand(number=[0, 1, 2, 3])]
     checks >> IncidentOnFailureOperator(task_id="raise_incident", priority="HIGH")
 

@@ -27,7 +27,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 PASSWORD = "Ex@mpl3! & more"
 TOKEN = "t0ken-that-nobody-may-see"
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
@@ -100,7 +100,7 @@ def test_the_create_request_is_as_documented(bzctrl, fields):
 
 def test_production_uses_both_hosts(requests_mock, fields):
     """The token comes from the host without www, the todo goes to the one with www."""
-    prod = Endpoints.of_environment("PROD")
+    prod = Endpoints.from_environment("PROD")
     requests_mock.post(prod.token_url, json={"access_token": TOKEN})
     requests_mock.post(prod.create_url, json=created_answer())
     client = BzCtrlClient(prod, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
@@ -383,7 +383,7 @@ def everything_told(exc):
     ],
 )
 def test_no_secret_is_told(bzctrl, fields, caplog, url, answer):
-    """However an exchange ends, password and token are in no message, cause, repr, pickle or log line at DEBUG."""
+    """However an request_info ends, password and token are in no message, cause, repr, pickle or log line at DEBUG."""
     caplog.set_level(logging.DEBUG)
     bzctrl.post(url, **answer)
     client = new_client()
@@ -477,7 +477,7 @@ def test_a_host_may_be_written_in_capitals(requests_mock, fields):
     """requests writes it in small letters, which makes no difference to us."""
     requests_mock.post("https://bz.example/bzctrl-core-api/oauth/token", json={"access_token": TOKEN})
     requests_mock.post("https://bz.example/bzctrl-core-api/api/v1/task/add-task", json=created_answer())
-    endpoints = Endpoints.of_host("https://BZ.Example")
+    endpoints = Endpoints.from_host("https://BZ.Example")
     client = BzCtrlClient(endpoints, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
     assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
 
@@ -497,7 +497,7 @@ def test_a_clear_text_request_to_this_machine_uses_no_proxy(requests_mock, field
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    endpoints = Endpoints.of_host("http://localhost:8137")
+    endpoints = Endpoints.from_host("http://localhost:8137")
     requests_mock.post(endpoints.token_url, json={"access_token": TOKEN})
     requests_mock.post(endpoints.create_url, json=created_answer())
     client = BzCtrlClient(endpoints, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())

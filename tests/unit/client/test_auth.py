@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from bzctrl_provider.client import auth
-from bzctrl_provider.client.auth import Token, TokenSource, shared_source, usable_for_s
+from bzctrl_provider.client.auth import Token, TokenSource, shared_source, token_ttl_s
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
 
 
@@ -53,7 +53,7 @@ class Bank:
 )
 def test_a_token_is_used_until_shortly_before_its_end(expires_in, seconds):
     """A minute, or a tenth of a short life, before; a life that is not told counts as five minutes."""
-    assert usable_for_s(expires_in) == pytest.approx(seconds)
+    assert token_ttl_s(expires_in) == pytest.approx(seconds)
 
 
 def test_one_token_serves_until_it_is_renewed():
@@ -180,29 +180,29 @@ def test_a_crash_of_the_fetch_leaves_nobody_waiting():
     assert source.get(Bank(), wait_s=1).value.get_secret_value() == "token-1"
 
 
-def source_of(url, username, password):
+def make_source(url, username, password):
     return shared_source(url, username, SecretStr(password))
 
 
 def test_the_same_credentials_share_a_source_and_others_do_not():
     """Address, username and password together are one set of credentials."""
     auth.forget_tokens()
-    source = source_of("https://a/token", "user", "password")
-    assert source_of("https://a/token", "user", "password") is source
-    assert source_of("https://a/token", "user", "passwore") is not source
-    assert source_of("https://b/token", "user", "password") is not source
-    assert source_of("https://a/token", "user\0password", "") is not source
+    source = make_source("https://a/token", "user", "password")
+    assert make_source("https://a/token", "user", "password") is source
+    assert make_source("https://a/token", "user", "passwore") is not source
+    assert make_source("https://b/token", "user", "password") is not source
+    assert make_source("https://a/token", "user\0password", "") is not source
 
 
 def test_a_process_does_not_collect_sources():
     """The one that was not used for longest is forgotten first."""
     auth.forget_tokens()
-    first = source_of("https://a/token", "user", "0")
+    first = make_source("https://a/token", "user", "0")
     for n in range(1, 64):
-        source_of("https://a/token", "user", str(n))
-    assert source_of("https://a/token", "user", "0") is first
-    source_of("https://a/token", "user", "64")
-    assert source_of("https://a/token", "user", "0") is first
+        make_source("https://a/token", "user", str(n))
+    assert make_source("https://a/token", "user", "0") is first
+    make_source("https://a/token", "user", "64")
+    assert make_source("https://a/token", "user", "0") is first
     assert len(auth._sources) == 64
 
 
@@ -210,11 +210,11 @@ def test_a_process_does_not_collect_sources():
 def test_a_forked_child_starts_without_its_parents_locks():
     """A lock that another thread holds at the fork does not hang the child."""
     auth.forget_tokens()
-    source_of("https://a/token", "user", "password")
+    make_source("https://a/token", "user", "password")
     with auth._sources_lock:
         child = os.fork()
         if child == 0:
-            os._exit(0 if source_of("https://a/token", "user", "password") else 1)
+            os._exit(0 if make_source("https://a/token", "user", "password") else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -7,7 +7,7 @@ from bzctrl_provider.client.endpoints import Endpoints
 
 def test_acceptance_is_where_the_document_says():
     """Both calls of ACC are on one host."""
-    assert Endpoints.of_environment("ACC") == Endpoints(
+    assert Endpoints.from_environment("ACC") == Endpoints(
         "https://acc.bzctrl.com/bzctrl-core-api/oauth/token",
         "https://acc.bzctrl.com/bzctrl-core-api/api/v1/task/add-task",
     )
@@ -15,7 +15,7 @@ def test_acceptance_is_where_the_document_says():
 
 def test_production_has_two_hosts():
     """PROD grants tokens without www and creates with it, as documented."""
-    assert Endpoints.of_environment("PROD") == Endpoints(
+    assert Endpoints.from_environment("PROD") == Endpoints(
         "https://bzctrl.com/bzctrl-core-api/oauth/token",
         "https://www.bzctrl.com/bzctrl-core-api/api/v1/task/add-task",
     )
@@ -42,7 +42,7 @@ def test_production_has_two_hosts():
 )
 def test_another_host_has_the_same_paths(host, more, base):
     """A host may be a name or a whole URL, with scheme and port in it or beside it."""
-    endpoints = Endpoints.of_host(host, **more)
+    endpoints = Endpoints.from_host(host, **more)
     assert endpoints.token_url == f"{base}/bzctrl-core-api/oauth/token"
     assert endpoints.create_url == f"{base}/bzctrl-core-api/api/v1/task/add-task"
 
@@ -68,14 +68,14 @@ def test_another_host_has_the_same_paths(host, more, base):
 def test_an_unusable_address_is_refused_with_the_remedy(host, more, said):
     """Contradictions, credentials, and clear text to another machine are named, and no secret is quoted."""
     with pytest.raises(ValueError, match=said) as caught:
-        Endpoints.of_host(host, **more)
+        Endpoints.from_host(host, **more)
     assert "topsecret" not in str(caught.value)
 
 
 def test_all_that_is_wrong_with_an_address_is_told_at_once():
     """Scheme, port, credentials, path and clear text in one message."""
     with pytest.raises(ValueError, match="Schema") as caught:
-        Endpoints.of_host("http://u:topsecret@bz.example.com:1/bzctrl-core-api?x", schema="https", port=2)
+        Endpoints.from_host("http://u:topsecret@bz.example.com:1/bzctrl-core-api?x", schema="https", port=2)
     for said in ("Schema", "Port", "Login and Password", "base URL", "allow_http"):
         assert said in str(caught.value)
     assert "topsecret" not in str(caught.value)

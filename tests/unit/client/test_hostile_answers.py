@@ -9,7 +9,7 @@ import time
 
 import pytest
 from pydantic import SecretStr
-from support.errors import error_of
+from support.errors import get_error
 
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
@@ -20,7 +20,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlRejectedError,
 )
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 PASSWORD = "Ex@mpl3!-password"
 TOKEN = "t0ken-that-nobody-may-see"
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
@@ -69,7 +69,7 @@ def test_no_answer_forges_a_line_of_an_error(bzctrl, client, fields, url, status
         bzctrl.post(url, status_code=status, **answer)
         if status == 200 and url == ACC.create_url and "json" in answer:
             continue  # an object is a created todo
-        error = error_of(client, fields)
+        error = get_error(client, fields)
         assert str(error).isprintable()
         assert getattr(error, "body_excerpt", "").isprintable()
 
@@ -206,7 +206,7 @@ def test_a_token_that_is_no_header_is_refused(bzctrl, client, fields, token):
     """At once, without a todo sent and without a word of it told."""
     bzctrl.post(ACC.token_url, json={"access_token": token})
     began = time.monotonic()
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert type(error) is BzCtrlBadAnswerError
     assert not error.outcome_unknown
     assert len(bzctrl.request_history) == 1
@@ -219,7 +219,7 @@ def test_the_longest_token_costs_no_long_search(bzctrl, client, fields):
     bzctrl.post(ACC.token_url, json={"access_token": "a1B-" * 2048})
     bzctrl.post(ACC.create_url, status_code=400, text="a1B-" * 250_000)
     began = time.monotonic()
-    assert type(error_of(client, fields)) is BzCtrlRejectedError
+    assert type(get_error(client, fields)) is BzCtrlRejectedError
     assert time.monotonic() - began < 10
 
 
@@ -254,7 +254,7 @@ def test_what_is_no_json_object_is_a_bad_answer(bzctrl, client, fields, url, con
     """Bombs as well: quickly, as an error of the tree, of bounded length."""
     bzctrl.post(url, content=content if isinstance(content, bytes) else content.encode())
     began = time.monotonic()
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert type(error) is BzCtrlBadAnswerError
     assert error.outcome_unknown is (url == ACC.create_url)
     assert len(str(error)) < 1200
@@ -325,7 +325,7 @@ def test_the_content_type_decides_nothing(bzctrl, client, fields, content_type):
 def test_a_wait_that_is_nonsense_is_no_crash(bzctrl, client, fields, retry_after):
     """The error is the one about too many requests, as without the header."""
     bzctrl.post(ACC.create_url, status_code=429, headers={"Retry-After": retry_after})
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert type(error) is BzCtrlRateLimitError
     assert len(str(error)) < 600
 
@@ -333,6 +333,6 @@ def test_a_wait_that_is_nonsense_is_no_crash(bzctrl, client, fields, retry_after
 def test_of_a_redirect_the_host_alone_is_told(bzctrl, client, fields):
     """Not its path, which may hold anything, and not without end."""
     bzctrl.post(ACC.create_url, status_code=302, headers={"Location": f"https://{'x' * 5000}/{TOKEN}"})
-    error = error_of(client, fields)
+    error = get_error(client, fields)
     assert len(str(error)) < 600
     assert TOKEN not in str(error)

@@ -60,7 +60,7 @@ def test_no_host_in_disguise_is_taken(host):
     """Credentials, other schemes, line breaks, what libraries read differently, and what is no name; quickly, and unquoted."""
     began = time.monotonic()
     with pytest.raises(ValueError) as caught:
-        Endpoints.of_host(host, allow_http=True)
+        Endpoints.from_host(host, allow_http=True)
     assert type(caught.value) is ValueError
     assert "topsecret" not in str(caught.value)
     assert "evil" not in str(caught.value)
@@ -86,9 +86,10 @@ def test_no_host_in_disguise_is_taken(host):
 def test_no_clear_text_goes_to_another_machine_by_itself(host):
     """Nor to what only looks like this machine; whoever trusts a network says so in the connection."""
     with pytest.raises(ValueError, match="is clear-text http"):
-        Endpoints.of_host(host)
+        Endpoints.from_host(host)
     assert (
-        Endpoints.of_host(host, allow_http=True).create_url == f"{host}/bzctrl-core-api/api/v1/task/add-task"
+        Endpoints.from_host(host, allow_http=True).create_url
+        == f"{host}/bzctrl-core-api/api/v1/task/add-task"
     )
 
 
@@ -107,4 +108,4 @@ def test_no_clear_text_goes_to_another_machine_by_itself(host):
 )
 def test_every_honest_host_is_taken(host):
     """And requests takes it as well: the client prepares its two requests when it is made."""
-    BzCtrlClient(Endpoints.of_host(host), username="user", password=SecretStr("made-up"))
+    BzCtrlClient(Endpoints.from_host(host), username="user", password=SecretStr("made-up"))

@@ -20,7 +20,7 @@ from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
 
 

@@ -17,8 +17,8 @@ from bzctrl_provider.client.todo import (
     Level,
     Status,
     Todo,
+    build_message,
     complete_todo,
-    message_of,
 )
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
@@ -28,7 +28,7 @@ def complete(fields, **changes):
     return complete_todo({**fields, **changes}, defaults={})
 
 
-def faults_of(fields, **changes):
+def get_faults(fields, **changes):
     with pytest.raises(BzCtrlValidationError) as caught:
         complete(fields, **changes)
     return dict(caught.value.faults)
@@ -56,7 +56,7 @@ def test_an_incident_with_all_its_fields_looks_as_the_document_shows_it():
         },
         defaults={},
     )
-    assert message_of(todo) == {
+    assert build_message(todo) == {
         "todoType": "INCIDENT",
         "domainWorkSpace": "EXA-CON-BUS-WOR",
         "title": "Potential Customs claim",
@@ -89,7 +89,7 @@ def test_a_task_has_a_result_and_no_key_without_a_value(fields):
         reminder_date="",
         financial_impact="  ",
     )
-    assert message_of(todo) == {
+    assert build_message(todo) == {
         "todoType": "TASK",
         "domainWorkSpace": "EXA-CON-BUS-WOR",
         "title": "Potential Customs claim",
@@ -105,7 +105,7 @@ def test_a_task_has_a_result_and_no_key_without_a_value(fields):
 def test_the_earlier_documents_message_has_its_own_keys(fields):
     """`predefined` splits the domain, writes LRN in capitals and the category as one text."""
     todo = complete(fields, domain_workspace="IMP-NLD-EXA-SWA", lrn="7", category=["Customs", "IT"])
-    message = message_of(todo, message_format="predefined")
+    message = build_message(todo, message_format="predefined")
     assert message["domain"] == "IMP-NLD-EXA-SWA"
     assert message["workspace"] == "SWA"
     assert message["LRN"] == "7"
@@ -124,9 +124,9 @@ def test_the_earlier_documents_message_has_no_sub_category(fields):
 
 def test_in_progress_can_be_spelled_as_one_word(fields):
     """The connection's spelling of the default status goes over the wire, and of no other status."""
-    assert message_of(complete(fields), in_progress_spelling="INPROGRESS")["status"] == "INPROGRESS"
+    assert build_message(complete(fields), in_progress_spelling="INPROGRESS")["status"] == "INPROGRESS"
     done = complete(fields, status="done")
-    assert message_of(done, in_progress_spelling="INPROGRESS")["status"] == "DONE"
+    assert build_message(done, in_progress_spelling="INPROGRESS")["status"] == "DONE"
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_domain_and_workspace_must_not_contradict_the_domain_workspace(fields):
     """Three fields that say the same are accepted, two that disagree are refused, half a pair is refused."""
     same = complete(fields, domain="EXA-CON-BUS", workspace="WOR")
     assert same.domain_workspace == "EXA-CON-BUS-WOR"
-    assert faults_of(fields, domain="EXA", workspace="WOR").keys() == {"domain_workspace"}
-    assert faults_of(fields, domain="EXA").keys() == {"workspace"}
-    assert faults_of(fields, workspace="WOR").keys() == {"domain"}
+    assert get_faults(fields, domain="EXA", workspace="WOR").keys() == {"domain_workspace"}
+    assert get_faults(fields, domain="EXA").keys() == {"workspace"}
+    assert get_faults(fields, workspace="WOR").keys() == {"domain"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_fixed_values_are_taken_however_they_are_spelled(fields, spelled):
 @pytest.mark.parametrize("value", ["urgent", 1, True, ["HIGH"]])
 def test_other_values_are_refused_with_what_is_allowed(fields, name, value):
     """The message names the field, what was given, and every allowed value."""
-    problem = faults_of(fields, **{name: value})[name]
+    problem = get_faults(fields, **{name: value})[name]
     assert repr(value) in problem
     allowed = {"status": "IN PROGRESS, TODO, DONE or EXPIRED", "todo_type": "INCIDENT or TASK"}
     assert allowed.get(name, "HIGH, MEDIUM or LOW") in problem
@@ -197,7 +197,7 @@ def test_other_values_are_refused_with_what_is_allowed(fields, name, value):
 )
 def test_an_amount_goes_out_as_digits(fields, amount, wire):
     """Every kind of number becomes digits with an optional point, never with an exponent."""
-    assert message_of(complete(fields, financial_impact=amount))["financialImpact"] == wire
+    assert build_message(complete(fields, financial_impact=amount))["financialImpact"] == wire
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_amount_goes_out_as_digits(fields, amount, wire):
 )
 def test_what_is_no_plain_amount_is_refused(fields, amount):
     """Signs, currencies, separators, booleans, and numbers that are none, are named as a fault of the field."""
-    assert "amount in EUR" in faults_of(fields, financial_impact=amount)["financial_impact"]
+    assert "amount in EUR" in get_faults(fields, financial_impact=amount)["financial_impact"]
 
 
 @given(
@@ -259,7 +259,7 @@ def test_a_number_in_a_text_field_is_sent_as_text(fields):
     todo = complete(
         fields, order_id=725462, lrn=12.5, title=1e22, description=Decimal("7.50"), category=[1, 2]
     )
-    message = message_of(todo)
+    message = build_message(todo)
     assert message["orderID"] == "725462"
     assert message["lrn"] == "12.5"
     assert message["title"] == "10000000000000000000000"
@@ -271,7 +271,7 @@ def test_a_number_in_a_text_field_is_sent_as_text(fields):
 @pytest.mark.parametrize("value", [True, ["a"], {"a": 1}, b"bytes", math.nan, "half \ud800"])
 def test_what_is_no_text_is_refused(fields, value):
     """A boolean, a structure, bytes, not-a-number and half a surrogate pair are no text."""
-    assert faults_of(fields, description=value).keys() == {"description"}
+    assert get_faults(fields, description=value).keys() == {"description"}
 
 
 @given(st.text(min_size=1).filter(str.strip))
@@ -288,7 +288,7 @@ def test_text_is_sent_as_it_was_written(text):
         },
         defaults={},
     )
-    body = json.dumps(message_of(todo), ensure_ascii=False).encode()
+    body = json.dumps(build_message(todo), ensure_ascii=False).encode()
     assert json.loads(body)["description"] == text.strip()
 
 
@@ -306,7 +306,7 @@ def test_a_title_is_one_line(text):
 )
 def test_what_is_no_single_address_is_refused(fields, value):
     """Reporter and assignee are one e-mail address each."""
-    assert "e-mail" in faults_of(fields, reporter=value)["reporter"]
+    assert "e-mail" in get_faults(fields, reporter=value)["reporter"]
 
 
 @pytest.mark.parametrize(
@@ -325,19 +325,19 @@ def test_what_is_no_single_address_is_refused(fields, value):
 )
 def test_a_reminder_is_a_day_however_it_is_given(fields, value):
     """ISO text, dates, datetimes and pendulum's become YYYY-MM-DD, in their own time zone."""
-    assert message_of(complete(fields, reminder_date=value))["reminderDate"] == "2026-11-21"
+    assert build_message(complete(fields, reminder_date=value))["reminderDate"] == "2026-11-21"
 
 
 @pytest.mark.parametrize("value", ["21-11-2026", "2026-02-30", "tomorrow", True, ["2026-11-21"]])
 def test_what_is_no_day_is_refused(fields, value):
     """A date that does not exist or is not ISO is a fault of the field."""
-    assert faults_of(fields, reminder_date=value).keys() == {"reminder_date"}
+    assert get_faults(fields, reminder_date=value).keys() == {"reminder_date"}
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, {"a"}, b"a", [["a"]], [True]])
 def test_what_is_no_list_of_texts_is_refused(fields, value):
     """Categories are a list of texts, or one text."""
-    assert faults_of(fields, category=value).keys() == {"category"}
+    assert get_faults(fields, category=value).keys() == {"category"}
     assert complete(fields, category="Customs").category == ("Customs",)
 
 
@@ -350,7 +350,7 @@ def test_what_is_no_list_of_texts_is_refused(fields, value):
 )
 def test_a_field_of_the_other_type_is_refused(fields, todo_type, wrong):
     """What belongs to the other type of todo is named, not silently dropped."""
-    faults = faults_of(fields, todo_type=todo_type, **wrong)
+    faults = get_faults(fields, todo_type=todo_type, **wrong)
     assert faults.keys() == wrong.keys()
     assert all("leave it out" in problem for problem in faults.values())
 
@@ -392,7 +392,7 @@ def test_every_fault_is_reported_at_once():
 @pytest.mark.parametrize("blank", [None, "", "  "])
 def test_a_mandatory_field_must_be_there(fields, name, blank):
     """Each mandatory field is named where it is absent or blank."""
-    assert faults_of(fields, **{name: blank}).keys() == {name}
+    assert get_faults(fields, **{name: blank}).keys() == {name}
 
 
 def test_the_connections_defaults_fill_what_is_unset(fields):

@@ -12,7 +12,7 @@ from bzctrl_provider.client.retry import BzCtrlRetry
 from bzctrl_provider.client.transport import BzCtrlAdapter, BzCtrlHTTPConnection, BzCtrlHTTPSConnection
 
 
-def pool_of(adapter, url, verify=True, proxies=None):
+def get_pool(adapter, url, verify=True, proxies=None):
     request = requests.Request("POST", url).prepare()
     return adapter.get_connection_with_tls_context(request, verify, proxies)
 
@@ -29,9 +29,9 @@ def pool_of(adapter, url, verify=True, proxies=None):
 def test_connections_of_other_settings_are_kept_apart(url, verify, proxies):
     """Another host, another trust and another proxy have a pool of their own; the same settings have the same one."""
     adapter = BzCtrlAdapter(retry=BzCtrlRetry.for_request("create", attempts=1), connections=1)
-    first = pool_of(adapter, "https://bzctrl.example.com/a")
-    assert pool_of(adapter, url, verify, proxies) is not first
-    assert pool_of(adapter, "https://bzctrl.example.com/a") is first
+    first = get_pool(adapter, "https://bzctrl.example.com/a")
+    assert get_pool(adapter, url, verify, proxies) is not first
+    assert get_pool(adapter, "https://bzctrl.example.com/a") is first
     adapter.close()
 
 

@@ -17,7 +17,7 @@ from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlRejectedError, B
 from bzctrl_provider.hooks import bzctrl as hook_module
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 PASSWORD = "Ex@mpl3!-password"
 TOKEN = "t0ken-that-nobody-may-see"
 

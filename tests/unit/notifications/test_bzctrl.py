@@ -17,7 +17,7 @@ from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 PASSWORD = "Ex@mpl3!-password"
 
 
@@ -273,7 +273,7 @@ def test_what_a_roll_up_has_told_is_not_told_again(bzctrl, monkeypatch):
     context["dag"].task_ids, context["dag"].get_task = ["check", "other"], lambda _: task
     context["ti"].get_task_states = lambda **_: {"r": {"check": "failed", "other": states["other"]}}
     notifier = BzCtrlNotifier()
-    notifier.rolled_up = frozenset({"check"})
+    notifier.covered_task_ids = frozenset({"check"})
     states = {"other": "success"}
     notifier(context)
     assert sent(bzctrl) == []

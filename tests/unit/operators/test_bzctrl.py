@@ -20,7 +20,7 @@ from bzctrl_provider.operators.bzctrl import (
     IncidentOnFailureOperator,
 )
 
-ACC = Endpoints.of_environment("ACC")
+ACC = Endpoints.from_environment("ACC")
 LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
 
 

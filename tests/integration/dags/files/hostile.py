@@ -16,7 +16,7 @@ TEMPLATE = "{{ 7 * 7 }} {{ conn.bzctrl_default.password }} {% for x in 'ab' %}{#
 CONTROL = "a\r\nb\x00c\x1b[31m\x85\u2028\u202ed"
 
 
-def data_of(text: str) -> dict[str, Any]:
+def make_data(text: str) -> dict[str, Any]:
     """Return the fields of a todo as somebody else's data fills them."""
     return {"title": f"T {text}", "description": text, "order_id": text, "category": [text]}
 
@@ -24,19 +24,19 @@ def data_of(text: str) -> dict[str, Any]:
 @task
 def one() -> dict[str, Any]:
     """Return one todo's data."""
-    return data_of(TEMPLATE)
+    return make_data(TEMPLATE)
 
 
 @task
 def many() -> list[dict[str, Any]]:
     """Return the data of several."""
-    return [data_of(TEMPLATE)] * 2
+    return [make_data(TEMPLATE)] * 2
 
 
 @task
 def strange() -> list[dict[str, Any]]:
     """Return data of strange characters, and markup."""
-    return [data_of(CONTROL), data_of("<script>alert(1)</script>")]
+    return [make_data(CONTROL), make_data("<script>alert(1)</script>")]
 
 
 @task

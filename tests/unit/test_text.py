@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.hostile import Raising, Secretive
 
-from bzctrl_provider.untrusted import json_line, one_line, plain_text, shown, web_address
+from bzctrl_provider.text import json_line, one_line, plain_text, safe_repr, web_address
 
 ANYTHING = st.text(st.characters())
 """Control characters, marks of direction and half surrogate pairs as well."""
@@ -129,7 +129,7 @@ def test_nothing_else_becomes_a_button(link):
 )
 def test_a_value_is_shown_without_asking_it(value, text):
     """Plain data as Python writes it, cut; of anything else the type, whose own text may be a secret or an error."""
-    assert shown(value) == text
+    assert safe_repr(value) == text
 
 
 @pytest.mark.parametrize(

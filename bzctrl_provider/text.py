@@ -49,13 +49,13 @@ def web_address(link: object) -> str | None:
 def json_line(data: object) -> str:
     """Return data as JSON on one line, readable in any alphabet; of what is no plain data, the type."""
     try:
-        text = json.dumps(data, default=shown, ensure_ascii=False)
+        text = json.dumps(data, default=safe_repr, ensure_ascii=False)
     except Exception:  # noqa: BLE001 - a key that is no text, data that holds itself
-        return json.dumps(shown(data))
+        return json.dumps(safe_repr(data))
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-def shown(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
+def safe_repr(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
     """Return the beginning of what tells people which value is meant; of what is no plain data, its type alone."""
     kind = type(value)
     if kind in _PLAIN or (kind in _CONTAINERS and _holds_plain(value)):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bzctrl_provider.client.answer import Exchange, redacted
+from bzctrl_provider.client.response import RequestInfo, redacted
 
 
 @given(st.text(min_size=4).filter(str.isprintable), st.text(max_size=20))
@@ -32,11 +32,11 @@ def test_a_secret_is_known_in_any_spelling(spelled):
 def test_a_long_text_ends_before_half_a_secret():
     """Only its beginning is looked through, and a secret that is cut there is not left over."""
     secret = "s3cret" * 100
-    exchange = Exchange("create", "https://x", 1, [SecretStr("short"), SecretStr(secret)])
-    told = exchange.redact_beginning(secret * 1000)
+    request_info = RequestInfo("create", "https://x", 1, [SecretStr("short"), SecretStr(secret)])
+    told = request_info.redact_beginning(secret * 1000)
     assert "s3cret" not in told
-    assert exchange.redact_beginning(f"a {secret} b") == "a *** b"
-    assert exchange.redact_beginning("x" * 100_000).startswith("x" * 500)
+    assert request_info.redact_beginning(f"a {secret} b") == "a *** b"
+    assert request_info.redact_beginning("x" * 100_000).startswith("x" * 500)
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["absent"]])

@@ -22,7 +22,7 @@ from urllib3.exceptions import (
 )
 
 from bzctrl_provider.client.endpoints import is_loopback
-from bzctrl_provider.client.retry import asked_wait_s
+from bzctrl_provider.client.retry import parse_retry_after
 from bzctrl_provider.client.todo import CreatedTodo
 from bzctrl_provider.client.transport import ANSWER_MAX_BYTES
 from bzctrl_provider.exceptions import (
@@ -34,7 +34,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlServerError,
     BzCtrlTransportError,
 )
-from bzctrl_provider.untrusted import one_line, plain_text, shown, web_address
+from bzctrl_provider.text import one_line, plain_text, safe_repr, web_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +63,7 @@ _UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there 
 
 
 @dataclass(frozen=True)
-class Exchange:
+class RequestInfo:
     """Which request it is that an answer belongs to.
 
     :param what: ``token`` or ``create``.
@@ -142,42 +142,42 @@ def without_frames(exc: _Error) -> _Error:
     return exc
 
 
-def failure(exc: Exception, exchange: Exchange) -> BzCtrlTransportError:
+def transport_error(exc: Exception, request_info: RequestInfo) -> BzCtrlTransportError:
     """Say that no answer came, and whether BzCtrl may have acted on the request."""
     reason: object = exc.args[0] if exc.args else exc
     if isinstance(reason, MaxRetryError):
         reason = reason.reason
     if isinstance(reason, ProxyError):
         reason = reason.original_error
-    why = one_line(exchange.redact(_in_words(reason)), max_chars=_EXCERPT_CHARS)
+    why = one_line(request_info.redact(_in_words(reason)), max_chars=_EXCERPT_CHARS)
     if isinstance(exc, requests.exceptions.SSLError):
         return BzCtrlTransportError(
-            f"{exchange} was not sent: the server's certificate was refused ({why}). "
+            f"{request_info} was not sent: the server's certificate was refused ({why}). "
             + (
-                f"It is another host's: check the host of {exchange.connection}."
+                f"It is another host's: check the host of {request_info.connection}."
                 if "mismatch" in why
                 else "If it comes from an authority of your own, set the extra ca_bundle of "
-                f"{exchange.connection} to its file."
+                f"{request_info.connection} to its file."
             )
         )
     if isinstance(reason, ConnectTimeoutError):
         return BzCtrlTransportError(
-            f"{exchange} was not sent: no connection (attempts: {exchange.attempts}; {why}). "
-            + _why_no_connection(reason, why, exchange)
+            f"{request_info} was not sent: no connection (attempts: {request_info.attempts}; {why}). "
+            + _why_no_connection(reason, why, request_info)
         )
     if isinstance(exc, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
         return BzCtrlTransportError(
-            f"{exchange} was not sent: {why}. Check the host of {exchange.connection}, and the proxy."
+            f"{request_info} was not sent: {why}. Check the host of {request_info.connection}, and the proxy."
         )
-    unknown = exchange.what == "create"
-    advice = f"Nothing was created: try again, or raise the extra timeout_s of {exchange.connection}."
-    if exchange.url.startswith("http:") and "timed out" not in why:
+    unknown = request_info.what == "create"
+    advice = f"Nothing was created: try again, or raise the extra timeout_s of {request_info.connection}."
+    if request_info.url.startswith("http:") and "timed out" not in why:
         advice = (
             "Nothing was created: try again. If the server speaks https only, write https:// before the host of "
-            f"{exchange.connection}."
+            f"{request_info.connection}."
         )
     return BzCtrlTransportError(
-        f"{exchange} was sent, but no whole answer came ({why}). {_UNKNOWN_ADVICE if unknown else advice}",
+        f"{request_info} was sent, but no whole answer came ({why}). {_UNKNOWN_ADVICE if unknown else advice}",
         outcome_unknown=unknown,
     )
 
@@ -193,28 +193,28 @@ def _in_words(reason: object) -> str:
     return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)
 
 
-def _why_no_connection(reason: ConnectTimeoutError, why: str, exchange: Exchange) -> str:
+def _why_no_connection(reason: ConnectTimeoutError, why: str, request_info: RequestInfo) -> str:
     if isinstance(reason, NameResolutionError):
-        return f"Check the host of {exchange.connection}, and that this machine can look names up."
+        return f"Check the host of {request_info.connection}, and that this machine can look names up."
     if "WRONG_VERSION_NUMBER" in why:
         return (
             "The server speaks no TLS there: if it is meant to, write http:// before the host of "
-            f"{exchange.connection}."
+            f"{request_info.connection}."
         )
     if "Tunnel connection failed" in why:
         return (
             "The proxy of this machine's environment (HTTPS_PROXY) refused: correct it there, or name BzCtrl's host in "
             "NO_PROXY."
         )
-    if is_loopback(urlsplit(exchange.url).hostname or "") and "refused" in why:
+    if is_loopback(urlsplit(request_info.url).hostname or "") and "refused" in why:
         return (
             "Nothing listens there. That address is this machine itself, or in a container the container: start the "
-            f"sandbox (bzctrl-sandbox), or correct the host of {exchange.connection}."
+            f"sandbox (bzctrl-sandbox), or correct the host of {request_info.connection}."
         )
     return "Check that BzCtrl is up, and that this machine may reach it, directly or through its proxy."
 
 
-def token_of(response: Response, exchange: Exchange) -> tuple[SecretStr, object]:
+def parse_token(response: Response, request_info: RequestInfo) -> tuple[SecretStr, object]:
     """Return the token of an answer, and what it says of its life.
 
     :raises BzCtrlAuthError: the credentials were refused.
@@ -226,17 +226,17 @@ def token_of(response: Response, exchange: Exchange) -> tuple[SecretStr, object]
             return granted
         # Without an excerpt: it may hold a token in a place where we do not look for it.
         raise BzCtrlBadAnswerError(
-            f"{exchange} was answered with {status}, but without a usable access_token: what came is {_what_it_is(response)}. "
-            f"Check that the host or the environment of {exchange.connection} is BzCtrl's.",
+            f"{request_info} was answered with {status}, but without a usable access_token: what came is {_what_it_is(response)}. "
+            f"Check that the host or the environment of {request_info.connection} is BzCtrl's.",
             status_code=status,
         )
     if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(response):
         raise BzCtrlAuthError(
-            f"{exchange} was answered with {status}: BzCtrl refused the username or the password"
-            f"{_said(_excerpt(response, exchange))}. "
-            f"Check Login and Password of {exchange.connection}, and that they belong to its host or environment."
+            f"{request_info} was answered with {status}: BzCtrl refused the username or the password"
+            f"{_said(_excerpt(response, request_info))}. "
+            f"Check Login and Password of {request_info.connection}, and that they belong to its host or environment."
         )
-    raise _error_of_status(response, exchange)
+    raise _status_error(response, request_info)
 
 
 def _granted(response: Response) -> tuple[SecretStr, object] | None:
@@ -248,7 +248,7 @@ def _granted(response: Response) -> tuple[SecretStr, object] | None:
     return None
 
 
-def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any]) -> CreatedTodo:
+def parse_created(response: Response, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:
     """Return what was created.
 
     :param message: what was sent, for what the answer leaves out.
@@ -256,36 +256,36 @@ def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any
     """
     status = response.status_code
     if not _is_success(status):
-        raise _error_of_status(response, exchange)
+        raise _status_error(response, request_info)
     answer = _json_object(response)
     if answer is None:
         raise BzCtrlBadAnswerError(
-            f"{exchange} was answered with {status}, but with {_what_it_is(response)} instead of the created "
-            f"todo{_said(_excerpt(response, exchange))}. {_UNKNOWN_ADVICE}",
+            f"{request_info} was answered with {status}, but with {_what_it_is(response)} instead of the created "
+            f"todo{_said(_excerpt(response, request_info))}. {_UNKNOWN_ADVICE}",
             status_code=status,
-            body_excerpt=_excerpt(response, exchange),
+            body_excerpt=_excerpt(response, request_info),
             outcome_unknown=True,
         )
     link = web_address(answer.get("taskLink"))
-    if link and exchange.repeats_secret(unquote(link)):
+    if link and request_info.repeats_secret(unquote(link)):
         link = None
     if link is None:
         log.warning(
             "BzCtrl created the todo %s, but its answer has no usable link to it (taskLink must be http or https).",
-            shown(message["title"], max_chars=300),
+            safe_repr(message["title"], max_chars=300),
         )
     tags = answer.get("tags")
     sent = {value for value in message.values() if isinstance(value, str)}
 
     def fit(text: str) -> str:
         # What was sent comes from the DAG itself; what BzCtrl adds goes into an XCom as well.
-        return "***" if text not in sent and exchange.repeats_secret(text) else plain_text(text)
+        return "***" if text not in sent and request_info.repeats_secret(text) else plain_text(text)
 
     def text(answered: str, key: str) -> str:
         return fit(str(answer[answered] if isinstance(answer.get(answered), str) else message[key]))
 
     return CreatedTodo(
-        key=_key_of(link) if link else None,
+        key=_parse_key(link) if link else None,
         link=link,
         title=text("title", "title"),
         todo_type=one_line(text("taskType", "todoType"), max_chars=_KEY_CHARS),
@@ -294,25 +294,25 @@ def created_of(response: Response, exchange: Exchange, message: Mapping[str, Any
     )
 
 
-def refused_fresh_token(response: Response, exchange: Exchange) -> BzCtrlAuthError:
+def refused_fresh_token(response: Response, request_info: RequestInfo) -> BzCtrlAuthError:
     """Say that BzCtrl refused a token that it had granted a moment before."""
     return BzCtrlAuthError(
-        f"{exchange} was answered with 401, and again with a fresh token{_said(_excerpt(response, exchange))}. "
-        f"The credentials of {exchange.connection} are right, so its user may lack the right to create todos: ask "
+        f"{request_info} was answered with 401, and again with a fresh token{_said(_excerpt(response, request_info))}. "
+        f"The credentials of {request_info.connection} are right, so its user may lack the right to create todos: ask "
         "BzCtrl's administrator."
     )
 
 
-def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
+def _status_error(response: Response, request_info: RequestInfo) -> BzCtrlAPIError:
     status = response.status_code
-    excerpt = _excerpt(response, exchange)
-    came = f"{exchange} was answered with {status}"
+    excerpt = _excerpt(response, request_info)
+    came = f"{request_info} was answered with {status}"
     said = _said(excerpt)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        retry_after_s = asked_wait_s(response.headers.get("Retry-After"))
+        retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
         asked = "" if retry_after_s is None else f" BzCtrl asks to wait {retry_after_s:.0f} s."
         return BzCtrlRateLimitError(
-            f"{came} (too many requests){said}, after up to {exchange.attempts} attempts.{asked} {_NOTHING_CREATED} "
+            f"{came} (too many requests){said}, after up to {request_info.attempts} attempts.{asked} {_NOTHING_CREATED} "
             "Send fewer at a time (max_workers, or a pool of Airflow's), or later.",
             status_code=status,
             body_excerpt=excerpt,
@@ -320,7 +320,7 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
-        unknown = exchange.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
+        unknown = request_info.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
         advice = (
             _UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
         )
@@ -332,12 +332,12 @@ def _error_of_status(response: Response, exchange: Exchange) -> BzCtrlAPIError:
         to = f" to {target[0]}" if target else ""
         advice = (
             f"It is a redirect{to}, and none is followed: correct the host or the environment of "
-            f"{exchange.connection}."
+            f"{request_info.connection}."
         )
     else:
         advice = _REMEDIES.get(
             status, "The same request would be refused again: mend what BzCtrl says."
-        ).format(connection=exchange.connection)
+        ).format(connection=request_info.connection)
     return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
 
 
@@ -387,16 +387,16 @@ def _what_it_is(response: Response) -> str:
     return "something that is no JSON object"
 
 
-def _excerpt(response: Response, exchange: Exchange) -> str:
+def _excerpt(response: Response, request_info: RequestInfo) -> str:
     text = response.content[:ANSWER_MAX_BYTES].decode("utf-8", "replace")
-    if exchange.what == "token":
+    if request_info.what == "token":
         # Whatever else is in it may be a token; RFC 6749, section 5.2, names these two.
         answer = _json_object(response)
         if answer is not None:
             said = [answer.get(name) for name in ("error", "error_description")]
             text = ": ".join(part for part in said if isinstance(part, str))
     # Blotted out before it is cut: half a secret would not be recognised.
-    text = exchange.redact_beginning(text)
+    text = request_info.redact_beginning(text)
     return one_line(text, max_chars=_EXCERPT_CHARS)
 
 
@@ -406,7 +406,7 @@ def _said(excerpt: str) -> str:
     return f' and said "{excerpt}"' if excerpt else ""
 
 
-def _key_of(link: str) -> str | None:
+def _parse_key(link: str) -> str | None:
     parts = urlsplit(link)
     last = (parts.fragment or parts.path).partition("?")[0].rstrip("/").rpartition("/")[2]
     key = unquote(last)
