@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from support.bzctrl import LINK
+
 if TYPE_CHECKING:
     import ssl
-
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
 
 
 def reply(status=200, body=b"", headers=(), *, length=None):

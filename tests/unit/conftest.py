@@ -3,6 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from support.bzctrl import register_bzctrl, set_connection
+
+from bzctrl_provider.client import auth
 
 
 @pytest.fixture
@@ -12,3 +15,16 @@ def variables(monkeypatch):
     variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
     return kept
+
+
+@pytest.fixture
+def connection(monkeypatch):
+    """Define the connection `bzctrl_default`, for which no token is cached."""
+    auth.forget_tokens()
+    set_connection(monkeypatch)
+
+
+@pytest.fixture
+def bzctrl(requests_mock):
+    """Return the mock that answers requests to ACC as BzCtrl does."""
+    return register_bzctrl(requests_mock)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -68,10 +69,10 @@ LAYERS = {
     "bzctrl_provider.policy": {"bzctrl_provider.failure", "bzctrl_provider.notifications"},
     "bzctrl_provider.sandbox": set(),
 }
-"""For each part of the package the other parts that it may import."""
+"""The other parts that each part of the package may import."""
 
 CLIENT_LAYERS = ["todo", "endpoints", "retry", "auth", "transport", "response", "api"]
-"""Within the client, each module imports only those that stand before it."""
+"""The modules of the client; each imports only modules before it in this list."""
 
 
 def read_imports(path):
@@ -91,8 +92,8 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_imports_go_one_way(module):
-    """Each part of the package imports only what stands below it."""
+def test_module_imports_only_layers_below(module):
+    """Each part of the package imports only the parts that LAYERS allows it."""
     own = get_part(".".join(module.with_suffix("").parts).removesuffix(".__init__"))
     ours = {
         get_part(name) for name in read_imports(PACKAGE.parent / module) if name.startswith("bzctrl_provider")
@@ -101,61 +102,70 @@ def test_imports_go_one_way(module):
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.parts[1] in ("client", "sandbox")], ids=str)
-def test_client_and_sandbox_know_no_airflow(module):
-    """Both can be used, and tested, without it."""
+def test_client_and_sandbox_import_no_airflow(module):
+    """Client and sandbox can be used and tested without Airflow."""
     assert not any(name.split(".")[0] == "airflow" for name in read_imports(PACKAGE.parent / module))
 
 
-def test_the_policy_imports_no_more_of_airflow_than_its_mark():
-    """It is loaded while Airflow itself is, in each of its processes."""
+def test_policy_at_its_top_imports_only_the_hook_marker():
+    """The policy is loaded during `import airflow` in each process, so that it imports nothing else of Airflow."""
     tree = ast.parse((PACKAGE / "policy.py").read_text())
     modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {module for module in modules if module.startswith(("airflow", "bzctrl"))} == {"airflow.policies"}
 
 
 @pytest.mark.parametrize("name", CLIENT_LAYERS)
-def test_the_clients_modules_stand_in_layers(name):
+def test_client_module_imports_only_modules_before_it(name):
     """No module of the client imports one that is built on it."""
     ours = {m.rpartition(".")[2] for m in read_imports(PACKAGE / "client" / f"{name}.py") if ".client." in m}
     assert ours <= set(CLIENT_LAYERS[: CLIENT_LAYERS.index(name)])
 
 
-OF_A_DAG_FILE = {
+LOADED_WITH = {
     "operators": {"exceptions", "fields", "links", "links.bzctrl", "text"},
     "notifications": {"exceptions", "fields"},
     "hooks": {"exceptions", "text"},
     "links": {"text"},
-    "decorators": {
-        "operators",
-        "operators.bzctrl",
-        "exceptions",
-        "fields",
-        "links",
-        "links.bzctrl",
-        "text",
-    },
+    "decorators": {"operators", "operators.bzctrl", "exceptions", "fields", "links", "links.bzctrl", "text"},
 }
-"""What a DAG file may name, and which modules of ours that loads besides."""
+"""The parts that a DAG file may import, each with the modules of this package that this loads as well."""
+
+REPORT_LOADED = """
+import importlib, json, sys
+from airflow.providers.common.compat.sdk import (
+    BaseHook, BaseOperator, BaseOperatorLink, XCom, AirflowFailException, AirflowSkipException, BaseNotifier,
+    DecoratedOperator, context_merge, determine_kwargs, mask_secret, redact, task_decorator_factory,
+)
+import airflow.policies, jinja2
+
+before = set(sys.modules)
+loaded = {}
+for part in sys.argv[1:]:
+    importlib.import_module(f"bzctrl_provider.{part}.bzctrl")
+    loaded[part] = sorted(set(sys.modules) - before)
+    for name in loaded[part]:
+        del sys.modules[name]
+print(json.dumps(loaded))
+"""
 
 
-@pytest.mark.parametrize(("part", "others"), OF_A_DAG_FILE.items(), ids=OF_A_DAG_FILE)
-def test_importing_what_a_dag_file_names_is_light(part, others):
-    """Exactly these modules are loaded, none of them of anybody else: the rest waits for a task to run."""
-    module = f"bzctrl_provider.{part}.bzctrl"
-    code = (
-        "import sys\n"
-        "from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink, XCom, "
-        "AirflowFailException, AirflowSkipException, BaseNotifier, DecoratedOperator, context_merge, "
-        "determine_kwargs, mask_secret, redact, task_decorator_factory\n"
-        "import airflow.policies, jinja2\n"
-        "before = set(sys.modules)\n"
-        f"import {module}\n"
-        "print(*sorted(set(sys.modules) - before))"
-    )
+@pytest.fixture(scope="module")
+def loaded_modules():
+    """Return the modules that each part loads when it is imported after Airflow, from one process for all parts."""
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", REPORT_LOADED, *LOADED_WITH],
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    loaded = set(result.stdout.splitlines()[-1].split())
-    ours = {name.removeprefix("bzctrl_provider.") for name in loaded if name.startswith("bzctrl_provider")}
-    assert ours - {"bzctrl_provider"} == {part, f"{part}.bzctrl", *others}
-    assert {name for name in loaded if not name.startswith("bzctrl_provider")} <= {"__future__"}
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("part", "others"), LOADED_WITH.items(), ids=LOADED_WITH)
+def test_import_in_a_dag_file_loads_only_listed_modules(loaded_modules, part, others):
+    """Importing a part loads exactly these modules of the package, and none of another package."""
+    loaded = set(loaded_modules[part])
+    ours = {name for name in loaded if name.split(".")[0] == "bzctrl_provider"}
+    short = {name.removeprefix("bzctrl_provider.") for name in ours - {"bzctrl_provider"}}
+    assert short == {part, f"{part}.bzctrl", *others}
+    assert loaded - ours <= {"__future__"}

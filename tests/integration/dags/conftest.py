@@ -5,7 +5,6 @@ import runpy
 from pathlib import Path
 
 import pytest
-from airflow.utils import db
 
 
 def pytest_collection_modifyitems(items):
@@ -13,12 +12,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("default"))
-
-
-@pytest.fixture(scope="session")
-def _database():
-    """Make Airflow's database, once."""
-    db.upgradedb()
 
 
 @pytest.fixture

@@ -4,13 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from airflow.utils import db
-
-
-@pytest.fixture(scope="session")
-def _database():
-    """Make Airflow's database, once."""
-    db.upgradedb()
 
 
 @pytest.fixture

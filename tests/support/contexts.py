@@ -1,0 +1,43 @@
+"""Contexts as Airflow passes them to a task, to its callback and to a DAG's callback, made without a database."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+
+class TaskInstance(SimpleNamespace):
+    """A task instance that keeps what is pushed to XCom, in ``pushed``."""
+
+    def __init__(self, **changes):
+        values = {"task_id": "load", "map_index": -1, "state": "failed", "try_number": 1}
+        super().__init__(pushed=[], **{**values, **changes})
+
+    def xcom_push(self, key, value):
+        self.pushed.append((key, value))
+
+
+def new_dag(dag_id="customs"):
+    """Return a DAG as `airflow dags test` passes it: serialized, therefore without a Jinja environment."""
+    return SimpleNamespace(dag_id=dag_id, owner="team", render_template_as_native_obj=False)
+
+
+def new_task_context(state="failed", *, ti=None, **more):
+    """Return the context of a task's failure callback.
+
+    :param state: the state of the task instance.
+    :param ti: another task instance than a new :class:`TaskInstance`.
+    :param more: further keys, or other values.
+    """
+    return {
+        "dag": new_dag(),
+        "ti": ti or TaskInstance(state=state),
+        "task": SimpleNamespace(task_type="@task", upstream_task_ids=set()),
+        "run_id": "r",
+        "exception": OSError("disk full"),
+        **more,
+    }
+
+
+def new_run_context(**more):
+    """Return the context of a DAG's failure callback, which has no task instance."""
+    return {"dag": new_dag(), "run_id": "r", "reason": "task_failure", **more}
