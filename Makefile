@@ -1,4 +1,4 @@
-# `make help` lists what there is. Python 3.11 and make are all that must be there beforehand.
+# `make help` lists the targets. They need Python 3.11 and make.
 
 PYTHON ?= python3.11
 AIRFLOW ?= 3.3.2
@@ -9,7 +9,7 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 CODE := bzctrl_provider benchmarks dags_examples scripts tests noxfile.py
 
-# Airflow reads these when it is imported; nobody's own deployment may be touched by ours.
+# Airflow reads these when it is imported; no target may use the deployment of the user who runs it.
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
@@ -18,62 +18,62 @@ unexport AIRFLOW_HOME AIRFLOW_CONFIG
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/demo ## Watch a failed check become an incident, against the sandbox (no account needed)
+demo: $(VENV)/demo ## Run a failing check and show its incident in the sandbox (no account needed)
 	@$(BIN)/python scripts/demo.py
 
-ui: $(VENV)/demo ## The same to click through: Airflow's UI and the sandbox, until Ctrl-C
+ui: $(VENV)/demo ## Run the demo in the browser: Airflow's UI and the sandbox, until Ctrl-C
 	@$(BIN)/python scripts/ui.py
 
-test: $(VENV)/test ## Unit and integration tests, with branch coverage
+test: $(VENV)/test ## Run the unit and integration tests, with branch coverage
 	@$(BIN)/python -m coverage erase
 	@$(BIN)/python -m coverage run -m pytest $(PYTEST)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report $(if $(PYTEST),--fail-under=0)
 
-unit: $(VENV)/test ## Unit tests alone: no server, no database
+unit: $(VENV)/test ## Run only the unit tests: no server, no database
 	@$(BIN)/python -m pytest tests/unit $(PYTEST)
 
-integration: $(VENV)/test ## Integration tests alone: the sandbox over HTTP, the example DAGs
+integration: $(VENV)/test ## Run only the integration tests: HTTP to the sandbox, the example DAGs
 	@$(BIN)/python -m pytest tests/integration $(PYTEST)
 
-lint: $(VENV)/lint ## Find faults of style and substance
+lint: $(VENV)/lint ## Check the code, the prose and the schemas of GitHub's files
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
-format: $(VENV)/lint ## Mend what can be mended by itself
+format: $(VENV)/lint ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
-words: $(VENV)/pip ## Find words that the project does not use in its prose
+words: $(VENV)/pip ## Find words and sentences that the project does not use in its prose
 	@$(BIN)/python scripts/check_words.py
 
 typecheck: $(VENV)/lint ## Check the types
 	@$(BIN)/mypy
 
-check: lint typecheck test ## What has to pass before a commit
+check: lint typecheck test ## Run everything that has to pass before a commit
 
-matrix: build $(VENV)/matrix ## The tests on every supported Airflow: make matrix, or make matrix CELLS='2.11.2 3.3.2'
+matrix: build $(VENV)/matrix ## Run the tests on every supported Airflow: make matrix, or make matrix CELLS='2.11.2 3.3.2'
 	@rm -rf build/matrix
 	@CELLS='$(CELLS)' $(BIN)/nox || true
 	@CELLS='$(CELLS)' $(BIN)/python scripts/matrix_table.py
 
-system: build $(VENV)/matrix ## Real services: a Celery cluster, BzCtrl out of order, browsers; as root or with sudo on Debian
+system: build $(VENV)/matrix ## Run the tests with real services: a Celery cluster, an outage of BzCtrl, browsers; on Debian, as root or with sudo
 	@scripts/debian_packages.sh tests/system/debian-packages.txt
 	@$(BIN)/nox -s system $(if $(PYTEST),-- $(PYTEST))
 
-pictures: ## Take the pictures of the documentation from the last make system
+pictures: ## Copy the pictures of the last make system into the documentation
 	@cp build/system/screenshots/*.png docs/images/
 
-# Material warns in each build of a MkDocs 2 that our pins keep out. With --quiet, strict would count no warnings.
+# Material warns in each build about MkDocs 2, which the pins exclude. With --quiet, strict would count no warnings.
 docs: export NO_MKDOCS_2_WARNING = 1
-docs: $(VENV)/docs ## Build the documentation into site/, and check its links and that it loads nothing from elsewhere
+docs: $(VENV)/docs ## Build the documentation into site/, and check its links and that it loads nothing from other hosts
 	@$(BIN)/mkdocs build
 	@$(BIN)/python -m pytest --quiet tests/site
 
-bench: $(VENV)-bench/bench ## Measure what the provider costs, and write it into docs/: about ten minutes of a quiet machine
+bench: $(VENV)-bench/bench ## Measure the provider's cost and write it into docs/: about ten minutes on an idle machine
 	@env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=benchmarks $(VENV)-bench/bin/python -m bench $(BENCH)
 
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
@@ -83,19 +83,19 @@ build: $(VENV)/build ## Build the wheel and the source archive into dist/
 package: build $(VENV)/test ## Check the wheel and the source archive, and install the wheel without its extra
 	@$(BIN)/python -m pytest tests/packaging $(PYTEST)
 
-audit: $(VENV)/audit ## Look the pins up among known vulnerabilities (asks PyPI; it counts as failed where nothing can be asked)
+audit: $(VENV)/audit ## Look up the pins among known vulnerabilities (asks PyPI, and fails if PyPI does not respond)
 	@for pins in constraints/*.txt; do echo "$$pins"; \
 		$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement "$$pins" || failed=1; \
 	done; exit $${failed:-0}
 
-version: ## Print the version; with TAG=v1.2.3, fail where the tag is of another one
+version: ## Print the version; with TAG=v1.2.3, fail if the tag is of another version
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) && echo "$$version" && \
 		if [ -n "$$TAG" ] && [ "$$TAG" != "v$$version" ]; then echo "The tag $$TAG is not v$$version." >&2; exit 1; fi
 
-constraints: ## Pin anew what is installed with Airflow $(AIRFLOW): make constraints AIRFLOW=3.3.2
+constraints: ## Pin the packages of one Airflow again: make constraints AIRFLOW=3.3.2
 	@PYTHON=$(PYTHON) scripts/constraints.sh $(AIRFLOW)
 
-clean: ## Remove everything that these targets made
+clean: ## Remove everything that the targets created
 	@rm -rf $(VENV) $(VENV)-bench build dist site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/pip: $(CONSTRAINTS)

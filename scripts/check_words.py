@@ -36,7 +36,7 @@ REPLACEMENTS = {
 
 _REJECTED = {re.compile(rf"\b(?:{words})\b", re.IGNORECASE): better for words, better in REPLACEMENTS.items()}
 
-_NAME_PART = re.compile(rf"(?:^|_)({'|'.join(REPLACEMENTS)})(?=_|$)", re.IGNORECASE)
+_NAME_PART = re.compile(rf"(?<!thing)(?:^|_)({'|'.join(REPLACEMENTS)})(?=_|$)", re.IGNORECASE)
 
 _LITERAL = re.compile(r"""(?P<prefix>\w*)(?P<quote>'{3}|"{3}|'|")(?P<text>.*)(?P=quote)""", re.DOTALL)
 
