@@ -1,81 +1,55 @@
 """For a whole deployment: an incident for each failed run, without touching a DAG.
 
 Airflow loads this module in every process that parses DAGs, so at its top it imports nothing of Airflow but the mark
-for policies, and a DAG that is not meant costs a few microseconds.
+for policies, and a DAG to which the policy does not apply costs a few microseconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
-from fnmatch import fnmatchcase
+import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
 
+from bzctrl_provider.settings import settings
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
-_SECTION = "bzctrl"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The ``[bzctrl]`` section of Airflow's configuration; the provider info describes each option."""
-
-    incident_on_failed_run: bool
-    remember_exceptions: bool
-    conn_id: str
-    include_tags: frozenset[str]
-    exclude_tags: frozenset[str]
-    include_dags: tuple[str, ...]
-    exclude_dags: tuple[str, ...]
-    domain_workspace: str | None
-    priority: str | None
-    dedup_window: timedelta | None
-
-    def applies_to(self, dag_id: str, tags: frozenset[str]) -> bool:
-        """Tell whether a DAG is included, by tag or by id, and not excluded by either."""
-        if self.exclude_tags & tags or any(fnmatchcase(dag_id, pattern) for pattern in self.exclude_dags):
-            return False
-        if not self.include_tags and not self.include_dags:
-            return True
-        return bool(self.include_tags & tags) or any(
-            fnmatchcase(dag_id, pattern) for pattern in self.include_dags
-        )
-
-
-@cache
-def settings() -> Settings:
-    """Read the configuration, once for each process."""
-    from airflow.configuration import conf
-
-    def words(option: str) -> tuple[str, ...]:
-        text = conf.get(_SECTION, option, fallback="") or ""
-        return tuple(word.strip() for word in text.split(",") if word.strip())
-
-    return Settings(
-        incident_on_failed_run=conf.getboolean(_SECTION, "incident_on_failed_run", fallback=False),
-        remember_exceptions=conf.getboolean(_SECTION, "remember_exceptions", fallback=False),
-        conn_id=conf.get(_SECTION, "conn_id", fallback="bzctrl_default"),
-        include_tags=frozenset(words("include_tags")),
-        exclude_tags=frozenset(words("exclude_tags")),
-        include_dags=words("include_dags"),
-        exclude_dags=words("exclude_dags"),
-        domain_workspace=conf.get(_SECTION, "domain_workspace", fallback="") or None,
-        priority=conf.get(_SECTION, "priority", fallback="") or None,
-        dedup_window=timedelta(seconds=window_s)
-        if (window_s := conf.getint(_SECTION, "dedup_window_s", fallback=0))
-        else None,
-    )
+log = logging.getLogger(__name__)
 
 
 @hookimpl
 def dag_policy(dag: DAG) -> None:
-    """Add the notifier to a DAG that is meant, beside its own callbacks."""
-    chosen = settings()
-    if not chosen.incident_on_failed_run or not chosen.applies_to(dag.dag_id, frozenset(dag.tags)):
+    """Add the notifier to a DAG that the options choose, beside its own callbacks. Never raises."""
+    try:
+        _add_notifier(dag)
+    except Exception:  # noqa: BLE001 - Airflow would show it as an import error of every DAG
+        log_failure("dag_policy")
+
+
+@hookimpl
+def task_policy(task: BaseOperator) -> None:
+    """Keep the exceptions of tasks for the incident, if that is switched on. Never raises."""
+    try:
+        _add_memory_of_exceptions(task)
+    except Exception:  # noqa: BLE001 - as above
+        log_failure("task_policy")
+
+
+@cache
+def log_failure(hook: str) -> None:
+    """Log the exception that is being handled, once per process and hook."""
+    log.exception(
+        "The %s of the BzCtrl provider failed: DAGs are parsed without it, so their failed runs may raise no incident.",
+        hook,
+    )
+
+
+def _add_notifier(dag: DAG) -> None:
+    options = settings()
+    if not options.incident_on_failed_run or not options.applies_to(dag.dag_id, dag.tags):
         return
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
@@ -83,10 +57,10 @@ def dag_policy(dag: DAG) -> None:
     if any(isinstance(callback, BzCtrlNotifier) for callback in callbacks):
         return
     notifier = BzCtrlNotifier(
-        bzctrl_conn_id=chosen.conn_id,
-        domain_workspace=chosen.domain_workspace,
-        priority=chosen.priority,
-        dedup_window=chosen.dedup_window,
+        bzctrl_conn_id=options.conn_id,
+        domain_workspace=options.domain_workspace,
+        priority=options.priority,
+        dedup_window=options.dedup_window,
     )
     notifier.covered_task_ids = _covered_task_ids(dag)
     dag.on_failure_callback = [*callbacks, notifier]
@@ -94,9 +68,7 @@ def dag_policy(dag: DAG) -> None:
     dag.has_on_failure_callback = True
 
 
-@hookimpl
-def task_policy(task: BaseOperator) -> None:
-    """Keep the exceptions of tasks for the incident, where that is wanted."""
+def _add_memory_of_exceptions(task: BaseOperator) -> None:
     if not settings().remember_exceptions:
         return
     from bzctrl_provider.failure import remember_exception

@@ -32,6 +32,7 @@ PLACES = {
     "spool.store": (3, 3.5),
     "spool.entry": (4, 3.4),
     "fields": (2, 3.5),
+    "settings": (4, 4.4),
     "dedup": (3, 0.5),
     "memory": (4, 0.6),
     "failure": (5, 1.6),

@@ -262,10 +262,13 @@ class BzCtrlNotifier(BaseNotifier):
 
     def _fields(self, failure: Failure) -> dict[str, Any]:
         from bzctrl_provider.failure import fill_text
+        from bzctrl_provider.settings import settings
 
         fields = fill_text(failure, {name: getattr(self, name) for name in TODO_FIELDS})
+        notes = [settings().note]
         if self._failed_templates:
-            note = f"Left out, because the template fails: {', '.join(self._failed_templates)}."
+            notes.append(f"Left out, because the template fails: {', '.join(self._failed_templates)}.")
+        for note in filter(None, notes):
             fields["description"] = f"{fields['description'] or ''}\n\n{note}".strip()
         return fields | {"order_id": fields["order_id"] or failure.run_id}
 

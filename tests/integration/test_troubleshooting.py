@@ -38,6 +38,7 @@ from bzctrl_provider.operators.bzctrl import (
     IncidentOnFailureOperator,
 )
 from bzctrl_provider.sandbox.cli import main as sandbox_command
+from bzctrl_provider.settings import settings
 from bzctrl_provider.spool import replay_spool, spool_todo
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -213,14 +214,14 @@ def connection_type_missing(lab):
 
 def policy_option(lab):
     lab.monkeypatch.setenv("AIRFLOW__BZCTRL__DEDUP_WINDOW_S", "1h")
-    policy.settings.cache_clear()
+    settings.cache_clear()
+    lab.caplog.clear()
     try:
         policy.dag_policy(SimpleNamespace(dag_id="customs", tags=[]))
-    except Exception as exc:
-        # Airflow takes the text over into an error of its own.
-        return f"AirflowClusterPolicyError: {exc}"
     finally:
-        policy.settings.cache_clear()
+        settings.cache_clear()
+    (record,) = [record for record in lab.caplog.records if record.levelname == "ERROR"]
+    return record.getMessage()
 
 
 def no_name(lab):

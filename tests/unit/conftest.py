@@ -6,6 +6,7 @@ import pytest
 from support.bzctrl import register_bzctrl, set_connection
 
 from bzctrl_provider.client import auth
+from bzctrl_provider.settings import settings
 
 
 @pytest.fixture
@@ -28,3 +29,17 @@ def connection(monkeypatch):
 def bzctrl(requests_mock):
     """Return the mock that answers requests to ACC as BzCtrl does."""
     return register_bzctrl(requests_mock)
+
+
+@pytest.fixture
+def configure(monkeypatch):
+    """Return what sets options of the [bzctrl] section, in the environment of this process."""
+
+    def set_options(**options):
+        for name, value in options.items():
+            monkeypatch.setenv(f"AIRFLOW__BZCTRL__{name.upper()}", value)
+        settings.cache_clear()
+
+    yield set_options
+    monkeypatch.undo()
+    settings.cache_clear()

@@ -16,6 +16,7 @@ LAYERS = {
     "bzctrl_provider.fields": set(),
     "bzctrl_provider.failure": {"bzctrl_provider.text"},
     "bzctrl_provider.get_provider_info": set(),
+    "bzctrl_provider.settings": {"bzctrl_provider.text"},
     "bzctrl_provider.text": set(),
     "bzctrl_provider.memory": {"bzctrl_provider.exceptions", "bzctrl_provider.text"},
     "bzctrl_provider.dedup": {"bzctrl_provider.failure", "bzctrl_provider.memory"},
@@ -63,10 +64,15 @@ LAYERS = {
         "bzctrl_provider.failure",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
+        "bzctrl_provider.settings",
         "bzctrl_provider.text",
     },
     "bzctrl_provider.decorators": {"bzctrl_provider.fields", "bzctrl_provider.operators"},
-    "bzctrl_provider.policy": {"bzctrl_provider.failure", "bzctrl_provider.notifications"},
+    "bzctrl_provider.policy": {
+        "bzctrl_provider.failure",
+        "bzctrl_provider.notifications",
+        "bzctrl_provider.settings",
+    },
     "bzctrl_provider.sandbox": set(),
 }
 """The other parts that each part of the package may import."""
@@ -107,11 +113,19 @@ def test_client_and_sandbox_import_no_airflow(module):
     assert not any(name.split(".")[0] == "airflow" for name in read_imports(PACKAGE.parent / module))
 
 
-def test_policy_at_its_top_imports_only_the_hook_marker():
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
+        ("settings", {"bzctrl_provider.text"}),
+        ("text", set()),
+    ],
+)
+def test_policy_at_its_top_imports_only_the_hook_marker(name, allowed):
     """The policy is loaded during `import airflow` in each process, so that it imports nothing else of Airflow."""
-    tree = ast.parse((PACKAGE / "policy.py").read_text())
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
     modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert {module for module in modules if module.startswith(("airflow", "bzctrl"))} == {"airflow.policies"}
+    assert {module for module in modules if module.startswith(("airflow", "bzctrl"))} == allowed
 
 
 @pytest.mark.parametrize("name", CLIENT_LAYERS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import time
 
 import pytest
@@ -9,19 +10,6 @@ from bzctrl_provider import policy
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
-
-
-@pytest.fixture
-def configure(monkeypatch):
-    """Return what sets options of the [bzctrl] section."""
-
-    def set_options(**options):
-        for name, value in options.items():
-            monkeypatch.setenv(f"AIRFLOW__BZCTRL__{name.upper()}", value)
-        policy.settings.cache_clear()
-
-    yield set_options
-    policy.settings.cache_clear()
 
 
 def new_dag(dag_id="customs_daily", **kwargs):
@@ -126,3 +114,41 @@ def test_a_dag_that_is_not_meant_costs_next_to_nothing(configure):
     for _ in range(1000):
         policy.dag_policy(dag)
     assert (time.perf_counter() - began) / 1000 < 1e-4
+
+
+@pytest.mark.parametrize("on", ["True", "False"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"dedup_window_s": "1d"},
+        {"dedup_window_s": "9" * 20},
+        {"remember_exceptions": ""},
+        {"remember_exceptions": "yes"},
+        {"priority": "URGENT"},
+        {"include_tag": "finance"},
+    ],
+    ids=str,
+)
+def test_policy_invalid_option_breaks_no_dag(configure, on, option):
+    """The DAG is parsed, and gets its notifier where that is switched on."""
+    configure(incident_on_failed_run=on, **option)
+    dag = new_dag()
+    policy.dag_policy(dag)
+    task = BaseOperator(task_id="t", dag=dag)
+    policy.task_policy(task)
+    assert bool(dag.on_failure_callback) is (on == "True")
+    assert not task.on_failure_callback
+
+
+@pytest.mark.parametrize("hook", ["dag_policy", "task_policy"])
+def test_policy_exception_breaks_no_dag(configure, monkeypatch, caplog, hook):
+    """Whatever goes wrong in it, the DAG is parsed, and the log has it once per process."""
+    monkeypatch.setattr(policy, "settings", lambda: 1 / 0)
+    policy.log_failure.cache_clear()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            getattr(policy, hook)(new_dag())
+    (record,) = caplog.records
+    assert hook in record.getMessage()
+    assert "ZeroDivisionError" in caplog.text
+    policy.log_failure.cache_clear()

@@ -9,19 +9,15 @@ import time
 from airflow.sdk import DAG
 
 from bzctrl_provider import policy
+from bzctrl_provider.settings import Settings
 
 _CALLS = 1000
-_SETTINGS = policy.Settings(
+_SETTINGS = Settings(
     incident_on_failed_run=True,
-    remember_exceptions=False,
-    conn_id="bzctrl_default",
-    include_tags=frozenset({"finance", "customs"}),
-    exclude_tags=frozenset({"test"}),
+    include_tags=("finance", "customs"),
+    exclude_tags=("test",),
     include_dags=("customs_*", "declarations_*"),
     exclude_dags=("*_backfill", "sandbox_*"),
-    domain_workspace=None,
-    priority=None,
-    dedup_window=None,
 )
 
 

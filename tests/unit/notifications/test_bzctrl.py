@@ -203,6 +203,16 @@ def test_a_field_that_does_not_exist_is_refused_when_the_dag_is_built():
     assert set(BzCtrlNotifier.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id", "dedup_key"}
 
 
+def test_notifier_invalid_option_is_noted_in_the_incident(bzctrl, configure):
+    """People who read incidents see what the deployment's configuration has lost."""
+    configure(dedup_window_s="1d", include_tag="finance")
+    BzCtrlNotifier(description="written by the user")(new_context())
+    (todo,) = sent(bzctrl)
+    assert todo["description"].startswith("written by the user\n\nInvalid options in [bzctrl]")
+    assert "dedup_window_s must be a whole number of seconds" in todo["description"]
+    assert "did you mean include_tags?" in todo["description"]
+
+
 def of_a_run(state="failed", try_number=1, **more):
     """Return the context of a task whose run is known."""
     context = new_context(state=state, **more)

@@ -1,0 +1,215 @@
+"""The ``[bzctrl]`` section of Airflow's configuration.
+
+An invalid option must not keep a DAG from being parsed, nor cost an incident: it is ignored, its default is used, one
+ERROR per process names all of them, and each incident has a note.
+
+Each field of ``Settings`` is an option: its name, its parser, its default and its allowed values. CONTRIBUTING says how
+to add one. Airflow loads this module in every process that parses DAGs, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bzctrl_provider.text import one_line, safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_SECTION = "bzctrl"
+_ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
+_WINDOW_MAX_S = 10 * 365 * 86_400
+_NAME_CHARS = 60
+_NOTE_CHARS = 1000
+_PROBLEMS_SHOWN = 20
+
+
+def _boolean(text: str) -> bool:
+    """Parse a switch by the rules of ``conf.getboolean``, a comment after ``#`` included."""
+    word = text.lower().partition("#")[0].strip()
+    if word in ("t", "true", "1"):
+        return True
+    if word in ("f", "false", "0"):
+        return False
+    raise ValueError(text)
+
+
+def _text(text: str) -> str | None:
+    return text or None
+
+
+def _level(text: str) -> str | None:
+    level = text.upper()
+    if level not in ("", "HIGH", "MEDIUM", "LOW"):
+        raise ValueError(text)
+    return level or None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _integer(*, maximum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not 0 <= number <= maximum:
+            raise ValueError(text)
+        return number
+
+    return parse
+
+
+def _option(parse: Callable[[str], T | None], default: T, allowed: str) -> T:
+    """Return the row of an option.
+
+    :param parse: makes a value of the stripped text; None means unset; raises ``ValueError`` if the text is invalid.
+    :param default: the value of an option that is unset or invalid.
+    :param allowed: the allowed values in words, as in "must be True or False".
+    """
+    row: T = field(default=default, metadata={"parse": parse, "allowed": allowed})
+    return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options of ``[bzctrl]``; the provider info describes each of them for Airflow.
+
+    :param problems: one sentence for each option that is invalid or unknown.
+    """
+
+    incident_on_failed_run: bool = _option(_boolean, default=False, allowed="True or False")
+    remember_exceptions: bool = _option(_boolean, default=False, allowed="True or False")
+    conn_id: str = _option(_text, default="bzctrl_default", allowed="the id of a connection")
+    include_tags: tuple[str, ...] = _option(_words, default=(), allowed="tags separated by commas")
+    exclude_tags: tuple[str, ...] = _option(_words, default=(), allowed="tags separated by commas")
+    include_dags: tuple[str, ...] = _option(_words, default=(), allowed="patterns separated by commas")
+    exclude_dags: tuple[str, ...] = _option(_words, default=(), allowed="patterns separated by commas")
+    domain_workspace: str | None = _option(_text, default=None, allowed="the name of a domain workspace")
+    priority: str | None = _option(_level, default=None, allowed="HIGH, MEDIUM or LOW")
+    dedup_window_s: int = _option(
+        _integer(maximum=_WINDOW_MAX_S),
+        default=0,
+        allowed=f"a whole number of seconds from 0 to {_WINDOW_MAX_S} (ten years)",
+    )
+    spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
+    problems: tuple[str, ...] = ()
+
+    @cached_property
+    def dedup_window(self) -> timedelta | None:
+        """Return ``dedup_window_s`` as operators and notifiers take it."""
+        return timedelta(seconds=self.dedup_window_s) if self.dedup_window_s else None
+
+    @cached_property
+    def note(self) -> str | None:
+        """Return the note for the description of an incident; None if all options are valid."""
+        if not self.problems:
+            return None
+        text = f"Invalid options in [{_SECTION}] of Airflow's configuration were ignored: {' '.join(self.problems)}"
+        return one_line(text, max_chars=_NOTE_CHARS)
+
+    def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
+        """Check whether a DAG is included, by tag or by id, and not excluded by either."""
+        if not self._excludes.isdisjoint(tags) or any(
+            fnmatchcase(dag_id, pattern) for pattern in self.exclude_dags
+        ):
+            return False
+        if not self.include_tags and not self.include_dags:
+            return True
+        return not self._includes.isdisjoint(tags) or any(
+            fnmatchcase(dag_id, pattern) for pattern in self.include_dags
+        )
+
+    @cached_property
+    def _excludes(self) -> frozenset[str]:
+        return frozenset(self.exclude_tags)
+
+    @cached_property
+    def _includes(self) -> frozenset[str]:
+        return frozenset(self.include_tags)
+
+
+OPTIONS = {row.name: row for row in fields(Settings) if "parse" in row.metadata}
+"""The rows of the table by the names of the options."""
+
+
+@cache
+def settings() -> Settings:
+    """Read the configuration, once per process, and log what is invalid in it. Never raises."""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for name in OPTIONS:
+        try:
+            value = _read(name)
+        except ValueError as exc:
+            problems.append(str(exc))
+        else:
+            if value is not None:
+                values[name] = value
+    problems += _unknown_options()
+    if len(problems) > _PROBLEMS_SHOWN:
+        problems[_PROBLEMS_SHOWN:] = [f"{len(problems) - _PROBLEMS_SHOWN} more are invalid."]
+    if problems:
+        log.error(
+            "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. "
+            "Correct them and restart this component: %s",
+            _SECTION,
+            " ".join(problems),
+        )
+    return Settings(**values, problems=tuple(problems))
+
+
+def _read(name: str) -> Any:
+    """Return the value of an option; None if it is unset.
+
+    :raises ValueError: if it is invalid, with a sentence that says what is allowed.
+    """
+    from airflow.configuration import conf
+
+    row = OPTIONS[name]
+    try:
+        text = conf.get(_SECTION, name, fallback=None)
+    except Exception as exc:
+        raise ValueError(
+            f"{name} cannot be read ({type(exc).__name__}): it must be {row.metadata['allowed']}."
+        ) from exc
+    if text is None:
+        return None
+    try:
+        return row.metadata["parse"](text.strip())
+    except ValueError as exc:
+        raise ValueError(f"{name} must be {row.metadata['allowed']}, not {safe_repr(text)}.") from exc
+
+
+def _unknown_options() -> Iterator[str]:
+    for name in _configured_names():
+        if name not in OPTIONS:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name.lower(), OPTIONS, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"the options are {', '.join(OPTIONS)}."
+            yield f"{one_line(name, max_chars=_NAME_CHARS)} is not an option: {remedy}"
+
+
+def _configured_names() -> list[str]:
+    """Return the names in the section of the file and in the environment, where Airflow reads upper case only."""
+    from airflow.configuration import conf
+
+    try:
+        names = set(conf.options(_SECTION)) - set(conf.defaults()) if conf.has_section(_SECTION) else set()
+    except Exception:  # noqa: BLE001 - a configuration that cannot be listed must not break the parsing of DAGs
+        names = set()
+    for variable in os.environ:
+        if variable.startswith(_ENVIRONMENT_PREFIX):
+            name = variable.removeprefix(_ENVIRONMENT_PREFIX)
+            names.add(name.lower() if name.isupper() else name)
+    return sorted(names)

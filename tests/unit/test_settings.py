@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+from airflow.configuration import conf
+from airflow.exceptions import AirflowConfigException
+
+from bzctrl_provider import settings as module
+from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.settings import OPTIONS, Settings, settings
+
+DESCRIBED = get_provider_info()["config"]["bzctrl"]["options"]
+
+
+def test_settings_without_configuration_are_the_defaults(configure):
+    """A deployment that only installs the provider has an empty section."""
+    configure()
+    assert settings() == Settings()
+    assert settings().note is None
+
+
+def test_settings_options_are_those_of_the_provider_info():
+    """Airflow shows the same options, with the defaults that are used and with examples that are valid."""
+    assert list(DESCRIBED) == list(OPTIONS)
+    for name, option in DESCRIBED.items():
+        parse, default = OPTIONS[name].metadata["parse"], OPTIONS[name].default
+        written = None if option["default"] in ("", None) else parse(option["default"])
+        assert (written or default) == default, name
+        assert parse(option["example"]) not in (None, default), name
+        kind = {"boolean": bool, "integer": int, "string": (str, tuple, type(None))}[option["type"]]
+        assert isinstance(default, kind), name
+        assert (type(default) is bool) == (option["type"] == "boolean"), name
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("dedup_window_s", "1d", "dedup_window_s must be a whole number of seconds from 0 to 315360000"),
+        ("dedup_window_s", "-1", "not '-1'."),
+        ("dedup_window_s", "", "not ''."),
+        ("dedup_window_s", "9" * 5000, "dedup_window_s must be"),
+        ("dedup_window_s", "1e400", "not '1e400'."),
+        ("incident_on_failed_run", "yes", "incident_on_failed_run must be True or False, not 'yes'."),
+        ("remember_exceptions", "  ", "remember_exceptions must be True or False, not '  '."),
+        ("priority", "URGENT", "priority must be HIGH, MEDIUM or LOW, not 'URGENT'."),
+        ("include_tag", "finance", "include_tag is not an option: did you mean include_tags?"),
+        ("conn_id_cmd", "cat /secret", "conn_id_cmd is not an option: did you mean conn_id?"),
+        (
+            "nothing_like_it",
+            "x",
+            "nothing_like_it is not an option: the options are incident_on_failed_run, ",
+        ),
+    ],
+)
+def test_settings_invalid_option_is_ignored_and_named(configure, caplog, option, value, complaint):
+    """The default is used, and the log and the note for the incidents say what is allowed."""
+    with caplog.at_level(logging.ERROR):
+        configure(**{option: value})
+        chosen = settings()
+    assert all(getattr(chosen, name) == row.default for name, row in OPTIONS.items())
+    (record,) = caplog.records
+    assert complaint in record.getMessage()
+    assert " ".join(complaint.split()) in chosen.note
+
+
+def test_settings_several_invalid_options_are_one_error_per_process(configure, caplog):
+    """A component that parses a hundred DAGs does not write a hundred errors."""
+    with caplog.at_level(logging.ERROR):
+        configure(dedup_window_s="1d", priority="URGENT", include_tag="x", conn_id="kept")
+        for _ in range(100):
+            chosen = settings()
+    (record,) = caplog.records
+    assert [name in record.getMessage() for name in ("dedup_window_s", "priority", "include_tag")] == [
+        True
+    ] * 3
+    assert "Correct them and restart" in record.getMessage()
+    assert chosen.conn_id == "kept"
+
+
+@pytest.mark.parametrize(
+    "value", ["t", "TRUE", " 1 ", "True # on", "f", "False", "0", "yes", "no", "on", "off", "", "2", "#"]
+)
+def test_settings_boolean_is_what_airflow_accepts(configure, value):
+    """The same words as in every other section."""
+    configure(incident_on_failed_run=value)
+    try:
+        expected = conf.getboolean("bzctrl", "incident_on_failed_run")
+    except AirflowConfigException:
+        expected = None
+    assert settings().incident_on_failed_run is bool(expected)
+    assert bool(settings().problems) is (expected is None)
+
+
+def test_settings_values_are_parsed(configure):
+    """Blanks around words do not count, and a blank text means unset."""
+    configure(include_tags=" a, b ,", priority=" high ", domain_workspace="  ", dedup_window_s=" 60 ")
+    chosen = settings()
+    assert (chosen.include_tags, chosen.priority, chosen.domain_workspace) == (("a", "b"), "HIGH", None)
+    assert chosen.dedup_window.total_seconds() == 60
+    assert chosen.problems == ()
+
+
+def test_settings_unknown_option_in_the_file_is_named(configure, caplog, monkeypatch):
+    """Also one whose name has capitals, which Airflow does not read."""
+    monkeypatch.setattr(conf, "has_section", lambda section: section == "bzctrl")
+    monkeypatch.setattr(conf, "options", lambda _: ["Include_Tags", "priority", "from_default"])
+    monkeypatch.setattr(conf, "defaults", lambda: {"from_default": "x"})
+    with caplog.at_level(logging.ERROR):
+        configure()
+        assert settings().problems == ("Include_Tags is not an option: did you mean include_tags?",)
+
+
+def test_settings_name_with_a_line_break_forges_no_line(configure, caplog, monkeypatch):
+    """Everything that is shown of the configuration is one line."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__X\nERROR FORGED", "x")
+    with caplog.at_level(logging.ERROR):
+        configure(priority="a\nb" * 100)
+        settings()
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 1000
+
+
+def test_settings_unreadable_configuration_is_ignored(configure, caplog, monkeypatch):
+    """Whatever Airflow raises, an interpolation's error for example."""
+    configure()
+    monkeypatch.setattr(conf, "get", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(conf, "has_section", lambda *_: 1 / 0)
+    with caplog.at_level(logging.ERROR):
+        chosen = settings()
+    assert all(getattr(chosen, name) == row.default for name, row in OPTIONS.items())
+    assert len(chosen.problems) == len(OPTIONS)
+    assert len(caplog.records) == 1
+    assert "ZeroDivisionError" in chosen.note
+
+
+def test_settings_many_invalid_options_are_bounded(configure):
+    """A thousand unknown variables fill neither a description nor the log."""
+    configure(**{f"include_tag{number}": "x" for number in range(1000)})
+    assert len(settings().note) <= module._NOTE_CHARS
+    assert settings().problems[-1] == "980 more are invalid."
