@@ -7,7 +7,6 @@ for policies, and a DAG to which the policy does not apply costs a few microseco
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
@@ -19,14 +18,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_failed_hooks: set[str] = set()
+"""The hooks of which an exception was logged."""
+
 
 @hookimpl
 def dag_policy(dag: DAG) -> None:
     """Add the notifier to a DAG that the options choose, beside its own callbacks. Never raises."""
     try:
         _add_notifier(dag)
-    except Exception:  # noqa: BLE001 - Airflow would show it as an import error of every DAG
-        log_failure("dag_policy")
+    except Exception as exc:  # noqa: BLE001 - Airflow would show it as an import error of every DAG
+        _log_failure("dag_policy", exc)
 
 
 @hookimpl
@@ -34,16 +36,19 @@ def task_policy(task: BaseOperator) -> None:
     """Keep the exceptions of tasks for the incident, if that is switched on. Never raises."""
     try:
         _add_memory_of_exceptions(task)
-    except Exception:  # noqa: BLE001 - as above
-        log_failure("task_policy")
+    except Exception as exc:  # noqa: BLE001 - as above
+        _log_failure("task_policy", exc)
 
 
-@cache
-def log_failure(hook: str) -> None:
-    """Log the exception that is being handled, once per process and hook."""
-    log.exception(
+def _log_failure(hook: str, exc: Exception) -> None:
+    """Log an exception of a hook, once per process."""
+    if hook in _failed_hooks:
+        return
+    _failed_hooks.add(hook)
+    log.error(
         "The %s of the BzCtrl provider failed: DAGs are parsed without it, so their failed runs may raise no incident.",
         hook,
+        exc_info=exc,
     )
 
 

@@ -117,8 +117,7 @@ def test_client_and_sandbox_import_no_airflow(module):
     ("name", "allowed"),
     [
         ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
-        ("settings", {"bzctrl_provider.text"}),
-        ("text", set()),
+        ("settings", set()),
     ],
 )
 def test_policy_at_its_top_imports_only_the_hook_marker(name, allowed):
