@@ -1,7 +1,6 @@
-"""Every message in docs/troubleshooting.md is provoked here, so that the page says what users really see.
+"""Provoke every message of docs/troubleshooting.md, and compare it with the page.
 
-``SEEN`` names the messages and how each comes about. After a message was changed on purpose, this writes the new
-ones into the page: ``TROUBLESHOOTING=write make integration PYTEST='-k troubleshooting'``.
+``SEEN`` has a function for each message. After an intended change, this writes the new messages into the page: ``TROUBLESHOOTING=write make integration PYTEST='-k troubleshooting'``.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class TaskInstance(SimpleNamespace):
 
 
 class Lab:
-    """A BzCtrl that answers as it is told, over https; the connection `bzctrl_acc`; and users that make mistakes."""
+    """A BzCtrl with scripted responses over https, the connection `bzctrl_acc`, and the mistakes of users."""
 
     def __init__(self, folder, monkeypatch, caplog, capsys):
         self.folder, self.monkeypatch, self.caplog, self.capsys = folder, monkeypatch, caplog, capsys
@@ -68,7 +67,7 @@ class Lab:
         self.server.stop()
 
     def connect(self, conn_id="bzctrl_acc", *, extra=None, **changes):
-        """Give Airflow a connection, by default a right one; None takes a part of it away."""
+        """Define a connection, by default a valid one; a value of None removes the field."""
         if not isinstance(extra, str):
             extra = {"domain_workspace": "EXA-CON-BUS-WOR", "ca_bundle": self.ca_bundle, **(extra or {})}
             extra = {name: value for name, value in extra.items() if value is not None}
@@ -85,7 +84,7 @@ class Lab:
         return self
 
     def when(self, *, token=TOKEN, create=CREATED):
-        """Let BzCtrl answer so from now on."""
+        """Set the responses of BzCtrl."""
         self.server.token, self.server.create = [token], [create]
         return self
 
@@ -134,7 +133,7 @@ class Lab:
         return self.logged()
 
     def dag_file(self, build):
-        """Read a DAG file; return the import error that it has in the UI."""
+        """Parse a DAG file; return its import error as the UI shows it."""
 
         def read():
             with DAG("customs", schedule=None, start_date=START):
@@ -143,7 +142,7 @@ class Lab:
         return self.error(read)
 
     def callback(self, notifier=None, **fields):
-        """Let a task fail whose callback raises an incident; return what is in its log after the task's own error."""
+        """Run the callback of a failed task; return the log after the task's own error."""
         notifier = notifier or BzCtrlNotifier(bzctrl_conn_id="bzctrl_acc", **fields)
         with DAG("customs", schedule=None, start_date=START) as dag:
             totals = SQLCheckOperator(task_id="totals", conn_id="dwh", sql="SELECT 1")
@@ -158,13 +157,13 @@ class Lab:
         return "\n".join(filter(None, [self.logged(logging.ERROR), "" if error == "no error" else error]))
 
     def spool(self, path=None):
-        """Give this Airflow a spool."""
+        """Configure a spool."""
         path = path or (self.folder / "spool").as_uri()
         self.monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", path)
         return self
 
     def kept(self, **fields):
-        """Replay the spool after one todo was put into it; return the warnings."""
+        """Replay the spool with one todo in it; return the warnings."""
         spool_todo(
             {"order_id": "ORDER 777", "todo_type": "INCIDENT", **fields},
             bzctrl_conn_id="made_later",
@@ -174,12 +173,12 @@ class Lab:
         return self.logged()
 
     def sandbox(self, *arguments):
-        """Start the sandbox; return what it says instead of starting."""
+        """Start the sandbox with invalid options; return its error."""
         assert sandbox_command(arguments) == 1
         return self.capsys.readouterr().err.strip()
 
     def elsewhere(self):
-        """Return the sandbox's address where no sandbox runs."""
+        """Return an address of this machine at which nothing listens."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
@@ -188,7 +187,7 @@ def refused(status, **answer):
     return reply(status, answer)
 
 
-# --- the users' mistakes, by the group of the page ------------------------------------------------------------------
+# --- the mistakes, by the section of the page -----------------------------------------------------------------------
 
 
 @task
@@ -482,7 +481,7 @@ def lab(tmp_path, monkeypatch, caplog, capsys):
 
 
 def normalised(text, folder):
-    """Put a made-up host, time and file where each run has others."""
+    """Replace host, time and file, which differ in each run, by examples."""
     for pattern, made_up in {
         r"https://(127\.0\.0\.1|localhost):\d+": "https://bzctrl.example.com",
         r"for 'localhost'": "for 'bzctrl.example.com'",
@@ -511,10 +510,10 @@ def on_the_page():
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_the_page_says_what_users_see(lab, name):
-    """The message on the page is the real one, to the letter, and tells no secret."""
+def test_message_when_provoked_equals_the_page(lab, name):
+    """The message is on the page literally, and contains no secret."""
     if VERSION in OTHERWISE_ON.get(name, ()):
-        pytest.skip("this version of Airflow says it otherwise")
+        pytest.skip("this version of Airflow has another message")
     text = normalised(SEEN[name](lab), lab.folder)
     assert PASSWORD not in text + lab.caplog.text
     assert "no error" not in text
@@ -532,8 +531,8 @@ def write(name, text):
     PAGE.write_text(block.sub(lambda match: match[1] + text + match[2], page))
 
 
-def test_the_page_has_each_message_once():
-    """No message is on the page that nobody provokes, none is missing, and none stands there twice."""
+def test_page_has_each_message_once():
+    """Each message on the page is provoked by a test, and each provoked one is on the page once."""
     names = [match["name"] for match in MARKED.finditer(PAGE.read_text())]
     assert sorted(names) == sorted(SEEN)
     assert PAGE.read_text().count("```text") == len(SEEN)
