@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / "build" / "matrix"
 
 WITHOUT_AIRFLOW = {name: "" for name in os.environ if name.startswith("AIRFLOW")}
-"""Nobody's own deployment may be touched."""
+"""The variables of the user's own deployment, which the tests may not use."""
 
 ALL_CELLS = [
     ("2.11.2", "3.11"),
@@ -27,7 +27,7 @@ ALL_CELLS = [
     ("3.3.2", "3.13"),
 ]
 WANTED = os.environ.get("CELLS", "").split()
-"""Airflow versions; none are all."""
+"""The selected Airflow versions; an empty list selects all."""
 
 CELLS = [cell for cell in ALL_CELLS if not WANTED or cell[0] in WANTED]
 
@@ -51,7 +51,7 @@ def tests(session: nox.Session, airflow: str) -> None:
         "--quiet",
         "-p",
         "no:cacheprovider",
-        # Old versions warn of themselves while they are imported.
+        # Old versions of Airflow warn during their own import.
         "-W",
         "default",
         f"--junit-xml={RESULTS / name}.xml",

@@ -1,16 +1,15 @@
-"""An incident for any failed run, by a callback of the DAG.
+"""An incident for any failed run, raised by a callback of the DAG.
 
-The story: a DAG that others depend on has no checks to hang an operator on; what may fail is any of its tasks. So the DAG
-itself gets ``on_failure_callback=BzCtrlNotifier()``: when a run has failed, for whatever reason, one incident tells which
-tasks failed.
+Use case: any task of the DAG may fail, and there are no checks after which an operator could run. Therefore the DAG has
+``on_failure_callback=BzCtrlNotifier()``: after each failed run, one incident lists the failed tasks.
 
-Things to notice:
+Good to know:
 
-* The callback of a DAG runs in the DAG processor, once a run has failed, also where a task's process was killed. The
-  callback of a *task* (``default_args={"on_failure_callback": BzCtrlNotifier()}``) knows the exception, but is not called
-  where the process is killed on its last try.
-* All fields can be given, with templates. A callback has fewer variables than a task: ``dag`` and ``run_id`` are always
-  there, and so is ``failure``.
+* The callback of a DAG runs in the DAG processor after a run has failed, also if a task's process was killed. The callback
+  of a *task* (``default_args={"on_failure_callback": BzCtrlNotifier()}``) knows the exception, but Airflow does not call it
+  if the process is killed on its last try.
+* All fields are optional and are templates. A callback has fewer variables than a task: ``dag``, ``run_id`` and
+  ``failure`` are always defined.
 
 It needs the connection ``bzctrl_default``.
 """

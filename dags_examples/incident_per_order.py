@@ -1,13 +1,13 @@
-"""One incident for each faulty order, with the order's own number on it.
+"""One incident for each invalid order, with the order's number as its tag.
 
-The story: customs declarations are collected, and some have no amount. Each of them is a case of its own, with another
-order and another Local Reference Number (LRN), so each gets an incident of its own: the operator is mapped over what a
-task found. BzCtrl makes ``order_id`` and ``lrn`` tags, so that everybody who knows the order finds the incident.
+Use case: customs declarations are collected, and some have no amount. Each of them has another order and another Local
+Reference Number (LRN) and needs an incident of its own, so the operator is mapped over the result of a task. BzCtrl makes
+``order_id`` and ``lrn`` tags, with which users find the incident of an order.
 
-``expand_kwargs`` takes one mapping of operator arguments for each incident. What is the same for all of them goes into
-``partial``, where templates work as usual. When nothing is faulty, nothing is mapped and the task is skipped.
+``expand_kwargs`` takes one mapping of operator arguments for each incident. ``partial`` has the arguments that are the same
+for all of them, with templates as usual. If no order is invalid, the task is skipped.
 
-It needs the connection ``bzctrl_default``. The declarations below are made up.
+It needs the connection ``bzctrl_default``. The declarations below are examples.
 """
 
 from __future__ import annotations

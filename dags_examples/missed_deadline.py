@@ -1,16 +1,16 @@
-"""An incident when a run is late, while it is still running.
+"""An incident for a late run, raised while the run is still running.
 
-The story: the feed has to be there by a quarter past. When the run takes longer than that, somebody has to know now, not
-when it has failed at last, or has not. Airflow 3.1 and newer watch over that: a ``DeadlineAlert`` calls
-``BzCtrlNotifier`` in the triggerer, which raises an incident without holding anything up.
+Use case: the feed has to be complete 15 minutes after the hour. If the run takes longer, somebody has to act before the run
+ends. Airflow 3.1 and newer call ``BzCtrlNotifier`` in the triggerer for a ``DeadlineAlert``; it raises the incident without
+blocking the triggerer.
 
-Things to notice:
+Good to know:
 
-* Airflow makes the notifier itself, from the class and the ``kwargs``. Its context has the run as a mapping and the
-  deadline: ``{{ dag_run.dag_id }}``, ``{{ deadline.deadline_time }}``.
-* A missed deadline does not fail the run, and a run that fails in time misses no deadline: a callback or an operator for
-  failures is still wanted.
-* On older versions there are no deadlines; this DAG is then one without.
+* Airflow creates the notifier from the class and the ``kwargs``. Its context has the run as a mapping, and the deadline:
+  ``{{ dag_run.dag_id }}``, ``{{ deadline.deadline_time }}``.
+* A missed deadline does not fail the run, and a run that fails in time misses no deadline: use a callback or an operator
+  for failures as well.
+* Older versions of Airflow have no deadlines; there, this DAG has none.
 
 It needs the connection ``bzctrl_default``.
 """

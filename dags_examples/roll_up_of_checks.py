@@ -1,19 +1,18 @@
-"""Many checks, one incident, one line.
+"""One incident for several checks, with one line in the DAG.
 
-The story: every hour a handful of feeds is compared with the ledger, and each feed has a check of its own, mapped over
-the list of feeds. When three of them differ, nobody wants three incidents, and nobody wants to write the text of one.
-``checks >> IncidentOnFailureOperator(...)`` waits for all of them, raises one incident that lists what failed and why, and
-leaves the run failed.
+Use case: every hour some feeds are compared with the ledger, in one task that is mapped over the list of feeds. If three of
+them differ, one incident for all three is enough. ``checks >> IncidentOnFailureOperator(...)`` waits for all of them,
+raises one incident that lists the failed checks with their exceptions, and leaves the run failed.
 
-Things to notice:
+Good to know:
 
-* The incident's title and description are written by themselves. ``failure`` is there in the templates of the other
-  fields, as ``financial_impact`` shows.
-* ``remember_exception`` keeps each task's exception for the incident: Airflow tells a task downstream *that* another one
-  failed, but not *why*.
-* Nothing stands behind ``raise_incident``. What has to run after good checks hangs on the checks, beside it.
+* The operator writes title and description. The templates of the other fields can use ``failure``, as ``financial_impact``
+  does.
+* ``remember_exception`` stores each task's exception for the incident: from Airflow, a task downstream gets only the
+  *state* of another task, not its exception.
+* No task is downstream of ``raise_incident``. Tasks that need successful checks are downstream of the checks, beside it.
 
-It needs the connection ``bzctrl_default``. The feeds and their differences are made up.
+It needs the connection ``bzctrl_default``. The feeds and their differences are examples.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ with DAG(
 
     @task
     def matches_the_ledger(feed: str) -> None:
-        """Fail where a feed and the ledger differ."""
+        """Fail if the feed and the ledger differ."""
         if difference := DIFFERENCES[feed]:
             raise ValueError(f"the feed {feed} differs from the ledger by EUR {difference}")
 
     @task
     def close_the_hour() -> None:
-        """Go on; only after good checks."""
+        """Run only after successful checks."""
 
     checks = matches_the_ledger.expand(feed=list(DIFFERENCES))
     checks >> close_the_hour()

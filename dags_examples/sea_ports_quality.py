@@ -1,24 +1,24 @@
 """A failed data check becomes an incident, and the run stays failed.
 
-The story: a list of sea ports comes in, is checked, and goes out to the people who book ships. A port without
-coordinates, or with coordinates in the wrong sea, cannot be booked; each one costs money until somebody mends it. So a
-failed check raises one incident, which says what failed, how much is at stake, and where the run is.
+Use case: a list of sea ports is loaded, checked, and published to the people who book ships. A port without coordinates, or
+with coordinates in the wrong sea, cannot be booked and costs money until the data is fixed. If a check fails, one incident
+has the failed checks, the amount at stake, and a link to the run.
 
 ::
 
     load ─> check_… (one task for each rule) ─┬─> publish
                                               └─> what_failed ─> raise_incident
 
-Things to notice:
+Good to know:
 
-* The checks are Airflow's own SQL checks: this provider needs nothing from them.
-* ``what_failed`` waits for *all* checks (``all_done``) and skips when every rule holds; ``one_failed`` would fire at
-  the first failure, while other checks still run.
-* ``raise_incident`` succeeds, and a run whose last tasks all succeed is successful: the failure would be masked. The
-  run stays failed because ``publish`` hangs on the same checks and becomes ``upstream_failed``.
+* The checks are Airflow's own SQL checks.
+* ``what_failed`` waits for *all* checks (``all_done``) and is skipped if every rule holds; ``one_failed`` would run after
+  the first failure, while other checks are still running.
+* ``raise_incident`` succeeds, and Airflow marks a run as successful if its last tasks succeed. The run stays failed
+  because ``publish`` is downstream of the same checks and becomes ``upstream_failed``.
 
-It needs two connections: ``bzctrl_default``, and ``sea_ports_db`` of type ``sqlite``, whose host is the path of a file
-that may be written to. The data ships with it; ``data/README.md`` says where it comes from and under which licence.
+It needs two connections: ``bzctrl_default``, and ``sea_ports_db`` of type ``sqlite``, whose host is the path of a writable
+file. ``data/README.md`` names the source and the licence of the data.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SEA_PORTS = Path(__file__).parent / "data" / "sea_ports.csv"
 DB = "sea_ports_db"
 
 EUR_PER_PORT = 1250
-"""What a port that cannot be booked costs: an assumption of this example."""
+"""EUR that a port costs which cannot be booked: an assumption of this example."""
 
 FAULTY_WHERE = {
     "code_unique": "unlocode IN (SELECT unlocode FROM sea_ports GROUP BY unlocode HAVING COUNT(*) > 1)",
@@ -45,7 +45,7 @@ FAULTY_WHERE = {
     "coordinates_present": "longitude IS NULL OR latitude IS NULL",
     "coordinates_in_europe": "longitude NOT BETWEEN -32 AND 45 OR latitude NOT BETWEEN 27 AND 82",
 }
-"""For each rule the condition that finds the ports which break it."""
+"""The SQL condition of each rule, which selects the ports that violate it."""
 
 
 with DAG(

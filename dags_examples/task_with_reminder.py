@@ -1,11 +1,10 @@
-"""A piece of work for a person, with a reminder.
+"""A task for a person, with a reminder.
 
-The story: a pipeline can do much, but once a month somebody has to look at the tariff table and sign it off. So the DAG
-files a TASK, which is BzCtrl's word for work that is planned, where an INCIDENT is something that went wrong. It goes to
-``assignee``, and BzCtrl reminds them a week after the run.
+Use case: once a month somebody has to check and approve the tariff table. The DAG creates a TASK, BzCtrl's word for planned
+work; an INCIDENT is something that went wrong. It is assigned to ``assignee``, whom BzCtrl reminds a week after the run.
 
-A field belongs to one type or to both: a task has a ``result`` and no ``impact``. A field of the wrong type is refused
-with its name before anything is sent.
+Each field belongs to one type or to both: a task has a ``result`` and no ``impact``. A field of the wrong type is rejected
+with its name before a request is sent.
 
 It needs the connection ``bzctrl_default``.
 """

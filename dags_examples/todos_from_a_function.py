@@ -1,15 +1,15 @@
-"""A function finds the cases, and each becomes a todo.
+"""A function returns the cases, and each becomes a todo.
 
-The story: the people in accounting want a task for each invoice that is overdue. Which ones are, and what there is to say
-of each, is easiest said in Python. ``@task.bzctrl_todo`` makes a task of a function: what it returns becomes one todo (a
-mapping), many (a list of them), or none (None, which skips the task). What is the same for all stands in the decorator.
+Use case: accounting needs a task for each overdue invoice, and Python code selects the invoices and writes the texts.
+``@task.bzctrl_todo`` makes a task of a function, which returns one mapping, a list of mappings, or None. Each mapping
+becomes a todo; None skips the task. The decorator has the fields that are the same for all todos.
 
-Things to notice:
+Good to know:
 
-* Many todos share one token and several connections; one that is refused does not keep the others from being created.
-* What was created goes to XCom, in the order of the list.
+* The todos share one token and several connections. If one is rejected, the others are created all the same.
+* The created todos are in XCom, in the order of the list.
 
-It needs the connection ``bzctrl_default``. The invoices are made up.
+It needs the connection ``bzctrl_default``. The invoices are examples.
 """
 
 from __future__ import annotations

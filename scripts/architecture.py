@@ -1,6 +1,6 @@
-"""Draw the modules of the package and what imports what, as docs/images/architecture.svg.
+"""Draw the modules of the package and their imports as docs/images/architecture.svg.
 
-The arrows are read from the code; where a module stands is said below, by hand, because that is what makes it readable.
+The arrows are read from the code. ``PLACES`` has the positions of the modules, which are chosen by hand for readability.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ PACKAGE = "bzctrl_provider"
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 PLACES = {
-    # What DAGs and deployments name.
+    # For DAG files and deployments.
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),
     "operators.bzctrl": (1, 0.6),
     "notifications.bzctrl": (1, 2.6),
-    # Exactly one, never lost; and what failed.
+    # The number of todos, and the failure.
     "links.bzctrl": (2, 0.0),
     "spool": (2, 2.5),
     "spool.replay": (3, 2.5),
@@ -40,7 +40,7 @@ PLACES = {
     "hooks.bzctrl": (5, 2.65),
     "config": (6, 2.45),
     "get_provider_info": (6, 3.8),
-    # BzCtrl itself.
+    # BzCtrl's API.
     "client.endpoints": (9, 1.85),
     "client.api": (7, 3.6),
     "client.auth": (8, 4.2),
@@ -68,20 +68,20 @@ PLACES = {
     "sandbox.faults": (8, 5.4),
     "sandbox.contract": (8, 6.55),
 }
-"""For each module its row and its column."""
+"""The row and the column of each module."""
 
 BOXES = {
     "client: BzCtrl itself, without Airflow": (7, 10, 1.85, 4.2),
     "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 8, 5.4, 7.55),
 }
-"""Frames around some, with their first and last row and column."""
+"""Frames around several modules, with their first and last row and column."""
 
 ROW, COLUMN, WIDTH, HEIGHT, LEFT, TOP = 86, 150, 132, 30, 90, 70
 
 
 @dataclass(frozen=True)
 class Imports:
-    """What one module imports of the others, and whether it imports Airflow."""
+    """The imports of a module among the others, and whether it imports Airflow."""
 
     at_once: frozenset[str]
     when_needed: frozenset[str]
@@ -89,17 +89,17 @@ class Imports:
 
     @property
     def all(self) -> frozenset[str]:
-        """Both kinds."""
+        """Return the imports of both kinds."""
         return self.at_once | self.when_needed
 
 
 def imports() -> dict[str, Imports]:
-    """Read them from the code; what only type checkers import is left out, and so is the version."""
+    """Read the imports from the code, without those for type checkers only and that of the version."""
     files = {
         ".".join(file.relative_to(ROOT / PACKAGE).with_suffix("").parts).removesuffix(".__init__"): file
         for file in sorted((ROOT / PACKAGE).rglob("*.py"))
     }
-    # A package that holds nothing but its docstring has nothing to show.
+    # A package that has only a docstring is not drawn.
     shown = {
         name: tree
         for name, file in files.items()
@@ -140,13 +140,13 @@ def _imported(node: ast.AST, *, when_needed: bool) -> Iterator[tuple[str, bool]]
 
 
 def _module(full: str, shown: Mapping[str, object]) -> str:
-    """Return the module of a name that is imported: it may be one itself, or stand in one."""
+    """Return the module of an imported name: the name is a module, or is defined in one."""
     name = full.removeprefix(f"{PACKAGE}.")
     return name if name in shown else name.rpartition(".")[0]
 
 
 def arrows(found: Mapping[str, Imports]) -> list[tuple[str, str]]:
-    """Return what imports what, without the arrows that follow from others."""
+    """Return the imports of each module, without those that follow from others."""
 
     def reached(name: str) -> set[str]:
         return set().union(*({other} | reached(other) for other in found[name].all))
@@ -172,7 +172,7 @@ def picture() -> str:
     drawn = arrows(found)
     if upwards := [f"{name} -> {other}" for name, other in drawn if PLACES[name][0] >= PLACES[other][0]]:
         raise ValueError(
-            f"An arrow has to go down; in PLACES of {Path(__file__).name} these do not: {upwards}"
+            f"Every arrow has to point down; move these modules in PLACES of {Path(__file__).name}: {upwards}"
         )
     middle = {name: (LEFT + column * COLUMN, TOP + row * ROW) for name, (row, column) in PLACES.items()}
     width = round(max(x for x, _ in middle.values())) + LEFT + 10
@@ -194,7 +194,7 @@ def picture() -> str:
         )
     for name, other in drawn:
         (x1, y1), (x2, y2) = middle[name], middle[other]
-        # Begin and end a little towards each other, so that arrows of one module fan out.
+        # Shift both ends towards each other, so that the arrows of one module fan out.
         lean = max(-0.35, min(0.35, (x2 - x1) / (3 * COLUMN))) * WIDTH
         (xa, ya), (xb, yb) = (x1 + lean, y1 + HEIGHT / 2), (x2 - lean, y2 - HEIGHT / 2 - 1)
         bend = (yb - ya) * 0.45

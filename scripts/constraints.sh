@@ -7,14 +7,14 @@ cd "$(dirname "$0")/.."
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 
-# What a fresh install of that version must not get, or it cannot run tasks.
+# With newer releases of these packages, a fresh install of that version cannot run tasks.
 case $airflow in
     3.0.*) held='fastapi<0.118 pyjwt<2.11 universal-pathlib<0.3' ;;
     3.2.*) held='fastapi<0.137 svcs<26' ;;
     *) held='' ;;
 esac
 
-# What only tests of the real services need, see noxfile.py.
+# Only the tests with real services need these groups, see noxfile.py.
 case $airflow in
     2.11.*) system='--group browser' ;;
     3.3.*) system='--group browser --group cluster' ;;

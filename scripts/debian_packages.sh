@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install those of the Debian packages in a file that are missing; none of their services is started.
+# Install the missing ones of the Debian packages in a file, without starting their services.
 set -euo pipefail
 
 mapfile -t wanted <"$1"
@@ -10,11 +10,11 @@ done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "This is not Debian: install what these packages contain by yourself: ${missing[*]}" >&2
+    echo "This is not Debian: install the contents of these packages yourself: ${missing[*]}" >&2
     exit 1
 fi
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 echo "Installing ${missing[*]} …"
-# A runlevel in which no service starts by itself: the tests start their own.
+# In this runlevel no service is started automatically: the tests start their own.
 $sudo apt-get update -qq
 $sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 terminal: TextIO
-"""Where a person reads; the standard output itself goes into the log file."""
+"""The terminal; the standard output is redirected to the log file."""
 
 
 def say(*words: object, end: str = "\n") -> None:
@@ -30,7 +30,7 @@ def say(*words: object, end: str = "\n") -> None:
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Show that something is going on."""
+    """Print the description of a step, and its duration at the end."""
     say(f"{what} ", end="")
     done = threading.Event()
 
@@ -49,7 +49,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def divert_output(to: Path) -> None:
-    """Send all that Airflow prints, its child processes included, into a file."""
+    """Redirect the output of Airflow and its child processes into a file."""
     global terminal  # noqa: PLW0603 - there is one terminal
     terminal = os.fdopen(os.dup(1), "w")
     with to.open("w") as log:
@@ -58,17 +58,17 @@ def divert_output(to: Path) -> None:
 
 
 def run_dag(dag_id: str) -> Any:
-    """Run a DAG of the examples, whose file has its name, in this process; return the run."""
+    """Run an example DAG, whose file has the same name, in this process; return the run."""
     from airflow.utils.db import upgradedb
 
-    with step("Preparing an Airflow of its own (SQLite, one process)"):
+    with step("Preparing a separate Airflow (SQLite, one process)"):
         upgradedb()
     with step(f"Running the DAG {dag_id}"):
         return runpy.run_path(str(DAGS_FOLDER / f"{dag_id}.py"))["dag"].test()
 
 
 def main() -> int:
-    """Return 0 where the failed check became an incident."""
+    """Return 0 if the failed check became an incident."""
     with tempfile.TemporaryDirectory(prefix="bzctrl-demo-") as folder, Sandbox() as sandbox:
         home = Path(folder)
         log = home / "airflow.log"
@@ -76,7 +76,7 @@ def main() -> int:
         os.environ.update(environment(home, sandbox_url=sandbox.url))
         try:
             run = run_dag("sea_ports_quality")
-        except Exception:  # noqa: BLE001 - whatever it is, a person at a terminal has to see it
+        except Exception:  # noqa: BLE001 - the user at the terminal has to see any error
             say(f"{log.read_text()[-4000:]}\n{traceback.format_exc()}")
             return 1
         states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}

@@ -1,4 +1,4 @@
-"""The environment of an Airflow that lives in one folder and knows the sandbox: for the demo, the UI and the tests."""
+"""The environment of an Airflow in one folder with a connection to the sandbox: for the demo, the UI and the tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ DAGS_FOLDER = Path(__file__).parent.parent / "dags_examples"
 def environment(home: Path, *, sandbox_url: str, api_port: int | None = None) -> dict[str, str]:
     """Return the environment variables; they have to be set before Airflow is imported.
 
-    :param home: an empty folder of this Airflow's own.
-    :param sandbox_url: where the sandbox is.
-    :param api_port: where Airflow's own UI will be.
+    :param home: an empty folder, which becomes ``AIRFLOW_HOME``.
+    :param sandbox_url: the URL of the sandbox.
+    :param api_port: the port of Airflow's UI; without it, no UI is configured.
     """
     variables = {
         "AIRFLOW_HOME": str(home),

@@ -1,4 +1,4 @@
-"""Print what the matrix found, one line for each Airflow and Python, and name what was not run."""
+"""Print the results of the matrix, one line for each Airflow and Python, and name the cells that did not run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def main() -> int:
-    """Return 0 where every cell that was wanted and has an interpreter has passed, and there is one."""
+    """Return 0 if at least one cell ran, and every selected cell with an interpreter passed."""
     from noxfile import CELLS, RESULTS
 
     failed = not CELLS

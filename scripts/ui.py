@@ -1,4 +1,4 @@
-"""Airflow's UI and the sandbox side by side, with the examples and the connection, until Ctrl-C."""
+"""Run Airflow's UI and the sandbox, with the examples and the connection, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ END_S = 30
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         return port
@@ -57,7 +57,7 @@ def store_connections(variables: Mapping[str, str], log: TextIO) -> dict[str, st
 
 
 def trigger(address: str) -> None:
-    """Run the data-quality example once, as soon as Airflow has read it."""
+    """Run the data-quality example once, as soon as Airflow has parsed it."""
     ends_at = time.monotonic() + START_S
     session = requests.Session()
     while time.monotonic() < ends_at:
@@ -75,7 +75,7 @@ def trigger(address: str) -> None:
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """End `airflow standalone`, which ends cleanly on SIGINT alone, and whatever it leaves behind."""
+    """End `airflow standalone` and its remaining children; it ends cleanly only on SIGINT."""
     children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.send_signal(signal.SIGINT)
     _, alive = psutil.wait_procs([psutil.Process(process.pid), *children], timeout=END_S)
@@ -84,7 +84,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def main() -> int:
-    """Return 0 where it was ended by the person, 1 where Airflow did not start or did not last."""
+    """Return 0 after Ctrl-C, 1 if Airflow did not start or ended by itself."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="bzctrl-ui-") as folder, Sandbox() as sandbox:
         home = Path(folder)
@@ -95,7 +95,7 @@ def main() -> int:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         }
         address = variables["AIRFLOW__API__BASE_URL"]
-        print("Preparing an Airflow of its own …", flush=True)
+        print("Preparing a separate Airflow …", flush=True)
         with (home / "standalone.log").open("w") as log:
             process = subprocess.Popen(
                 ["airflow", "standalone"],

@@ -144,8 +144,8 @@ assert not loaded, loaded
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_tells_its_story(example):
-    """Each file begins with a docstring that a reader learns from, and shows it in Airflow's UI."""
+def test_example_has_a_docstring_that_the_ui_shows(example):
+    """Each file begins with a docstring of more than 8 lines, and passes it to Airflow's UI."""
     source = (DAGS_FOLDER / f"{example}.py").read_text()
     assert source.startswith('"""')
     assert len(source.split('"""')[1].splitlines()) > 8
