@@ -1,7 +1,7 @@
-"""What a task remembers of the todos that it created, so that a retry does not create them again.
+"""The memory of a task, so that a retry does not create a todo again.
 
-BzCtrl knows no idempotency key and no search, so the memory is kept in Airflow: from 3.3 on in the task's own state
-store, before that in a Variable. It belongs to one *generation* of tries: the tries between two clears.
+BzCtrl has no idempotency key and no search, so the memory is kept in Airflow: from 3.3 on in the task's own state
+store, before that in a Variable. It holds for the tries of a task between two clears; ``generation`` names them.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlOutcomeUnknownError
+from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +32,10 @@ _GENERATIONS_KEPT = 20
 
 
 class Memory(Protocol):
-    """Keeps small JSON objects for one generation of tries of one task."""
+    """Keep small JSON objects for the tries of one task between two clears."""
 
     def get(self, key: str) -> dict[str, Any]:
-        """Return what was kept under a key; an empty object where there is nothing."""
+        """Return the object that was kept under a key; an empty one if there is none."""
 
     def set(self, key: str, value: dict[str, Any]) -> None:
         """Keep an object."""
@@ -41,11 +43,11 @@ class Memory(Protocol):
 
 @dataclass(frozen=True)
 class TryState:
-    """Where a task stands among its tries.
+    """Say which of a task's tries this is.
 
     :param generation: the same for all tries between two clears, different for others.
     :param is_first: whether nothing can have been remembered yet.
-    :param is_last: whether Airflow will not try again by itself.
+    :param is_last: whether Airflow will not retry by itself.
     """
 
     generation: str
@@ -54,10 +56,10 @@ class TryState:
 
     @classmethod
     def from_ti(cls, ti: Any) -> TryState:
-        """Tell from a task instance.
+        """Read it from a task instance.
 
-        ``max_tries`` stays the same through the retries and changes with every clear of a finished task. One that was
-        cleared while it ran with ``retries=0`` keeps it, but then the try is beyond the last one, which no retry is.
+        ``max_tries`` stays the same through the retries and changes with every clear of a finished task. A task that
+        was cleared while it ran with ``retries=0`` keeps it, but then the try is beyond the last one, as no retry is.
         """
         try_number, max_tries = getattr(ti, "try_number", None) or 1, getattr(ti, "max_tries", None) or 0
         beyond = try_number > max_tries + 1
@@ -70,8 +72,41 @@ class TryState:
         )
 
 
+@dataclass(frozen=True)
+class Record:
+    """Hold what is remembered of one todo.
+
+    :param created: the created todo as plain JSON; None if none is known.
+    :param unanswered: the times of the attempts without a response, as text.
+    """
+
+    created: dict[str, Any] | None = None
+    unanswered: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Record:
+        """Read one from JSON; whatever is no record, because others can write Variables, counts as an empty one."""
+        if not isinstance(value, dict):
+            return cls()
+        created, unanswered = value.get("created"), value.get("unanswered")
+        return cls(
+            created=created if created and isinstance(created, dict) else None,
+            unanswered=tuple(map(str, unanswered)) if isinstance(unanswered, list) else (),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return (
+            {"created": self.created} if self.created is not None else {"unanswered": list(self.unanswered)}
+        )
+
+    def add_unanswered(self, time: str) -> Record:
+        """Return it with one more attempt that had no response."""
+        return Record(unanswered=(*self.unanswered, time))
+
+
 class NoMemory:
-    """For a task that is executed by hand, outside of Airflow."""
+    """Remember nothing, for a task that is executed outside Airflow."""
 
     def get(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - see Memory
         """Return an empty object."""
@@ -82,7 +117,7 @@ class NoMemory:
 
 
 class TaskStateMemory:
-    """In the task's state store of Airflow 3.3 and newer, which belongs to a run, a task and a map index already.
+    """Keep them in the task's state store of Airflow 3.3 and newer, which belongs to a run, a task and a map index.
 
     :param store: ``context["task_state_store"]``.
     :param generation: see ``TryState``.
@@ -93,9 +128,8 @@ class TaskStateMemory:
         self._prefix = f"bzctrl.{generation}."
 
     def get(self, key: str) -> dict[str, Any]:
-        """Return what was kept under a key; an empty object where there is nothing."""
-        value = self._store.get(self._prefix + key)
-        return value if isinstance(value, dict) else {}
+        """Return the object that was kept under a key; an empty one if there is none."""
+        return _as_object(self._store.get(self._prefix + key))
 
     def set(self, key: str, value: dict[str, Any]) -> None:
         """Keep an object."""
@@ -103,7 +137,7 @@ class TaskStateMemory:
 
 
 class VariableMemory:
-    """In one Airflow Variable for each task, and for each of its map indexes, so that parallel ones do not meet.
+    """Keep them in one Airflow Variable for each task and map index, so that parallel ones do not meet.
 
     :param name: of the Variable.
     :param generation: see ``TryState``, with the run's id.
@@ -114,32 +148,33 @@ class VariableMemory:
         self._generation = generation
 
     def get(self, key: str) -> dict[str, Any]:
-        """Return what was kept under a key; an empty object where there is nothing."""
-        of_generation = read_variable(self._name).get(self._generation, {})
-        value: dict[str, Any] = of_generation.get(key, {})
-        return value
+        """Return the object that was kept under a key; an empty one if there is none."""
+        return _as_object(_as_object(read_variable(self._name).get(self._generation)).get(key))
 
     def set(self, key: str, value: dict[str, Any]) -> None:
-        """Keep an object, and forget the oldest generation where there are too many."""
+        """Keep an object, and forget the oldest generation if there are too many."""
         generations = read_variable(self._name)
-        # Taken out and put back, so that the one in use is the youngest.
-        generations[self._generation] = {**generations.pop(self._generation, {}), key: value}
+        # Removed and added again, so that the one in use is the youngest.
+        generations[self._generation] = {**_as_object(generations.pop(self._generation, None)), key: value}
         for oldest in list(generations)[:-_GENERATIONS_KEPT]:
             del generations[oldest]
         write_variable(self._name, generations)
 
 
+def _as_object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def read_variable(name: str) -> dict[str, Any]:
-    """Return the JSON object in a Variable; an empty one where there is none, or something else."""
+    """Return the JSON object in a Variable; an empty one if there is none, or something else."""
     from airflow.providers.common.compat.sdk import Variable
 
     # By position: the parameter's name changed with Airflow 3.
     text = Variable.get(name, None)
     try:
-        value = json.loads(text) if text else {}
-    except ValueError:
-        value = {}
-    return value if isinstance(value, dict) else {}
+        return _as_object(json.loads(text) if text else None)
+    except (ValueError, RecursionError):
+        return {}
 
 
 def write_variable(name: str, value: Mapping[str, Any]) -> None:
@@ -158,14 +193,14 @@ def variable_name(kind: str, *parts: str) -> str:
 
 
 def open_memory(context: Mapping[str, Any]) -> Memory:
-    """Return the memory of the task whose context this is."""
-    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+    """Return the memory of the task that has this context."""
+    from bzctrl_provider.version_compat import airflow_at_least
 
     ti = context.get("ti")
     tries = TryState.from_ti(ti)
     if "task_state_store" in context:
         return TaskStateMemory(context["task_state_store"], tries.generation)
-    if AIRFLOW_V_3_3_PLUS or not all(getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id")):
+    if airflow_at_least(3, 3) or not all(getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id")):
         return NoMemory()
     return variable_memory(ti, "memory", tries.generation)
 
@@ -179,7 +214,7 @@ def variable_memory(ti: Any, kind: str, generation: str) -> VariableMemory:
 
 
 def safe_key(created: Mapping[str, Any]) -> str:
-    """Return the key of a remembered todo for a log line: others than this provider can write Variables, too."""
+    """Return the key of a remembered todo for a log line: Variables can be written by others, too."""
     return one_line(str(created.get("key")), max_chars=200)
 
 
@@ -193,61 +228,40 @@ def create_once(
     on_unknown_outcome: OnUnknownOutcome,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dict[str, Any]:
-    """Create a todo unless an earlier try of this generation did.
-
-    An intent is remembered before the request and the result after it, so that a later try knows when the request of
-    an earlier one may have gone out without an answer.
+    """Create a todo unless an earlier try since the last clear did; see ``create_all_once``.
 
     :param create: creates the todo of some fields and returns it.
-    :param fields: of the todo.
-    :param memory: of the task's generation.
-    :param key: of this todo within it.
-    :param tries: where the task stands among its tries.
-    :param on_unknown_outcome: ``retry`` creates again, and the description's last line says that this may be a
-        duplicate; ``fail`` raises without another request.
-    :param now: tells the time, in UTC.
+    :param fields: of the todo. They may differ between the tries.
+    :param key: of this todo within the memory.
     :return: the created todo, of this try or of an earlier one.
     :raises BzCtrlOutcomeUnknownError: see ``on_unknown_outcome``.
-    :raises BzCtrlError: whatever ``create`` raised.
+    :raises BzCtrlError: the error of ``create``.
+
+    The other parameters are those of ``create_all_once``.
     """
-    kept = _recalled(memory, key, tries)
-    if created := kept.get("created"):
-        log.info("An earlier try of this task created %s: nothing is created again.", safe_key(created))
-        return dict(created)
-    unanswered = [*kept.get("unanswered", []), *([kept["intent"]] if "intent" in kept else [])]
-    # The last try of Airflow gets a second attempt, because nobody else would make it.
-    attempts = 2 if tries.is_last else 1
-    for attempt in range(1, attempts + 1):
-        if unanswered and on_unknown_outcome == "fail":
-            break
-        intent = now().strftime(_INTENT)
-        _remember(memory, key, {"intent": intent, "unanswered": unanswered})
+
+    def create_all(todos: list[dict[str, Any]]) -> list[dict[str, Any] | BzCtrlError]:
         try:
-            todo = create(with_note(fields, unanswered))
+            return [create(todo) for todo in todos]
         except BzCtrlError as exc:
-            if exc.outcome_unknown:
-                unanswered = [*unanswered, intent]
-            _remember(memory, key, {"unanswered": unanswered})
-            if not exc.outcome_unknown:
-                raise
-            if on_unknown_outcome == "retry" and attempt == attempts:
-                log.warning(
-                    "%s. %s",
-                    _where_to_look(fields),
-                    "This task sends nothing more."
-                    if tries.is_last
-                    else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
-                )
-                raise
-            log.warning(
-                "It is not known whether this attempt created the todo%s: %s",
-                ", so one more follows, whose description says so" if on_unknown_outcome == "retry" else "",
-                exc,
-            )
-        else:
-            _remember(memory, key, {"created": todo})
-            return todo
-    raise BzCtrlOutcomeUnknownError(_what_to_look_for(fields, unanswered), outcome_unknown=True)
+            return [exc]
+
+    journal = _Journal(memory, key, tries)
+    _create_batch(
+        create_all, {key: fields}, journal, tries=tries, on_unknown_outcome=on_unknown_outcome, now=now
+    )
+    result = journal.get_result(key)
+    if not isinstance(result, BzCtrlError):
+        return dict(result)
+    if result.outcome_unknown and on_unknown_outcome == "retry":
+        log.warning(
+            "%s. %s",
+            _where_to_look(fields),
+            "This task sends nothing more."
+            if tries.is_last
+            else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
+        )
+    raise result
 
 
 def create_all_once(
@@ -260,113 +274,185 @@ def create_all_once(
     batch_size: int,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[dict[str, Any] | BzCtrlError]:
-    """Create the todos of a list that no earlier try of this generation created.
+    """Create the todos that no earlier try since the last clear created.
 
-    A todo is known again by its content and its position. The memory is read and written once for each batch, so a
-    process that is killed leaves at most a batch whose outcome is unknown.
+    A todo is identified by its content and by how many with the same content come before it, so that a list may change
+    its order between the tries. An intent is remembered before the requests of a batch and the results after them, so
+    a later try knows which requests may have been sent without a response.
 
-    :param create_all: creates todos, several at a time; returns for each what was created or why it was not.
+    :param create_all: creates todos, several at a time; returns for each the created todo or its error.
     :param todos: the fields of each todo.
-    :param batch_size: how many todos share a record in the memory.
-    :return: for each todo, in the order of the list, what was created, by this try or by an earlier one, or why it
-        was not.
-
-    The other parameters are those of ``create_once``.
+    :param memory: of the task.
+    :param tries: which of the task's tries this is.
+    :param on_unknown_outcome: ``retry`` creates again a todo whose request had no response, and the description's last
+        line says that it may be a duplicate; ``fail`` sends no other request for it.
+    :param batch_size: how many todos are created between two writes to the memory. If the process is killed, the
+        outcome of at most so many is unknown.
+    :param now: returns the time, in UTC.
+    :return: for each todo, in the order of the list, the created todo, of this try or of an earlier one, or the error.
     """
-    results: list[dict[str, Any] | BzCtrlError] = []
-    for start in range(0, len(todos), batch_size):
-        batch = _Batch(f"todos.{start}", todos[start : start + batch_size], start, memory, tries)
-        # As in create_once: the last try of Airflow gets a second attempt for what had no answer.
-        for _ in range(2 if tries.is_last and on_unknown_outcome == "retry" else 1):
-            batch.attempt(create_all, on_unknown_outcome, now().strftime(_INTENT))
-        results += batch.results
-        if len(todos) > batch_size:
-            log.info("%d of %d todos are done.", len(results), len(todos))
-    return results
+    journal = _Journal(memory, "todos", tries)
+    named = dict(zip(_name_by_content(todos), todos, strict=True))
+    names = list(named)
+    for start in range(0, len(names), batch_size):
+        batch = {name: named[name] for name in names[start : start + batch_size]}
+        _create_batch(create_all, batch, journal, tries=tries, on_unknown_outcome=on_unknown_outcome, now=now)
+        if len(names) > batch_size:
+            log.info("%d of %d todos are done.", min(start + batch_size, len(names)), len(names))
+    return [journal.get_result(name) for name in names]
 
 
-class _Batch:
-    """Some todos of a list, with the record of them in the memory."""
-
-    def __init__(
-        self, key: str, todos: Sequence[Mapping[str, Any]], start: int, memory: Memory, tries: TryState
-    ) -> None:
-        self._key = key
-        self._todos = todos
-        self._memory = memory
-        kept = _recalled(memory, key, tries)
-        intent = kept.get("intent")
-        self._names = [_content_name(start + offset, todo) for offset, todo in enumerate(todos)]
-        self._record: dict[str, dict[str, Any]] = {
-            name: kept.get("todos", {}).get(name, {}) for name in self._names
-        }
-        for name in kept.get("pending", []):
-            if name in self._record and "created" not in self._record[name]:
-                self._add_unanswered(name, intent)
-        self._errors: dict[str, BzCtrlError] = {}
-        reused = sum("created" in entry for entry in self._record.values())
-        if reused:
-            log.info(
-                "An earlier try of this task created %d of these todos: they are not created again.", reused
+def _create_batch(
+    create_all: Callable[[list[dict[str, Any]]], list[dict[str, Any] | BzCtrlError]],
+    batch: Mapping[str, Mapping[str, Any]],
+    journal: _Journal,
+    *,
+    tries: TryState,
+    on_unknown_outcome: OnUnknownOutcome,
+    now: Callable[[], datetime],
+) -> None:
+    """Create the missing todos of a batch; their records and errors are in the journal afterwards."""
+    journal.log_created(batch)
+    # Airflow makes no attempt after its last try, so that one gets a second attempt for what had no response.
+    for attempt in range(2 if tries.is_last and on_unknown_outcome == "retry" else 1):
+        unanswered = [name for name in batch if journal.is_pending(name) and journal.get_unanswered(name)]
+        if on_unknown_outcome == "fail":
+            journal.refuse({name: batch[name] for name in unanswered})
+        elif attempt and unanswered:
+            log.warning(
+                "It is not known whether this attempt created the todo, so one more follows, and its description says "
+                "so: %s",
+                journal.get_result(unanswered[0]),
             )
+        pending = {name: todo for name, todo in batch.items() if journal.is_pending(name)}
+        if pending:
+            journal.attempt(create_all, pending, now().strftime(_INTENT))
+    if on_unknown_outcome == "fail":
+        journal.refuse({name: todo for name, todo in batch.items() if journal.is_unknown(name)})
+
+
+class _Journal:
+    """The records of a task's todos by name, kept in its memory page by page.
+
+    A page has the records of one attempt. It is written twice: before the attempt with the names of its todos, and after
+    it with their results.
+    """
+
+    def __init__(self, memory: Memory, key: str, tries: TryState) -> None:
+        self._memory = memory
+        self._key = key
+        self._page = 0
+        self._records: dict[str, Record] = {}
+        self._unsaved: dict[str, Record] = {}
+        self._errors: dict[str, BzCtrlError] = {}
+        # A page holds its own number: a memory that returns the same for every key has no second page.
+        while (page := _read(memory, self._page_key, tries)).get("page") == self._page:
+            self._load(page)
+            self._page += 1
 
     @property
-    def results(self) -> list[dict[str, Any] | BzCtrlError]:
-        return [self._record[name].get("created") or self._errors[name] for name in self._names]
+    def _page_key(self) -> str:
+        return f"{self._key}.{self._page}"
+
+    def _load(self, page: dict[str, Any]) -> None:
+        self._records |= {name: Record.parse(value) for name, value in _as_object(page.get("todos")).items()}
+        pending, intent = page.get("pending"), page.get("intent")
+        for name in pending if isinstance(pending, list) else []:
+            if isinstance(name, str) and self._get(name).created is None:
+                self._records[name] = self._get(name).add_unanswered(str(intent or "an unknown time"))
+
+    def _get(self, name: str) -> Record:
+        return self._records.get(name, Record())
+
+    def get_unanswered(self, name: str) -> tuple[str, ...]:
+        """Return the times of the attempts without a response."""
+        return self._get(name).unanswered
+
+    def get_result(self, name: str) -> dict[str, Any] | BzCtrlError:
+        """Return the created todo, or the error of the last attempt."""
+        return self._get(name).created or self._errors[name]
+
+    def is_pending(self, name: str) -> bool:
+        """Return whether an attempt to create the todo may be made."""
+        error = self._errors.get(name)
+        return not self._get(name).created and (error is None or self.is_unknown(name))
+
+    def is_unknown(self, name: str) -> bool:
+        """Return whether the todo's last attempt in this try had no response."""
+        error = self._errors.get(name)
+        return (
+            error is not None and error.outcome_unknown and not isinstance(error, BzCtrlOutcomeUnknownError)
+        )
+
+    def refuse(self, todos: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let todos whose outcome is unknown fail without another request."""
+        for name, todo in todos.items():
+            text = _what_to_look_for(todo, self.get_unanswered(name))
+            self._errors[name] = BzCtrlOutcomeUnknownError(text, outcome_unknown=True)
+
+    def log_created(self, names: Iterable[str]) -> None:
+        """Log which todos an earlier try created."""
+        keys = [safe_key(created) for name in names if (created := self._get(name).created)]
+        if keys:
+            log.info(
+                "An earlier try of this task created %s: nothing is created again.",
+                keys[0] if len(keys) == 1 else f"{len(keys)} of these todos",
+            )
 
     def attempt(
         self,
         create_all: Callable[[list[dict[str, Any]]], list[dict[str, Any] | BzCtrlError]],
-        on_unknown_outcome: OnUnknownOutcome,
-        intent: str,
+        todos: Mapping[str, Mapping[str, Any]],
+        time: str,
     ) -> None:
-        """Create what is missing; a second time only what had no answer."""
-        pending: dict[str, dict[str, Any]] = {}
-        for name, todo in zip(self._names, self._todos, strict=True):
-            entry, error = self._record[name], self._errors.get(name)
-            if "created" in entry or (error and not error.outcome_unknown):
-                continue
-            unanswered = entry.get("unanswered", [])
-            if unanswered and on_unknown_outcome == "fail":
-                self._errors[name] = BzCtrlOutcomeUnknownError(
-                    _what_to_look_for(todo, unanswered), outcome_unknown=True
-                )
-            else:
-                pending[name] = with_note(todo, unanswered)
-        if not pending:
-            return
-        _remember(
-            self._memory, self._key, {"intent": intent, "pending": list(pending), "todos": self._record}
-        )
-        for name, result in zip(pending, create_all(list(pending.values())), strict=True):
-            if isinstance(result, BzCtrlError):
-                self._errors[name] = result
-                if result.outcome_unknown:
-                    self._add_unanswered(name, intent)
-            else:
-                self._record[name] = {"created": result}
-        _remember(self._memory, self._key, {"todos": self._record})
+        """Send one request for each todo, and keep the results."""
+        self._unsaved |= {name: self._records[name] for name in todos if name in self._records}
+        self._write(intent=time, pending=list(todos))
+        noted = [add_duplicate_note(todo, self.get_unanswered(name)) for name, todo in todos.items()]
+        for name, result in zip(todos, create_all(noted), strict=True):
+            self._keep(name, result, time)
+        if self._write():
+            self._unsaved = {}
+            self._page += 1
 
-    def _add_unanswered(self, name: str, intent: str | None) -> None:
-        entry = self._record[name]
-        self._record[name] = {"unanswered": [*entry.get("unanswered", []), intent or "an unknown time"]}
+    def _keep(self, name: str, result: dict[str, Any] | BzCtrlError, time: str) -> None:
+        self._errors.pop(name, None)
+        if not isinstance(result, BzCtrlError):
+            self._records[name] = Record(created=result)
+        else:
+            self._errors[name] = result
+            self._records[name] = (
+                self._get(name).add_unanswered(time) if result.outcome_unknown else self._get(name)
+            )
+        self._unsaved[name] = self._records[name]
 
-
-def _content_name(position: int, todo: Mapping[str, Any]) -> str:
-    try:
-        content = json.dumps(todo, sort_keys=True, default=str)
-    except Exception:  # noqa: BLE001 - keys of several kinds, an object that cannot be read: no such todo is created
-        content = ""
-    return f"{position}.{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    def _write(self, **intent: Any) -> bool:
+        records = {name: record.as_json() for name, record in self._unsaved.items() if record != Record()}
+        try:
+            self._memory.set(self._page_key, {"page": self._page, **intent, "todos": records})
+        except Exception as exc:  # noqa: BLE001 - see below
+            # Not raised: before the request that would lose the incident, after it Airflow would create another one.
+            log.warning(
+                "Airflow's memory could not be written (%r): a retry of this task may create a duplicate.",
+                exc,
+            )
+            return False
+        return True
 
 
-def with_note(fields: Mapping[str, Any], unanswered: list[str]) -> dict[str, Any]:
-    """Return the fields with a last line in the description that tells of attempts without an answer."""
-    if not unanswered or not fields.get("description"):
-        return dict(fields)
-    attempts = "An attempt" if len(unanswered) == 1 else "Attempts"
-    note = f"{attempts} at {', '.join(unanswered)} had no answer, so this may be a duplicate."
-    return {**fields, "description": f"{fields['description']}\n\n{note}"}
+def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each todo: a digest of its content, and how many with the same content come before it."""
+    seen: Counter[str] = Counter()
+    names = []
+    for todo in todos:
+        try:
+            content = json.dumps(todo, sort_keys=True, default=str)
+        except Exception:  # noqa: BLE001 - keys of several types, an object that cannot be read: no such todo is created
+            content = ""
+        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        names.append(f"{digest}.{seen[digest]}")
+        seen[digest] += 1
+    return names
 
 
 def _where_to_look(fields: Mapping[str, Any]) -> str:
@@ -374,30 +460,21 @@ def _where_to_look(fields: Mapping[str, Any]) -> str:
     return f"Look in BzCtrl for the title {title} and the order id {order_id}"
 
 
-def _what_to_look_for(fields: Mapping[str, Any], unanswered: list[str]) -> str:
+def _what_to_look_for(fields: Mapping[str, Any], unanswered: Sequence[str]) -> str:
     return (
-        f"BzCtrl gave no answer to the attempt at {', '.join(unanswered)}, and on_unknown_outcome is 'fail', so nothing "
-        f"was sent again. {_where_to_look(fields)}. If it is there, mark this task as success; if not, clear the task, which creates it."
+        f"BzCtrl gave no response to the attempt at {', '.join(unanswered)}, and on_unknown_outcome is 'fail', so nothing "
+        f"was sent again. {_where_to_look(fields)}. If it is there, mark this task as success; otherwise clear the task, "
+        "which creates it."
     )
 
 
-def _recalled(memory: Memory, key: str, tries: TryState) -> dict[str, Any]:
+def _read(memory: Memory, key: str, tries: TryState) -> dict[str, Any]:
     try:
-        return memory.get(key)
+        return _as_object(memory.get(key))
     except Exception as exc:
         if not tries.is_first:
-            raise  # an earlier try may have created it: better fail, and try again, than create twice
+            raise  # an earlier try may have created it: it is better to fail, and to retry, than to create twice
         log.warning(
-            "Airflow's memory could not be read (%r); this is the first try, so that nothing is in it.", exc
+            "Airflow's memory could not be read (%r); this is the first try, so nothing can be in it.", exc
         )
         return {}
-
-
-def _remember(memory: Memory, key: str, value: dict[str, Any]) -> None:
-    try:
-        memory.set(key, value)
-    except Exception as exc:  # noqa: BLE001 - see below
-        # Not raised: before the request that would lose the incident, after it Airflow would create another one.
-        log.warning(
-            "Airflow's memory could not be written (%r): a retry of this task may create a duplicate.", exc
-        )

@@ -56,6 +56,7 @@ def _add_notifier(dag: DAG) -> None:
     options = settings()
     if not options.incident_on_failed_run or not options.applies_to(dag.dag_id, dag.tags):
         return
+    from bzctrl_provider._airflow_internals import enable_failure_callback
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
     callbacks = _as_list(dag.on_failure_callback)
@@ -69,8 +70,7 @@ def _add_notifier(dag: DAG) -> None:
     )
     notifier.covered_task_ids = _covered_task_ids(dag)
     dag.on_failure_callback = [*callbacks, notifier]
-    # Airflow computed this when the DAG was made, and asks it before it looks at the callbacks.
-    dag.has_on_failure_callback = True
+    enable_failure_callback(dag)
 
 
 def _add_memory_of_exceptions(task: BaseOperator) -> None:
@@ -91,7 +91,7 @@ def _as_list(callbacks: Any) -> list[Any]:
 
 def _covered_task_ids(dag: DAG) -> frozenset[str]:
     """Return the tasks before an IncidentOnFailureOperator of the DAG's own: a second incident would be a duplicate."""
-    from bzctrl_provider.failure import with_all_before
+    from bzctrl_provider.failure_lookup import with_all_before
 
     # By name: the module of the operators need not be loaded for a DAG that does not use it.
     told = {

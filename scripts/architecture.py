@@ -35,7 +35,11 @@ PLACES = {
     "settings": (4, 4.4),
     "dedup": (3, 0.5),
     "memory": (4, 0.6),
+    "_airflow_internals": (2, 1.2),
+    "failure_lookup": (4, 1.6),
     "failure": (5, 1.6),
+    "version_compat": (6, 0.6),
+    "notes": (6, 1.6),
     # From Airflow to the client.
     "hooks.bzctrl": (5, 2.65),
     "config": (6, 2.45),

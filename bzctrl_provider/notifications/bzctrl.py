@@ -300,7 +300,8 @@ def _will_be_tried_again(ti: Any) -> bool:
 
 def _get_failure(context: Mapping[str, Any]) -> Failure:
     """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
-    from bzctrl_provider.failure import Failure, describe_failure
+    from bzctrl_provider.failure import Failure
+    from bzctrl_provider.failure_lookup import describe_failure
 
     try:
         return describe_failure(context, in_callback=True)

@@ -97,6 +97,8 @@ class CreateTodoOperator(BaseOperator):
     operator_extra_links = (BzCtrlTodoLink(),)
     todo_link: str | None = None
     """The address of the todo, once the task runs; empty while there is none."""
+    _mapped_data: list[Any] | None = None
+    """The values that come from data and are not rendered; None before the first value is rendered."""
     ui_color = "#f6d9d5"
 
     def __init__(
@@ -158,44 +160,34 @@ class CreateTodoOperator(BaseOperator):
         self.reminder_date = reminder_date
         self.bzctrl_conn_id = bzctrl_conn_id
 
-    def _do_render_template_fields(
+    def render_template(
         self,
-        parent: Any,
-        template_fields: Iterable[str],
+        content: Any,
         context: Context,
-        jinja_env: Environment,
-        seen_oids: set[int],
-    ) -> None:
-        # The one method that Airflow calls for plain and for mapped tasks alike.
-        from bzctrl_provider.failure import LazyFailure
+        jinja_env: Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render a value, with ``failure`` among the variables and without the templates that are in data.
 
-        context["failure"] = LazyFailure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
-        seen_oids = seen_oids | {id(value) for value in self._mapped_data(context)}
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
-
-    def _mapped_data(self, context: Context) -> list[Any]:
-        """Return the values that `expand_kwargs` took from what another task returned.
-
-        Airflow renders them as if they stood in the DAG file, so that data could ask for any connection's password.
-        (It does not where `expand` is used.)
+        Airflow calls this for plain and for mapped tasks alike.
         """
-        mapped: Any = getattr(context.get("dag"), "task_dict", {}).get(self.task_id)
-        if not _maps_over_data(mapped, context):
-            return []
-        written = mapped.partial_kwargs
-        if isinstance(written.get("op_kwargs"), Mapping):  # a decorated function: its arguments are mapped
-            arguments: Mapping[str, Any] = self.op_kwargs  # type: ignore[attr-defined]
-            written = written["op_kwargs"]
-        else:
-            arguments = {name: getattr(self, name) for name in self.template_fields}
-        # By identity: `expand_kwargs(strict=False)` may replace what `partial` has given.
-        in_the_dag_file = {id(value) for value in written.values()} | {
-            id(parameter.default)
+        seen_oids = set() if seen_oids is None else seen_oids
+        if self._mapped_data is None:
+            self._mapped_data = self._find_mapped_data(context)
+            context["failure"] = _get_failure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+        seen_oids.update(map(id, self._mapped_data))
+        return super().render_template(content, context, jinja_env, seen_oids)
+
+    def _find_mapped_data(self, context: Context) -> list[Any]:
+        from bzctrl_provider._airflow_internals import find_mapped_data
+
+        defaults = [
+            parameter.default
             for base in type(self).__mro__
             if issubclass(base, CreateTodoOperator)
             for parameter in signature(base.__init__).parameters.values()
-        }
-        return [value for value in arguments.values() if id(value) not in in_the_dag_file]
+        ]
+        return find_mapped_data(self, context, defaults=defaults)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
@@ -276,14 +268,18 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         super().__init__(**kwargs)
-        self.is_teardown = True
+        rule = self.trigger_rule
+        self.as_teardown()
+        self.trigger_rule = rule
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Prepare a mapped one, which Airflow would else not take for a teardown and never run."""
+        """Prepare a mapped one, as a teardown: otherwise Airflow would never run it."""
+        from bzctrl_provider._airflow_internals import get_partial_kwargs
+
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         partial = super().partial(**kwargs)
-        partial.kwargs["is_teardown"] = True
+        get_partial_kwargs(partial)["is_teardown"] = True
         return partial
 
     def set_downstream(self, *args: Any, **kwargs: Any) -> None:
@@ -407,22 +403,13 @@ class CreateTodosOperator(CreateTodoOperator):
         )
 
 
-def _maps_over_data(mapped: Any, context: Context) -> bool:
-    """Tell whether the keyword arguments of a mapped instance are made when the run is, and not in the DAG file."""
-    expanded = getattr(mapped, str(getattr(mapped, "_expand_input_attr", "")), None)
-    if type(expanded).__name__ != "ListOfDictsExpandInput":
-        return False
-    of_all = expanded.value  # type: ignore[union-attr]  # an XComArg, or a list of mappings and XComArgs
-    ti: Any = context["ti"]
-    return not (isinstance(of_all, Sequence) and isinstance(of_all[ti.map_index], Mapping))
-
-
 def _get_failure(context: Context) -> LazyFailure:
-    """Return the failure that the templates had, so that Airflow is asked for it once."""
+    """Return the failure that the templates used, so that Airflow is asked for it once."""
     from bzctrl_provider.failure import LazyFailure
+    from bzctrl_provider.failure_lookup import describe_failure
 
     rendered = context.get("failure")
-    return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context)
+    return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context, describe_failure)
 
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:

@@ -12,6 +12,7 @@ from numbers import Number
 from typing import Any
 
 from bzctrl_provider.failure import exception_text
+from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.text import safe_repr
 
 _VERSION = 1
@@ -114,13 +115,7 @@ class Entry:
 
     def message(self) -> dict[str, Any]:
         """Return the fields to create, with a last line that tells of attempts whose outcome is unknown."""
-        description = self.todo.get("description")
-        # A description of another kind is a fault, which the client tells.
-        if not self.unanswered_at or not isinstance(description, str | int | float):
-            return self.todo
-        attempts = "An attempt" if len(self.unanswered_at) == 1 else "Attempts"
-        note = f"{attempts} at {', '.join(self.unanswered_at)} had no answer, so this may be a duplicate."
-        return self.todo | {"description": f"{description}\n\n{note}"}
+        return add_duplicate_note(self.todo, self.unanswered_at)
 
 
 def _plain(value: Any) -> Any:

@@ -14,10 +14,12 @@ from bzctrl_provider.memory import TryState, create_once
 
 class FileMemory:
     file = pathlib.Path(sys.argv[1])
-    def get(self, key):
+    def read(self):
         return json.loads(self.file.read_text()) if self.file.exists() else {}
+    def get(self, key):
+        return self.read().get(key, {})
     def set(self, key, value):
-        self.file.write_text(json.dumps(value))
+        self.file.write_text(json.dumps({**self.read(), key: value}))
 
 fields = {"todo_type": "INCIDENT", "title": "t", "description": "d", "order_id": "o"}
 todo = create_once(
@@ -48,14 +50,14 @@ def test_a_process_that_was_killed_in_the_middle_leaves_a_trace(bzctrl_sandbox, 
     """The next try finds the intent and creates again, with a note; the try after that creates nothing."""
     memory = tmp_path / "memory.json"
     kill_in_the_middle(bzctrl_sandbox, memory)
-    assert json.loads(memory.read_text())["intent"]
+    assert json.loads(memory.read_text())["todo.0"]["intent"]
     said, _ = start(memory, "last").communicate()
     assert said.splitlines()[-1] == "EXA-CON-BUS-WOR-02"
     said, _ = start(memory, "last").communicate()
     assert said.splitlines()[-1] == "EXA-CON-BUS-WOR-02"
     first, second = bzctrl_sandbox.todos
     assert first["description"] == "d"
-    assert second["description"].splitlines()[-1].endswith("had no answer, so this may be a duplicate.")
+    assert second["description"].splitlines()[-1].endswith("had no response, so this may be a duplicate.")
 
 
 def test_a_process_that_was_killed_in_the_middle_is_not_repeated_where_that_is_forbidden(

@@ -136,7 +136,7 @@ def test_a_killed_replay_leaves_a_claim_that_tells_of_the_duplicate(folder, bzct
     assert len(replay_spool(clock=lambda: later).created) == 1
     first, second = (todo["description"] for todo in bzctrl_sandbox.todos)
     assert first == "It failed."
-    assert second.endswith("had no answer, so this may be a duplicate.")
+    assert second.endswith("had no response, so this may be a duplicate.")
 
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])
@@ -160,7 +160,7 @@ def test_faults_keep_the_right_files_with_their_reasons(request, where, bzctrl_s
     assert titles(bzctrl_sandbox) == ["T02", "T05", "T06"]
 
     assert [entry["file"] for entry in replay_spool().created] == files[:4]
-    note = "An attempt at 2026-11-21T13:00:00Z had no answer, so this may be a duplicate."
+    note = "An attempt at 2026-11-21T13:00:00Z had no response, so this may be a duplicate."
     assert [(todo["title"], todo["description"].splitlines()[-1]) for todo in bzctrl_sandbox.todos[3:]] == [
         ("T01", note),
         ("T02", note),

@@ -43,3 +43,13 @@ def configure(monkeypatch):
     yield set_options
     monkeypatch.undo()
     settings.cache_clear()
+
+
+@pytest.fixture
+def set_airflow_version(monkeypatch):
+    """Return a function that sets the Airflow version that the provider sees."""
+
+    def set_version(major, minor):
+        monkeypatch.setattr("bzctrl_provider.version_compat.airflow_version", lambda: (major, minor))
+
+    return set_version

@@ -144,8 +144,8 @@ class Poisoned:
     def __init__(self, created):
         self._created = created
 
-    def get(self, _key):
-        return {"created": self._created}
+    def get(self, key):
+        return {"page": 0, "todos": {"todo": {"created": self._created}}} if key == "todo.0" else {}
 
     def set(self, _key, _value):
         raise AssertionError("nothing is created again")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from bzctrl_provider.memory import (
     TaskStateMemory,
     TryState,
     VariableMemory,
+    _Journal,
     create_all_once,
     create_once,
     open_memory,
@@ -32,7 +34,7 @@ from bzctrl_provider.memory import (
 NOW = dt.datetime(2026, 11, 21, 19, 15, tzinfo=dt.UTC)
 SAID_NOW = "2026-11-21 19:15:00 UTC"
 FIELDS = {"title": "t", "description": "d", "order_id": "o"}
-NOTE = f"An attempt at {SAID_NOW} had no answer, so this may be a duplicate."
+NOTE = f"An attempt at {SAID_NOW} had no response, so this may be a duplicate."
 UNKNOWN = BzCtrlTransportError("no answer", outcome_unknown=True)
 REFUSED = BzCtrlRejectedError("refused", status_code=400)
 
@@ -41,7 +43,7 @@ LAST = TryState(generation="1", is_first=False, is_last=True)
 
 
 class DictMemory:
-    """Keeps what a task remembers, across its tries."""
+    """Keeps the pages of a memory across the tries of a task."""
 
     def __init__(self):
         self.kept = {}
@@ -54,7 +56,7 @@ class DictMemory:
 
 
 class BzCtrl:
-    """Creates todos, or fails as it is told to, answer by answer."""
+    """Creates todos, or fails with the given errors, one for each request."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -118,13 +120,13 @@ def attempt_all(bzctrl, memory, titles, tries=FIRST, policy="retry", batch_size=
         (None, None, None, TryState("0", is_first=True, is_last=True)),
     ],
 )
-def test_the_tries_between_two_clears_are_one_generation(try_number, max_tries, retries, expected):
-    """The number of tries that Airflow allows names the generation."""
+def test_try_state_tries_between_two_clears_have_one_generation(try_number, max_tries, retries, expected):
+    """The generation changes with the number of tries that Airflow allows."""
     ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, task=SimpleNamespace(retries=retries))
     assert TryState.from_ti(ti) == expected
 
 
-def test_a_later_try_creates_nothing_and_returns_the_first_todo():
+def test_create_once_later_try_returns_first_todo():
     """A task that failed after its todo was created does not create it again."""
     bzctrl, memory = BzCtrl(), DictMemory()
     first = attempt(bzctrl, memory)
@@ -133,8 +135,8 @@ def test_a_later_try_creates_nothing_and_returns_the_first_todo():
     assert bzctrl.requests[0] == FIELDS
 
 
-def test_a_certain_failure_leaves_no_doubt():
-    """What was certainly not created is created by the next try without a note."""
+def test_create_once_refused_then_created_adds_no_note():
+    """A todo that was certainly not created is created by the next try without a note."""
     bzctrl, memory = BzCtrl(REFUSED), DictMemory()
     with pytest.raises(BzCtrlRejectedError):
         attempt(bzctrl, memory)
@@ -142,7 +144,7 @@ def test_a_certain_failure_leaves_no_doubt():
     assert bzctrl.todos == [FIELDS]
 
 
-def test_an_unknown_outcome_is_left_to_airflows_retry_and_told():
+def test_create_once_unknown_outcome_next_try_adds_note():
     """The next try creates again, and the last line of the description says why."""
     bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
     with pytest.raises(BzCtrlTransportError):
@@ -151,8 +153,8 @@ def test_an_unknown_outcome_is_left_to_airflows_retry_and_told():
     assert bzctrl.todos == [{**FIELDS, "description": f"d\n\n{NOTE}"}]
 
 
-def test_on_the_last_try_an_unknown_outcome_is_tried_again_at_once():
-    """Nobody else would: nothing is lost. After a second one without an answer the task fails."""
+def test_create_once_unknown_outcome_on_last_try_sends_a_second_request():
+    """No later try would; if the second request has no response either, the task fails."""
     bzctrl = BzCtrl(UNKNOWN)
     attempt(bzctrl, DictMemory(), LAST)
     assert bzctrl.todos[0]["description"].endswith(NOTE)
@@ -162,8 +164,8 @@ def test_on_the_last_try_an_unknown_outcome_is_tried_again_at_once():
     assert len(bzctrl.requests) == 2
 
 
-def test_a_task_that_was_killed_in_the_middle_leaves_an_intent():
-    """The next try finds it, and tells of it."""
+def test_create_once_killed_between_request_and_response_adds_note():
+    """The next try finds the intent, and its description has the note."""
     bzctrl, memory = BzCtrl(SystemExit()), DictMemory()
     with pytest.raises(SystemExit):
         attempt(bzctrl, memory)
@@ -171,22 +173,22 @@ def test_a_task_that_was_killed_in_the_middle_leaves_an_intent():
     assert bzctrl.todos[0]["description"].endswith(NOTE)
 
 
-def test_several_attempts_without_an_answer_are_all_told():
-    """Each with its time."""
+def test_create_once_several_unanswered_attempts_note_has_all_times():
+    """The note has the time of each attempt."""
     bzctrl, memory = BzCtrl(UNKNOWN, SystemExit()), DictMemory()
     for error in (BzCtrlTransportError, SystemExit):
         with pytest.raises(error):
             attempt(bzctrl, memory)
     attempt(bzctrl, memory, LAST)
     assert bzctrl.todos[0]["description"].endswith(
-        f"Attempts at {SAID_NOW}, {SAID_NOW} had no answer, so this may be a duplicate."
+        f"Attempts at {SAID_NOW}, {SAID_NOW} had no response, so this may be a duplicate."
     )
 
 
 @pytest.mark.parametrize("answer", [UNKNOWN, SystemExit()])
 @pytest.mark.parametrize("tries", [FIRST, LAST])
-def test_with_fail_nothing_is_sent_again(answer, tries):
-    """Neither in the same try nor in a later one; the error says what to look for."""
+def test_create_once_policy_fail_sends_one_request(answer, tries):
+    """No other request follows in the same or a later try, and the error says which todo to look for."""
     bzctrl, memory = BzCtrl(answer), DictMemory()
     with pytest.raises((BzCtrlOutcomeUnknownError, SystemExit)):
         attempt(bzctrl, memory, tries, policy="fail")
@@ -204,8 +206,8 @@ class BrokenMemory:
         raise ConnectionError("Airflow's API is gone")
 
 
-def test_a_broken_memory_does_not_lose_the_incident(caplog):
-    """The first try creates it, with a warning; a later one rather fails than creates twice."""
+def test_create_once_broken_memory_creates_on_first_try_only(caplog):
+    """The first try creates the todo with a warning; a later one fails, because it could be a second one."""
     bzctrl = BzCtrl()
     assert attempt(bzctrl, BrokenMemory())["key"] == "EXA-01"
     assert "may create a duplicate" in caplog.text
@@ -214,8 +216,8 @@ def test_a_broken_memory_does_not_lose_the_incident(caplog):
     assert len(bzctrl.todos) == 1
 
 
-def test_a_note_needs_a_description():
-    """A todo without one is faulty anyway, and says so."""
+def test_create_once_without_description_adds_no_note():
+    """A todo without a description is invalid, and the client says so."""
     bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
     attempt(bzctrl, memory, LAST, fields={"title": "t"})
     assert bzctrl.todos == [{"title": "t"}]
@@ -228,8 +230,8 @@ def titles(bzctrl):
     return [todo["title"] for todo in bzctrl.todos]
 
 
-def test_a_later_try_creates_only_what_is_missing():
-    """In the order of the list, with the todos of the earlier try in their places."""
+def test_create_all_once_later_try_creates_only_the_missing():
+    """The results are in the order of the list, and have the todos of the earlier try."""
     bzctrl, memory = BzCtrl(None, REFUSED, None, UNKNOWN), DictMemory()
     first = attempt_all(bzctrl, memory, "abcde")
     assert [type(result) for result in first] == [dict, BzCtrlRejectedError, dict, BzCtrlTransportError, dict]
@@ -239,24 +241,24 @@ def test_a_later_try_creates_only_what_is_missing():
     assert [todo["description"].endswith(NOTE) for todo in bzctrl.todos] == [False, False, False, False, True]
 
 
-def test_the_same_content_at_two_places_is_two_todos():
-    """Content and position together name a todo."""
+def test_create_all_once_same_content_three_times_creates_three():
+    """Todos with the same content are counted, and a later try creates none of them again."""
     bzctrl, memory = BzCtrl(), DictMemory()
     attempt_all(bzctrl, memory, "aaa")
     attempt_all(bzctrl, memory, "aaa", LAST)
     assert titles(bzctrl) == ["a", "a", "a"]
 
 
-def test_another_content_is_another_todo():
-    """A function that returns something else the next time gets what it asks for."""
+def test_create_all_once_changed_content_creates_another():
+    """A function that returns another todo on a retry gets that one created."""
     bzctrl, memory = BzCtrl(), DictMemory()
     attempt_all(bzctrl, memory, "ab")
     attempt_all(bzctrl, memory, "ax", LAST)
     assert titles(bzctrl) == ["a", "b", "x"]
 
 
-def test_a_killed_batch_is_told_of():
-    """The batches before it are known, its own todos may be duplicates, those after it were not begun."""
+def test_create_all_once_killed_batch_gets_notes():
+    """Earlier batches are remembered, its own todos have the note, and later ones are created without it."""
     bzctrl, memory = BzCtrl(None, None, None, SystemExit()), DictMemory()
     with pytest.raises(SystemExit):
         attempt_all(bzctrl, memory, "abcdef")
@@ -265,8 +267,8 @@ def test_a_killed_batch_is_told_of():
     assert [todo["title"] for todo in bzctrl.todos if NOTE in todo["description"]] == ["c", "d"]
 
 
-def test_the_last_try_of_many_tries_again_at_once_what_had_no_answer():
-    """And only that."""
+def test_create_all_once_last_try_repeats_only_the_unanswered():
+    """A refused todo is not sent again."""
     bzctrl = BzCtrl(UNKNOWN, REFUSED)
     results = attempt_all(bzctrl, DictMemory(), "ab", LAST)
     assert titles(bzctrl) == ["a"]
@@ -274,8 +276,8 @@ def test_the_last_try_of_many_tries_again_at_once_what_had_no_answer():
     assert len(bzctrl.requests) == 3
 
 
-def test_with_fail_none_of_many_is_sent_again():
-    """Each says what to look for."""
+def test_create_all_once_policy_fail_sends_each_once():
+    """The error of each names the todo to look for."""
     bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
     attempt_all(bzctrl, memory, "ab", policy="fail")
     (error, created) = attempt_all(bzctrl, memory, "ab", LAST, policy="fail")
@@ -287,8 +289,8 @@ def test_with_fail_none_of_many_is_sent_again():
 # --- where it is kept ------------------------------------------------------------------------------------------------
 
 
-def test_the_state_store_keeps_each_generation_apart():
-    """The store survives a clear, and what it has of before is not found."""
+def test_task_state_memory_other_generation_finds_nothing():
+    """The store keeps its content over a clear, and the records from before the clear are not found."""
     store = {}
     accessor = SimpleNamespace(get=store.get, set=store.__setitem__)
     TaskStateMemory(accessor, "0").set("todo", {"created": 1})
@@ -296,8 +298,8 @@ def test_the_state_store_keeps_each_generation_apart():
     assert TaskStateMemory(accessor, "1").get("todo") == {}
 
 
-def test_a_variable_keeps_the_last_generations(variables):
-    """It does not grow with the runs; the generation in use is never the one that is dropped."""
+def test_variable_memory_50_runs_keeps_the_last_20(variables):
+    """The Variable does not grow with the runs, and the generation in use is never the one that is dropped."""
     for run in range(50):
         memory = VariableMemory("name", f"run {run}")
         memory.set("todo", {"intent": run})
@@ -309,13 +311,13 @@ def test_a_variable_keeps_the_last_generations(variables):
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", None])
-def test_a_variable_that_somebody_spoiled_counts_as_empty(variables, text):
-    """An unreadable memory is no memory."""
+def test_variable_memory_invalid_json_is_empty(variables, text):
+    """A Variable with other content is like one without content."""
     variables["name"] = text
     assert VariableMemory("name", "run").get("todo") == {}
 
 
-def test_variables_have_short_and_different_names():
+def test_variable_name_any_ids_is_short_and_unique():
     """At most the 250 characters that Airflow allows, whatever the ids are."""
     assert variable_name("memory", "dag", "task", "3").startswith("bzctrl__memory__dag__task__3__")
     assert variable_name("memory", "a__b", "c") != variable_name("memory", "a", "b__c")
@@ -325,16 +327,16 @@ def test_variables_have_short_and_different_names():
     assert max(map(len, long)) <= 250
 
 
-def test_each_airflow_has_its_memory(monkeypatch, variables):
-    """The state store where there is one, a Variable on older versions, nothing outside of Airflow."""
-    monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", False)
+def test_open_memory_each_airflow_version_has_its_own(set_airflow_version, variables):
+    """The state store if there is one, a Variable on older versions, and none outside Airflow."""
+    set_airflow_version(3, 2)
     ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=2, try_number=1, max_tries=0)
     assert isinstance(open_memory({"ti": ti, "task_state_store": {}}), TaskStateMemory)
     memory = open_memory({"ti": ti})
     memory.set("todo", {"created": 1})
     assert json.loads(variables[variable_name("memory", "d", "t", "2")]) == {"r 0": {"todo": {"created": 1}}}
     assert isinstance(open_memory({"ti": SimpleNamespace()}), NoMemory)
-    monkeypatch.setattr("airflow.providers.common.compat.version_compat.AIRFLOW_V_3_3_PLUS", True)
+    set_airflow_version(3, 3)
     memory = open_memory({"ti": ti})
     memory.set("todo", {"created": 1})
     assert memory.get("todo") == {}
@@ -351,7 +353,7 @@ class Crash(BaseException):
 
 
 class CrashingMemory(DictMemory):
-    """Is killed before or after a write, when it is told to."""
+    """A memory that raises before or after the chosen write."""
 
     crash_at: int | None = None
     writes = 0
@@ -369,7 +371,7 @@ FAULTS = ["fine", "refused", "unknown, created", "unknown, not created", "crash 
 
 
 class AnyCourseOfEvents(RuleBasedStateMachine):
-    """TryState, crashes at every step, clears and faults, in any order."""
+    """Tries, crashes at every step, clears and faults, in any order."""
 
     @initialize(policy=st.sampled_from(["retry", "fail"]))
     def begin(self, policy):
@@ -406,7 +408,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
             result = attempt(self, self.memory, tries, self.policy)
         except BzCtrlOutcomeUnknownError:
             assert self.policy == "fail"
-            assert self.open or self.sent, "nobody fails for an attempt that was not made"
+            assert self.open or self.sent, "no task fails for an attempt that was not made"
         except (Crash, BzCtrlError):
             pass
         else:
@@ -420,11 +422,11 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
             assert "may be a duplicate" in todo["description"], "never a duplicate in silence"
         if self.policy == "fail":
             assert len(self.todos) - self.certain_start <= 1, "with fail never more than one"
-        # What the memory says now decides what the next try may know.
-        kept = self.memory.get("todo")
-        self.open = len(kept.get("unanswered", [])) + ("intent" in kept)
-        if "created" in kept:
-            self.created = {**kept["created"]}
+        # The next try may know only what the memory has now.
+        journal = _Journal(self.memory, "todo", tries)
+        self.open = len(journal.get_unanswered("todo"))
+        with contextlib.suppress(KeyError):
+            self.created = journal.get_result("todo")
 
     @rule()
     def clear(self):
@@ -433,7 +435,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_forgotten(self):
-        """Whatever was created without being remembered as created left at least a trace."""
+        """A todo that was created and is not remembered as created left at least the trace of an attempt."""
         if getattr(self, "memory", None) and len(self.todos) > self.certain_start and not self.created:
             assert self.open, "a todo was made, and the memory knows of no attempt"
 
@@ -442,8 +444,8 @@ TestAnyCourseOfEvents = AnyCourseOfEvents.TestCase
 TestAnyCourseOfEvents.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
 
 
-def test_the_module_knows_no_time_of_its_own():
-    """The clock of the tests is the only one in them; by default it is the machine's."""
+def test_create_once_without_clock_uses_the_present():
+    """By default the times in a note are those of the machine's clock."""
     bzctrl = BzCtrl(UNKNOWN)
     create_once(bzctrl.create, FIELDS, memory=DictMemory(), key="k", tries=LAST, on_unknown_outcome="retry")
     assert str(dt.datetime.now(dt.UTC).year) in bzctrl.todos[0]["description"]

@@ -410,7 +410,7 @@ def test_a_possible_duplicate_is_never_silent(any_spool, clients):
     replay(NOON + 3 * HOUR)
     assert len(replay(NOON + 4 * HOUR).created) == 1
     assert clients["a"].created[0]["description"].splitlines()[-1] == (
-        "Attempts at 2026-11-21T13:00:00Z, 2026-11-21T15:00:00Z had no answer, so this may be a duplicate."
+        "Attempts at 2026-11-21T13:00:00Z, 2026-11-21T15:00:00Z had no response, so this may be a duplicate."
     )
 
 
@@ -419,7 +419,7 @@ def test_an_unknown_outcome_before_the_spool_is_told_too(any_spool, clients):
     spool(outcome_unknown=True)
     replay()
     assert clients["a"].created[0]["description"] == (
-        f"{DESCRIPTION}\n\nAn attempt at 2026-11-21T12:00:00Z had no answer, so this may be a duplicate."
+        f"{DESCRIPTION}\n\nAn attempt at 2026-11-21T12:00:00Z had no response, so this may be a duplicate."
     )
 
 
@@ -515,7 +515,7 @@ def test_a_file_without_times_of_attempts_names_when_it_was_written(folder, clie
     folder.mkdir(parents=True)
     (folder / "by hand.json").write_text(json.dumps(GOOD))
     replay(path=folder)
-    assert "An attempt at 2026-11-21T12:00:00Z had no answer" in clients["a"].created[0]["description"]
+    assert "An attempt at 2026-11-21T12:00:00Z had no response" in clients["a"].created[0]["description"]
 
 
 class Killed(BaseException):
@@ -545,7 +545,7 @@ def test_a_claim_that_was_left_behind_is_taken_up_after_an_hour(any_spool, clien
     assert len(replay(NOON + 4 * HOUR).kept) == 1
     assert len(replay(NOON + 4 * HOUR).created) == 1
     # Who takes a claim up knows of the last one only, and one doubt is enough for the note.
-    assert "An attempt at 2026-11-21T14:00:01Z had no answer" in clients["a"].created[0]["description"]
+    assert "An attempt at 2026-11-21T14:00:01Z had no response" in clients["a"].created[0]["description"]
 
 
 def test_another_replay_does_not_touch_what_is_claimed(any_spool, clients):

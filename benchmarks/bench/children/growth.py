@@ -45,7 +45,7 @@ def failures(number: int, is_mapped: str) -> dict[str, float]:
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG
 
-    from bzctrl_provider.failure import describe_failure
+    from bzctrl_provider.failure_lookup import describe_failure
     from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
     task_ids = ["check"] if is_mapped == "mapped" else [f"check_{index}" for index in range(number)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "files" / "tries.py"
-NOTE = "had no answer, so this may be a duplicate."
+NOTE = "had no response, so this may be a duplicate."
 
 
 def get_state(tis):

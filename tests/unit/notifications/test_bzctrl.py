@@ -274,10 +274,9 @@ def test_two_connections_are_two_incidents(bzctrl, variables, monkeypatch):
     assert len(sent(bzctrl)) == 4
 
 
-def test_what_a_roll_up_has_told_is_not_told_again(bzctrl, monkeypatch):
+def test_what_a_roll_up_has_told_is_not_told_again(bzctrl, set_airflow_version):
     """The deployment's policy knows the tasks before one; a failure elsewhere is told."""
-    for name in ("AIRFLOW_V_3_0_PLUS", "AIRFLOW_V_3_1_PLUS"):  # whose contexts this one has
-        monkeypatch.setattr(f"airflow.providers.common.compat.version_compat.{name}", True)
+    set_airflow_version(3, 1)  # whose contexts this one has
     context = of_a_run(reason="task_failure")
     task = SimpleNamespace(task_type="@task", upstream_task_ids=set())
     context["dag"].task_ids, context["dag"].get_task = ["check", "other"], lambda _: task

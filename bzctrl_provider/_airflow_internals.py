@@ -1,0 +1,97 @@
+"""The only module that uses what Airflow does not document as its public interface.
+
+Each function fails closed if a later Airflow lacks an attribute: data is not rendered, a DAG keeps its own callbacks, or
+a clear error is raised while the DAG is parsed. ``tests/unit/test_airflow_internals.py`` takes each attribute away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+log = logging.getLogger(__name__)
+
+_LISTS = "DictOfListsExpandInput"
+_MAPPINGS = "ListOfDictsExpandInput"
+
+
+def find_mapped_data(
+    operator: BaseOperator, context: Mapping[str, Any], *, defaults: Iterable[object]
+) -> list[Any]:
+    """Return the values of a mapped task's fields that come from data, and not from the DAG file.
+
+    Airflow renders the values that ``expand_kwargs`` takes from another task's result as if the DAG file had them, so
+    that a template in the data could read any connection's password. (It does not render those of ``expand``.)
+
+    :param operator: the instance that is about to be rendered.
+    :param context: Airflow's context.
+    :param defaults: the defaults of the operator's parameters, which are part of the code.
+    :return: the values that must not be rendered. If this cannot be found out, all but the defaults.
+    """
+    index = getattr(context.get("ti"), "map_index", None)
+    if index is None or index < 0:
+        return []
+    try:
+        mapped = context["dag"].get_task(operator.task_id)
+        if isinstance(mapped, BaseOperator) or not _maps_over_data(mapped, index):
+            return []
+        in_dag_file = dict(mapped.partial_kwargs)
+    except Exception as exc:  # noqa: BLE001 - see the module
+        log.error(  # noqa: TRY400 - its frames say nothing more
+            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which "
+            "of them come from data (%s).",
+            type(exc).__name__,
+        )
+        in_dag_file = {}
+    arguments = {name: getattr(operator, name) for name in operator.template_fields}
+    if op_kwargs := arguments.get("op_kwargs"):  # a decorated function: its arguments are mapped
+        written = in_dag_file.get("op_kwargs")
+        in_dag_file |= written if isinstance(written, Mapping) else {}
+        arguments |= {("op_kwargs", name): value for name, value in op_kwargs.items()}
+        del arguments["op_kwargs"]
+    # By identity: `expand_kwargs(strict=False)` may replace a value of `partial`.
+    known = {id(value) for value in (*in_dag_file.values(), *defaults)}
+    return [value for value in arguments.values() if id(value) not in known]
+
+
+def _maps_over_data(mapped: Any, index: int) -> bool:
+    """Return whether the keyword arguments of an instance are made by the run, and are not written in the DAG file."""
+    expand_input = getattr(mapped, mapped._expand_input_attr)  # noqa: SLF001 - see the module
+    kind = type(expand_input).__name__
+    if kind == _LISTS:
+        return False
+    if kind != _MAPPINGS:
+        raise TypeError(kind)
+    mappings = expand_input.value  # an XComArg, or a list of mappings and XComArgs
+    return not (isinstance(mappings, Sequence) and isinstance(mappings[index], Mapping))
+
+
+def get_partial_kwargs(partial: Any) -> dict[str, Any]:
+    """Return the keyword arguments of what ``partial()`` returned, to be changed in place.
+
+    :raises TypeError: if this Airflow keeps them elsewhere.
+    """
+    kwargs = getattr(partial, "kwargs", None)
+    if not isinstance(kwargs, dict):
+        raise TypeError(
+            "IncidentOnFailureOperator cannot be mapped with this version of Airflow, because it could not be made a "
+            "teardown task. Use it without partial() and expand()."
+        )
+    return kwargs
+
+
+def enable_failure_callback(dag: Any) -> None:
+    """Make Airflow call the failure callback of a DAG that was built without one.
+
+    Airflow computes ``has_on_failure_callback`` when the DAG is built, and checks it before the callbacks.
+    """
+    if hasattr(dag, "has_on_failure_callback"):
+        dag.has_on_failure_callback = True
+    else:
+        log.error("With this version of Airflow, the policy cannot add a failure callback to a DAG.")

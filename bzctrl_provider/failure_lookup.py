@@ -1,0 +1,260 @@
+"""The look-up in Airflow: from the context of a task or a callback to a ``Failure``."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bzctrl_provider.failure import EXCEPTION_XCOM_KEY, FailedTask, Failure, exception_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from bzctrl_provider.failure import Kind
+
+log = logging.getLogger(__name__)
+
+_EXCEPTIONS_SHOWN = 10
+
+
+def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
+    """Return what failed, from the context of an operator after its checks, of a callback, or of a deadline alert.
+
+    Airflow is asked for states only where that cannot hang; otherwise the failure has only what the context has.
+
+    :param in_callback: whether it is the context of a callback. If Airflow lost a worker, the context of a task's
+        callback has neither an exception nor a state from which this could be seen.
+    :raises Exception: Airflow's own error, if the states cannot be read. To take that for "nothing failed" would lose
+        an incident.
+    """
+    if "deadline" in context:
+        return _missed_deadline(context)
+    dag, ti = context.get("dag"), context.get("ti")
+    if dag is None:  # the operator is executed outside Airflow
+        return Failure(kind="checks", dag_id="", run_id="")
+    run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
+    logical_date = context.get("logical_date") or getattr(context.get("dag_run"), "logical_date", None)
+    kind = _kind(context, in_callback=in_callback)
+    run = _RunAddress(dag.dag_id, run_id)
+    return Failure(
+        kind=kind,
+        dag_id=dag.dag_id,
+        run_id=run_id,
+        logical_date=logical_date.isoformat() if logical_date else None,
+        try_number=getattr(ti, "try_number", None),
+        owner=getattr(dag, "owner", None) or None,
+        run_url=run.url,
+        reason=context.get("reason"),
+        **(_own_task(context, run) if kind == "task" else _other_tasks(context, run, kind)),
+    )
+
+
+def _kind(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
+    if context.get("reason") is not None or (in_callback and context.get("ti") is None):
+        return "run"
+    if in_callback:
+        return "task"
+    state = _name(getattr(context.get("ti"), "state", None))
+    return "task" if context.get("exception") is not None or state in ("failed", "up_for_retry") else "checks"
+
+
+def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
+    ti = context["ti"]
+    index = -1 if ti.map_index is None else ti.map_index
+    task = FailedTask(
+        task_id=ti.task_id,
+        map_index=index,
+        operator=_operator(context["task"]),
+        log_url=run.log_url(ti.task_id, index),
+        exception=exception_text(context.get("exception")),
+    )
+    return {"tasks": (task,)}
+
+
+def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> dict[str, Any]:
+    dag = context["dag"]
+    checks = sorted(context["task"].upstream_task_ids) if kind == "checks" else []
+    states = _states(
+        context, with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids), run.run_id, kind
+    )
+    root_failures = _root_failures(dag, checks, states) if kind == "checks" else set(states)
+    found = [
+        (task_id, index)
+        for task_id in sorted(root_failures)
+        for index, state in sorted(states[task_id].items())
+        if state == "failed"
+    ]
+    exceptions = _remembered(context.get("ti"), found[:_EXCEPTIONS_SHOWN])
+    tasks = tuple(
+        FailedTask(
+            task_id=task_id,
+            map_index=index,
+            operator=_operator(dag.get_task(task_id)),
+            log_url=run.log_url(task_id, index),
+            exception=exceptions.get((task_id, index)),
+        )
+        for task_id, index in found
+    )
+    return {
+        "tasks": tasks,
+        "instances": {task_id: len(of) for task_id, of in states.items()},
+        "checks": len(checks),
+        "not_run": sum("upstream_failed" in states.get(task_id, {}).values() for task_id in checks),
+    }
+
+
+@dataclass(frozen=True)
+class _RunAddress:
+    """Build the addresses of a run in Airflow's UI."""
+
+    dag_id: str
+    run_id: str
+
+    @property
+    def url(self) -> str:
+        return self._in_airflow_3 or self._grid
+
+    def log_url(self, task_id: str, map_index: int) -> str:
+        if base := self._in_airflow_3:
+            return f"{base}/tasks/{quote(task_id)}" + (f"/mapped/{map_index}" if map_index >= 0 else "")
+        return f"{self._grid}&task_id={quote(task_id)}&map_index={map_index}&tab=logs"
+
+    @cached_property
+    def _in_airflow_3(self) -> str | None:
+        from airflow.providers.common.compat.sdk import conf
+
+        from bzctrl_provider.version_compat import airflow_at_least
+
+        if not airflow_at_least(3, 0):
+            return None
+        # The same fallback as in Airflow's own addresses.
+        base = conf.get("api", "base_url", fallback="http://localhost:8080/")
+        return f"{base.rstrip('/')}/dags/{quote(self.dag_id)}/runs/{quote(self.run_id)}"
+
+    @cached_property
+    def _grid(self) -> str:
+        from airflow.providers.common.compat.sdk import conf
+
+        base = conf.get("webserver", "base_url").rstrip("/")
+        return f"{base}/dags/{quote(self.dag_id)}/grid?dag_run_id={quote(self.run_id)}"
+
+
+def _missed_deadline(context: Mapping[str, Any]) -> Failure:
+    dag_run: Mapping[str, Any] = context.get("dag_run") or {}
+    dag_id, run_id = str(dag_run.get("dag_id", "")), str(dag_run.get("dag_run_id", ""))
+    return Failure(
+        kind="deadline",
+        dag_id=dag_id,
+        run_id=run_id,
+        logical_date=str(dag_run["logical_date"]) if dag_run.get("logical_date") else None,
+        run_url=_RunAddress(dag_id, run_id).url,
+        reason=str((context.get("deadline") or {}).get("deadline_time") or "") or None,
+    )
+
+
+def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
+    """Return the ids of these tasks and of all before them, sorted."""
+    found: set[str] = set()
+    pending = list(task_ids)
+    while pending:
+        task_id = pending.pop()
+        if task_id not in found:
+            found.add(task_id)
+            pending += dag.get_task(task_id).upstream_task_ids
+    return sorted(found)
+
+
+def _root_failures(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mapping[int, str]]) -> set[str]:
+    """Return the tasks that failed by themselves and so kept the given ones from succeeding.
+
+    A failure further up does not count if a task between handled it, for example one with ``all_done``.
+    """
+    root_failures: set[str] = set()
+    seen: set[str] = set()
+    pending = list(task_ids)
+    while pending:
+        task_id = pending.pop()
+        if task_id in seen:
+            continue
+        seen.add(task_id)
+        own = states.get(task_id, {}).values()
+        if "failed" in own:
+            root_failures.add(task_id)
+        if "upstream_failed" in own:
+            pending += dag.get_task(task_id).upstream_task_ids
+    return root_failures
+
+
+def _states(
+    context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
+) -> dict[str, dict[int, str]]:
+    """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
+    from bzctrl_provider.version_compat import airflow_at_least
+
+    states: dict[str, dict[int, str]] = {}
+    if not airflow_at_least(3, 0):
+        asked = set(task_ids)
+        for ti in context["dag_run"].get_task_instances():
+            if ti.task_id in asked:
+                states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state) or ""
+        return states
+    ti = context.get("ti")
+    # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
+    if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
+        return {}
+
+    dag_id = context["dag"].dag_id
+    for group in _group_unambiguous(task_ids):
+        known = set(group)
+        response = ti.get_task_states(dag_id=dag_id, task_ids=group, run_ids=[run_id])
+        for key, state in response.get(run_id, {}).items():
+            task_id, index = _parse_state_key(key, known)
+            states.setdefault(task_id, {})[index] = _name(state) or ""
+    return states
+
+
+def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
+    """Group task ids so that, within a group, no instance of a mapped task looks like another task.
+
+    Airflow's response has the key ``validate_1`` both for the task of that name and for the second instance of a
+    mapped task ``validate``.
+    """
+    known = set(task_ids)
+    lookalikes = {match[1] for task_id in task_ids if (match := re.fullmatch(r"(.+)_\d+", task_id))} & known
+    together = [task_id for task_id in task_ids if task_id not in lookalikes]
+    return [group for group in (together, *([task_id] for task_id in sorted(lookalikes))) if group]
+
+
+def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
+    if key not in task_ids and (match := re.fullmatch(r"(.+)_(\d+)", key)) and match[1] in task_ids:
+        return match[1], int(match[2])
+    return key, -1
+
+
+def _remembered(ti: Any, found: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """Return the exceptions that ``remember_exception`` kept."""
+    exceptions = {}
+    for task_id, index in found:
+        try:
+            text = ti.xcom_pull(
+                task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
+            )
+        except Exception:  # the incident is worth more than its reason
+            log.warning("The exception of %s could not be looked up.", task_id, exc_info=True)
+            break
+        if isinstance(text, str):
+            exceptions[task_id, index] = text
+    return exceptions
+
+
+def _operator(task: Any) -> str | None:
+    name = getattr(task, "operator_name", None) or getattr(task, "task_type", None)
+    return str(name) if name else None
+
+
+def _name(state: object) -> str | None:
+    return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, XComArg
+
+from bzctrl_provider import _airflow_internals as internals
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
+
+TEMPLATE = "{{ conn.bzctrl_default.password }}"
+
+
+def map_over_data(**expand):
+    """Return the DAG with a mapped task, and an instance of it as Airflow builds it from data."""
+    with DAG("d", schedule=None) as dag:
+        found = BaseOperator(task_id="find")
+        partial = CreateTodoOperator.partial(task_id="create", description="{{ dag.dag_id }}")
+        mapped = partial.expand(**expand) if expand else partial.expand_kwargs(XComArg(found))
+    written = mapped.partial_kwargs["description"]
+    instance = CreateTodoOperator(task_id="create", title=str(f"{TEMPLATE}"), description=written)
+    return dag, mapped, instance
+
+
+def find(dag, instance, index=0):
+    context = {"dag": dag, "ti": SimpleNamespace(map_index=index)}
+    return internals.find_mapped_data(instance, context, defaults=[instance.order_id, None])
+
+
+def test_find_mapped_data_expand_kwargs_returns_only_the_data():
+    """The value from data is found, and the template of the DAG file is not among the values."""
+    dag, _, instance = map_over_data()
+    found = find(dag, instance)
+    assert TEMPLATE in found
+    assert "{{ dag.dag_id }}" not in found
+
+
+def test_find_mapped_data_plain_and_expand_returns_nothing():
+    """Airflow itself does not render the values of `expand`, and a plain task has no data in its fields."""
+    dag, _, instance = map_over_data(title=["a"])
+    assert find(dag, instance) == []
+    assert find(dag, instance, index=-1) == []
+    with DAG("plain", schedule=None) as dag:
+        plain = CreateTodoOperator(task_id="in_a_mapped_group", title=TEMPLATE)
+    assert find(dag, plain, index=2) == []
+
+
+@pytest.mark.parametrize("missing", ["_expand_input_attr", "expand_input", "partial_kwargs", "kind", "task"])
+def test_find_mapped_data_missing_attribute_renders_no_data(missing, caplog):
+    """If an attribute of Airflow's is missing, every value but the code's own defaults is taken for data."""
+    _, mapped, instance = map_over_data()
+    names = ["_expand_input_attr", mapped._expand_input_attr, "partial_kwargs"]
+    values = {name: getattr(mapped, name) for name in names}
+    if missing == "kind":
+        values[mapped._expand_input_attr] = SimpleNamespace(value=None)
+    else:
+        values.pop(missing, None)
+    tasks = {} if missing == "task" else {"create": SimpleNamespace(**values)}
+    with caplog.at_level(logging.ERROR):
+        found = find(SimpleNamespace(get_task=tasks.__getitem__), instance)
+    assert TEMPLATE in found
+    assert "{{ dag.dag_id }}" in found
+    assert "{{ run_id }}" not in found
+    assert "are not rendered" in caplog.text
+
+
+def test_render_template_missing_attribute_leaves_template_in_data(monkeypatch):
+    """The operator sends the data as it is, and still renders its own defaults."""
+    dag, mapped, instance = map_over_data()
+    monkeypatch.setattr(type(mapped), "partial_kwargs", property(lambda _: 1 / 0))
+    context = {"dag": dag, "ti": SimpleNamespace(map_index=0), "run_id": "run 5", "task": instance}
+    render = instance.render_template
+    assert render(instance.title, context) == TEMPLATE
+    assert render(instance.order_id, context) == "run 5"
+
+
+def test_get_partial_kwargs_missing_attribute_raises_clear_error(monkeypatch):
+    """A mapped roll-up that could not be made a teardown would never run: the DAG file has an error instead."""
+    monkeypatch.setattr(BaseOperator, "partial", classmethod(lambda cls, **_: SimpleNamespace()))
+    with pytest.raises(TypeError, match="cannot be mapped with this version of Airflow"):
+        IncidentOnFailureOperator.partial(task_id="raise_incident")
+
+
+def test_enable_failure_callback_missing_attribute_changes_nothing(caplog):
+    """A policy must not break a DAG; the log says that the callback is not called."""
+    dag = SimpleNamespace()
+    internals.enable_failure_callback(dag)
+    assert vars(dag) == {}
+    assert "cannot add a failure callback" in caplog.text
+    with_flag = SimpleNamespace(has_on_failure_callback=False)
+    internals.enable_failure_callback(with_flag)
+    assert with_flag.has_on_failure_callback is True

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import datetime as dt
+from types import SimpleNamespace
+
+import pytest
+
+from bzctrl_provider.failure_lookup import _group_unambiguous, _parse_state_key, describe_failure
+
+
+@pytest.mark.parametrize(
+    ("keys", "task_ids", "split"),
+    [
+        (["a", "b_0", "b_12"], ["a", "b"], [("a", -1), ("b", 0), ("b", 12)]),
+        (["b_1"], ["b", "b_1"], [("b_1", -1)]),
+        (["b_1_2"], ["b", "b_1"], [("b_1", 2)]),
+        (["c_x"], ["c"], [("c_x", -1)]),
+    ],
+)
+def test_parse_state_key_lookalike_task_id_prefers_exact_id(keys, task_ids, split):
+    """A key that is a task id is that task; any other is a task id with an index."""
+    assert [_parse_state_key(key, task_ids) for key in keys] == split
+
+
+def test_group_unambiguous_lookalikes_are_in_groups_of_their_own():
+    """Airflow's response has one entry for both, so each is in a request of its own."""
+    assert _group_unambiguous(["a", "validate", "validate_1", "x_2"]) == [
+        ["a", "validate_1", "x_2"],
+        ["validate"],
+    ]
+    assert _group_unambiguous([]) == []
+
+
+class TaskInstance(SimpleNamespace):
+    """A task instance that responds with the given states, and keeps the task ids of each request."""
+
+    def __init__(self, states=None, xcoms=None, **kwargs):
+        super().__init__(
+            task_id="raise_incident",
+            map_index=-1,
+            try_number=2,
+            state="running",
+            asked=[],
+            pushed=[],
+            **kwargs,
+        )
+        self.states, self.xcoms = states or {}, xcoms or {}
+
+    def get_task_states(self, *, dag_id, task_ids, run_ids):
+        self.asked.append(task_ids)
+        found = {}
+        for key, state in self.states.items():
+            task_id, _, index = key.partition("[")
+            if task_id in task_ids:
+                found[f"{task_id}_{index[:-1]}" if index else task_id] = state
+        return {run_ids[0]: found} if found else {}
+
+    def xcom_pull(self, *, task_ids, key, map_indexes):
+        return self.xcoms.get((task_ids, map_indexes))
+
+    def xcom_push(self, *, key, value):
+        self.pushed.append((key, value))
+
+
+def new_context(upstream, ti, **more):
+    """Return a context of a task behind others; `upstream` has for each task those before it."""
+    tasks = {
+        name: SimpleNamespace(upstream_task_ids=set(of), task_type="Check") for name, of in upstream.items()
+    }
+    dag = SimpleNamespace(dag_id="customs", task_ids=list(tasks), get_task=tasks.__getitem__, owner="team")
+    when = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+    return {
+        "dag": dag,
+        "ti": ti,
+        "task": tasks["raise_incident"],
+        "run_id": "r 1",
+        "logical_date": when,
+        **more,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _airflow_3(set_airflow_version):
+    """Let the contexts be those of Airflow 3.1, whatever version the tests run on."""
+    set_airflow_version(3, 1)
+
+
+def test_describe_failure_checks_before_operator_lists_the_failed():
+    """Each failed instance has its operator, the address of its log and its exception."""
+    ti = TaskInstance(
+        states={"a": "success", "b": "failed", "m[0]": "failed", "m[1]": "success"},
+        xcoms={("b", None): "ValueError: b", ("m", 0): "ValueError: m"},
+    )
+    upstream = {"a": [], "b": [], "m": [], "other": [], "raise_incident": ["a", "b", "m"]}
+    failure = describe_failure(new_context(upstream, ti))
+    assert failure.kind == "checks"
+    assert failure.task_ids == ["b", "m"]
+    assert [task.label for task in failure.tasks] == ["b", "m[0]"]
+    assert [task.exception for task in failure.tasks] == ["ValueError: b", "ValueError: m"]
+    assert failure.exception == "ValueError: b"
+    assert failure.tasks[0].operator == "Check"
+    assert failure.tasks[1].log_url.endswith("/dags/customs/runs/r%201/tasks/m/mapped/0")
+    assert failure.summary == "customs: 2 of 3 checks failed (b, m)"
+    assert (failure.owner, failure.try_number, failure.logical_date) == (
+        "team",
+        2,
+        "2026-11-21T00:00:00+00:00",
+    )
+    assert ti.asked == [["a", "b", "m"]]
+
+
+def test_describe_failure_300_failures_read_the_base_url_once(monkeypatch):
+    """Each failed task has the address of its own log, and the configuration is read once."""
+    asked = []
+
+    class Conf:
+        def get(self, *args, **_):
+            asked.append(args)
+            return "http://airflow.example.com"
+
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.conf", Conf(), raising=False)
+    checks = [f"check_{number}" for number in range(300)]
+    upstream = {**{check: [] for check in checks}, "raise_incident": checks}
+    failure = describe_failure(new_context(upstream, TaskInstance(states=dict.fromkeys(checks, "failed"))))
+    assert len({task.log_url for task in failure.tasks}) == 300
+    assert len(asked) == 1
+
+
+def test_describe_failure_mapped_check_like_another_task_finds_the_instance():
+    """`validate` mapped, and a task `validate_1` beside it: both states are known."""
+    ti = TaskInstance(states={"validate[0]": "success", "validate[1]": "failed", "validate_1": "success"})
+    upstream = {"validate": [], "validate_1": [], "raise_incident": ["validate", "validate_1"]}
+    assert [task.label for task in describe_failure(new_context(upstream, ti)).tasks] == ["validate[1]"]
+
+
+def test_describe_failure_checks_did_not_run_finds_root_failure():
+    """The task before the checks is named; a failure that a task between handled is not."""
+    upstream = {
+        "load": [],
+        "fast": [],
+        "slow": ["fast"],
+        "a": ["load"],
+        "b": ["slow"],
+        "raise_incident": ["a", "b"],
+    }
+    states = {"load": "failed", "fast": "failed", "slow": "success", "a": "upstream_failed", "b": "success"}
+    failure = describe_failure(new_context(upstream, TaskInstance(states=states)))
+    assert failure.task_ids == ["load"]
+    assert failure.summary == "customs: 1 task failed, so that 1 of 2 checks did not run (load)"
+
+
+def test_describe_failure_nothing_failed_has_no_tasks():
+    """The states of the checks are looked up, and none of them is a failure."""
+    failure = describe_failure(
+        new_context({"a": [], "raise_incident": ["a"]}, TaskInstance(states={"a": "success"}))
+    )
+    assert failure.tasks == ()
+
+
+def test_describe_failure_states_unavailable_raises():
+    """To take an error for "nothing failed" would lose an incident."""
+    ti = TaskInstance()
+    ti.get_task_states = lambda **_: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        describe_failure(new_context({"a": [], "raise_incident": ["a"]}, ti))
+
+
+def test_describe_failure_exceptions_unavailable_leaves_them_out():
+    """The incident is worth more than its reason."""
+    ti = TaskInstance(states={"a": "failed"})
+    ti.xcom_pull = lambda **_: 1 / 0
+    assert describe_failure(new_context({"a": [], "raise_incident": ["a"]}, ti)).tasks[0].exception is None
+
+
+def test_describe_failure_task_callback_describes_the_task():
+    """No request is sent: the context has everything."""
+    ti = TaskInstance()
+    ti.state, ti.map_index = "failed", 3
+    failure = describe_failure(new_context({"raise_incident": []}, ti, exception=OSError("disk full")))
+    assert failure.kind == "task"
+    assert failure.summary == "customs: raise_incident[3] failed"
+    assert failure.exception == "OSError: disk full"
+    assert ti.asked == []
+
+
+def test_describe_failure_dag_callback_describes_the_run():
+    """The states of all tasks are requested; without a task instance there is no request."""
+    ti = TaskInstance(states={"a": "failed", "b": "upstream_failed", "raise_incident": "success"})
+    upstream = {"a": [], "b": ["a"], "raise_incident": ["b"]}
+    failure = describe_failure(new_context(upstream, ti, reason="task_failure"))
+    assert (failure.kind, failure.task_ids) == ("run", ["a"])
+    assert failure.summary == "customs: 1 of 3 tasks failed (a)"
+    context = new_context(upstream, ti, reason="task_failure")
+    del context["ti"], context["task"], context["logical_date"]
+    assert describe_failure(context).summary == "customs: the run failed"
+
+
+def test_describe_failure_dag_callback_on_airflow_3_0_sends_no_request(set_airflow_version):
+    """There the request would hang until the process is killed."""
+    set_airflow_version(3, 0)
+    ti = TaskInstance(states={"a": "failed"})
+    failure = describe_failure(new_context({"a": [], "raise_incident": []}, ti, reason="task_failure"))
+    assert failure.tasks == ()
+    assert ti.asked == []
+
+
+def test_describe_failure_airflow_2_reads_states_from_the_run(monkeypatch, set_airflow_version):
+    """The run returns its task instances, and its address is that of the grid."""
+    set_airflow_version(2, 11)
+    conf = SimpleNamespace(get=lambda *_: "https://airflow.example.com/")
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.conf", conf, raising=False)
+    instances = [
+        SimpleNamespace(task_id="m", map_index=1, state="failed"),
+        SimpleNamespace(task_id="other", map_index=-1, state="failed"),
+    ]
+    dag_run = SimpleNamespace(get_task_instances=lambda: instances)
+    context = new_context({"m": [], "raise_incident": ["m"]}, TaskInstance(), dag_run=dag_run)
+    failure = describe_failure(context)
+    assert [task.label for task in failure.tasks] == ["m[1]"]
+    grid = "https://airflow.example.com/dags/customs/grid?dag_run_id=r%201"
+    assert failure.run_url == grid
+    assert failure.tasks[0].log_url == f"{grid}&task_id=m&map_index=1&tab=logs"
+
+
+def test_describe_failure_deadline_context_describes_the_deadline():
+    """Its context has a run as a mapping, and no DAG."""
+    run = {"dag_id": "customs", "dag_run_id": "r", "logical_date": "2026-11-21T00:00:00Z"}
+    failure = describe_failure(
+        {"dag_run": run, "deadline": {"id": 1, "deadline_time": "2026-11-21T07:00:00Z"}}
+    )
+    assert failure.summary == "customs: the deadline 2026-11-21T07:00:00Z was missed"
+    assert describe_failure({"deadline": {}}).summary == ": a deadline was missed"
+
+
+def test_describe_failure_without_dag_has_no_tasks():
+    """An operator that is executed outside Airflow has no checks before it."""
+    assert describe_failure({"ti": None}).tasks == ()
