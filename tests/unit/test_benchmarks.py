@@ -13,18 +13,18 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture
 def results():
-    """Return what was measured last."""
+    """Return the results of the last measurement."""
     return json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
 
 
-def test_the_documented_figures_are_those_that_were_measured(results):
-    """Nobody has touched a number in the page: writing it again changes nothing."""
+def test_page_written_again_is_unchanged(results):
+    """The figures of the page are those of the results."""
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     assert report.filled(page, results) == page
 
 
-def test_each_goal_has_its_figure(results):
-    """No goal is lost with the figure that it is for, and the documented verdict is that of today's goal."""
+def test_goal_has_a_figure_with_its_verdict(results):
+    """Each goal has a figure in the results, whose verdict is that of the current goal."""
     rows = {row["key"]: row for row in results["figures"]}
     assert GOALS.keys() <= rows.keys()
     for key, goal in GOALS.items():
@@ -40,14 +40,14 @@ def test_each_goal_has_its_figure(results):
         (Goal("exactly", 101), 101, 100),
     ],
 )
-def test_a_goal_is_met_up_to_its_bound(goal, met, missed):
-    """The bound itself is still good."""
+def test_goal_at_its_bound_is_met(goal, met, missed):
+    """A value equal to the bound meets the goal, and the next one misses it."""
     assert goal.is_met_by(met)
     assert not goal.is_met_by(missed)
 
 
-def test_a_figure_is_the_median_of_the_rounds():
-    """Each round gives a ratio of its own, so that a busy moment is one round and not the result."""
+def test_figure_of_several_rounds_is_their_median():
+    """Each round has its own ratio, so that a disturbed round does not change the result."""
     measured = figure("k", "t", ratios([1.0, 2.0, 30.0, 4.0, 5.0], [2.0, 4.0, 4.0, 8.0, 10.0]))
     assert measured.value == 0.5
     assert (measured.low, measured.high) == (0.5, 4.0)
@@ -56,7 +56,7 @@ def test_a_figure_is_the_median_of_the_rounds():
     assert report.cells(measured.as_row(None))[-2:] == ("", "")
 
 
-def test_a_page_without_a_marker_is_an_error(results):
-    """A table that is measured and shown nowhere would be missed by nobody."""
+def test_page_without_a_marker_raises(results):
+    """Each measured table has to have its place in the page."""
     with pytest.raises(ValueError, match="machine"):
         report.filled("no marker", results)

@@ -24,12 +24,12 @@ LINK = re.compile(r"\]\((?P<to>[^)\s]+)\)")
 
 
 def prose(page):
-    """The text of a page without its code, which may look like a link."""
+    """Return the text of a page without its code, which may contain the characters of a link."""
     return re.sub(r"`[^`\n]+`", "code", FENCED.sub("", page.read_text()))
 
 
 def anchors(page):
-    """The anchors that GitHub gives the headings of a page."""
+    """Return the anchors of the headings of a page, as GitHub generates them."""
     headings = re.findall(r"^#+ +(.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -43,8 +43,8 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("page", "to"), LINKS, ids=[f"{page.relative_to(ROOT)}-{to}" for page, to in LINKS])
-def test_a_link_leads_somewhere(page, to):
-    """To a file of the repository, and to a heading of it; from docs/ to docs/ alone, or the site would lose it."""
+def test_link_of_a_page_has_a_target(page, to):
+    """The target is a file, and a heading of it if it has an anchor; pages of docs/ link only to docs/, as the site does."""
     file, _, anchor = to.partition("#")
     target = (page.parent / file).resolve() if file else page
     assert target.exists()
@@ -54,39 +54,39 @@ def test_a_link_leads_somewhere(page, to):
         assert anchor in anchors(target)
 
 
-def test_the_pages_that_are_included_have_no_relative_links():
-    """CHANGELOG and CONTRIBUTING are pages of the site as well, which lie in another folder."""
+def test_included_page_has_no_relative_links():
+    """CHANGELOG and CONTRIBUTING are also pages of the site, in another folder."""
     included = {ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"}
     assert [(page.name, to) for page, to in LINKS if page in included and not to.startswith("#")] == []
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "dags_examples").glob("*.py")), ids=lambda file: file.name)
-def test_an_example_is_part_of_a_page(example):
-    """By reference: the page shows the file that the tests run."""
+def test_example_is_included_in_one_page(example):
+    """A page includes the file that the tests run."""
     reference = f'--8<-- "dags_examples/{example.name}"'
     assert sum(page.read_text().count(reference) for page in PAGES) == 1
 
 
 def first_column(page):
-    """What the tables of a page tell about, as `code` in their first column."""
+    """Return the names in the first column of a page's tables."""
     rows = re.findall(r"^\| ([^|]+) \|", page.read_text(), re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
-def test_every_option_of_a_deployment_is_documented():
-    """What Airflow's configuration takes and what the page tells are the same names."""
+def test_options_of_a_deployment_are_those_of_the_page():
+    """The page on the deployment has each option of the provider's section, and no other name."""
     assert first_column(DOCS / "how-to" / "deployment.md") == set(
         get_provider_info()["config"]["bzctrl"]["options"]
     )
 
 
-def test_every_extra_of_the_connection_is_documented():
-    """What the connection takes and what the page tells are the same names."""
+def test_extras_of_the_connection_are_those_of_the_page():
+    """The page on the connection has each extra, and no other name."""
     assert first_column(DOCS / "connection.md") == set(_Extras.model_fields)
 
 
-def test_every_field_of_a_todo_is_documented():
-    """In the how-to by name, and in the contract with what it takes."""
+def test_fields_of_a_todo_are_on_both_pages():
+    """The how-to has the name of each field, and the contract its values."""
     page = (DOCS / "how-to" / "create-todo.md").read_text()
     the_fields = page.partition("## The fields")[2].partition("##")[0]
     assert set(TODO_FIELDS) <= set(re.findall(r"`(\w+)`", the_fields))
@@ -94,8 +94,8 @@ def test_every_field_of_a_todo_is_documented():
     assert set(TODO_FIELDS) <= set(re.findall(r"`(\w+)`", the_todo))
 
 
-def test_every_target_of_make_is_in_contributing():
-    """A maintainer finds each of them, and none that is not there."""
+def test_targets_of_make_are_those_of_contributing():
+    """CONTRIBUTING has each target, and no other one."""
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
     named = set(re.findall(r"^\| `make (\w+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
@@ -107,8 +107,8 @@ def recipe(title):
     return (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def test_the_recipe_for_a_field_names_every_place_of_a_field():
-    """A field that is there already stands in the files that the recipe lists, and in no others."""
+def test_recipe_for_a_field_names_every_file_of_a_field():
+    """The name of an existing field is in the files that the recipe lists, and in no others."""
     files = [*(ROOT / "bzctrl_provider").rglob("*.py"), *DOCS.rglob("*.md")]
     places = {
         str(file.relative_to(ROOT))
@@ -119,8 +119,8 @@ def test_the_recipe_for_a_field_names_every_place_of_a_field():
     assert named == places
 
 
-def test_every_operator_is_where_the_recipe_says():
-    """Each has its reference and its row in the tables, and is in the changelog."""
+def test_operator_is_in_the_files_of_the_recipe():
+    """Each operator has its reference and its rows in the tables, and is in the changelog."""
     operators = set(re.findall(r"^class (\w+Operator)\(", OPERATORS.read_text(), re.MULTILINE))
     assert operators
     for place in ("README.md", "CHANGELOG.md", "docs/how-to/index.md", "docs/reference/operators.md"):
@@ -133,7 +133,7 @@ def versions_in(text):
     return set(re.findall(r"\b[23]\.\d+\.\d+\b", text))
 
 
-def test_every_airflow_version_is_where_the_recipe_says():
+def test_airflow_version_is_in_the_files_of_the_recipe():
     """Constraints, cells, workflow and pages name the same versions."""
     versions = {file.stem.removeprefix("airflow-") for file in (ROOT / "constraints").glob("airflow-*.txt")}
     cells = (ROOT / "noxfile.py").read_text().partition("ALL_CELLS = [")[2].partition("]")[0]
@@ -150,8 +150,8 @@ def test_every_airflow_version_is_where_the_recipe_says():
         )
 
 
-def test_every_dependency_has_its_reason():
-    """The page on the architecture names each of the package, of its extras, and each group."""
+def test_dependency_has_its_reason_on_the_page():
+    """The page on the architecture names each dependency of the package and of its extras, and each group."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     page = (DOCS / "architecture.md").read_text().partition("## Why each dependency is there")[2]
     reasons = set(re.findall(r"`([\w-]+)`", page))
@@ -161,8 +161,8 @@ def test_every_dependency_has_its_reason():
     assert names | set(project["dependency-groups"]) <= reasons
 
 
-def test_every_dependency_of_the_package_is_imported():
-    """What nothing imports has no reason to be there."""
+def test_dependency_of_the_package_is_imported():
+    """Some module of the package imports each dependency."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     modules = {
         "apache-airflow": "airflow",
@@ -179,8 +179,8 @@ def test_every_dependency_of_the_package_is_imported():
         )
 
 
-def test_a_workflow_calls_make_and_nothing_else():
-    """What runs there can be run by a person; each target exists, and each action has a version."""
+def test_workflow_runs_only_targets_of_make():
+    """A person can run each command of a workflow; each target exists, and each action has a version."""
     makefile = (ROOT / "Makefile").read_text()
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     assert [file.stem for file in workflows] == ["docs", "matrix", "release", "tests"]
@@ -194,26 +194,28 @@ def test_a_workflow_calls_make_and_nothing_else():
             assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+(\.\d+\.\d+)?", action), action
 
 
-def test_the_picture_of_the_modules_is_current():
-    """Whoever changes an import draws it anew: .venv/bin/python scripts/architecture.py"""
+def test_picture_of_the_modules_is_current():
+    """The picture has the imports of the code; after a change, run .venv/bin/python scripts/architecture.py."""
     assert picture() == PICTURE.read_text()
 
 
-def test_contract_client_and_sandbox_name_the_same_wire_keys():
-    """Client and sandbox share no code, so that the page on the contract is what both are compared with."""
+def test_wire_keys_of_client_sandbox_and_contract_are_the_same():
+    """Client and sandbox share no code; both are compared with the page on the contract."""
     the_todo = (DOCS / "contract.md").read_text().partition("## The todo")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.+?`) \| (.+?) \|", the_todo, re.MULTILINE)
-    told = {}
+    documented = {}
     for fields, keys in rows:
         names = re.findall(r"`(\w+)`", fields)
-        told |= dict(zip(names, names if keys == "the same" else re.findall(r"`(\w+)`", keys), strict=True))
-    assert told == _WIRE_KEYS
-    assert set(told.values()) == set(ADD_TASK)
+        documented |= dict(
+            zip(names, names if keys == "the same" else re.findall(r"`(\w+)`", keys), strict=True)
+        )
+    assert documented == _WIRE_KEYS
+    assert set(documented.values()) == set(ADD_TASK)
     only = {key: field.only for key, field in ADD_TASK.items() if field.only}
     assert {_WIRE_KEYS[name]: str(kind) for name, kind in _TYPE_SPECIFIC.items()} == only
 
 
 @pytest.mark.parametrize("described", [Todo, CreateTodoOperator])
-def test_every_field_is_described(described):
-    """Each has its meaning in the docstring, of which the reference is made."""
+def test_field_is_in_the_docstring(described):
+    """Each field has its `:param:` in the docstring, from which the reference is built."""
     assert set(TODO_FIELDS) <= set(re.findall(r":param (\w+):", described.__doc__))

@@ -10,43 +10,49 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text()
 ROWS = [line for line in PAGE.partition("## Attacks")[2].splitlines() if line.startswith("| ")]
+MARKER = "pytest.mark.security"
 
 
-def names_in(*patterns):
-    """Return the names of the test functions in some files."""
-    return [
-        node.name
-        for pattern in patterns
-        for path in (ROOT / "tests").rglob(pattern)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    ]
+def is_marked(node):
+    return any(MARKER in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def test_each_test_that_the_page_names_exists_once():
-    """A renamed test would leave an attack without its proof, and two of a name would hide which is meant."""
+def find_tests():
+    """Yield the name of each test function, and whether it or its module has the marker."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        marked = any(isinstance(node, ast.Assign) and MARKER in ast.unparse(node) for node in tree.body)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield node.name, marked or is_marked(node) or path.name.startswith("test_hostile_")
+
+
+TESTS = list(find_tests())
+
+
+def test_page_names_only_tests_that_exist_once():
+    """Each proof on the page is the name of one test, and no other test has the same name."""
     named = set(re.findall(r"`(test_\w+)`", PAGE))
-    existing = Counter(names_in("test_*.py"))
+    existing = Counter(name for name, _ in TESTS)
     assert {name: existing[name] for name in named} == dict.fromkeys(named, 1)
     assert len(named) > 80
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.startswith(("| attack", "| ---"))])
-def test_each_attack_has_an_outcome_and_a_proof(row):
-    """Three cells, the last of tests alone."""
+def test_row_has_an_attack_an_outcome_and_its_tests(row):
+    """A row has three cells; the last one has only names of tests."""
     attack, outcome, proof = row.strip("| ").split(" | ")
     assert attack
     assert outcome
     assert re.fullmatch(r"`test_\w+`(, `test_\w+`)*", proof)
 
 
-def test_each_test_of_an_attack_is_on_the_page():
-    """Whoever adds one adds its outcome to the table."""
-    attacks = names_in("test_hostile_*.py", "test_untrusted.py")
-    assert [name for name in attacks if f"`{name}`" not in PAGE] == []
+def test_marked_test_is_on_the_page():
+    """Each test with the marker `security` is the proof of an attack on the page."""
+    assert [name for name, marked in TESTS if marked and f"`{name}`" not in PAGE] == []
 
 
-def test_github_is_led_to_the_page():
-    """SECURITY.md is where people who found something look first."""
+def test_security_file_of_github_links_to_the_page():
+    """GitHub shows SECURITY.md to people who want to report a vulnerability."""
     assert "(docs/security.md)" in (ROOT / "SECURITY.md").read_text()
     assert "`SECURITY.md`" in PAGE
