@@ -21,7 +21,7 @@ def find_tests():
     """Yield the name of each test function, and whether it or its module has the marker."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         tree = ast.parse(path.read_text())
-        marked = any(isinstance(node, ast.Assign) and MARKER in ast.unparse(node) for node in tree.body)
+        marked = any(ast.unparse(node) == f"pytestmark = {MARKER}" for node in tree.body)
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 yield node.name, marked or is_marked(node) or path.name.startswith("test_hostile_")
