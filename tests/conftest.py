@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports Airflow, which reads its configuration then: nobody's own deployment may be touched.
+# This has to run before the import of Airflow, which reads its configuration then; the user's own deployment is not used.
 ROOT = Path(__file__).parent.parent
 _home = tempfile.TemporaryDirectory(prefix="bzctrl-tests-")
 BUNDLES = {
@@ -37,7 +37,7 @@ os.environ |= {
 
 @pytest.fixture
 def fields() -> dict[str, object]:
-    """Return the fields of a todo with which nothing is wrong."""
+    """Return the fields of a valid todo."""
     return {
         "todo_type": "INCIDENT",
         "domain_workspace": "EXA-CON-BUS-WOR",

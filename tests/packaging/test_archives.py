@@ -1,4 +1,4 @@
-"""The wheel and the source archive, as they would be published."""
+"""The wheel and the source archive, as they are published."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def metadata(wheel):
         return email.message_from_bytes(archive.read(f"{NAME}-{VERSION}.dist-info/METADATA"))
 
 
-# --- the same again --------------------------------------------------------------------------------------------------
+# --- reproducible ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epoch", [None, "1700000000"])
-def test_built_twice_they_are_the_same_bytes(tmp_path, unpacked, epoch):
-    """From files of another time and with other permissions, in another place, with and without SOURCE_DATE_EPOCH."""
+def test_archives_built_twice_have_the_same_bytes(tmp_path, unpacked, epoch):
+    """Times, permissions and the folder of the source change nothing, with and without SOURCE_DATE_EPOCH."""
     elsewhere = tmp_path / "a copy"
     shutil.copytree(unpacked, elsewhere)
     for path in elsewhere.rglob("*"):
@@ -106,17 +106,17 @@ def test_built_twice_they_are_the_same_bytes(tmp_path, unpacked, epoch):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_the_source_archive_builds_the_same_two(tmp_path, archives, unpacked):
-    """Who builds from the published source gets what was published."""
+def test_source_archive_builds_the_same_archives(tmp_path, archives, unpacked):
+    """A build from the published source has the bytes of the published archives."""
     again = build(unpacked, tmp_path)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
 
 
-# --- what is in them -------------------------------------------------------------------------------------------------
+# --- contents --------------------------------------------------------------------------------------------------------
 
 
-def test_the_wheel_has_the_package_and_nothing_else(wheel):
-    """Modules, the mark for types, the sandbox's pages, the metadata with the licence; no test and no leftover."""
+def test_wheel_has_only_the_package(wheel):
+    """The wheel has modules, `py.typed`, the sandbox's pages and the metadata with the licence; no tests and no caches."""
     ours = {path.relative_to(ROOT).as_posix() for pattern in OF_THE_WHEEL for path in PACKAGE.rglob(pattern)}
     info = f"{NAME}-{VERSION}.dist-info"
     theirs = {
@@ -131,8 +131,8 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel):
     assert not any(re.search(r"__pycache__|\.pyc$|(^|/)(tests?|conftest)\b", name) for name in names)
 
 
-def test_the_source_archive_has_what_is_written_and_nothing_that_is_made(unpacked):
-    """Tests, documents and pins come along; caches, environments and builds do not."""
+def test_source_archive_has_no_generated_files(unpacked):
+    """It has tests, documents and pins, but no caches, environments and builds."""
     assert {path.name for path in unpacked.iterdir()} == AT_THE_TOP_OF_THE_SDIST
     files = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     assert not any(re.search(r"__pycache__|\.py[co]$|\.egg-info|\.(db|log|sqlite)$", name) for name in files)
@@ -145,13 +145,13 @@ def test_the_source_archive_has_what_is_written_and_nothing_that_is_made(unpacke
         assert written <= files
 
 
-def test_the_tests_run_from_the_source_archive(unpacked):
-    """All of them are found, and those that start no process pass, on the archive's own package."""
+def test_tests_of_the_source_archive_run(unpacked):
+    """All tests are collected, and those that start no process pass with the archive's own package."""
     for arguments in (["--collect-only"], ["tests/unit/client", "tests/unit/test_security_page.py"]):
         result = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
             cwd=unpacked,
-            # Before the installed package, which is the one that these tests here run on.
+            # Before the installed package, with which these tests run.
             env={**os.environ, "PYTHONPATH": str(unpacked), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
@@ -161,11 +161,11 @@ def test_the_tests_run_from_the_source_archive(unpacked):
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
 
 
-# --- what they say of themselves -------------------------------------------------------------------------------------
+# --- metadata --------------------------------------------------------------------------------------------------------
 
 
-def test_the_metadata_is_complete(metadata, wheel):
-    """Name, version, licence with its text, the Pythons, the framework, that it is typed."""
+def test_metadata_is_complete(metadata, wheel):
+    """It has name, version, licence with its text, Python versions, the framework and the classifier for types."""
     said = {name: metadata[name] for name in ("Name", "Version", "License-Expression", "Requires-Python")}
     assert said == {
         "Name": "airflow-provider-bzctrl",
@@ -182,7 +182,7 @@ def test_the_metadata_is_complete(metadata, wheel):
         "Programming Language :: Python :: 3.13",
         "Typing :: Typed",
     } < classifiers
-    # PEP 639: the expression says it, and PyPI refuses both together.
+    # PEP 639: the licence expression replaces the classifier; PyPI rejects both together.
     assert not any(classifier.startswith("License") for classifier in classifiers)
     assert metadata.get_all("License-File") == ["LICENSE"]
     with zipfile.ZipFile(wheel) as archive:
@@ -191,14 +191,14 @@ def test_the_metadata_is_complete(metadata, wheel):
     assert b"Apache License" in licence
 
 
-def test_the_version_is_in_the_changelog(metadata):
+def test_version_is_in_the_changelog(metadata):
     """A published version has its heading; until then its changes are under Unreleased."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(rf"^## \[({re.escape(metadata['Version'])}|Unreleased)\]", changelog, re.MULTILINE)
 
 
 def test_only_the_extra_brings_a_web_server(metadata):
-    """What a worker needs is Airflow and an HTTP client."""
+    """The package without the extra depends on Airflow and an HTTP client."""
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
     assert {requirement.name for requirement in requirements if requirement.marker is None} == {
         "apache-airflow",
@@ -217,7 +217,7 @@ def test_only_the_extra_brings_a_web_server(metadata):
     assert metadata.get_all("Provides-Extra") == ["sandbox"]
 
 
-def test_the_entry_points_are_as_promised(wheel):
+def test_entry_points_are_those_of_the_documentation(wheel):
     """Airflow finds the provider and the policy, pytest the fixture, and the shell the sandbox."""
     parser = ConfigParser()
     with zipfile.ZipFile(wheel) as archive:
@@ -230,8 +230,8 @@ def test_the_entry_points_are_as_promised(wheel):
     }
 
 
-def test_twine_finds_nothing(archives):
-    """`twine check --strict`: a warning counts as well."""
+def test_archives_pass_twine_check(archives):
+    """`twine check --strict` reports no error and no warning."""
     result = subprocess.run(
         [sys.executable, "-m", "twine", "--no-color", "check", "--strict", *map(str, archives)],
         capture_output=True,
@@ -244,8 +244,8 @@ def test_twine_finds_nothing(archives):
     assert "warning" not in result.stdout.lower()
 
 
-def test_the_readme_renders(metadata):
-    """PyPI's own renderer makes a page of it, with its tables and its code."""
+def test_readme_is_rendered_by_pypi(metadata):
+    """PyPI's own renderer makes a page of the README, with its tables and its code."""
     assert metadata["Description-Content-Type"] == "text/markdown"
     page = readme_renderer.markdown.render(metadata.get_payload(decode=True).decode())
     assert page

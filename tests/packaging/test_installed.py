@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own, without the extra: what a worker has."""
+"""The wheel in a separate environment, as on a worker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ json.dump({
 
 
 class Environment:
-    """An environment with the wheel and one Airflow, and nothing else of ours."""
+    """An environment with the wheel and one Airflow."""
 
     def __init__(self, folder, airflow):
         self.folder = folder
@@ -72,7 +72,7 @@ class Environment:
 
 @pytest.fixture(scope="module", params=["2.11.2", "3.3.2"])
 def installed(request, tmp_path_factory):
-    """Return an environment with the wheel of dist/, which `make build` has made."""
+    """Return an environment with the wheel of dist/, which `make build` has built."""
     (wheel,) = (ROOT / "dist").glob("*.whl")
     environment = Environment(tmp_path_factory.mktemp("installed"), request.param)
     constraints = str(ROOT / "constraints" / f"airflow-{request.param}.txt")
@@ -112,8 +112,8 @@ def test_the_sandbox_says_what_to_install(installed):
     assert installed.run("bzctrl-sandbox", "--help").stdout.startswith("usage: bzctrl-sandbox")
 
 
-def test_the_types_come_along(installed):
-    """A checker of types in a user's project reads them from the wheel."""
+def test_wheel_has_types(installed):
+    """A type checker in a user's project reads the types from the wheel."""
     (site,) = (installed.folder / "venv" / "lib").glob("python3.*/site-packages/bzctrl_provider")
     assert (site / "py.typed").exists()
     assert sys.version_info[:2] == tuple(int(part) for part in site.parts[-3][6:].split("."))

@@ -1,4 +1,4 @@
-"""What `make docs` has built; run by it, not by `make test`."""
+"""The site that `make docs` has built; `make docs` runs this file, `make test` does not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+
 SITE = Path(__file__).parents[2] / "site"
 PAGES = sorted(SITE.rglob("*.html"))
 LOADED_BY = {"img": "src", "script": "src", "iframe": "src", "source": "src", "object": "data"}
@@ -15,7 +17,7 @@ LOADED_AS = {"stylesheet", "icon", "preload", "prefetch", "preconnect", "modulep
 
 
 class Loads(HTMLParser):
-    """What a browser fetches by itself when it shows a page."""
+    """The URLs that a browser fetches when it shows a page."""
 
     def __init__(self):
         super().__init__()
@@ -29,23 +31,23 @@ class Loads(HTMLParser):
             self.found.append(given["href"])
 
 
-def test_there_is_a_site():
-    """With a page for each that the reader is promised."""
+def test_site_has_the_main_pages():
+    """The start page links to these pages."""
     assert {"index.html", "getting-started.html", "contract.html", "architecture.html"} <= {
         page.name for page in PAGES
     }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(SITE)))
-def test_a_page_loads_nothing_from_elsewhere(page):
-    """It can be read without a network, and tells nobody that it is read."""
+def test_page_loads_nothing_from_other_hosts(page):
+    """A page needs no network, and no other host learns of its reader."""
     loads = Loads()
     loads.feed(page.read_text())
     assert loads.found
     outside = [address for address in loads.found if re.match(r"(\w+:)?//", address)]
     assert outside == []
     here = [address for address in loads.found if not address.startswith("data:")]
-    # The page for unknown addresses is served for any of them, and so counts from the root.
+    # The page for unknown addresses is served at any address, so its links begin at the root.
     missing = [
         address
         for address in here
@@ -57,8 +59,8 @@ def test_a_page_loads_nothing_from_elsewhere(page):
 
 
 @pytest.mark.parametrize("sheet", sorted(SITE.rglob("*.css")), ids=lambda sheet: sheet.name)
-def test_a_style_sheet_loads_nothing_from_elsewhere(sheet):
-    """No fonts, no pictures, no further sheets."""
+def test_style_sheet_loads_nothing_from_other_hosts(sheet):
+    """A style sheet loads no fonts, pictures or further sheets from other hosts."""
     text = sheet.read_text()
     addresses = re.findall(r"""url\(\s*['"]?([^'")]+)""", text) + re.findall(
         r"@import\s+['\"]([^'\"]+)", text
@@ -66,10 +68,11 @@ def test_a_style_sheet_loads_nothing_from_elsewhere(sheet):
     assert [address for address in addresses if re.match(r"(\w+:)?//", address)] == []
 
 
-def test_a_page_of_the_reference_shows_what_the_docstrings_say():
-    """Parameters with their types and defaults, and none of the marks that docstrings are written with."""
+def test_reference_shows_the_docstrings():
+    """A page has the parameters with their types and defaults, and no markup of the docstrings."""
     text = (SITE / "reference" / "operators.html").read_text()
-    assert "how long one todo stands for further failures" in text
+    described = re.search(r":param dedup_window: ([\w ]+)", CreateTodoOperator.__doc__)[1]
+    assert described in text
     assert "dedup_window" in text
     for page in (SITE / "reference").glob("*.html"):
         shown = re.sub(r"<[^>]+>", "", page.read_text())

@@ -1,4 +1,4 @@
-"""What the Airflow that the tests run on does not do under ``dag.test()``."""
+"""Differences between the Airflow versions under ``dag.test()``."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import airflow
 
 VERSION = tuple(int(part) for part in airflow.__version__.split(".")[:2])
 
-TELLS_CALLBACKS_THE_EXCEPTION = not (3, 0) <= VERSION <= (3, 2)
-"""Real workers do on every version."""
+CALLBACKS_HAVE_THE_EXCEPTION = not (3, 0) <= VERSION <= (3, 2)
+"""Whether the context of a callback has the exception; that of a real worker has it on every version."""

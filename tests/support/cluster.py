@@ -1,4 +1,4 @@
-"""A whole Airflow 3 on this machine: PostgreSQL, Redis, every component, two Celery workers; loopback only."""
+"""An Airflow 3 cluster on this machine: PostgreSQL, Redis, every component, two Celery workers; loopback only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.supervisor import Service, Supervised
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "build" / "system"
-"""What a run leaves for people to look at: logs and screenshots."""
+"""The folder of logs and screenshots, which stays after a run."""
 
 WORKERS = ("worker-1", "worker-2")
 START_S = 180
@@ -34,7 +34,7 @@ REFUSED_PASSWORD = "Murmeltier? nicht dieses"
 
 
 def wait_for(what, true, *, seconds):
-    """Return what a question answers as soon as that is true."""
+    """Return the result of a call as soon as it is true."""
     ends_at = time.monotonic() + seconds
     while not (answer := true()):
         assert time.monotonic() < ends_at, f"waited for {seconds} s: {what}"
@@ -53,7 +53,7 @@ def free_ports(count):
 
 
 class Cluster:
-    """Starts with ``start`` and ends with ``stop``; ``run`` runs a DAG to its end.
+    """Start a cluster with ``start``, end it with ``stop``; ``run`` runs a DAG to its end.
 
     :param logs: where the log of each component and of each task goes, and stays.
     :param bundles: DAG folders by name.
@@ -190,7 +190,7 @@ class Cluster:
         )
 
     def stop(self):
-        """End everything, and return what is left of it."""
+        """End all processes, and return the remaining folders and processes."""
         if self._supervised is None:
             return []
         self._supervised.stop()
@@ -273,7 +273,7 @@ class Cluster:
         return psutil.Process(int((self.logs / f"{name}.pid").read_text()))
 
     def task_processes(self):
-        """Return, for each task that runs on a worker just now: the worker's name, its pool process, the task's."""
+        """Return the worker's name, its pool process and the task's process of each running task."""
         return [
             (name, pool, task)
             for name in WORKERS

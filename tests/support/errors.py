@@ -1,4 +1,4 @@
-"""The error that a client ends with."""
+"""The error of a client's call."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Objects in a DAG's data whose own text nobody may ask for."""
+"""Objects in a DAG's data whose `str` and `repr` must not be called."""
 
 from __future__ import annotations
 
 
 class Secretive:
-    """Has a text of its own that nobody may see, as a connection of Airflow has."""
+    """Has a secret in its text, as a connection of Airflow has."""
 
     def __repr__(self):
         return "<Connection password=hunter2>"
@@ -13,7 +13,7 @@ class Secretive:
 
 
 class Raising:
-    """Raises whatever it is asked for."""
+    """Raises if its text is requested."""
 
     def __repr__(self):
         raise RuntimeError("hunter2")

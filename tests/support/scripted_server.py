@@ -1,4 +1,4 @@
-"""A server on loopback that misbehaves as a test tells it to."""
+"""A server on loopback with scripted, invalid or missing responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def reply(status=200, body=b"", headers=(), *, length=None):
-    """Return an answer as bytes; `length` lies about its size."""
+    """Return a response as bytes; `length` replaces its real Content-Length."""
     body = json.dumps(body).encode() if not isinstance(body, bytes) else body
     lines = [
         f"HTTP/1.1 {status} Reason",
@@ -33,22 +33,22 @@ CREATED = reply(body={"taskLink": LINK, "title": "t"})
 
 
 def reset(connection):
-    """Break the connection the hard way."""
+    """Reset the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def close(connection):
-    """End the connection politely, without an answer."""
+    """Close the connection without a response."""
 
 
 def hang(connection):
-    """Say nothing until the client goes away."""
+    """Send nothing until the client closes the connection."""
     connection.recv(1)
 
 
 def drip(data, *, pause_s=0.02):
-    """Return an answer that comes one byte at a time."""
+    """Return a step that sends a response byte by byte."""
 
     def send(connection):
         for byte in data:
@@ -60,7 +60,7 @@ def drip(data, *, pause_s=0.02):
 
 @dataclass
 class Server:
-    """A server on loopback that does what a test tells it to, request by request."""
+    """A server on loopback with one step of a script for each request."""
 
     token: list = field(default_factory=lambda: [TOKEN])
     create: list = field(default_factory=lambda: [CREATED])
@@ -95,10 +95,10 @@ class Server:
                     while self._answer(connection):
                         pass
         except OSError:
-            pass  # the client went away, as some tests want it to
+            pass  # some tests make the client close the connection
 
     def _receive(self, connection):
-        """Return method, path, headers and body of a whole request, None where the client has gone."""
+        """Return method, path, headers and body of a request, or None if the client has closed the connection."""
         data = b""
         while b"\r\n\r\n" not in data:
             if not (chunk := connection.recv(65536)):
@@ -120,7 +120,7 @@ class Server:
         with self.lock:
             self.requests.append(request)
             script = self.token if path.endswith("/oauth/token") else self.create
-            # The last step of a script repeats.
+            # The last step of a script is repeated.
             step = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(step, bytes):
             connection.sendall(step)
@@ -134,6 +134,6 @@ class Server:
 
     def stop(self):
         with contextlib.suppress(OSError):  # stopped already
-            # A thread that waits in accept() keeps the socket listening; this wakes it up.
+            # A thread in accept() keeps the socket open; this ends the call.
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()

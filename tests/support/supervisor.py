@@ -1,9 +1,9 @@
-"""Starts services, starts those again that may die, and leaves no process behind however its own parent ended.
+"""Start services, restart some of them, and end all their processes when the parent process ends.
 
-Run as a process of its own, ``supervisor.py FOLDER…``. It takes one JSON object a line from standard input, each of them a service to start (see
-``Service``), and ends everything when its input ends: a parent that was killed closes it as well as one that is done.
-Whatever a service leaves behind (Airflow's and Celery's children leave their process groups) becomes a child of this
-process, and is ended with it. The folders are removed at the end.
+Run as a separate process, ``supervisor.py FOLDER…``. Each line of standard input is a JSON object with a service to start
+(see ``Service``). At the end of the input, which a killed parent closes too, all services end. Orphans of services
+(Airflow's and Celery's children leave their process groups) become children of this process and end with it. The folders
+are removed at the end.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Service:
-    """A process that is to run until everything ends."""
+    """A process that runs until the supervisor ends it."""
 
     name: str
     command: list[str]
     env: dict[str, str]
     folder: str
-    """For its log (``NAME.log``, appended to) and its process id (``NAME.pid``)."""
+    """The folder of its log (``NAME.log``, appended to) and its process id (``NAME.pid``)."""
     user: str | None = None
-    """Who it runs as, where that is somebody else."""
+    """The user as whom it runs, if that is another one."""
     restart: bool = False
-    """Whether it is started again when it dies."""
+    """Whether it is restarted if it dies."""
     stop_signal: int = signal.SIGTERM
     stop_s: float = 10
-    """Seconds that it gets to end by itself."""
+    """Seconds until it is killed after ``stop_signal``."""
 
     def as_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"
 
 
 class Supervised:
-    """The parent's side: a supervisor of its own, whose services and folders end with ``stop`` or with this process.
+    """The parent's side: a supervisor whose services and folders end with ``stop`` or with this process.
 
     :param folders: to be removed at the end.
     """
@@ -62,7 +62,7 @@ class Supervised:
             [sys.executable, __file__, *map(str, folders)],
             stdin=subprocess.PIPE,
             text=True,
-            # Not in the group of the terminal, so that Ctrl-C reaches this process alone.
+            # Not in the process group of the terminal, so that Ctrl-C reaches only this process.
             start_new_session=True,
         )
 
@@ -71,7 +71,7 @@ class Supervised:
         self._process.stdin.flush()
 
     def stop(self) -> None:
-        """Return when nothing is left."""
+        """End all services, and wait for the supervisor."""
         self._process.stdin.close()
         self._process.wait(timeout=120)
 
@@ -88,14 +88,14 @@ def start(service: Service) -> int:
             user=service.user,
             start_new_session=True,
         )
-    # Waited for with all others, orphans included, and not by this object.
+    # `buried` waits for it together with the orphans; this object must not.
     process.returncode = 0
     (folder / f"{service.name}.pid").write_text(str(process.pid))
     return process.pid
 
 
 def buried() -> set[int]:
-    """Return the children that have died since the last look."""
+    """Return the children that have died since the last call."""
     dead = set()
     while True:
         try:
@@ -120,7 +120,7 @@ def stop(pid: int, service: Service) -> None:
 
 
 def orders() -> Iterator[list[Service]]:
-    """Yield, again and again, the services that the input has asked for since the last look, until it ends."""
+    """Yield the new services of the input, repeatedly until it ends."""
     os.set_blocking(0, False)
     waiting = b""
     with selectors.DefaultSelector() as selector:
@@ -147,7 +147,7 @@ def end(running: dict[int, Service]) -> None:
 
 def main(folders: list[str]) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    # Ctrl-C is for the parent, whose end is the end of the input here.
+    # Ctrl-C is for the parent; when the parent ends, so does the input.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     running: dict[int, Service] = {}

@@ -8,13 +8,13 @@ from bzctrl_provider.sandbox import Sandbox
 
 @pytest.fixture(scope="session")
 def issued():
-    """Collect every token that the sandbox gives out."""
+    """Collect every token that the sandbox issues."""
     return []
 
 
 @pytest.fixture(scope="session")
 def bzctrl(tmp_path_factory, issued):
-    """Serve one sandbox for the whole session, which may be stopped and started again."""
+    """Serve one sandbox for the whole session; a test may stop and restart it."""
     (port,) = free_ports(1)
     data = tmp_path_factory.mktemp("sandbox") / "todos.sqlite"
     sandbox = Sandbox(port=port, data=data, username=USERNAME, password=PASSWORD)
@@ -33,7 +33,7 @@ def bzctrl(tmp_path_factory, issued):
 
 @pytest.fixture(scope="session")
 def cluster(bzctrl, tmp_path_factory):
-    """Start the cluster with the connections in its database; nothing of it may be left afterwards."""
+    """Start the cluster with the connections in its database; check that none of its processes is left."""
     folder = tmp_path_factory.mktemp("cluster")
     cluster = Cluster(
         logs=RUN / "logs",
@@ -71,14 +71,14 @@ def cluster(bzctrl, tmp_path_factory):
 
 @pytest.fixture
 def todos(bzctrl):
-    """Begin with an empty sandbox, and return what tells the todos in it."""
+    """Empty the sandbox, and return a function that returns its todos."""
     bzctrl.reset()
     return lambda: bzctrl.todos
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Start Debian's Chromium, which asks nobody outside of this machine."""
+    """Start Debian's Chromium without requests to other machines."""
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=20_000)
@@ -94,7 +94,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, request):
-    """Open a page; where the test fails, its picture is kept."""
+    """Open a page, and keep its last screenshot."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(20_000)
     page = context.new_page()
@@ -105,5 +105,5 @@ def page(browser, request):
 
 @pytest.fixture(scope="session")
 def pictures():
-    """Return where the pictures for the documentation go."""
+    """Return the folder of the pictures for the documentation."""
     return RUN / "screenshots"

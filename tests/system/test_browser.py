@@ -24,7 +24,7 @@ def failed_run(cluster, bzctrl):
 
 
 def field(dialog, name):
-    """Return the part of the form that belongs to a field of the provider info."""
+    """Return the part of the form for a field of the provider info."""
     label = FORM["conn-fields"][name]["label"]
     return dialog.get_by_role("group").filter(has=dialog.page.get_by_text(label, exact=True)).last
 
@@ -34,8 +34,8 @@ def choose(page, group, option):
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def test_the_connection_form_is_filled_in_and_saved(cluster, page, pictures):
-    """Every field of the provider info is there with its label, help, kind and placeholder; what is saved reads back."""
+def test_connection_form_filled_in_is_saved(cluster, page, pictures):
+    """The form has every field of the provider info with label, help, type and placeholder; the saved values are read again."""
     page.goto(f"{cluster.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
     dialog = page.get_by_role("dialog")
@@ -53,7 +53,7 @@ def test_the_connection_form_is_filled_in_and_saved(cluster, page, pictures):
     expect(dialog.locator("[name=password]")).to_have_attribute("type", "password")
     dialog.locator("[name=login]").fill("user@example.com")
     dialog.locator("[name=password]").fill(PASSWORD)
-    # Nothing of its own is wanted but the credentials: the form says so by what it insists on.
+    # The form requires no field of the provider but the credentials.
     expect(dialog.locator("[required]")).to_have_count(1)
     page.screenshot(path=pictures / "connection.png")
 
@@ -89,8 +89,8 @@ def test_the_connection_form_is_filled_in_and_saved(cluster, page, pictures):
         assert part in kept["extra"]
 
 
-def test_the_form_of_a_kept_connection_shows_what_was_kept(cluster, page):
-    """It is filled in with the kept values but the password, which stays as it was when something else is changed."""
+def test_connection_form_of_a_saved_connection_shows_its_values(cluster, page):
+    """The form has the saved values without the password, which an edit of another field does not change."""
     cluster.api(
         "POST",
         "/connections",
@@ -114,16 +114,16 @@ def test_the_form_of_a_kept_connection_shows_what_was_kept(cluster, page):
     expect(field(dialog, "verify").get_by_role("checkbox")).not_to_be_checked()
 
     choose(page, field(dialog, "environment"), "ACC")
-    with page.expect_response(lambda answer: answer.request.method == "PATCH") as saved:
+    with page.expect_response(lambda response: response.request.method == "PATCH") as saved:
         dialog.get_by_role("button", name="Save").click()
     assert saved.value.status == 200
     assert '"environment": "ACC"' in cluster.api("GET", "/connections/to_be_edited")["extra"]
-    # The one place that tells a password, and to the administrator of the machine only.
-    told = cluster.airflow("connections", "get", "to_be_edited", "-o", "json")
-    assert PASSWORD in told
+    # The only output with a password, for the administrator of the machine.
+    exported = cluster.airflow("connections", "get", "to_be_edited", "-o", "json")
+    assert PASSWORD in exported
 
 
-def test_the_link_of_a_task_opens_that_very_todo(cluster, bzctrl, page, failed_run, pictures):
+def test_link_of_a_task_opens_its_todo(cluster, bzctrl, page, failed_run, pictures):
     """The button "BzCtrl todo" among the details of the task leads to the todo's page in BzCtrl."""
     run_id, todo = failed_run
     page.set_viewport_size({"width": 1180, "height": 640})
@@ -144,8 +144,8 @@ def test_the_link_of_a_task_opens_that_very_todo(cluster, bzctrl, page, failed_r
     incident.screenshot(path=pictures / "incident.png")
 
 
-def test_each_instance_of_a_mapped_task_has_the_link_of_its_own_todo(cluster, bzctrl, page):
-    """The link of the second instance is the second one's."""
+def test_link_of_a_mapped_task_instance_opens_its_own_todo(cluster, bzctrl, page):
+    """The second instance has the link of the second todo."""
     run_id, state = cluster.run("mapped")
     assert state == "success"
     (second,) = [todo for todo in bzctrl.todos if todo["title"] == "Second"]
@@ -156,8 +156,8 @@ def test_each_instance_of_a_mapped_task_has_the_link_of_its_own_todo(cluster, bz
     assert opened.value.url == second["taskLink"]
 
 
-def test_rendered_templates_show_what_was_sent(cluster, page, failed_run, pictures):
-    """The fields are there as they were rendered, and nothing secret is among them."""
+def test_rendered_templates_show_the_sent_fields(cluster, page, failed_run, pictures):
+    """The page has the rendered fields, and no secret."""
     run_id, _ = failed_run
     page.goto(
         f"{cluster.url}/dags/sea_ports_quality/runs/{quote(run_id)}/tasks/raise_incident/rendered_templates"

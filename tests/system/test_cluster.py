@@ -6,8 +6,8 @@ from support.cluster import WORKERS, wait_for
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_forty_mapped_incidents_over_two_workers_are_forty_todos(cluster, todos):
-    """Each order has exactly one todo, and both workers made some."""
+def test_mapped_operator_on_two_workers_creates_one_todo_each(cluster, todos):
+    """Each of 40 orders has one todo, and both workers created some."""
     run_id, state = cluster.run("forty", seconds=300)
     assert state == "success"
     assert sorted(todo["orderID"] for todo in todos()) == sorted(f"ORDER {number}" for number in range(40))
@@ -15,9 +15,9 @@ def test_forty_mapped_incidents_over_two_workers_are_forty_todos(cluster, todos)
     assert {tries for _, tries in cluster.tries("forty", run_id).values()} == {1}
 
 
-def test_failed_checks_are_one_incident_and_the_run_stays_failed(cluster, todos):
-    """The operator behind the checks tells all that failed, with the reasons that the deployment remembers."""
-    run_id, state = cluster.run("covered_task_ids")
+def test_operator_after_failed_checks_raises_one_incident(cluster, todos):
+    """The incident lists all failed checks with their exceptions, and the run stays failed."""
+    run_id, state = cluster.run("failed_checks")
     assert state == "failed"
     (todo,) = todos()
     assert todo["orderID"] == run_id
@@ -26,11 +26,11 @@ def test_failed_checks_are_one_incident_and_the_run_stays_failed(cluster, todos)
     assert "the totals differ by 7" in todo["description"]
     assert "odd (@task): 2 of 4 mapped failed (1, 3)" in todo["description"]
     assert "3 is odd" in todo["description"]
-    assert f"{cluster.url}/dags/covered_task_ids/runs/" in todo["description"]
+    assert f"{cluster.url}/dags/failed_checks/runs/" in todo["description"]
 
 
-def test_a_dag_under_the_policy_raises_one_incident(cluster, todos):
-    """A DAG that knows nothing of BzCtrl is told by the DAG processor, with the exception of the task."""
+def test_policy_for_a_failed_run_raises_one_incident(cluster, todos):
+    """The DAG processor raises it for a DAG without BzCtrl in its file, with the exception of the task."""
     run_id, state = cluster.run("under_the_policy")
     assert state == "failed"
     wait_for("the callback of the DAG", todos, seconds=60)
@@ -39,8 +39,8 @@ def test_a_dag_under_the_policy_raises_one_incident(cluster, todos):
     assert "the totals differ by 7" in todo["description"]
 
 
-def test_a_missed_deadline_raises_an_incident_while_the_run_goes_on(cluster, todos):
-    """The triggerer raises it."""
+def test_deadline_missed_raises_an_incident_during_the_run(cluster, todos):
+    """The triggerer raises the incident while the run is still running."""
     run_id = cluster.trigger("late")
     wait_for("the deadline", todos, seconds=60)
     assert cluster.api("GET", f"/dags/late/dagRuns/{run_id}")["state"] == "running"

@@ -5,7 +5,7 @@ import pytest
 from support.cluster import wait_for
 
 ANSWER_S = 30
-"""How long BzCtrl takes to answer the request in whose middle somebody is killed."""
+"""Seconds until BzCtrl responds to the request during which a process is killed."""
 
 
 def kill_the_task(worker, pool, task):
@@ -13,20 +13,20 @@ def kill_the_task(worker, pool, task):
 
 
 def kill_the_pool_process(worker, pool, task):
-    """The task's process is orphaned, and runs on."""
+    """Kill the parent of the task's process, which continues as an orphan."""
     pool.kill()
 
 
 def kill_the_worker(worker, pool, task):
-    """As when a machine is switched off."""
+    """Kill all processes of the worker, as a power failure does."""
     for process in [worker, *worker.children(recursive=True)]:
         process.kill()
 
 
 @pytest.mark.parametrize(("policy", "promised"), [("retry", 2), ("fail", 1)])
 @pytest.mark.parametrize("kill", [kill_the_task, kill_the_pool_process, kill_the_worker])
-def test_sigkill_in_the_middle_of_a_create(cluster, bzctrl, todos, kill, policy, promised):
-    """There are as many todos as docs/reliability.md promises, and a second one says that it may be a duplicate."""
+def test_create_with_sigkill_leaves_the_documented_todos(cluster, bzctrl, todos, kill, policy, promised):
+    """The number of todos is that of docs/reliability.md, and a second one says that it may be a duplicate."""
     bzctrl.fail_next("slow", delay_s=ANSWER_S)
     dag_id = f"killed_{policy}"
     run_id = cluster.trigger(dag_id)

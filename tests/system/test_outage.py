@@ -7,8 +7,8 @@ from support.cluster import wait_for
 DOWN_S = 30
 
 
-def test_nothing_is_lost_while_bzctrl_is_down(cluster, bzctrl, todos):
-    """Tasks try again until it is back; what a callback had to raise waits in the spool, and is replayed."""
+def test_outage_of_bzctrl_delays_every_todo_and_loses_none(cluster, bzctrl, todos):
+    """Tasks are retried until it is available; the incident of a callback waits in the spool, and is replayed."""
     todos()
     bzctrl.stop()
     went_down_at = time.monotonic()

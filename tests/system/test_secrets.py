@@ -9,13 +9,13 @@ from support.cluster import PASSWORD, REFUSED_PASSWORD
 
 
 def spellings(secret):
-    """Return how a secret looks as text, in a form, in a URL, in JSON and in a Basic header."""
+    """Return a secret as text, in a form, in a URL, in JSON and in a Basic header."""
     encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
     return {secret, quote(secret), quote_plus(secret), secret.encode("unicode_escape").decode(), encoded[:-2]}
 
 
 def read_texts(cluster):
-    """Yield whatever the cluster has written: logs of components, tasks and commands, its folder, its database."""
+    """Yield all output of the cluster: logs of components, tasks and commands, its folder, its database."""
     for folder in (cluster.logs, cluster.home, cluster.spool):
         for path in folder.rglob("*"):
             if path.is_file():
@@ -37,9 +37,9 @@ def found(cluster, secrets):
     return [name for name, text in read_texts(cluster) if any(form in text for form in forms)]
 
 
-def test_no_password_and_no_token_is_written_anywhere(cluster, todos, issued):
-    """Neither in a log nor in the database, before and after a refused login; what is no secret is found there."""
-    _, state = cluster.run("covered_task_ids")
+def test_password_and_token_are_in_no_output_of_the_cluster(cluster, todos, issued):
+    """Logs and database have neither, before and after a rejected login; the same search finds values that are not secret."""
+    _, state = cluster.run("failed_checks")
     assert state == "failed"
     secrets = [PASSWORD, REFUSED_PASSWORD, *issued]
     assert len(issued) >= 2

@@ -23,7 +23,7 @@ Supervised(Path({folder!r})).start(Service(**json.loads({line!r})))
 time.sleep(600)
 """
 
-# Like a Celery worker: a child in a session of its own that does not hear its parent's signals.
+# Like a Celery worker: a child in another session, which does not get its parent's signals.
 SERVICE = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -34,8 +34,8 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_a_parent_that_was_ended(tmp_path, ended_by):
-    """Neither a service nor a child that it lost nor a folder is left, whatever signal ends the parent."""
+def test_supervisor_with_an_ended_parent_leaves_nothing(tmp_path, ended_by):
+    """No service, orphan or folder is left after any signal that ends the parent."""
     folder, logs = tmp_path / "home", tmp_path / "logs"
     folder.mkdir()
     logs.mkdir()
@@ -64,8 +64,8 @@ def test_nothing_outlives_a_parent_that_was_ended(tmp_path, ended_by):
     wait_for("the folder's end", lambda: not folder.exists(), seconds=10)
 
 
-def test_a_service_that_dies_is_started_again(tmp_path):
-    """Where that is wanted."""
+def test_service_that_died_is_restarted(tmp_path):
+    """A service with `restart` gets a new process."""
     service = Service(
         name="service",
         command=[sys.executable, "-c", "import time; time.sleep(600)"],

@@ -58,7 +58,7 @@ def test_a_dag_gets_the_notifier_beside_its_own_callbacks(configure, own, kept):
 def test_what_a_dags_own_roll_up_tells_is_known(configure):
     """Two incidents for one failed check would be a duplicate; a task elsewhere is nobody's but the policy's."""
     configure(incident_on_failed_run="True")
-    with new_dag() as covered_task_ids:
+    with new_dag() as rolled_up:
         load, check = BaseOperator(task_id="load"), BaseOperator(task_id="check")
         load >> check >> IncidentOnFailureOperator(task_id="raise_incident")
         BaseOperator(task_id="elsewhere")
@@ -68,9 +68,9 @@ def test_what_a_dags_own_roll_up_tells_is_known(configure):
         )
     with new_dag() as other:
         BaseOperator(task_id="load") >> CreateTodoOperator(task_id="create")
-    for dag in (covered_task_ids, mapped, other):
+    for dag in (rolled_up, mapped, other):
         policy.dag_policy(dag)
-    known = [dag.on_failure_callback[0].covered_task_ids for dag in (covered_task_ids, mapped, other)]
+    known = [dag.on_failure_callback[0].covered_task_ids for dag in (rolled_up, mapped, other)]
     assert known == [{"load", "check"}, {"check"}, set()]
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.airflow_versions import TELLS_CALLBACKS_THE_EXCEPTION
+from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
 DAGS_FOLDER = Path(__file__).parents[3] / "dags_examples"
 EXAMPLES = sorted(path.stem for path in DAGS_FOLDER.glob("*.py"))
@@ -104,7 +104,7 @@ def test_many_checks_are_one_incident(run, bzctrl_sandbox):
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "roll_up_of_checks: 1 of 1 check failed (matches_the_ledger)"
     assert "2 of 4 mapped failed (1, 3)" in todo["description"]
-    if TELLS_CALLBACKS_THE_EXCEPTION:
+    if CALLBACKS_HAVE_THE_EXCEPTION:
         assert "[1] ValueError: the feed invoices differs from the ledger by EUR 1250" in todo["description"]
     assert todo["financialImpact"] == "2000"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from support.airflow_versions import TELLS_CALLBACKS_THE_EXCEPTION
+from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
 FILE = Path(__file__).parent / "files" / "hostile.py"
 TEMPLATE = runpy.run_path(str(FILE))["TEMPLATE"]
@@ -45,7 +45,7 @@ def test_a_template_in_an_exception_is_rendered_nowhere(run, bzctrl_sandbox):
     (todo,) = bzctrl_sandbox.todos
     assert todo["lrn"] == "fails"
     assert "49 " not in todo["description"]
-    if TELLS_CALLBACKS_THE_EXCEPTION:
+    if CALLBACKS_HAVE_THE_EXCEPTION:
         assert f"ValueError: {TEMPLATE}" in todo["description"]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.airflow_versions import TELLS_CALLBACKS_THE_EXCEPTION
+from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
 FILE = Path(__file__).parent / "files" / "roll_up.py"
 
@@ -53,7 +53,7 @@ def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzct
     assert lines[0] == "checks.totals, checks.validate"
     assert "- checks.totals (@task): failed" in lines
     assert "- checks.validate (@task): 2 of 5 mapped failed (1, 3)" in lines
-    if TELLS_CALLBACKS_THE_EXCEPTION:
+    if CALLBACKS_HAVE_THE_EXCEPTION:
         assert "  ValueError: the totals differ by 12.50" in lines
         assert "  [1] ValueError: number 1 is odd" in lines
         assert "  and that is no even number" in lines

@@ -33,7 +33,7 @@ try:
 except ImportError:  # before 3.2
     from airflow.models.dagbag import DagBag
 
-# Airflow's own warnings pass where it runs DAGs: with each release there are others.
+# Airflow's own warnings differ with each release; they are ignored in tests that run DAGs.
 pytestmark = pytest.mark.filterwarnings("default")
 
 ROOT = Path(__file__).parents[3]
@@ -49,12 +49,12 @@ CREATED_BY = {
     "orders_without_amount": ["Order 778 has no amount", "Order 780 has no amount"],
     "suppliers": ["suppliers: fetch failed"],
 }
-"""For each DAG that stands in the documentation the titles of the todos that a run of it creates."""
+"""The titles of the todos that a run of each DAG of the documentation creates."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block."""
+    """A fenced block."""
 
     page: Path
     line: int
@@ -66,7 +66,7 @@ class Block:
         return f"{self.page.name}:{self.line}"
 
     def code(self):
-        """Compile it, with the page and its lines in tracebacks."""
+        """Compile the block, with the page and its lines in tracebacks."""
         return compile("\n" * self.line + for_this_airflow(self.source), str(self.page), "exec")
 
 
@@ -78,7 +78,7 @@ def blocks_in(text, page, line=1):
 
 
 def for_this_airflow(source):
-    """Airflow 2.11 has no `airflow.sdk`; Getting started says where the names are there, and this takes them from there."""
+    """Replace `airflow.sdk` on Airflow 2.11 by the modules that Getting started names."""
     if VERSION >= (3, 0):
         return source
     source = source.replace(
@@ -98,7 +98,7 @@ def of(language):
 
 @pytest.fixture
 def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
-    """What the documentation takes for granted: the connection, a warehouse with one wrong total, a spool."""
+    """Define what the pages assume: the connection, a warehouse with one wrong total, a spool."""
     warehouse = tmp_path / "warehouse.db"
     connection = sqlite3.connect(warehouse)
     with connection:
@@ -108,20 +108,20 @@ def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_DWH", json.dumps({"conn_type": "sqlite", "host": str(warehouse)}))
     (tmp_path / "spool").mkdir()
     monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", f"file://{tmp_path}/spool")
-    # Set by a block of its own.
+    # A block of a page sets this one.
     monkeypatch.setenv("AIRFLOW_CONN_MY_SANDBOX", "")
     return bzctrl_sandbox
 
 
-def test_every_block_is_of_a_language_that_these_tests_know():
-    """A block that nobody checks would be the first to be wrong."""
+def test_block_has_a_language_with_a_test():
+    """Each language of the fenced blocks has a test below."""
     known = {"python", "bash", "ini", "json", "dockerfile", "text"}
     assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in PYTHON}), ids=lambda page: page.name)
-def test_the_python_of_a_page_runs(page, surroundings):
-    """From top to bottom in one namespace, as a reader would type it."""
+def test_python_of_a_page_runs(page, surroundings):
+    """The blocks run from top to bottom in one namespace, as a reader would type them."""
     namespace = {"__name__": "docs"}
     for block in PYTHON:
         if block.page == page and block not in DAGS and not block.info:
@@ -132,8 +132,8 @@ def test_the_python_of_a_page_runs(page, surroundings):
 
 
 @pytest.mark.parametrize("block", DAGS, ids=str)
-def test_a_dag_of_the_documentation_creates_what_it_promises(block, surroundings, dags_of_docs):
-    """Airflow's own parser takes it without an error, and one run of it creates the todos that stand above."""
+def test_dag_of_a_page_creates_the_listed_todos(block, surroundings, dags_of_docs):
+    """Airflow's own parser loads the DAG without an error, and one run of it creates the todos that are listed above."""
     file = dags_of_docs / f"{block.page.stem}_{block.line}.py"
     file.write_text(for_this_airflow(block.source))
     bag = DagBag(dag_folder=str(file))
@@ -144,8 +144,8 @@ def test_a_dag_of_the_documentation_creates_what_it_promises(block, surroundings
     assert sorted(titles) == [title.format(run_id=run.run_id) for title in CREATED_BY[dag.dag_id]]
 
 
-def test_the_tests_of_a_user_pass(tmp_path):
-    """The files of "Test your DAGs", each under the name that it has there, in an empty folder."""
+def test_tests_of_the_how_to_pass(tmp_path):
+    """The files of "Test your DAGs" pass in an empty folder, each under the name that the page gives it."""
     page = ROOT / "docs" / "how-to" / "testing.md"
     files = {
         re.fullmatch(r'title="(.+)"', block.info)[1]: block.source for block in PYTHON if block.page == page
@@ -182,12 +182,12 @@ REFERENCE = sorted(
         for named in map(pkgutil.resolve_name, re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE))
     }
 )
-"""The modules whose docstrings the pages of the reference are made of."""
+"""The modules whose docstrings are on the pages of the reference."""
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_the_python_of_a_docstring_runs(name, surroundings):
-    """In its own module, with Airflow's names and with `checks`, which are what stands before an operator."""
+def test_python_of_a_docstring_runs(name, surroundings):
+    """The code runs in the namespace of its module, with Airflow's names and with `checks`, the tasks upstream of an operator."""
     module = importlib.import_module(name)
     for block in read_docstrings(module):
         if block.language != "python":
@@ -198,14 +198,14 @@ def test_the_python_of_a_docstring_runs(name, surroundings):
 
 
 def check_connection(text, monkeypatch):
-    """Load it as the hook does, from the environment as JSON or as a URI, and see that nothing is wrong with it."""
+    """Load a connection as the hook does, from the environment as JSON or as a URI; raise if it is invalid."""
     monkeypatch.setenv("AIRFLOW_CONN_OF_DOCS", text)
     BzCtrlHook("of_docs").get_conn()
 
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
-def test_json_is_what_it_stands_for(block, surroundings, tmp_path, monkeypatch):
-    """A connection can be used, a file of the spool is replayed, an answer of the sandbox is its answer."""
+def test_json_of_a_page_is_valid_for_its_use(block, surroundings, tmp_path, monkeypatch):
+    """A connection can be used, a file of the spool is replayed, a response of the sandbox is the real one."""
     read = json.loads(block.source)
     if "conn_type" in read:
         check_connection(block.source, monkeypatch)
@@ -237,20 +237,20 @@ def test_json_is_what_it_stands_for(block, surroundings, tmp_path, monkeypatch):
         assert answer.status_code == 400
         assert answer.json()["faults"] == read["faults"]
     else:
-        assert read, "an empty object tells nothing"
+        assert read, "an empty object proves nothing"
         for connection in read.values():
             check_connection(json.dumps(connection), monkeypatch)
 
 
 def read_options(section):
-    """The options of a section of Airflow's configuration that exist, ours among them."""
+    """Return the existing options of a section of Airflow's configuration, with those of the provider."""
     ours = get_provider_info()["config"]
     return ours[section]["options"] if section in ours else conf.configuration_description[section]["options"]
 
 
 @pytest.mark.parametrize("block", of("ini"), ids=str)
-def test_an_option_of_airflows_configuration_exists(block, monkeypatch):
-    """Each has the name that Airflow reads, and a value that the policy takes."""
+def test_option_of_a_page_exists(block, monkeypatch):
+    """Each option has a name that Airflow reads, and a value that the policy accepts."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(block.source)
     assert parser.sections()
@@ -303,7 +303,7 @@ def check_pip(words, monkeypatch):
 
 
 def check_curl(words, monkeypatch):
-    """Each address is one that the sandbox has."""
+    """Check that the sandbox has each URL."""
     from bzctrl_provider.sandbox import Sandbox
 
     method = "POST" if "-d" in words else "GET"
@@ -328,13 +328,13 @@ NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp"}
 
 
 def read_commands(source):
-    """The commands of a shell block, also those that go over several lines."""
+    """Return the commands of a shell block, also those of several lines."""
     pending = ""
     for line in source.replace("\\\n", " ").splitlines():
         pending += line
         try:
             words = shlex.split(pending, comments=True)
-        except ValueError:  # a quotation that is still open
+        except ValueError:  # the quotation marks continue on the next line
             pending += "\n"
             continue
         pending = ""
@@ -344,28 +344,28 @@ def read_commands(source):
 
 
 @pytest.mark.parametrize("block", of("bash"), ids=str)
-def test_a_command_exists(block, capsys, monkeypatch):
-    """Targets of make, sub-commands and options of `airflow` and `bzctrl-sandbox`, connections, addresses."""
+def test_command_of_a_page_exists(block, capsys, monkeypatch):
+    """Targets of make, sub-commands and options of `airflow` and `bzctrl-sandbox`, connections and URLs exist."""
     for words in read_commands(block.source):
         if words[0] in NOT_OURS:
             continue
         try:
             CHECKS[words[0]](words, monkeypatch)
-        except SystemExit:  # argparse's way to refuse
+        except SystemExit:  # argparse rejects the arguments
             pytest.fail(f"{' '.join(words)}: {capsys.readouterr().err}")
 
 
 @pytest.mark.parametrize("block", of("dockerfile"), ids=str)
-def test_the_image_is_built_from_what_there_is(block):
-    """Its Airflow has constraints here, and the wheel that `make build` makes has that name."""
+def test_image_of_a_page_uses_existing_files(block):
+    """Its Airflow has a constraints file, and `make build` creates a wheel of that name."""
     airflow = re.search(r"^FROM apache/airflow:([\d.]+)-python3\.11$", block.source, re.MULTILINE)[1]
     constraints = re.findall(r"airflow-([\d.]+)\.txt", block.source)
     assert set(constraints) == {airflow}
     assert (ROOT / "constraints" / f"airflow-{airflow}.txt").is_file()
 
 
-def test_the_version_in_the_documentation_is_the_projects():
-    """Whoever copies the name of the wheel finds the file."""
+def test_version_on_a_page_is_that_of_the_project():
+    """The name of the wheel on the pages is that of the built file."""
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     named = {
         match
@@ -375,6 +375,6 @@ def test_the_version_in_the_documentation_is_the_projects():
     assert named == {version}
 
 
-def test_each_dag_that_is_expected_is_there():
-    """Nothing that these tests expect has gone from the documentation."""
+def test_expected_dag_is_on_a_page():
+    """Each DAG that these tests expect is in the documentation."""
     assert {re.search(r'DAG\("(\w+)"', block.source)[1] for block in DAGS} == CREATED_BY.keys()

@@ -14,7 +14,7 @@ from support.supervisor import Service, Supervised
 
 
 class Webserver:
-    """Airflow 2's own UI, without the rest of Airflow."""
+    """Airflow 2's own UI, without other components."""
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="bzctrl-airflow-2-"))

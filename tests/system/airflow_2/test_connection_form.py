@@ -10,8 +10,8 @@ FORM = get_provider_info()["connection-types"][0]
 PASSWORD = "Dachs im Formular"
 
 
-def test_the_connection_form_is_filled_in_and_saved(webserver, page, pictures):
-    """Airflow 2 builds the form from the hook: every field is there with label, help and placeholder, and reads back."""
+def test_connection_form_of_airflow_2_is_saved(webserver, page, pictures):
+    """Airflow 2 builds the form from the hook: every field has label, help and placeholder, and its saved value is read again."""
     page.goto(f"{webserver.url}/connection/list/")
     page.goto(f"{webserver.url}/connection/add")
     page.evaluate("() => { $('#conn_type').val('bzctrl').trigger('change'); }")
@@ -52,8 +52,8 @@ def test_the_connection_form_is_filled_in_and_saved(webserver, page, pictures):
     assert float(extra["timeout_s"]) == 12.5
 
 
-def test_the_form_of_a_kept_connection_shows_what_was_kept(webserver, page):
-    """It is filled in with the kept values but the password."""
+def test_connection_form_of_airflow_2_shows_saved_values(webserver, page):
+    """The form has the saved values without the password."""
     connection = {
         "conn_type": "bzctrl",
         "login": "user@example.com",

@@ -1,4 +1,4 @@
-"""What a cluster has to bring to BzCtrl."""
+"""The DAGs of the cluster's tests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ with DAG(
         task_id="raise_incident", title="One of forty", description="d", lrn="{{ worker() }}"
     ).expand(order_id=[f"ORDER {number}" for number in range(40)])
 
-with DAG("covered_task_ids", schedule=None, start_date=START):
+with DAG("failed_checks", schedule=None, start_date=START):
     checks = [fails(), passes(), odd.expand(number=[0, 1, 2, 3])]
     checks >> IncidentOnFailureOperator(task_id="raise_incident", priority="HIGH")
 
