@@ -1,4 +1,4 @@
-"""What the provider costs, beside what one would write without it: ``make bench``.
+"""Measurements of the provider's cost beside that of code without it: ``make bench``.
 
 Every figure is a ratio of two contestants that run in turn, A B A B …, so that a machine that is busy for a moment slows
 both. The modules of this package measure, one for each group of figures; ``children`` holds what runs in processes of its

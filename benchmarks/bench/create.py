@@ -1,4 +1,4 @@
-"""What one todo costs, beside a bare session and beside the HttpHook."""
+"""The cost of one todo, beside a bare session and beside the HttpHook."""
 
 from __future__ import annotations
 

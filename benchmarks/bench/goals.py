@@ -1,4 +1,4 @@
-"""What is aimed at."""
+"""The goals of the measurements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Goal:
     bound: float
 
     def is_met_by(self, value: float) -> bool:
-        """Tell whether a figure is on the right side."""
+        """Return whether a figure meets the goal."""
         compare = {"at most": operator.le, "at least": operator.ge, "exactly": operator.eq}[self.relation]
         return bool(compare(value, self.bound))
 

@@ -23,7 +23,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     last = -2 if bench.is_quick else None
 
     def curve(numbers: tuple[int, ...], of: Callable[[int], float]) -> dict[str, float]:
-        # Round by round, so that a busy moment does not fall on one point alone.
+        # Round by round, so that a disturbance does not affect only one point.
         rounds = [[of(number) for number in numbers[:last]] for _ in range(bench.rounds(_ROUNDS))]
         return {
             str(number): round(median(at), 6)

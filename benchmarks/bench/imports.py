@@ -1,4 +1,4 @@
-"""What a DAG file pays for naming an operator or a notifier, at every parse."""
+"""The cost of importing an operator or a notifier in a DAG file, at every parse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LATER = {
     ),
     "the client with `requests`": "bzctrl_provider.client.api",
 }
-"""What is imported when a task runs, and would cost each parse, were it imported at the top."""
+"""Modules that are imported when a task runs; at the top of a module they would cost every parse."""
 
 
 def measure(bench: Bench) -> list[Figure]:
@@ -55,8 +55,8 @@ def worth_of_lazy_imports(bench: Bench) -> list[tuple[str, float]]:
     """Return the CPU milliseconds that importing the operator is spared by what is imported later."""
     contestants = [_OPERATOR, *(f"{_OPERATOR},{modules}" for modules in _LATER.values())]
     rounds = bench.child("imports", bench.rounds(_ROUNDS), *contestants)["measured"]
-    alone, *more = zip(*rounds, strict=True)
+    operator, *more = zip(*rounds, strict=True)
     return [
-        (text, median(with_it - without for with_it, without in zip(of, alone, strict=True)))
+        (text, median(with_it - without for with_it, without in zip(of, operator, strict=True)))
         for text, of in zip(_LATER, more, strict=True)
     ]

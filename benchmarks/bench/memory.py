@@ -1,4 +1,4 @@
-"""What a bulk holds in memory beside its results."""
+"""The memory that a bulk uses beside its results."""
 
 from __future__ import annotations
 

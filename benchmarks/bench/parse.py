@@ -1,4 +1,4 @@
-"""What a file with a hundred operators costs the DAG processor."""
+"""The cost of a file with a hundred operators in the DAG processor."""
 
 from __future__ import annotations
 

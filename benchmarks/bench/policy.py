@@ -1,4 +1,4 @@
-"""What the deployment's policy costs each DAG."""
+"""The cost of the deployment's policy for each DAG."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ROUNDS = 50
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Measure a DAG that is not meant."""
+    """Measure a DAG to which the policy does not apply."""
     measured = bench.child("policy", bench.rounds(_ROUNDS))
     return [
         figure(
             "policy.not_meant",
-            "`dag_policy` of a DAG that is not meant, by tags and patterns",
+            "`dag_policy` of a DAG that tags and patterns exclude",
             measured["not_meant"],
             "µs",
         ),

@@ -1,10 +1,10 @@
-"""A BzCtrl that costs next to nothing: both requests are answered at once, or after a latency that the address asks for.
+"""A BzCtrl with little cost: it responds to both requests immediately, or after the latency in the path.
 
-It runs in a process of its own, so that its work is in nobody's CPU time, and answers some 10,000 requests a second.
+It runs in a separate process, so that no contestant's CPU time includes it, and serves some 10,000 requests a second.
 The sandbox checks every request against the contract, which would be the larger part of what is measured here.
 
-A path such as ``/run-3/latency-50/bzctrl-core-api/…`` is answered after 50 ms; ``GET /run-3/counts`` tells the connections,
-the token requests and the create requests of the paths that begin with ``/run-3/``, and ``GET /memory`` is answered too.
+A path such as ``/run-3/latency-50/bzctrl-core-api/…`` is answered after 50 ms; ``GET /run-3/counts`` returns the number of connections,
+token requests and create requests of the paths that begin with ``/run-3/``; there is also ``GET /memory``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Connection(asyncio.Protocol):
 async def _serve() -> None:
     server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, backlog=256)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # Until whoever started it has gone, however that ended.
+    # Until the parent process ends, which closes the input.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()
 

@@ -1,4 +1,4 @@
-"""What goes over the wire: exact numbers, which are ordinary tests as well."""
+"""The numbers of requests and connections, which ordinary tests check as well."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def measure(bench: Bench) -> list[Figure]:
     """Count requests and connections of one hook, one by one and at a time."""
     run = bench.new_run()
     bench.child("growth", "todos", _ONE_BY_ONE, run=run)
-    alone = bench.counts(run)
+    single = bench.counts(run)
     run = bench.new_run()
     bench.child("bulk", "memory", _AT_A_TIME, _THREADS, run=run)
     bulk = bench.counts(run)
@@ -27,9 +27,9 @@ def measure(bench: Bench) -> list[Figure]:
         figure(
             "wire.requests",
             f"requests for {_ONE_BY_ONE} todos through one hook",
-            [sum(alone.values()) - alone["connections"]],
+            [sum(single.values()) - single["connections"]],
         ),
-        figure("wire.connections", "connections for them", [alone["connections"]]),
+        figure("wire.connections", "connections for them", [single["connections"]]),
         figure("wire.bulk_tokens", f"token requests {many}", [bulk["token"]]),
         figure("wire.bulk_connections", f"connections {many}", [bulk["connections"]]),
     ]

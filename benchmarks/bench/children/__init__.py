@@ -1,1 +1,1 @@
-"""What is measured in a process of its own; each module prints one JSON object as its last line."""
+"""Measurements in separate processes; each module prints one JSON object as its last line."""

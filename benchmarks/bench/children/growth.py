@@ -1,4 +1,4 @@
-"""How cost grows: with the todos of one process, and with the failed tasks that one incident tells."""
+"""The growth of the cost with the todos of one process, and with the failed tasks of one incident."""
 
 from __future__ import annotations
 

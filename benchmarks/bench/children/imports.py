@@ -1,4 +1,4 @@
-"""What importing modules costs beyond Airflow's own classes, in fresh forks like those that parse DAG files."""
+"""The cost of importing modules beyond Airflow's own classes, in fresh forks like those that parse DAG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the deployment's policy costs a DAG that is not meant: switched off, and excluded by everything there is."""
+"""The cost of the deployment's policy for a DAG that it does not apply to: switched off, and excluded by all options."""
 
 from __future__ import annotations
 

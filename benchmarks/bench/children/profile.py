@@ -45,7 +45,7 @@ def _part(frame: FrameType | None) -> str:
         for mark, part in _PARTS.items():
             if mark in file:
                 return part
-        # The standard library's small modules work for whoever called them.
+        # The time of the standard library's small modules belongs to their callers.
         frame = frame.f_back
     return "the rest"
 

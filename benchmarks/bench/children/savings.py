@@ -1,4 +1,4 @@
-"""What each saving is worth: a todo without it beside one with all of them, in turn."""
+"""The gain of each optimization: a todo without it beside one with all of them, in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a contestant finds in each process: a log like a worker's, and a clock."""
+"""The environment of a contestant in each process: a log like that of a worker, and a clock."""
 
 from __future__ import annotations
 
