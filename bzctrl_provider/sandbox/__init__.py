@@ -1,8 +1,8 @@
-"""A stand-in BzCtrl on this machine: for trying the provider out, and for tests.
+"""Run a stand-in BzCtrl on this machine: to try the provider out, and for tests.
 
-It answers like BzCtrl as far as BzCtrl's documents say how BzCtrl answers, refuses what they do not allow, keeps
-what it was sent, fails on demand, and shows every todo on a page. It knows nothing of the provider's own client:
-a mistake both shared would hide itself.
+It responds like BzCtrl as far as BzCtrl's documents describe the responses, refuses requests that they do not allow,
+keeps what it was sent, fails on demand, and shows every todo on a page. It knows nothing of the provider's own client:
+a mistake that both shared would hide itself.
 
 ```python
 from bzctrl_provider.sandbox import Sandbox
@@ -11,7 +11,7 @@ with Sandbox() as sandbox:
     print(sandbox.url)  # such as http://127.0.0.1:40123
 ```
 
-Importing this package loads neither FastAPI nor uvicorn, so that the pytest plugin costs nothing where it is not used.
+Importing this package loads no server, so that the pytest plugin costs nothing unless it is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FaultName", "FaultTarget", "RecordedRequest", "Sandbox"]
 
-_HOMES = {
+_MODULES = {
     "FaultName": "bzctrl_provider.sandbox.faults",
     "FaultTarget": "bzctrl_provider.sandbox.faults",
     "RecordedRequest": "bzctrl_provider.sandbox.state",
@@ -35,8 +35,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name's module when the name is first asked for."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    """Load the module of a name when the name is first used."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

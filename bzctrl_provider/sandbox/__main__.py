@@ -1,4 +1,4 @@
-"""`python -m bzctrl_provider.sandbox` is `bzctrl-sandbox`."""
+"""Run the command ``bzctrl-sandbox`` as ``python -m bzctrl_provider.sandbox``."""
 
 from __future__ import annotations
 

@@ -1,102 +1,96 @@
-"""The honest BzCtrl: the two documented endpoints, the pages, and the sandbox's own endpoints under `/sandbox/`."""
+"""Answer requests as BzCtrl does: the two documented endpoints, the pages, and the sandbox's own under ``/sandbox/``.
 
-# No `from __future__ import annotations` here: FastAPI reads the endpoints' annotations while they are registered.
+Nothing here knows of faults or of connections.
+"""
 
-import asyncio
+from __future__ import annotations
+
 import sqlite3
 from http import HTTPStatus
-from typing import Any, Final
-
-from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
+from typing import TYPE_CHECKING, TypeAlias
 
 from bzctrl_provider.sandbox import contract
-from bzctrl_provider.sandbox.answer import as_json
-from bzctrl_provider.sandbox.contract import CREATE_PATH, MESSAGES, TOKEN_PATH, UnreadableBodyError
-from bzctrl_provider.sandbox.control import CONTROL_ROUTES, Control
-from bzctrl_provider.sandbox.faults import FaultPlan
-from bzctrl_provider.sandbox.front import base_url
-from bzctrl_provider.sandbox.page import PAGE_ROUTES, Pages
-from bzctrl_provider.sandbox.state import State
+from bzctrl_provider.sandbox.contract import (
+    CREATE_PATH,
+    MESSAGES,
+    TOKEN_PATH,
+    FieldError,
+    UnreadableBodyError,
+)
+from bzctrl_provider.sandbox.control_api import ControlApi
+from bzctrl_provider.sandbox.page import Pages
+from bzctrl_provider.sandbox.response import Response, make_error_response, make_json_response
 
-ROUTES: Final[dict[str, tuple[str, ...]]] = {
-    TOKEN_PATH: ("POST",),
-    CREATE_PATH: ("POST", "PUT"),
-    **PAGE_ROUTES,
-    **CONTROL_ROUTES,
-}
-"""Every address there is, with its methods."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
+    from bzctrl_provider.sandbox.faults import FaultPlan
+    from bzctrl_provider.sandbox.request import Request
+    from bzctrl_provider.sandbox.state import State
 
-def json_response(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return content as a JSON response nobody keeps.
-
-    :param content: plain JSON.
-    :param status: the HTTP status.
-    :param headers: more headers.
-    """
-    return Response(
-        as_json(content),
-        status_code=status,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-        media_type="application/json",
-    )
+    Endpoint: TypeAlias = Callable[[Request], Response]
+    Routes: TypeAlias = Mapping[str, Mapping[str, Endpoint]]
 
 
-def _refusal(status: HTTPStatus, description: str, *, error: str | None = None, **more: Any) -> Response:
-    content = {"error": error or status.phrase, "error_description": description, **more}
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
-    return json_response(content, status=status, headers=headers)
-
-
-def _bad_request(faults: list[contract.Fault], *, error: str | None = None) -> Response:
-    description = "; ".join(f"{fault['field']} {fault['fault']}" for fault in faults)
-    return _refusal(HTTPStatus.BAD_REQUEST, description, error=error, faults=faults)
+def _refuse(errors: list[FieldError], *, error: str | None = None) -> Response:
+    description = "; ".join(f"{found['field']} {found['fault']}" for found in errors)
+    return make_error_response(HTTPStatus.BAD_REQUEST, description, error=error, faults=errors)
 
 
 class BzCtrlApi:
     """The two documented endpoints.
 
-    :param state: what is remembered.
+    :param state: where todos and tokens are kept.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
 
-    async def token(self, request: Request) -> Response:
-        """Give a token for a username and a password."""
-        wanted = "application/x-www-form-urlencoded"
-        if not contract.is_media_type(request.headers.get("content-type", ""), wanted):
-            return _refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {wanted}.")
+    def routes(self) -> Routes:
+        """Return the endpoint of each path and method."""
+        return {TOKEN_PATH: {"POST": self.token}, CREATE_PATH: {"POST": self.create, "PUT": self.create}}
+
+    def token(self, request: Request) -> Response:
+        """Issue a token for a username and a password."""
+        expected = "application/x-www-form-urlencoded"
+        if not contract.is_media_type(request.content_type, expected):
+            return make_error_response(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {expected}."
+            )
         try:
-            pairs = contract.read_form(await request.body())
+            pairs = contract.read_form(request.body)
         except UnreadableBodyError as exc:
-            return _bad_request([{"field": contract.WHOLE_BODY, "fault": str(exc)}], error="invalid_request")
-        faults = contract.token_faults(pairs)
-        if faults:
-            return _bad_request(faults, error="invalid_request")
+            return _refuse([{"field": contract.WHOLE_BODY, "fault": str(exc)}], error="invalid_request")
+        errors = contract.check_token_form(pairs)
+        if errors:
+            return _refuse(errors, error="invalid_request")
         values = dict(pairs)
         if not self._state.accepts(values["username"], values["password"]):
-            return _refusal(HTTPStatus.UNAUTHORIZED, "Bad credentials", error="invalid_grant")
-        return json_response(self._state.tokens.issue())
+            return _refuse_credentials("Bad credentials", error="invalid_grant")
+        return make_json_response(self._state.tokens.issue())
 
-    async def create(self, request: Request) -> Response:
-        """Make a todo of a message that has no fault."""
+    def create(self, request: Request) -> Response:
+        """Create a todo from a message without errors."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or not self._state.tokens.is_live(token):
-            problem = "The Authorization header must be 'Bearer' and a token that was given out here and is still alive."
-            return _refusal(HTTPStatus.UNAUTHORIZED, problem, error="invalid_token")
-        if not contract.is_media_type(request.headers.get("content-type", ""), "application/json"):
-            return _refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json.")
+            problem = (
+                "The Authorization header must be 'Bearer' and a token that this sandbox has issued and that is "
+                "neither expired nor revoked."
+            )
+            return _refuse_credentials(problem, error="invalid_token")
+        if not contract.is_media_type(request.content_type, "application/json"):
+            return make_error_response(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json."
+            )
         try:
-            body = contract.read_json(await request.body())
+            body = contract.read_json(request.body)
         except UnreadableBodyError as exc:
-            return _bad_request([{"field": contract.WHOLE_BODY, "fault": str(exc)}])
-        faults = contract.todo_faults(body, MESSAGES[request.method])
-        if faults:
-            return _bad_request(faults)
-        todo = await asyncio.to_thread(self._state.todos.create, body, base_url=base_url(request.scope))
-        return json_response(
+            return _refuse([{"field": contract.WHOLE_BODY, "fault": str(exc)}])
+        errors = contract.check_todo(body, MESSAGES[request.method])
+        if errors:
+            return _refuse(errors)
+        todo = self._state.todos.create(body, base_url=request.base_url)
+        return make_json_response(
             {
                 "title": todo["title"],
                 "taskType": todo["todoType"],
@@ -107,40 +101,63 @@ class BzCtrlApi:
         )
 
 
-async def _http_error(request: Request, exc: Exception) -> Response:
-    status = (
-        HTTPStatus(exc.status_code) if isinstance(exc, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+def _refuse_credentials(description: str, *, error: str) -> Response:
+    return make_error_response(
+        HTTPStatus.UNAUTHORIZED, description, error=error, headers={"WWW-Authenticate": "Bearer"}
     )
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = next(
-            (methods for path, methods in ROUTES.items() if path == request.url.path), ("GET", "HEAD")
-        )
-        description = f"{request.url.path} knows {', '.join(allowed)}, not {request.method}."
-        response = _refusal(status, description)
-        response.headers["Allow"] = ", ".join(allowed)
-        return response
-    known = [f"{method} {path}" for path, methods in ROUTES.items() for method in methods if method != "HEAD"]
-    return _refusal(status, f"There is nothing at {request.url.path}.", known=known)
 
 
-async def _data_file_error(_request: Request, exc: Exception) -> Response:
-    # Mostly a file that another process keeps locked: nothing was made, so trying again is right.
-    return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"The sandbox cannot use its data file: {exc}")
+class Application:
+    """Every endpoint of the sandbox.
 
-
-def create_app(state: State, faults: FaultPlan) -> FastAPI:
-    """Return the application.
-
-    :param state: what is remembered.
-    :param faults: what the endpoints under `/sandbox/faults` change; the application itself plays none.
+    :param state: what the endpoints share.
+    :param faults: what the endpoints under ``/sandbox/faults`` change; the application itself injects no fault.
     """
-    # No interactive documentation: its pages fetch scripts from elsewhere.
-    app = FastAPI(title="BzCtrl sandbox", openapi_url=None, redirect_slashes=False)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(sqlite3.Error, _data_file_error)
-    api = BzCtrlApi(state)
-    app.add_api_route(TOKEN_PATH, api.token, methods=["POST"])
-    app.add_api_route(CREATE_PATH, api.create, methods=["POST", "PUT"])
-    Pages(state.todos).register(app)
-    Control(state, faults, answer=json_response).register(app)
-    return app
+
+    def __init__(self, state: State, faults: FaultPlan) -> None:
+        self._routes: Routes = {
+            **BzCtrlApi(state).routes(),
+            **Pages(state.todos).routes(),
+            **ControlApi(state, faults).routes(),
+        }
+
+    def respond(self, request: Request) -> Response:
+        """Return the response to one request.
+
+        :param request: what was received.
+        """
+        methods = self._find(request.path)
+        if methods is None:
+            known = [
+                f"{method} {path}"
+                for path, allowed in self._routes.items()
+                for method in allowed
+                if method != "HEAD"
+            ]
+            return make_error_response(
+                HTTPStatus.NOT_FOUND, f"There is nothing at {request.path}.", known=known
+            )
+        endpoint = methods.get(request.method)
+        if endpoint is None:
+            allowed = ", ".join(methods)
+            return make_error_response(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                f"{request.path} allows {allowed}, not {request.method}.",
+                headers={"Allow": allowed},
+            )
+        try:
+            return endpoint(request)
+        except sqlite3.Error as exc:
+            # Mostly a file that another process keeps locked: nothing was created, so a retry is right.
+            return make_error_response(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"The sandbox cannot use its data file: {exc}"
+            )
+
+    def _find(self, path: str) -> Mapping[str, Endpoint] | None:
+        """Return the methods of a path; a route such as ``/app/todo/<key>`` fits every path below ``/app/todo/``."""
+        if path in self._routes:
+            return self._routes[path]
+        for route, methods in self._routes.items():
+            if route.endswith(">") and path.startswith(route.partition("<")[0]):
+                return methods
+        return None

@@ -1,25 +1,25 @@
-"""How an Airflow connection is pointed at the sandbox."""
+"""Make the Airflow connection that points at the sandbox."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
-CONNECTION_VARIABLE: Final = "AIRFLOW_CONN_BZCTRL_DEFAULT"
-LOGIN: Final = "sandbox@example.com"
-PASSWORD: Final = "sandbox-password"  # noqa: S105 - made up, and accepted by no other BzCtrl
-DOMAIN_WORKSPACE: Final = "EXA-CON-BUS-WOR"
+CONNECTION_VARIABLE = "AIRFLOW_CONN_BZCTRL_DEFAULT"
+LOGIN = "sandbox@example.com"
+PASSWORD = "sandbox-password"  # noqa: S105 - made up, and accepted by no other BzCtrl
+DOMAIN_WORKSPACE = "EXA-CON-BUS-WOR"
 
 
-def connection_json(
+def make_connection_json(
     url: str, *, login: str = LOGIN, password: str = PASSWORD, allow_http: bool = False
 ) -> str:
-    """Return the Airflow connection that leads to a sandbox, as JSON for the environment variable.
+    """Return the Airflow connection that points at a sandbox, as JSON for the environment variable.
 
-    :param url: the sandbox's address, such as `http://127.0.0.1:8137`.
+    :param url: the sandbox's address, such as ``http://127.0.0.1:8137``.
     :param login: the username, which is the reporter as well.
     :param password: the password.
-    :param allow_http: whether the connection allows clear text; needed where the address is not this machine's.
+    :param allow_http: whether the connection allows clear text; needed if the address is not a loopback one.
     """
     extra: dict[str, Any] = {
         "domain_workspace": DOMAIN_WORKSPACE,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bzctrl_provider.sandbox import Sandbox
-from bzctrl_provider.sandbox.connection import connection_json
+from bzctrl_provider.sandbox.connection import make_connection_json
 
 ROOT = Path(__file__).parents[2]
 WEB_SERVER = ("fastapi", "uvicorn", "multipart", "python_multipart")
@@ -90,7 +90,7 @@ def test_todos_are_created_without_a_web_server(installed):
             "-c",
             WORK,
             *WEB_SERVER,
-            AIRFLOW_CONN_BZCTRL_DEFAULT=connection_json(sandbox.url),
+            AIRFLOW_CONN_BZCTRL_DEFAULT=make_connection_json(sandbox.url),
             NO_PROXY="127.0.0.1",
         )
         titles = [todo["title"] for todo in sandbox.todos]

@@ -24,7 +24,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.sandbox.cli import parser as sandbox_parser
+from bzctrl_provider.sandbox.cli import make_parser as sandbox_parser
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool import replay_spool
 

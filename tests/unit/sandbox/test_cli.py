@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-import sys
 
 import pytest
 
-from bzctrl_provider.sandbox.cli import greeting, is_loopback, main, parser
+from bzctrl_provider.sandbox.cli import is_loopback, main, make_greeting, make_parser
 
 
 def printed_connection(text: str) -> dict[str, object]:
@@ -22,7 +21,7 @@ def printed_connection(text: str) -> dict[str, object]:
 
 def test_defaults() -> None:
     """Without arguments it listens on this machine alone, at a settled port, and keeps nothing."""
-    arguments = vars(parser().parse_args([]))
+    arguments = vars(make_parser().parse_args([]))
     assert arguments == {
         "host": "127.0.0.1",
         "port": 8137,
@@ -51,7 +50,7 @@ def test_loopback(host: str, loopback: bool) -> None:
 
 def test_greeting_can_be_pasted() -> None:
     """The printed line sets an Airflow connection that leads to the sandbox."""
-    connection = printed_connection(greeting("http://127.0.0.1:1", username=None, loopback=True))
+    connection = printed_connection(make_greeting("http://127.0.0.1:1", username=None, loopback=True))
     assert connection == {
         "conn_type": "bzctrl",
         "host": "http://127.0.0.1:1",
@@ -63,7 +62,7 @@ def test_greeting_can_be_pasted() -> None:
 
 def test_greeting_never_repeats_the_password() -> None:
     """With credentials of the user's own, the username is printed and the password is not."""
-    connection = printed_connection(greeting("http://x:1", username="it's me", loopback=False))
+    connection = printed_connection(make_greeting("http://x:1", username="it's me", loopback=False))
     assert (connection["login"], connection["password"]) == ("it's me", "<the password>")
     assert connection["extra"] == {
         "domain_workspace": "EXA-CON-BUS-WOR",
@@ -95,23 +94,6 @@ def test_what_cannot_start_says_why(
     assert output.err.startswith("bzctrl-sandbox: ")
     assert output.err.count("\n") == 1
     assert message in output.err
-
-
-@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "jinja2"])
-def test_missing_extra_is_named_with_the_remedy(
-    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without the extra, one line says how to install it."""
-    for name in list(sys.modules):
-        if name.startswith(
-            ("bzctrl_provider.sandbox.serving", "bzctrl_provider.sandbox.app", "bzctrl_provider.sandbox.page")
-        ):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, missing, None)
-    assert main(["--port", "0"]) == 1
-    assert capsys.readouterr().err == (
-        f"bzctrl-sandbox: the BzCtrl sandbox needs {missing}: pip install 'airflow-provider-bzctrl[sandbox]'\n"
-    )
 
 
 def test_signals_are_left_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,13 +14,13 @@ from bzctrl_provider.sandbox.contract import (
     ADD_TASK,
     PREDEFINED,
     UnreadableBodyError,
+    check_todo,
+    check_token_form,
+    get_workspace,
     is_media_type,
+    make_tags,
     read_form,
     read_json,
-    tags_of,
-    todo_faults,
-    token_faults,
-    workspace_of,
 )
 
 INCIDENT = {
@@ -55,7 +55,7 @@ OLD_SHAPE = WITHOUT_WORKSPACE | {
 
 def faults_of(body: Any, message: Any = ADD_TASK) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for fault in todo_faults(body, message):
+    for fault in check_todo(body, message):
         found.setdefault(fault["field"], []).append(fault["fault"])
     return found
 
@@ -67,7 +67,7 @@ def faults_of(body: Any, message: Any = ADD_TASK) -> dict[str, list[str]]:
 )
 def test_good_body_has_no_fault(body: dict[str, Any], message: Any) -> None:
     """Every message the documents describe is taken."""
-    assert todo_faults(body, message) == []
+    assert check_todo(body, message) == []
 
 
 @pytest.mark.parametrize("status", ["IN PROGRESS", "INPROGRESS", "TODO", "DONE", "EXPIRED"])
@@ -229,8 +229,8 @@ def test_long_value_is_cut_in_the_fault() -> None:
 def test_checks_never_fail_themselves(value: Any) -> None:
     """Whatever JSON holds, the checks answer with faults and not with an exception."""
     for key in ADD_TASK:
-        todo_faults({key: value}, ADD_TASK)
-    todo_faults(value, PREDEFINED)
+        check_todo({key: value}, ADD_TASK)
+    check_todo(value, PREDEFINED)
 
 
 @given(st.from_regex(r"\A[0-9]{1,30}(\.[0-9]{1,10})?\Z"))
@@ -301,7 +301,7 @@ def test_unreadable_form_is_refused_without_quoting_it(raw: bytes) -> None:
 )
 def test_token_form(pairs: list[tuple[str, str]], fields: list[str]) -> None:
     """Each fault of a token request is named by its field."""
-    assert [fault["field"] for fault in token_faults(pairs)] == fields
+    assert [fault["field"] for fault in check_token_form(pairs)] == fields
 
 
 @pytest.mark.parametrize(
@@ -330,11 +330,11 @@ def test_media_type(header: str, fits: bool) -> None:
 )
 def test_workspace_of_both_shapes(todo: dict[str, str], workspace: str) -> None:
     """The older shape's domain may or may not end in the workspace already."""
-    assert workspace_of(todo) == workspace
+    assert get_workspace(todo) == workspace
 
 
 def test_tags_are_order_id_then_lrn() -> None:
     """BzCtrl makes tags of the order id and of the local reference number, where there is one."""
-    assert tags_of(INCIDENT) == ["run-1"]
-    assert tags_of(FULL_INCIDENT) == ["run-1", "LRN-1"]
-    assert tags_of(OLD_SHAPE) == ["run-1", "LRN-1"]
+    assert make_tags(INCIDENT) == ["run-1"]
+    assert make_tags(FULL_INCIDENT) == ["run-1", "LRN-1"]
+    assert make_tags(OLD_SHAPE) == ["run-1", "LRN-1"]

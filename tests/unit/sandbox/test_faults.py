@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from bzctrl_provider.sandbox.controls import SandboxControls
 from bzctrl_provider.sandbox.faults import NAMES, Fault, FaultPlan
 from bzctrl_provider.sandbox.state import State, TodoStore, TokenStore
-from bzctrl_provider.sandbox.steering import Steering
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def plan() -> FaultPlan:
 
 
 @pytest.fixture
-def steering(plan: FaultPlan) -> Steering:
-    return Steering(State(todos=TodoStore(), tokens=TokenStore(lifetime_s=1)), plan)
+def controls(plan: FaultPlan) -> SandboxControls:
+    return SandboxControls(State(todos=TodoStore(), tokens=TokenStore(lifetime_s=1)), plan)
 
 
 def taken(plan: FaultPlan, kind: Any = "create") -> str | None:
@@ -26,65 +26,65 @@ def taken(plan: FaultPlan, kind: Any = "create") -> str | None:
     return None if fault is None else fault.name
 
 
-def test_faults_come_in_order_and_are_used_up(plan: FaultPlan, steering: Steering) -> None:
+def test_faults_come_in_order_and_are_used_up(plan: FaultPlan, controls: SandboxControls) -> None:
     """Faults happen in the order they were asked for, as often as asked for, and then no more."""
-    steering.fail_next(503, times=2)
-    steering.fail_next("reset_after")
+    controls.fail_next(503, times=2)
+    controls.fail_next("reset_after")
     assert [taken(plan) for _ in range(4)] == ["503", "503", "reset_after", None]
 
 
-def test_fault_waits_for_its_kind_of_request(plan: FaultPlan, steering: Steering) -> None:
+def test_fault_waits_for_its_kind_of_request(plan: FaultPlan, controls: SandboxControls) -> None:
     """A fault for token requests lets create requests pass, and "any" takes whichever comes."""
-    steering.fail_next(401, on="token")
-    steering.fail_next(500, on="any")
+    controls.fail_next(401, on="token")
+    controls.fail_next(500, on="any")
     assert [taken(plan), taken(plan), taken(plan, "token")] == ["500", None, "401"]
 
 
-def test_fault_given_back_is_first_again(plan: FaultPlan, steering: Steering) -> None:
+def test_fault_given_back_is_first_again(plan: FaultPlan, controls: SandboxControls) -> None:
     """A fault whose request was refused happens to the next one, before the others."""
-    steering.fail_next("reset_after")
-    steering.fail_next(503)
+    controls.fail_next("reset_after")
+    controls.fail_next(503)
     fault = plan.take("create")
     assert fault is not None
     plan.give_back(fault)
     assert [taken(plan), taken(plan)] == ["reset_after", "503"]
 
 
-def test_fault_of_chance_is_not_given_back(plan: FaultPlan, steering: Steering) -> None:
+def test_fault_of_chance_is_not_given_back(plan: FaultPlan, controls: SandboxControls) -> None:
     """Chance has no queue to give a fault back to."""
-    steering.fail_randomly(1, faults=["reset_after"])
+    controls.fail_randomly(1, faults=["reset_after"])
     fault = plan.take("create")
     assert fault is not None
-    steering.fail_randomly(1, faults=["reset_after"])
+    controls.fail_randomly(1, faults=["reset_after"])
     plan.give_back(plan.take("create") or fault)
-    steering.fail_randomly(0)
+    controls.fail_randomly(0)
     assert taken(plan) is None
 
 
-def test_chance_repeats_itself(plan: FaultPlan, steering: Steering) -> None:
+def test_chance_repeats_itself(plan: FaultPlan, controls: SandboxControls) -> None:
     """The same seed gives the same failures, another seed others, and about as many as asked for."""
     runs = []
     for seed in (7, 7, 8):
-        steering.fail_randomly(0.3, faults=[500, "reset_before"], seed=seed)
+        controls.fail_randomly(0.3, faults=[500, "reset_before"], seed=seed)
         runs.append([taken(plan) for _ in range(500)])
     assert runs[0] == runs[1] != runs[2]
     assert 100 < sum(name is not None for name in runs[0]) < 200
     assert set(runs[0]) == {None, "500", "reset_before"}
 
 
-def test_asked_for_faults_come_before_chance(plan: FaultPlan, steering: Steering) -> None:
+def test_asked_for_faults_come_before_chance(plan: FaultPlan, controls: SandboxControls) -> None:
     """A queue is played first even while chance is at work, and clearing ends both."""
-    steering.fail_randomly(1, faults=[500], on="any", retry_after_s=1)
-    steering.fail_next(429)
+    controls.fail_randomly(1, faults=[500], on="any", retry_after_s=1)
+    controls.fail_next(429)
     assert [taken(plan), taken(plan), taken(plan, "token")] == ["429", "500", "500"]
-    steering.fail_next(429)
-    steering.clear_faults()
+    controls.fail_next(429)
+    controls.clear_faults()
     assert taken(plan) is None
 
 
-def test_chance_keeps_to_its_kind(plan: FaultPlan, steering: Steering) -> None:
+def test_chance_keeps_to_its_kind(plan: FaultPlan, controls: SandboxControls) -> None:
     """Chance strikes create requests alone unless it is told otherwise."""
-    steering.fail_randomly(1)
+    controls.fail_randomly(1)
     assert taken(plan, "token") is None
 
 
@@ -143,11 +143,11 @@ def test_whether_the_todo_is_made(fault: Fault, takes_effect: bool) -> None:
     ],
 )
 def test_bad_fault_is_refused_with_what_is_allowed(
-    steering: Steering, plan: FaultPlan, arguments: dict[str, Any], messages: list[str]
+    controls: SandboxControls, plan: FaultPlan, arguments: dict[str, Any], messages: list[str]
 ) -> None:
     """Every argument that does not fit is named in one error, and nothing is queued."""
     with pytest.raises(ValueError) as caught:
-        steering.fail_next(**arguments)
+        controls.fail_next(**arguments)
     assert all(message in str(caught.value) for message in messages)
     assert taken(plan) is None
 
@@ -165,7 +165,7 @@ def test_bad_fault_is_refused_with_what_is_allowed(
         ({"rate": 1, "seed": "x"}, "seed"),
     ],
 )
-def test_bad_chance_is_refused(steering: Steering, arguments: dict[str, Any], message: str) -> None:
+def test_bad_chance_is_refused(controls: SandboxControls, arguments: dict[str, Any], message: str) -> None:
     """Random failures are checked as strictly as ordered ones."""
     with pytest.raises(ValueError, match=message):
-        steering.fail_randomly(**arguments)
+        controls.fail_randomly(**arguments)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bzctrl_provider.sandbox.contract import MESSAGES
-from bzctrl_provider.sandbox.page import css_name, euros, facts, linked, moment
+from bzctrl_provider.sandbox.page import format_euros, format_time, list_facts, make_css_name, split_links
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from bzctrl_provider.sandbox.page import css_name, euros, facts, linked, moment
 )
 def test_amount(amount: str, shown: str) -> None:
     """An amount is grouped, has two decimals at least, and loses no digit."""
-    assert euros(amount) == shown
+    assert format_euros(amount) == shown
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_amount(amount: str, shown: str) -> None:
 )
 def test_links(text: str, pieces: list[tuple[str, bool]]) -> None:
     """Only http(s) addresses become links, without the punctuation around them."""
-    assert linked(text) == pieces
+    assert split_links(text) == pieces
 
 
 @given(st.text(alphabet="htps:/.)(][x ,\n\"<'!"))
 def test_linking_loses_nothing(text: str) -> None:
     """The pieces together are the text, and every link begins with http."""
-    pieces = linked(text)
+    pieces = split_links(text)
     assert "".join(piece for piece, _ in pieces) == text
     assert all(piece.startswith(("http://", "https://")) for piece, is_link in pieces if is_link)
 
@@ -61,7 +61,7 @@ def test_facts_have_labels_and_order() -> None:
         "domainWorkSpace": "EXA",
         "title": "shown elsewhere",
     }
-    assert facts(todo) == [
+    assert list_facts(todo) == [
         ("Domain workspace", "EXA"),
         ("Financial impact", "EUR 5.00"),
         ("Category", "A, B"),
@@ -71,8 +71,8 @@ def test_facts_have_labels_and_order() -> None:
 
 def test_small_forms() -> None:
     """A status becomes a class name, a time becomes readable."""
-    assert css_name("IN PROGRESS") == "in-progress"
-    assert moment("2026-01-31T09:05:07+00:00") == "2026-01-31 09:05 UTC"
+    assert make_css_name("IN PROGRESS") == "in-progress"
+    assert format_time("2026-01-31T09:05:07+00:00") == "2026-01-31 09:05 UTC"
 
 
 OWN_PLACES = {"todoType", "title", "description", "result", "status", "priority"}
@@ -83,4 +83,4 @@ OWN_PLACES = {"todoType", "title", "description", "result", "status", "priority"
 def test_every_key_of_a_message_is_shown(method: str) -> None:
     """A key without a label would be taken and never seen."""
     keys = MESSAGES[method].keys() - OWN_PLACES
-    assert len(facts(dict.fromkeys(keys, "1"))) == len(keys)
+    assert len(list_facts(dict.fromkeys(keys, "1"))) == len(keys)
