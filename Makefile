@@ -105,7 +105,7 @@ $(VENV)/pip: $(CONSTRAINTS)
 	@touch $@
 
 $(VENV)/demo: $(VENV)/pip pyproject.toml
-	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[sandbox]' "apache-airflow==$(AIRFLOW)" --group examples
+	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e . "apache-airflow==$(AIRFLOW)" --group examples
 	@touch $@
 
 $(VENV)/test: $(VENV)/demo

@@ -80,13 +80,13 @@ def system(session: nox.Session, airflow: str) -> None:
 
 
 def install(session: nox.Session, airflow: str, *, groups: list[str]) -> None:
-    """Install the wheel in dist/ with the sandbox, an Airflow, and some dependency groups, all pinned."""
+    """Install the wheel in dist/, an Airflow, and some dependency groups, all pinned."""
     (wheel,) = (ROOT / "dist").glob("*.whl")
     quietly = ["--quiet", "--quiet", "-c", str(ROOT / "constraints" / f"airflow-{airflow}.txt")]
     session.install(*quietly, "pip")
     session.install(
         *quietly,
-        f"{wheel}[sandbox]",
+        str(wheel),
         f"apache-airflow=={airflow}",
         *(argument for group in groups for argument in ("--group", group)),
     )

@@ -1,4 +1,8 @@
-"""Apache Airflow provider for BzCtrl: a failed check becomes an incident by itself."""
+"""Apache Airflow provider for BzCtrl: a failed check becomes an incident by itself.
+
+PYTEST_DONT_REWRITE: Airflow may import this package before pytest does, and pytest warns of a module that it can no
+longer rewrite.
+"""
 
 
 def __getattr__(name: str) -> str:

@@ -59,24 +59,27 @@ PLACES = {
     "sandbox.pytest_plugin": (0, 7.0),
     "sandbox.cli": (1, 5.4),
     "sandbox": (1, 6.5),
-    "sandbox.server": (2, 5.4),
-    "sandbox.serving": (3, 5.4),
-    "sandbox.app": (4, 5.4),
-    "sandbox.control": (5, 5.4),
-    "sandbox.page": (5, 6.6),
-    "sandbox.front": (6, 6.55),
-    "sandbox.connection": (6, 7.55),
-    "sandbox.steering": (7, 5.4),
-    "sandbox.state": (7, 6.55),
-    "sandbox.answer": (7, 7.55),
-    "sandbox.faults": (8, 5.4),
-    "sandbox.contract": (8, 6.55),
+    "sandbox.server": (2, 5.8),
+    "sandbox.app": (3, 5.4),
+    "sandbox.fault_injector": (3, 6.5),
+    "sandbox.http_server": (3, 7.55),
+    "sandbox.control_api": (4, 5.4),
+    "sandbox.page": (4, 6.35),
+    "sandbox.connections": (4, 7.55),
+    "sandbox.controls": (5, 5.4),
+    "sandbox.recorder": (5, 6.65),
+    "sandbox.request": (5, 7.6),
+    "sandbox.faults": (6, 5.4),
+    "sandbox.state": (6, 6.6),
+    "sandbox.response": (6, 7.6),
+    "sandbox.connection": (7, 5.6),
+    "sandbox.contract": (7, 6.75),
 }
 """The row and the column of each module."""
 
 BOXES = {
     "client: BzCtrl itself, without Airflow": (7, 10, 1.85, 4.2),
-    "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 8, 5.4, 7.55),
+    "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 7, 5.4, 7.6),
 }
 """Frames around several modules, with their first and last row and column."""
 

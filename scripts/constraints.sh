@@ -24,7 +24,7 @@ esac
 "${PYTHON:-python3.11}" -m venv "$venv"
 "$venv/bin/pip" install --quiet --upgrade pip hatchling editables
 # shellcheck disable=SC2086 # one word for each package and option
-"$venv/bin/pip" install --quiet --no-build-isolation -e '.[sandbox]' "apache-airflow==$airflow" $held \
+"$venv/bin/pip" install --quiet --no-build-isolation -e . "apache-airflow==$airflow" $held \
     --group examples --group test --group lint --group build --group audit --group matrix --group docs $system
 {
     echo "# What airflow-provider-bzctrl is tested with on Airflow $airflow. Made by: make constraints AIRFLOW=$airflow"

@@ -281,13 +281,6 @@ def spool_file_damaged(lab):
     return lab.logged()
 
 
-def sandbox_without_its_extra(lab):
-    for name in [name for name in sys.modules if name.startswith("bzctrl_provider.sandbox.serving")]:
-        lab.monkeypatch.delitem(sys.modules, name)
-    lab.monkeypatch.setitem(sys.modules, "uvicorn", None)
-    return lab.sandbox()
-
-
 def sandbox_port_in_use(lab):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return lab.sandbox("--port", str(taken.getsockname()[1]))
@@ -460,7 +453,6 @@ SEEN = {
     "spool-todo": lambda lab: lab.spool().connect("made_later").kept(title="Totals differ", impact="urgent"),
     # the sandbox
     "sandbox-port": sandbox_port_in_use,
-    "sandbox-extra": sandbox_without_its_extra,
     "sandbox-options": lambda lab: lab.sandbox("--port", "99999", "--username", "user"),
     "sandbox-data": lambda lab: lab.sandbox("--port", "0", "--data", "/nowhere/todos.sqlite"),
 }

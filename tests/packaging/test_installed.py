@@ -101,15 +101,18 @@ def test_todos_are_created_without_a_web_server(installed):
     assert str(installed.folder) in said["from"]
 
 
-def test_the_sandbox_says_what_to_install(installed):
-    """One line with the command, and no traceback."""
-    result = installed.run("bzctrl-sandbox", "--port", "0", check=False)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("bzctrl-sandbox: the BzCtrl sandbox needs ")
-    assert "pip install 'airflow-provider-bzctrl[sandbox]'" in line
+def test_sandbox_without_its_extra_serves(installed):
+    """The command and the pytest fixture work with nothing but the wheel and Airflow."""
     assert installed.run("bzctrl-sandbox", "--help").stdout.startswith("usage: bzctrl-sandbox")
+    installed.pip("install", "pytest")
+    (installed.folder / "test_theirs.py").write_text(
+        "from urllib.request import ProxyHandler, build_opener\n"
+        "def test_page(bzctrl_sandbox):\n"
+        "    opener = build_opener(ProxyHandler({}))\n"
+        "    assert b'Nothing here yet' in opener.open(bzctrl_sandbox.url + '/app/', timeout=5).read()\n"
+    )
+    result = installed.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_theirs.py")
+    assert "1 passed" in result.stdout
 
 
 def test_wheel_has_types(installed):
