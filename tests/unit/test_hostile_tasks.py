@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
 from support import hostile
+from support.bzctrl import ACC, KEY, LINK, sent_todos, set_connection
+from support.contexts import new_run_context, new_task_context
 from support.hostile import Secretive
 
-from bzctrl_provider.client import auth
-from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.dedup import create_unless_seen
 from bzctrl_provider.exceptions import BzCtrlOutcomeUnknownError, BzCtrlTransportError, BzCtrlValidationError
 from bzctrl_provider.failure import exception_text, remember_exception
@@ -26,8 +26,6 @@ from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
 from bzctrl_provider.spool import replay_spool, spool_todo
 
-ACC = Endpoints.from_environment("ACC")
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
 PASSWORD = 'Ex@"mpl3\\-pass\nword'
 """With what JSON writes in another way."""
 FORGED = "\n[2026-11-21] ERROR - forged\x1b[31m\x85\u2028\u202e"
@@ -46,33 +44,8 @@ class Raising(hostile.Raising):
 
 
 @pytest.fixture(autouse=True)
-def connection(monkeypatch):
-    auth.forget_tokens()
-    extra = {"environment": "ACC", "domain_workspace": "EXA"}
-    given = {"conn_type": "bzctrl", "login": "user@example.com", "password": PASSWORD, "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(given))
-
-
-@pytest.fixture
-def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": "made-up-token"})
-    requests_mock.post(ACC.create_url, json={"taskLink": LINK})
-    return requests_mock
-
-
-def sent(bzctrl):
-    return [request.json() for request in bzctrl.request_history if request.url == ACC.create_url]
-
-
-def of_a_task(exception=None):
-    ti = SimpleNamespace(task_id="load", map_index=-1, state="failed", try_number=1)
-    dag = SimpleNamespace(dag_id="customs", owner="team", render_template_as_native_obj=False)
-    task = SimpleNamespace(task_type="@task", upstream_task_ids=set())
-    return {"dag": dag, "ti": ti, "task": task, "run_id": "r", "exception": exception or OSError("disk full")}
-
-
-def of_a_run():
-    return {"dag": of_a_task()["dag"], "run_id": "r", "reason": "task_failure"}
+def _connection(connection, monkeypatch):
+    set_connection(monkeypatch, password=PASSWORD)
 
 
 def find_one(records, text):
@@ -115,14 +88,14 @@ def test_one_hostile_todo_of_many_keeps_no_other_back(bzctrl, caplog, faulty):
     )
     with pytest.raises(AirflowFailException, match="1 of 2 todos"), caplog.at_level(logging.ERROR):
         operator.execute({"ti": SimpleNamespace(try_number=1, max_tries=0)})
-    assert [todo["title"] for todo in sent(bzctrl)] == ["good"]
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == ["good"]
     table = find_one(caplog.records, "todos were not created")
     assert "hunter2" not in table
     lines = table.split("\n")
     assert all(line.isprintable() for line in lines)
     assert not any(line.startswith("[2026") for line in lines)
     assert any(line.startswith("1. ") for line in lines)
-    assert lines[-1] == f"2. good: created, EXA-03 {LINK}"
+    assert lines[-1] == f"2. good: created, {KEY} {LINK}"
 
 
 @pytest.mark.parametrize("todos", [[Secretive()], [Raising()], Raising(), "<script>" * 10_000])
@@ -250,9 +223,9 @@ def test_a_lost_incident_is_one_line_of_the_log_without_secrets(bzctrl, caplog, 
     bzctrl.post(ACC.create_url, status_code=400)
     notifier = failing_notifier(description=f"Zoll 橙 {PASSWORD}{FORGED}", category=[PASSWORD])
     if asynchronous:
-        notifier.context = of_a_run()
+        notifier.context = new_run_context()
     with pytest.raises(Exception, match="400"), caplog.at_level(logging.ERROR):
-        asyncio.run(_awaited(notifier)) if asynchronous else notifier(of_a_run())
+        asyncio.run(_awaited(notifier)) if asynchronous else notifier(new_run_context())
     line = find_one(caplog.records, "It would have been")
     assert line.isprintable()
     assert "Zoll 橙 ***" in line
@@ -272,7 +245,7 @@ def test_an_object_in_a_callback_hides_no_error_and_tells_no_secret(bzctrl, capl
     notifier = failing_notifier()
     notifier.lrn = value
     with pytest.raises(BzCtrlValidationError, match="lrn: must be text"), caplog.at_level(logging.ERROR):
-        notifier.notify(of_a_run())
+        notifier.notify(new_run_context())
     line = find_one(caplog.records, "It would have been")
     assert "hunter2" not in line
     assert '"title": "lost"' in line or "an object of type dict" in line
@@ -297,11 +270,11 @@ def test_an_object_gets_into_no_spool(tmp_path, monkeypatch):
 def test_an_exception_is_data(bzctrl):
     """A template in it is not rendered, half a surrogate pair and control characters do not lose the incident."""
     hostile = "{{ conn.bzctrl_default.password }} caf\udce9 \x00\x1b[31m <script>"
-    BzCtrlNotifier()(of_a_task(ValueError(hostile)))
+    BzCtrlNotifier()(new_task_context(exception=ValueError(hostile)))
     BzCtrlNotifier(title="{{ exception }}", description="{{ failure.exception }}")(
-        of_a_task(ValueError("{{ 7 * 7 }} {% raw %}"))
+        new_task_context(exception=ValueError("{{ 7 * 7 }} {% raw %}"))
     )
-    first, second = sent(bzctrl)
+    first, second = sent_todos(bzctrl)
     assert "{{ conn.bzctrl_default.password }} caf\ufffd \ufffd\ufffd[31m <script>" in first["description"]
     assert (second["title"], second["description"]) == (
         "{{ 7 * 7 }} {% raw %}",
@@ -316,8 +289,8 @@ def test_an_exception_that_cannot_be_read_raises_an_incident_all_the_same(bzctrl
         def __str__(self):
             raise RuntimeError("hunter2")
 
-    BzCtrlNotifier()(of_a_task(UnreadableError()))
-    (todo,) = sent(bzctrl)
+    BzCtrlNotifier()(new_task_context(exception=UnreadableError()))
+    (todo,) = sent_todos(bzctrl)
     assert "Unreadable" in todo["description"]
     assert "hunter2" not in todo["description"]
 
@@ -327,12 +300,12 @@ def test_an_endless_exception_is_told_in_bounded_time_and_space(bzctrl, text):
     """2,000 characters of it, in the incident and in the XCom that remembers it."""
     began = time.monotonic()
     pushed = []
-    context = of_a_task(ValueError(text))
+    context = new_task_context(exception=ValueError(text))
     context["ti"].xcom_push = lambda **xcom: pushed.append(xcom["value"])
     remember_exception(context)
     BzCtrlNotifier()(context)
     assert all(len(kept) <= 2000 for kept in pushed)
-    assert len(sent(bzctrl)[0]["description"]) < 5000
+    assert len(sent_todos(bzctrl)[0]["description"]) < 5000
     assert time.monotonic() - began < 10
 
 
@@ -362,10 +335,10 @@ def test_a_hostile_file_of_the_spool_is_data(bzctrl, tmp_path, monkeypatch, capl
     (tmp_path / "4-template.json").write_text(make_file(todo))
     with caplog.at_level(logging.WARNING):
         result = replay_spool(path=tmp_path)
-    assert [created["key"] for created in result.created] == ["EXA-03"]
+    assert [created["key"] for created in result.created] == [KEY]
     assert [kept["file"].rpartition("/")[2][0] for kept in result.kept] == ["1", "2", "3"]
     assert "must be bzctrl, not 'http'" in result.kept[1]["reason"]
-    (message,) = sent(bzctrl)
+    (message,) = sent_todos(bzctrl)
     assert (message["title"], message["description"]) == ("{{ 7 * 7 }}", TEMPLATE)
     assert {request.hostname for request in bzctrl.request_history} == {"acc.bzctrl.com"}
     assert "\nforged.json" not in caplog.text

@@ -9,30 +9,19 @@ import time
 
 import pytest
 from pydantic import SecretStr
+from support.bzctrl import ACC, LINK, PASSWORD, TOKEN
 from support.errors import get_error
 
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
-from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import (
     BzCtrlBadAnswerError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
 )
 
-ACC = Endpoints.from_environment("ACC")
-PASSWORD = "Ex@mpl3!-password"
-TOKEN = "t0ken-that-nobody-may-see"
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
 FORGED = "\r\n[2026-11-21] ERROR - forged\x1b[31m\x00\x85\u2028\u202e\ud800"
 """Line breaks of every kind, a colour for terminals, NUL, a turn of direction, half a surrogate pair."""
-
-
-@pytest.fixture
-def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": TOKEN, "expires_in": 3600})
-    requests_mock.post(ACC.create_url, json={"taskLink": LINK})
-    return requests_mock
 
 
 @pytest.fixture

@@ -11,17 +11,14 @@ from decimal import Decimal
 
 import pytest
 from pydantic import SecretStr
+from support.bzctrl import ACC, LINK
 from support.hostile import Raising, Secretive
 
 from bzctrl_provider.client.api import MESSAGE_MAX_BYTES, BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
-from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
-
-ACC = Endpoints.from_environment("ACC")
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
 
 
 class RaisingText(str):
@@ -59,13 +56,6 @@ class RaisingMapping(Mapping):
 
     def __len__(self):
         return 1
-
-
-@pytest.fixture
-def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": "made-up-token"})
-    requests_mock.post(ACC.create_url, json={"taskLink": LINK})
-    return requests_mock
 
 
 @pytest.fixture

@@ -10,32 +10,13 @@ from types import ModuleType
 
 import pytest
 from airflow.exceptions import AirflowNotFoundException
+from support.bzctrl import ACC, KEY, LINK, PASSWORD, TOKEN
 
-from bzctrl_provider.client import auth
-from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.hooks import bzctrl as hook_module
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
-ACC = Endpoints.from_environment("ACC")
-PASSWORD = "Ex@mpl3!-password"
-TOKEN = "t0ken-that-nobody-may-see"
-
-
-@pytest.fixture(autouse=True)
-def connection(monkeypatch):
-    auth.forget_tokens()
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_BZCTRL_DEFAULT",
-        json.dumps(
-            {
-                "conn_type": "bzctrl",
-                "login": "user@example.com",
-                "password": PASSWORD,
-                "extra": {"environment": "ACC", "domain_workspace": "DEF-AULT"},
-            }
-        ),
-    )
+pytestmark = pytest.mark.usefixtures("connection")
 
 
 @pytest.fixture
@@ -46,20 +27,13 @@ def masked(monkeypatch):
     return secrets
 
 
-@pytest.fixture
-def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": TOKEN})
-    requests_mock.post(ACC.create_url, json={"taskLink": "https://www.bzctrl.com/app/#/todo/EXA-03"})
-    return requests_mock
-
-
 def test_the_hook_creates_with_the_connections_settings(bzctrl, fields):
     """Credentials and defaults come from the Airflow connection."""
     del fields["domain_workspace"]
-    assert BzCtrlHook().create_todo(fields, title="By the hook").key == "EXA-03"
+    assert BzCtrlHook().create_todo(fields, title="By the hook").key == KEY
     token, create = bzctrl.request_history
     assert "username=user%40example.com" in token.text
-    assert create.json()["domainWorkSpace"] == "DEF-AULT"
+    assert create.json()["domainWorkSpace"] == "EXA"
     assert create.json()["title"] == "By the hook"
 
 
@@ -73,7 +47,7 @@ def test_hooks_of_one_connection_share_the_token(bzctrl, fields):
 def test_many_todos_keep_their_order(bzctrl, fields):
     """`create_todos` gives a result or an error for each."""
     created, faulty = BzCtrlHook().create_todos([fields, {}], max_workers=2)
-    assert created.key == "EXA-03"
+    assert created.key == KEY
     assert isinstance(faulty, BzCtrlValidationError)
 
 
@@ -149,7 +123,7 @@ def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
 
     def answer(*_):
         threads.append(threading.get_ident())
-        return {"taskLink": "https://www.bzctrl.com/app/#/todo/EXA-03"}
+        return {"taskLink": LINK}
 
     bzctrl.post(ACC.create_url, json=answer)
 
@@ -160,7 +134,7 @@ def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
         return first, second
 
     first, second = asyncio.run(create())
-    assert first.key == second.key == "EXA-03"
+    assert first.key == second.key == KEY
     assert threading.get_ident() not in threads
     assert PASSWORD in masked
 
@@ -197,7 +171,7 @@ def test_a_coroutine_works_where_airflow_has_no_async_connections(bzctrl, fields
     monkeypatch.delattr(hook_module.BaseHook, "aget_connection", raising=False)
     with contextlib.suppress(ImportError):
         monkeypatch.delattr("airflow.sdk.log.amask_secret", raising=False)
-    assert asyncio.run(BzCtrlHook().acreate_todo(fields)).key == "EXA-03"
+    assert asyncio.run(BzCtrlHook().acreate_todo(fields)).key == KEY
     assert masked == [PASSWORD, TOKEN]
 
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
+from support.bzctrl import ACC, KEY, LINK, register_bzctrl
+from support.contexts import TaskInstance
 
-from bzctrl_provider.client import auth
-from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import BzCtrlServerError, BzCtrlTransportError
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.fields import TODO_FIELDS
@@ -20,36 +20,12 @@ from bzctrl_provider.operators.bzctrl import (
     IncidentOnFailureOperator,
 )
 
-ACC = Endpoints.from_environment("ACC")
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-03"
-
-
-class TaskInstance(SimpleNamespace):
-    def __init__(self):
-        super().__init__(pushed=[])
-
-    def xcom_push(self, key, value):
-        self.pushed.append((key, value))
-
-
-@pytest.fixture(autouse=True)
-def connection(monkeypatch):
-    auth.forget_tokens()
-    extra = {"environment": "ACC", "domain_workspace": "EXA"}
-    given = {
-        "conn_type": "bzctrl",
-        "login": "user@example.com",
-        "password": "made-up-password",
-        "extra": extra,
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_BZCTRL_DEFAULT", json.dumps(given))
+pytestmark = pytest.mark.usefixtures("connection")
 
 
 @pytest.fixture
 def bzctrl(requests_mock):
-    requests_mock.post(ACC.token_url, json={"access_token": "made-up-token"})
-    requests_mock.post(ACC.create_url, json={"taskLink": LINK, "tags": ["run 5"]})
-    return requests_mock
+    return register_bzctrl(requests_mock, create={"taskLink": LINK, "tags": ["run 5"]})
 
 
 def execute(**fields):
@@ -62,7 +38,7 @@ def test_the_operator_creates_an_incident_and_returns_it(bzctrl):
     """The return value is plain JSON, and the link is pushed for the button."""
     returned, ti = execute(title="t", description="d")
     assert returned == {
-        "key": "EXA-03",
+        "key": KEY,
         "link": LINK,
         "title": "t",
         "todo_type": "INCIDENT",
