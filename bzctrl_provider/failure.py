@@ -145,7 +145,7 @@ class Failure:
             operator = f" ({first.operator})" if first.operator else ""
             if first.map_index < 0:
                 yield f"- {task_id}{operator}: {first.state}"
-            elif self.kind == "task":
+            elif self.kind == "task" or self.instances.get(task_id) == 1:
                 yield f"- {first.label}{operator}: {first.state}"
             else:
                 total = self.instances.get(task_id, len(tasks))

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 _EXCEPTIONS_SHOWN = 10
 
+_QUERY_CHARS = 3500
+"""Of one request for states: with the rest of its URL it stays below 4 KiB, which every proxy accepts."""
+
 
 def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
     """Return what failed, from the context of an operator after its checks, of a callback, or of a deadline alert.
@@ -81,6 +84,8 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
     states = _states(
         context, with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids), run.run_id, kind
     )
+    if kind == "checks":
+        states = _select_own_instances(context, states)
     root_failures = _root_failures(dag, checks, states) if kind == "checks" else set(states)
     found = [
         (task_id, index)
@@ -168,6 +173,31 @@ def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def _select_own_instances(
+    context: Mapping[str, Any], states: dict[str, dict[int, str]]
+) -> dict[str, dict[int, str]]:
+    """Return the instances that a roll-up in a mapped task group is responsible for; all, if it is in none.
+
+    These are the ones with its own map index. A task outside the group belongs to the group's first instance, so that a
+    failure before the group is one incident.
+    """
+    group = _get_mapped_group(context["task"])
+    if group is None:
+        return states
+    dag, index = context["dag"], context["ti"].map_index
+    return {
+        task_id: {at: state for at, state in instances.items() if at == index}
+        if _get_mapped_group(dag.get_task(task_id)) == group
+        else (instances if index == 0 else {})
+        for task_id, instances in states.items()
+    }
+
+
+def _get_mapped_group(task: Any) -> Any:
+    get_group = getattr(task, "get_closest_mapped_task_group", None)
+    return get_group() if get_group else None
+
+
 def _root_failures(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mapping[int, str]]) -> set[str]:
     """Return the tasks that failed by themselves and so kept the given ones from succeeding.
 
@@ -208,7 +238,8 @@ def _states(
         return {}
 
     dag_id = context["dag"].dag_id
-    for group in _group_unambiguous(task_ids):
+    room = _QUERY_CHARS - len(quote(dag_id)) - len(quote(run_id))
+    for group in _split(_group_unambiguous(task_ids), room):
         known = set(group)
         response = ti.get_task_states(dag_id=dag_id, task_ids=group, run_ids=[run_id])
         for key, state in response.get(run_id, {}).items():
@@ -227,6 +258,21 @@ def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
     lookalikes = {match[1] for task_id in task_ids if (match := re.fullmatch(r"(.+)_\d+", task_id))} & known
     together = [task_id for task_id in task_ids if task_id not in lookalikes]
     return [group for group in (together, *([task_id] for task_id in sorted(lookalikes))) if group]
+
+
+def _split(groups: Iterable[list[str]], room: int) -> Iterable[list[str]]:
+    """Split groups of task ids so that each fits into the room of one query."""
+    for group in groups:
+        portion: list[str] = []
+        used = 0
+        for task_id in group:
+            size = len("&task_ids=") + len(quote(task_id))
+            if portion and used + size > room:
+                yield portion
+                portion, used = [], 0
+            portion.append(task_id)
+            used += size
+        yield portion
 
 
 def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:

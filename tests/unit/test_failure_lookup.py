@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 
@@ -235,3 +236,52 @@ def test_describe_failure_deadline_context_describes_the_deadline():
 def test_describe_failure_without_dag_has_no_tasks():
     """An operator that is executed outside Airflow has no checks before it."""
     assert describe_failure({"ti": None}).tasks == ()
+
+
+@pytest.mark.parametrize(
+    ("count", "task_id"),
+    [(2000, "t" * 195), (1000, "check_of_a_long_name"), (300, "控" * 195)],
+    ids=["2000 ids of 200", "1000 ids", "ids that are percent-encoded"],
+)
+def test_describe_failure_large_dag_requests_are_below_4_kib(count, task_id):
+    """Airflow's client refuses a URL of more than 65,536 characters; each request stays far below, and none is missing."""
+    checks = [f"{task_id}{number:05}" for number in range(count)]
+    ti = TaskInstance(states=dict.fromkeys(checks, "failed"))
+    failure = describe_failure(new_context({**{check: [] for check in checks}, "raise_incident": checks}, ti))
+    assert len(failure.tasks) == count
+    assert sorted(task_id for group in ti.asked for task_id in group) == sorted(checks)
+    queries = [
+        urlencode({"dag_id": "customs", "task_ids": group, "run_ids": ["r 1"]}, doseq=True)
+        for group in ti.asked
+    ]
+    assert max(map(len, queries)) < 4096 - 200
+    assert len(queries) < 2 * sum(map(len, queries)) / 3000 + 2
+
+
+def new_mapped_group_context(map_index, states):
+    """Return the context of a roll-up in a mapped task group with a check, and a task before the group."""
+    upstream = {"load": [], "group.check": ["load"], "raise_incident": ["group.check"]}
+    ti = TaskInstance(states=states)
+    ti.map_index = map_index
+    context = new_context(upstream, ti)
+    for task_id in ("group.check", "raise_incident"):
+        context["dag"].get_task(task_id).get_closest_mapped_task_group = lambda: "the group"
+    return context
+
+
+@pytest.mark.parametrize(("map_index", "expected"), [(0, []), (7, ["group.check[7]"])])
+def test_describe_failure_in_mapped_group_looks_at_own_map_index(map_index, expected):
+    """Of 20 instances of the group one check fails, and only the roll-up of that instance has a failure."""
+    states = {f"group.check[{index}]": "failed" if index == 7 else "success" for index in range(20)}
+    failure = describe_failure(new_mapped_group_context(map_index, {"load": "success", **states}))
+    assert [task.label for task in failure.tasks] == expected
+    if expected:
+        assert "- group.check[7] (Check): failed" in failure.description
+
+
+@pytest.mark.parametrize(("map_index", "expected"), [(0, ["load"]), (1, [])])
+def test_describe_failure_before_mapped_group_belongs_to_first_instance(map_index, expected):
+    """A failure before the group is one failure, and not one for each instance."""
+    states = {"load": "failed", "group.check[0]": "upstream_failed", "group.check[1]": "upstream_failed"}
+    failure = describe_failure(new_mapped_group_context(map_index, states))
+    assert failure.task_ids == expected

@@ -107,3 +107,12 @@ def test_the_plain_operator_tells_what_failed_too(run, bzctrl_sandbox):
     run(FILE, "told_by_create_todo")
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "told_by_create_todo: 1 of 1 check failed (totals)"
+
+
+def test_roll_up_in_mapped_group_one_failure_raises_one_incident(run, bzctrl_sandbox):
+    """Four instances of a task group, of which one fails: one incident, and three skipped roll-ups."""
+    dag_run, tis = run(FILE, "in_mapped_group")
+    assert str(dag_run.state) == "failed"
+    assert get_state(tis, "of_one_number.raise_incident") == ["skipped", "skipped", "success", "skipped"]
+    (todo,) = bzctrl_sandbox.todos
+    assert "- of_one_number.is_not_two[2] (@task): failed" in todo["description"]

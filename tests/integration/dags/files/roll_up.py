@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from airflow.providers.common.compat.sdk import DAG, TaskGroup, Variable, task
+from airflow.providers.common.compat.sdk import DAG, TaskGroup, Variable, task, task_group
 
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
@@ -91,3 +91,18 @@ with DAG("told_by_create_todo", **ARGS) as told_by_create_todo:
     fails.override(task_id="totals")() >> CreateTodoOperator(
         task_id="raise_incident", trigger_rule="one_failed"
     )
+
+with DAG("in_mapped_group", **ARGS) as in_mapped_group:
+
+    @task_group
+    def of_one_number(number: int) -> None:
+        """Check one number, with a roll-up of its own."""
+
+        @task
+        def is_not_two(value: int) -> None:
+            if value == 2:
+                raise ValueError("the number is two")
+
+        is_not_two(number) >> IncidentOnFailureOperator(task_id="raise_incident")
+
+    of_one_number.expand(number=[0, 1, 2, 3])
