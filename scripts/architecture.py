@@ -52,6 +52,12 @@ PLACES = {
     "client.todo": (9, 2.75),
     "client.transport": (9, 4.2),
     "client.retry": (10, 4.2),
+    # The results of other tools.
+    "checks": (8, 0.45),
+    "checks.dbt": (9, -0.05),
+    "checks.gx": (9, 0.95),
+    "checks.todos": (10, -0.05),
+    "checks.source": (10, 0.95),
     "exceptions": (11, 1.2),
     "text": (11, 0.1),
     # The sandbox.

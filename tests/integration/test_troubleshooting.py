@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ from support.authority import new_authority
 from support.scripted_server import CREATED, TOKEN, Server, close, hang, reply
 
 from bzctrl_provider import policy
+from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
 from bzctrl_provider.client import retry
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
@@ -297,6 +299,10 @@ def callback_of_a_deadline(lab):
     return lab.error(lambda: asyncio.run(wait()))
 
 
+def dbt_artifact(schema, **parts):
+    return {"metadata": {"dbt_schema_version": f"https://schemas.getdbt.com/dbt/{schema}.json"}, **parts}
+
+
 SEEN = {
     # the provider is not there, or the deployment's options are wrong
     "provider-missing": provider_missing,
@@ -451,6 +457,28 @@ SEEN = {
     "spool-file-damaged": spool_file_damaged,
     "spool-connection": lambda lab: lab.spool().kept(title="Totals differ", description="d"),
     "spool-todo": lambda lab: lab.spool().connect("made_later").kept(title="Totals differ", impact="urgent"),
+    # results of other tools
+    "checks-no-xcom": lambda lab: lab.error(partial(checks_from_gx, None)),
+    "checks-no-file": lambda lab: lab.error(
+        partial(checks_from_dbt, lab.folder / "target" / "run_results.json")
+    ),
+    "checks-version": lambda lab: lab.error(partial(checks_from_dbt, dbt_artifact("run-results/v7"))),
+    "checks-other-artifact": lambda lab: lab.error(partial(checks_from_dbt, dbt_artifact("manifest/v12"))),
+    "checks-compiled": lambda lab: lab.error(
+        partial(
+            checks_from_dbt,
+            dbt_artifact("run-results/v6", results=[{"unique_id": "test.shop.amounts", "status": "success"}]),
+        )
+    ),
+    "checks-damaged": lambda lab: lab.error(
+        partial(checks_from_dbt, dbt_artifact("run-results/v6", results=[{"unique_id": "test.shop.amounts"}]))
+    ),
+    "checks-incomplete": lambda lab: lab.error(
+        partial(
+            checks_from_gx,
+            {"success": False, "expectations": [], "statistics": {"evaluated_expectations": 2}},
+        )
+    ),
     # the sandbox
     "sandbox-port": sandbox_port_in_use,
     "sandbox-options": lambda lab: lab.sandbox("--port", "99999", "--username", "user"),

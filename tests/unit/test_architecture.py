@@ -88,6 +88,7 @@ LAYERS = {
         "bzctrl_provider.notifications",
         "bzctrl_provider.settings",
     },
+    "bzctrl_provider.checks": {"bzctrl_provider.exceptions", "bzctrl_provider.text"},
     "bzctrl_provider.sandbox": set(),
 }
 """The other parts that each part of the package may import."""

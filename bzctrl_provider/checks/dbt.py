@@ -1,0 +1,283 @@
+"""Todos from dbt's artifacts.
+
+The fields are those of dbt's published JSON schemas, ``run-results`` v4 to v6 and ``manifest`` v9 to v12, which dbt-core
+1.5 to 1.12 write.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bzctrl_provider.checks.source import Faults, read_mapping
+from bzctrl_provider.checks.todos import FailedCheck, Report, count, owners, shown, shown_lines
+from bzctrl_provider.text import safe_repr
+
+log = logging.getLogger(__name__)
+
+_SUPPORTED = {"run-results": (4, 5, 6), "manifest": (9, 10, 11, 12)}
+_WRITTEN_BY = "dbt-core 1.5 to 1.12"
+_SCHEMA = re.compile(r"https?://[^/]+/dbt/([a-z-]+)/v(\d+)\.json")
+
+_TESTS = ("test", "unit_test")
+_FAILED = {"fail": "failed", "error": "error", "runtime error": "error", "partial success": "partial success"}
+_GOOD = {"pass", "success", "warn", "skipped", "no-op", "reused"}
+
+
+def checks_from_dbt(
+    run_results: object,
+    manifest: object = None,
+    *,
+    one_for_all: bool = True,
+    include_warnings: bool = False,
+) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """Return todos about the tests that failed in a run of dbt, for ``@task.bzctrl_todo``.
+
+    ```python
+    @task.bzctrl_todo(trigger_rule="all_done", category=["Data quality"])
+    def raise_incident():
+        return checks_from_dbt("target/run_results.json", "target/manifest.json")
+    ```
+
+    A test failed if its status is ``fail`` or ``error``. A model, seed or snapshot with an error is listed as well: its tests
+    did not run, so that nothing is known of its data.
+
+    ``assignee`` is set from ``meta.owner`` of the test, or otherwise of its model, if that is an e-mail address; one todo for
+    all tests has an assignee only if all of them have the same. No other field than title, description and assignee is
+    set. dbt's severity becomes no priority: it says whether a failure ends the run, not how urgent it is.
+
+    :param run_results: dbt's ``run_results.json``: parsed, as JSON text, or as a path; also compressed with gzip.
+    :param manifest: dbt's ``manifest.json`` of the same project in one of these forms, for columns, models, owners and paths.
+        None (the default): names are taken from the run results, and no todo has an owner.
+    :param one_for_all: True (the default) for one todo that lists all, False for one todo for each.
+    :param include_warnings: True to count tests with the status ``warn`` as failed; default False.
+    :return: a mapping of todo fields, for example ``{"title": "dbt shop: 1 of 9 tests failed (…)", "description": "…"}``; a
+        list of such mappings with ``one_for_all=False``; None if nothing failed.
+    :raises BzCtrlValidationError: if an artifact cannot be read, has another schema version, or was written by a command
+        that only compiles the tests (``dbt compile``, ``dbt docs generate``). It is also a ``ValueError``.
+    """
+    faults = Faults("dbt")
+    artifact = _artifact(run_results, "run-results", name="run_results", faults=faults)
+    nodes = _Nodes(
+        {} if manifest is None else _artifact(manifest, "manifest", name="manifest", faults=faults)
+    )
+    results = _results(artifact, faults)
+    faults.raise_if_any()
+    if not results:
+        log.warning("The run results of dbt hold no result: dbt has run nothing.")
+    reported = _FAILED | ({"warn": "warned"} if include_warnings else {})
+    report = Report(
+        tool=_tool(results),
+        run=_run(artifact),
+        summary=_summary(results, reported),
+        checks=[
+            _failed_check(result, reported[result.status], nodes)
+            for result in results
+            if result.status in reported
+        ],
+        not_run=[nodes.label(result.unique_id) for result in results if result.status == "skipped"],
+        notes={"dbt": _versions(artifact)},
+    )
+    return report.todos(one_for_all=one_for_all)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """One entry of the run results."""
+
+    unique_id: str
+    status: str
+    failures: int | None
+    message: object
+
+    @property
+    def kind(self) -> str:
+        return self.unique_id.partition(".")[0]
+
+    @property
+    def is_test(self) -> bool:
+        return self.kind in _TESTS
+
+
+def _artifact(
+    source: object, kind: Literal["run-results", "manifest"], *, name: str, faults: Faults
+) -> Mapping[str, Any]:
+    """Return an artifact whose schema is of the right kind and version."""
+    artifact = read_mapping(source, name=name, faults=faults)
+    metadata = artifact.get("metadata")
+    schema = metadata.get("dbt_schema_version") if isinstance(metadata, Mapping) else None
+    found = _SCHEMA.fullmatch(schema) if isinstance(schema, str) else None
+    where = f"{name}.metadata.dbt_schema_version"
+    if not found:
+        faults.fail(where, f"must be the address of dbt's schema {kind}, not {safe_repr(schema)}")
+    if found[1] != kind:
+        faults.fail(
+            where, f"must be of the schema {kind}, not of {found[1]}: another artifact of dbt was given"
+        )
+    if int(found[2]) not in _SUPPORTED[kind]:
+        first, *_, last = _SUPPORTED[kind]
+        remedy = "; without the manifest, todos have no owners" if kind == "manifest" else ""
+        faults.fail(
+            where, f"{kind} v{found[2]} is not supported: v{first} to v{last} are, of {_WRITTEN_BY}{remedy}"
+        )
+    return artifact
+
+
+def _results(artifact: Mapping[str, Any], faults: Faults) -> list[_Result]:
+    entries = artifact.get("results")
+    if not isinstance(entries, list | tuple):
+        faults.fail("run_results.results", f"must be a list, not {safe_repr(entries)}")
+    results = [
+        _result(entry, f"run_results.results[{number}]", faults) for number, entry in enumerate(entries)
+    ]
+    tests = [result for result in results if result.is_test]
+    if compiled := sum(test.status == "success" for test in tests):
+        faults.add(
+            "run_results.results",
+            f"{compiled} of {count(len(tests), 'test')} only compiled, not run (the status is success, not pass): dbt compile and "
+            "dbt docs generate overwrite the results of dbt test and dbt build; give them another --target-path",
+        )
+    return results
+
+
+def _result(entry: object, where: str, faults: Faults) -> _Result:
+    if not isinstance(entry, Mapping):
+        faults.add(where, f"must be a mapping, not {safe_repr(entry)}")
+        entry = {"unique_id": "", "status": "skipped"}
+    unique_id, status, failures = (entry.get(name) for name in ("unique_id", "status", "failures"))
+    if not isinstance(unique_id, str):
+        faults.add(f"{where}.unique_id", f"must be text, not {safe_repr(unique_id)}")
+        unique_id = ""
+    if not isinstance(status, str) or status not in {*_FAILED, *_GOOD}:
+        faults.add(
+            f"{where}.status",
+            f"must be one of {', '.join(sorted({*_FAILED, *_GOOD}))}, not {safe_repr(status)}",
+        )
+        status = ""
+    return _Result(
+        unique_id=unique_id,
+        status=status,
+        failures=failures if type(failures) is int else None,
+        message=entry.get("message"),
+    )
+
+
+class _Nodes:
+    """The nodes of a project by their ids, as a manifest describes them; without a manifest there are none."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._by_id = {
+            unique_id: node
+            for part in ("nodes", "sources", "unit_tests")
+            for unique_id, node in _mapping(manifest.get(part)).items()
+        }
+
+    def node(self, unique_id: object) -> Mapping[str, Any]:
+        return _mapping(self._by_id.get(unique_id))
+
+    def parents(self, unique_id: str) -> list[str]:
+        """Return the ids of the models that a test is about: the one it is attached to, or otherwise all it reads."""
+        node = self.node(unique_id)
+        if isinstance(attached := node.get("attached_node"), str):
+            return [attached]
+        reads = _mapping(node.get("depends_on")).get("nodes")
+        return [parent for parent in reads if isinstance(parent, str)] if isinstance(reads, list) else []
+
+    def name(self, unique_id: str) -> str:
+        """Return a short name: ``orders``, of a source ``raw.orders``, of a test without its hash."""
+        node = self.node(unique_id)
+        if isinstance(name := node.get("name"), str):
+            source = node.get("source_name")
+            return shown(f"{source}.{name}" if isinstance(source, str) else name)
+        kind, _, rest = unique_id.partition(".")
+        name = rest.partition(".")[2] or rest or unique_id
+        return shown(re.sub(r"\.[0-9a-f]{10}$", "", name) if kind == "test" else name)
+
+    def label(self, unique_id: str) -> str:
+        """Return which check it is: ``accepted_values of orders.status``, ``unit test sums of totals``, ``model orders``."""
+        kind = unique_id.partition(".")[0]
+        if kind not in _TESTS:
+            return f"{shown(kind)} {self.name(unique_id)}"
+        node = self.node(unique_id)
+        generic = _mapping(node.get("test_metadata"))
+        if kind == "unit_test":
+            name = f"unit test {self.name(unique_id)}"
+        elif isinstance(rule := generic.get("name"), str):
+            namespace = generic.get("namespace")
+            name = shown(f"{namespace}.{rule}" if isinstance(namespace, str) else rule)
+        else:
+            return self.name(unique_id)
+        parents = [self.name(parent) for parent in self.parents(unique_id)]
+        column = node.get("column_name") or _mapping(generic.get("kwargs")).get("column_name")
+        about = ".".join([*parents[:1], *([shown(column)] if isinstance(column, str) else [])])
+        return f"{name} of {about}" if about else name
+
+    def owners(self, unique_id: str) -> tuple[str, ...]:
+        """Return the test's own owners, or otherwise those of the models that it is about."""
+        if own := self._own_owners(unique_id):
+            return own
+        found = [owner for parent in self.parents(unique_id) for owner in self._own_owners(parent)]
+        return tuple(dict.fromkeys(found))
+
+    def _own_owners(self, unique_id: str) -> tuple[str, ...]:
+        node = self.node(unique_id)
+        # dbt 1.10 has moved `meta` into `config`; older ones have it in both.
+        return owners(_mapping(node.get("config")).get("meta"), node.get("meta"))
+
+
+def _failed_check(result: _Result, state: str, nodes: _Nodes) -> FailedCheck:
+    node = nodes.node(result.unique_id)
+    label, name = nodes.label(result.unique_id), nodes.name(result.unique_id)
+    return FailedCheck(
+        label=label,
+        state=state + (f", {count(result.failures, 'failure')}" if result.failures else ""),
+        facts={
+            "Test": name if result.is_test and name not in label else "",
+            "Message": shown_lines(result.message),
+            "Defined in": shown(node.get("original_file_path")),
+            "Compiled SQL": shown(node.get("compiled_path")),
+            "Failed rows": shown(node.get("relation_name")) if result.is_test else "",
+        },
+        owners=nodes.owners(result.unique_id),
+    )
+
+
+def _tool(results: list[_Result]) -> str:
+    packages = Counter(result.unique_id.split(".")[1] for result in results if "." in result.unique_id)
+    return f"dbt {shown(packages.most_common(1)[0][0], max_chars=60)}" if packages else "dbt"
+
+
+def _run(artifact: Mapping[str, Any]) -> str:
+    command = _mapping(artifact.get("args")).get("which")
+    start = f"dbt {shown(command)}" if isinstance(command, str) else "dbt"
+    generated = artifact["metadata"].get("generated_at")
+    return f"{start}, {shown(generated)}" if isinstance(generated, str) else start
+
+
+def _versions(artifact: Mapping[str, Any]) -> str:
+    metadata = artifact["metadata"]
+    parts = [("", metadata.get("dbt_version")), ("invocation ", metadata.get("invocation_id"))]
+    return ", ".join(f"{name}{shown(value)}" for name, value in parts if isinstance(value, str))
+
+
+def _summary(results: list[_Result], reported: Mapping[str, str]) -> str:
+    """Return how many failed, for example ``2 of 9 tests failed, 1 test warned, 1 model failed``."""
+    ran = sum(result.is_test and result.status != "skipped" for result in results)
+    counted = Counter(
+        ("test" if result.is_test else result.kind, "warned" if result.status == "warn" else "failed")
+        for result in results
+        if result.status in reported
+    )
+    failed = counted.pop(("test", "failed"), 0)
+    parts = [f"{failed} of {count(ran, 'test')} failed"] if ran else []
+    others = sorted(counted.items(), key=lambda item: item[0][0] != "test")
+    parts += [f"{count(number, shown(kind, max_chars=30))} {how}" for (kind, how), number in others]
+    return ", ".join(parts)
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}

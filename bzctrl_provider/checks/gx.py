@@ -1,0 +1,322 @@
+"""Todos from the results of Great Expectations (GX Core 1.x), read without importing it.
+
+The forms are those of ``ExpectationSuiteValidationResult.to_json_dict()`` and of the ``describe_dict()`` of this class and of
+``CheckpointResult``; the operators of ``airflow-provider-great-expectations`` 1.x push the latter two as their XCom.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bzctrl_provider.checks.source import Faults, read_mapping
+from bzctrl_provider.checks.todos import (
+    MESSAGE_CHARS,
+    FailedCheck,
+    Report,
+    count,
+    listed,
+    owners,
+    shown,
+    shown_lines,
+)
+from bzctrl_provider.text import json_line, safe_repr
+
+log = logging.getLogger(__name__)
+
+_VALUES_SHOWN = 20
+_PERCENT_DIGITS = 3
+
+_FORMS = ("results", "expectations", "validation_results", "run_results")
+
+_COLUMNS = ("column", "column_A", "column_B", "column_list")
+_NOT_EXPECTED = ("batch_id", "column", "column_A", "column_B")
+"""Keyword arguments that say where an expectation looks, not what it expects."""
+
+_ABOUT_THE_SCHEMA = (
+    "expect_table_",
+    "expect_column_to_exist",
+    "expect_column_values_to_be_of_type",
+    "expect_column_values_to_be_in_type_list",
+)
+"""The expectations that observe counts, names and types of columns, and no values of the data."""
+
+
+def checks_from_gx(
+    result: object, *, one_for_all: bool = True, include_values: bool = False
+) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """Return todos about the expectations of Great Expectations that were not met, for ``@task.bzctrl_todo``.
+
+    ```python
+    @task.bzctrl_todo(trigger_rule="all_done", category=["Data quality"])
+    def raise_incident(ti=None):
+        return checks_from_gx(ti.xcom_pull(task_ids="validate"))
+    ```
+
+    The values in the data that were not expected can be personal data, so they are left out by default, and so are
+    observed values that are no numbers, unless the expectation is about columns and types. The arguments of an
+    expectation are part of the suite, and are always shown.
+
+    ``assignee`` is set from ``meta.owner`` of the expectation, if the result has it and it is an e-mail address; one todo
+    for all expectations has an assignee only if all of them have the same. No other field than title, description and
+    assignee is set. The severity of an expectation is part of the description and becomes no priority: GX sets ``critical``
+    where nobody has set one.
+
+    :param result: the XCom of an operator of ``airflow-provider-great-expectations``; or the result of a checkpoint or a
+        validation definition as an object, as ``to_json_dict()``, as ``describe_dict()``, as JSON text, or as a path.
+    :param one_for_all: True (the default) for one todo that lists all, False for one todo for each.
+    :param include_values: True to show up to 20 unexpected values, and observed values of any kind; default False.
+    :return: a mapping of todo fields, for example ``{"title": "Great Expectations: 1 of 6 expectations failed (…)",
+        "description": "…"}``; a list of such mappings with ``one_for_all=False``; None if all expectations were met.
+    :raises BzCtrlValidationError: if the result is in none of these forms, is incomplete, or contradicts itself. It is also
+        a ``ValueError``.
+    """
+    faults = Faults("Great Expectations")
+    suites = _suites(_plain(result), faults)
+    faults.raise_if_any()
+    expectations = [expectation for suite in suites for expectation in suite.expectations]
+    if not expectations:
+        log.warning("The result of Great Expectations holds no expectation: nothing was validated.")
+    failed = [
+        (suite, expectation)
+        for suite in suites
+        for expectation in suite.expectations
+        if not expectation.success
+    ]
+    names = list(
+        dict.fromkeys(name for suite, expectation in failed if (name := suite.name or expectation.data))
+    )
+    report = Report(
+        tool=f"Great Expectations {names[0]}" if len(names) == 1 else "Great Expectations",
+        run="Great Expectations" + (f", {suites[0].time}" if suites and suites[0].time else ""),
+        summary=f"{len(failed)} of {count(len(expectations), 'expectation')} failed",
+        checks=[
+            expectation.failed_check(suite, include_values=include_values) for suite, expectation in failed
+        ],
+        notes={
+            "Results": listed(list(dict.fromkeys(suite.url for suite, _ in failed if suite.url))),
+            "GX Core": suites[0].version if suites else "",
+        },
+    )
+    return report.todos(one_for_all=one_for_all)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Expectation:
+    """One expectation with its result."""
+
+    type: str
+    success: bool
+    kwargs: Mapping[str, Any]
+    result: Mapping[str, Any]
+    meta: object
+    severity: str
+    exception: str
+
+    @property
+    def data(self) -> str:
+        return shown(self.kwargs.get("batch_id"))
+
+    @property
+    def columns(self) -> str:
+        given = (self.kwargs.get(name) for name in _COLUMNS)
+        names = [name for value in given for name in (value if isinstance(value, list | tuple) else [value])]
+        return shown(", ".join(str(name) for name in names if name is not None))
+
+    @property
+    def observes_no_values(self) -> bool:
+        return self.type.startswith(_ABOUT_THE_SCHEMA)
+
+    def failed_check(self, suite: _Suite, *, include_values: bool) -> FailedCheck:
+        """Return it as a failed check.
+
+        :param include_values: whether values of the data are shown.
+        """
+        values = include_values or self.observes_no_values
+        return FailedCheck(
+            label=f"{shown(self.type)} of {self.columns}" if self.columns else shown(self.type),
+            state="error" if self.exception else "failed",
+            facts={
+                "Data": ", ".join(name for name in (suite.name, self.data) if name),
+                "Expected": self._expected(),
+                "Observed": self._observed(values=values),
+                "Unexpected": self._unexpected(),
+                "Values": _some(self.result.get("partial_unexpected_list")) if include_values else "",
+                "Details": _json(self.result.get("details")) if values else "",
+                "Error": self.exception,
+                "Result": ""
+                if self.result or self.exception
+                else "empty: without details, or the expectation raised",
+                "Severity": self.severity,
+            },
+            owners=owners(self.meta),
+        )
+
+    def _expected(self) -> str:
+        expected = {name: value for name, value in self.kwargs.items() if name not in _NOT_EXPECTED}
+        return ", ".join(f"{name}={_json(value)}" for name, value in expected.items() if value is not None)
+
+    def _observed(self, *, values: bool) -> str:
+        observed = self.result.get("observed_value")
+        if observed is None:
+            return ""
+        if values or isinstance(observed, int | float):
+            return _json(observed)
+        return "left out, because it may be personal data"
+
+    def _unexpected(self) -> str:
+        number, percent = (self.result.get(f"unexpected_{unit}") for unit in ("count", "percent"))
+        if not isinstance(number, int):
+            return ""
+        total = self.result.get("element_count")
+        text = f"{number} of {total}" if isinstance(total, int) else str(number)
+        return f"{text} ({percent:.{_PERCENT_DIGITS}g} %)" if isinstance(percent, int | float) else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Suite:
+    """The validation of one batch of data with one suite of expectations."""
+
+    name: str
+    url: str
+    time: str
+    version: str
+    expectations: list[_Expectation]
+
+
+def _plain(result: object) -> object:
+    """Return the mappings of a result that is an object of GX; anything else as it is."""
+    runs = None if isinstance(result, Mapping) else getattr(result, "run_results", None)
+    if isinstance(
+        runs, Mapping
+    ):  # a CheckpointResult, whose own `describe_dict` leaves names, owners and errors out
+        return {"run_results": {str(key): _plain(run) for key, run in runs.items()}}
+    for form in ("to_json_dict", "describe_dict"):
+        if not isinstance(result, Mapping | type) and callable(method := getattr(result, form, None)):
+            return method()
+    return result
+
+
+def _suites(result: object, faults: Faults) -> list[_Suite]:
+    source = read_mapping(result, name="result", faults=faults)
+    if len(forms := [form for form in _FORMS if form in source]) > 1:
+        faults.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
+    if "validation_results" in source:
+        runs = source["validation_results"]
+        if not isinstance(runs, list | tuple):
+            faults.fail("result.validation_results", f"must be a list, not {safe_repr(runs)}")
+        found = [
+            _suite(run, f"result.validation_results[{number}]", faults) for number, run in enumerate(runs)
+        ]
+        _compare(source, "result", len(runs), "evaluated_validations", faults)
+    elif "run_results" in source:
+        runs = source["run_results"]
+        if not isinstance(runs, Mapping):
+            faults.fail("result.run_results", f"must be a mapping, not {safe_repr(runs)}")
+        found = [
+            _suite(run, f"result.run_results[{number}]", faults) for number, run in enumerate(runs.values())
+        ]
+    else:
+        return [_suite(source, "result", faults)]
+    failed = any(not expectation.success for suite in found for expectation in suite.expectations)
+    if source.get("success", True) is not True and not failed:
+        faults.add(
+            "result.success", f"is {safe_repr(source['success'])}, but no expectation of the result failed"
+        )
+    return found
+
+
+def _suite(source: object, where: str, faults: Faults) -> _Suite:
+    """Read the result of one suite, in either form."""
+    if not isinstance(source, Mapping):
+        faults.add(where, f"must be a mapping, not {safe_repr(source)}")
+        source = {"success": True, "results": []}
+    form = next((form for form in ("expectations", "results") if form in source), None)
+    entries = source.get(form) if form else None
+    if not isinstance(entries, list | tuple):
+        found = ", ".join(sorted(safe_repr(name, max_chars=30) for name in list(source)[:10])) or "nothing"
+        faults.add(
+            where,
+            "must hold the list of expectations of a validation (results or expectations), or that of validations of a "
+            f"checkpoint (validation_results or run_results); it holds {found}",
+        )
+        entries = []
+    expectations = [
+        _expectation(entry, f"{where}.{form}[{number}]", faults) for number, entry in enumerate(entries)
+    ]
+    success = source.get("success")
+    if form and not isinstance(success, bool):
+        faults.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
+    elif success is False and all(expectation.success for expectation in expectations):
+        faults.add(f"{where}.success", "is false, but no expectation of the result failed")
+    _compare(source, where, len(expectations), "evaluated_expectations", faults)
+    meta = _mapping(source.get("meta"))
+    return _Suite(
+        name=shown(source.get("suite_name")),
+        url=shown(source.get("result_url")),
+        time=shown(meta.get("validation_time")),
+        version=shown(meta.get("great_expectations_version")),
+        expectations=expectations,
+    )
+
+
+def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
+    if not isinstance(entry, Mapping):
+        faults.add(where, f"must be a mapping, not {safe_repr(entry)}")
+        entry = {"expectation_type": "", "success": True}
+    described = "expectation_type" in entry
+    config = entry if described else _mapping(entry.get("expectation_config"))
+    kind = config.get("expectation_type" if described else "type")
+    success = entry.get("success")
+    if not isinstance(kind, str):
+        name = "expectation_type" if described else "expectation_config.type"
+        faults.add(
+            f"{where}.{name}", f"must be the type of an expectation of GX Core 1.x, not {safe_repr(kind)}"
+        )
+    if not isinstance(success, bool):
+        faults.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
+    return _Expectation(
+        type=str(kind),
+        success=success is True,
+        kwargs=_mapping(config.get("kwargs")),
+        result=_mapping(entry.get("result")),
+        meta=config.get("meta"),
+        severity=shown(config.get("severity")),
+        exception=_exception(entry.get("exception_info")),
+    )
+
+
+def _exception(info: object) -> str:
+    """Return the messages of what an expectation raised, each once: GX has one mapping, or one for each metric."""
+    info = _mapping(info)
+    raised = [info, *(part for part in info.values() if isinstance(part, Mapping))]
+    messages = dict.fromkeys(
+        str(part.get("exception_message") or "an exception without a message")
+        for part in raised
+        if part.get("raised_exception") is True
+    )
+    return shown_lines("\n".join(messages)) if messages else ""
+
+
+def _compare(source: Mapping[str, Any], where: str, number: int, name: str, faults: Faults) -> None:
+    """Compare what a result holds with what it counts: one that lost a part must not pass for one that is good."""
+    counted = _mapping(source.get("statistics")).get(name)
+    if isinstance(counted, int) and counted != number:
+        faults.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")
+
+
+def _some(values: object) -> str:
+    if not isinstance(values, list | tuple) or not values:
+        return ""
+    more = len(values) - _VALUES_SHOWN
+    return _json(values[:_VALUES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _json(value: object) -> str:
+    return "" if value is None or value == {} else shown(json_line(value), max_chars=MESSAGE_CHARS)
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,103 @@
+"""Read the results of a tool's checks, and collect everything that is wrong with them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.text import one_line, safe_repr
+
+_GZIP = b"\x1f\x8b"
+_FAULTS_SHOWN = 20
+_PATH_CHARS = 300
+
+
+class Faults:
+    """Collects the faults of a tool's results, for one error that names them all.
+
+    A fault is never skipped: results that cannot be read must not look like results without a failure.
+
+    :param tool: the name of the tool, such as ``dbt``.
+    """
+
+    def __init__(self, tool: str) -> None:
+        self._tool = tool
+        self._found: list[tuple[str, str]] = []
+
+    def add(self, field: str, problem: str) -> None:
+        """Note a fault.
+
+        :param field: where it is, such as ``run_results.results[3].status``.
+        :param problem: what was found there, and what is supported.
+        """
+        self._found.append((field, problem))
+
+    def raise_if_any(self) -> None:
+        """Raise the error if a fault was noted.
+
+        :raises BzCtrlValidationError: names the first 20 faults, and how many there are.
+        """
+        if not self._found:
+            return
+        shown = self._found[:_FAULTS_SHOWN]
+        if more := len(self._found) - len(shown):
+            shown.append(("and", f"{more} more"))
+        raise BzCtrlValidationError(
+            f"No todo was made of the results of {self._tool}, because they cannot be read:", shown
+        )
+
+    def fail(self, field: str, problem: str) -> NoReturn:
+        """Note a fault and raise the error, where nothing behind the fault can be read."""
+        self.add(field, problem)
+        self.raise_if_any()
+        raise AssertionError  # pragma: no cover - a fault was just noted
+
+
+def read_mapping(source: object, *, name: str, faults: Faults) -> Mapping[str, Any]:
+    """Return results as a mapping.
+
+    :param source: the mapping itself; JSON as text or bytes; or a path to a file of JSON, as text or as an object with
+        ``read_bytes`` (``pathlib.Path``, Airflow's ``ObjectStoragePath``). Content that is compressed with gzip is decompressed.
+    :param name: the name of the parameter, for the error.
+    :raises BzCtrlValidationError: if it is none of these, cannot be read, or is no JSON object.
+    """
+    if isinstance(source, str | bytes | os.PathLike) or hasattr(source, "read_bytes"):
+        source = _parsed(_content(source, name=name, faults=faults), name=name, faults=faults)
+    if not isinstance(source, Mapping):
+        faults.fail(name, f"must be a mapping, JSON text or a path, not {safe_repr(source)}")
+    return source
+
+
+def _content(source: Any, *, name: str, faults: Faults) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str) and (not source.strip() or source.lstrip()[0] in "{["):
+        return source.encode(errors="replace")
+    try:
+        content: bytes = (source if hasattr(source, "read_bytes") else Path(source)).read_bytes()
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or type(exc).__name__
+        path = one_line(str(source), max_chars=_PATH_CHARS)
+        faults.fail(name, f"the file {path} cannot be read ({one_line(str(reason), max_chars=_PATH_CHARS)})")
+    return content
+
+
+def _parsed(content: bytes, *, name: str, faults: Faults) -> object:
+    if content.startswith(_GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as exc:
+            faults.fail(name, f"cannot be decompressed ({type(exc).__name__})")
+    try:
+        return json.loads(content)
+    except json.JSONDecodeError as exc:
+        # Without a quotation: it may be a part of the data.
+        faults.fail(name, f"is no JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}")
+    except (ValueError, RecursionError) as exc:
+        faults.fail(name, f"is no JSON: {type(exc).__name__}")

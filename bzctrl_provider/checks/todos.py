@@ -1,0 +1,179 @@
+"""Write todos about failed checks: bounded plain text, without the secrets that Airflow knows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.text import one_line, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+TITLE_CHARS = 200
+LINE_CHARS = 300
+MESSAGE_CHARS = 1000
+_CHECKS_SHOWN = 50
+_LIST_CHARS = 20_000
+_NAMES_SHOWN = 20
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""dbt colours the difference that a unit test found."""
+
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedCheck:
+    """One check that failed.
+
+    :param label: which check, for example ``accepted_values of orders.status``.
+    :param state: how it ended: ``failed``, ``error`` or ``warned``.
+    :param facts: more about it, by name; empty ones are left out.
+    :param owners: the names or e-mail addresses of its owners.
+    """
+
+    label: str
+    state: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
+
+    @property
+    def emails(self) -> set[str]:
+        """Those owners that are e-mail addresses."""
+        return {owner for owner in self.owners if _EMAIL.fullmatch(owner)}
+
+    @property
+    def lines(self) -> list[str]:
+        """Its facts, one a line; a text of several lines is indented, so that it cannot pass for a fact."""
+        facts = {**self.facts, "Owner": ", ".join(self.owners)}
+        return [f"{name}:{_indented(text)}" for name, text in facts.items() if text]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All checks of one run of a tool that failed.
+
+    :param tool: the name of the tool with that of the project or suite, for the titles.
+    :param run: which run it was, for the descriptions.
+    :param summary: how many failed, for example ``2 of 9 tests failed``.
+    :param checks: those that failed.
+    :param not_run: the labels of the checks that did not run.
+    :param notes: more about the run, by name; empty ones are left out.
+    """
+
+    tool: str
+    run: str
+    summary: str
+    checks: Sequence[FailedCheck]
+    not_run: Sequence[str] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def todos(self, *, one_for_all: bool) -> dict[str, Any] | list[dict[str, Any]] | None:
+        """Return one todo, a list of todos with one for each check, or None if no check failed."""
+        if not self.checks:
+            return None
+        return self._todo_of_all() if one_for_all else [self._todo_of(check) for check in self.checks]
+
+    def _todo_of_all(self) -> dict[str, Any]:
+        start = f"{self.tool}: {self.summary}"
+        title = start + joined([check.label for check in self.checks], room=TITLE_CHARS - len(start))
+        parts = [f"{self.run}: {self.summary}.", "\n".join(self._listed())]
+        notes = {"Did not run": listed(self.not_run), **self.notes}
+        return _todo(title, parts, notes, self._common_email())
+
+    def _todo_of(self, check: FailedCheck) -> dict[str, Any]:
+        what = f"{check.label}: {check.state}"
+        parts = [f"{self.run}: {what}.", "\n".join(check.lines)]
+        emails = sorted(check.emails)
+        return _todo(f"{self.tool}: {what}", parts, self.notes, emails[0] if len(emails) == 1 else None)
+
+    def _common_email(self) -> str | None:
+        """Return the one address that every check has: nobody gets another team's failures."""
+        shared = set.intersection(*(check.emails for check in self.checks))
+        return shared.pop() if len(shared) == 1 else None
+
+    def _listed(self) -> Iterable[str]:
+        chars = 0
+        for number, check in enumerate(self.checks):
+            lines = "\n".join(check.lines).replace("\n", "\n  ")
+            entry = f"- {check.label}: {check.state}" + (f"\n  {lines}" if lines else "")
+            chars += len(entry)
+            if number == _CHECKS_SHOWN or chars > _LIST_CHARS:
+                yield f"- and {len(self.checks) - number} more"
+                return
+            yield entry
+
+
+def _todo(title: str, parts: list[str], notes: Mapping[str, str], assignee: str | None) -> dict[str, Any]:
+    parts = [*parts, "\n".join(f"{name}: {text}" for name, text in notes.items() if text)]
+    todo = {"title": cut(title, TITLE_CHARS), "description": "\n\n".join(part for part in parts if part)}
+    return {**todo, "assignee": assignee} if assignee else todo
+
+
+def _indented(text: str) -> str:
+    return " " + text if "\n" not in text else "\n  " + text.replace("\n", "\n  ")
+
+
+def shown(value: object, *, max_chars: int = LINE_CHARS) -> str:
+    """Return one bounded line of text from a tool's results, redacted by Airflow; empty for None."""
+    if value is None:
+        return ""
+    return cut(one_line(_redacted(value), max_chars=max_chars + 1), max_chars)
+
+
+def shown_lines(value: object, *, max_chars: int = MESSAGE_CHARS) -> str:
+    """Return bounded text of several lines from a tool's results, redacted by Airflow; empty for None.
+
+    Redacted before it is cut, because a half of a secret would not be recognized.
+    """
+    if value is None:
+        return ""
+    lines = [line.rstrip() for line in plain_text(_redacted(value)).strip().splitlines()]
+    return cut("\n".join(line for line in lines if line), max_chars)
+
+
+def owners(*of: object) -> tuple[str, ...]:
+    """Return the owners that the first mapping with an ``owner`` names, as text or as a list of texts."""
+    for meta in of:
+        value = meta.get("owner") if isinstance(meta, dict) else None
+        names = value if isinstance(value, list | tuple) else [value]
+        if found := tuple(name for name in (shown(name) for name in names if isinstance(name, str)) if name):
+            return found[:_NAMES_SHOWN]
+    return ()
+
+
+def joined(names: Sequence[str], *, room: int) -> str:
+    """Return in brackets as many names as there is room for; empty where there is none."""
+    text = ""
+    for number, name in enumerate(names, 1):
+        longer = f"{text}, {name}" if text else name
+        end = "" if number == len(names) else ", …"
+        if len(longer) + len(end) + 3 > room:
+            return f" ({text}, …)" if text else ""
+        text = longer
+    return f" ({text})" if text else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first 20 names on one line, and how many more there are."""
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def count(number: int, thing: str) -> str:
+    """Return a number with its noun, for example ``2 tests``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def cut(text: str, chars: int) -> str:
+    """Return the beginning of a text, with an ellipsis where something was left out."""
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
+def _redacted(value: object) -> str:
+    # Imported here: a DAG file that names these functions is parsed without it.
+    from airflow.providers.common.compat.sdk import redact
+
+    return _COLOURS.sub("", str(redact(str(value))))

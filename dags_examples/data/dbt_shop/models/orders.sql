@@ -1,0 +1,2 @@
+select id, customer_id, status, amount
+from {{ ref('raw_orders') }}

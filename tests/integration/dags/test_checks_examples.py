@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+DAGS_FOLDER = Path(__file__).parents[3] / "dags_examples"
+
+
+@pytest.fixture(autouse=True)
+def _recorded(monkeypatch, tmp_path):
+    """Let the examples use the recorded results, with the artifacts of their runs in a folder of the test."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def states(tis):
+    return {task: str(ti.state) for task, (ti,) in tis.items()}
+
+
+def test_dbt_tests_that_failed_become_one_incident(run, bzctrl_sandbox):
+    """One request creates an incident that lists the failed tests with their SQL; the run stays failed."""
+    dag_run, tis = run(DAGS_FOLDER / "dbt_tests.py")
+    assert str(dag_run.state) == "failed"
+    assert states(tis) == {"build": "failed", "raise_incident": "success", "publish": "upstream_failed"}
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["todoType"] == "INCIDENT"
+    assert todo["title"].startswith("dbt shop: 4 of 6 tests failed (not_null of customers.email, ")
+    assert "- accepted_values of orders.status: failed, 1 failure\n" in todo["description"]
+    assert (
+        "relationships_orders_customer_id__id__ref_customers_.sql\n  Owner: customer-data@example.com"
+        in (todo["description"])
+    )
+    assert todo["priority"] == "HIGH"
+    assert todo["orderID"] == dag_run.run_id
+    assert [request.path.rpartition("/")[2] for request in bzctrl_sandbox.requests] == ["token", "add-task"]
+
+
+def test_dbt_artifacts_that_are_missing_are_no_success(run, bzctrl_sandbox, monkeypatch):
+    """Where dbt ended before it wrote its results, the task that reads them fails and creates nothing."""
+    monkeypatch.setattr("shutil.copy", lambda *args: None)
+    dag_run, tis = run(DAGS_FOLDER / "dbt_tests.py")
+    assert str(dag_run.state) == "failed"
+    assert states(tis)["raise_incident"] == "failed"
+    assert bzctrl_sandbox.todos == []
+
+
+def test_expectations_that_were_not_met_become_one_incident(run, bzctrl_sandbox):
+    """One request creates an incident for their common owner, without a value of the data; the run stays failed."""
+    dag_run, tis = run(DAGS_FOLDER / "great_expectations_checks.py")
+    assert str(dag_run.state) == "failed"
+    assert states(tis) == {"validate": "failed", "raise_incident": "success", "publish": "upstream_failed"}
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == (
+        "Great Expectations orders: 2 of 3 expectations failed "
+        "(expect_column_values_to_be_in_set of status, expect_column_values_to_not_be_null of amount)"
+    )
+    assert todo["assignee"] == "sales@example.com"
+    assert "Unexpected: 2 of 5 (40 %)" in todo["description"]
+    assert "cancelled?" not in todo["description"]
+    assert [request.path.rpartition("/")[2] for request in bzctrl_sandbox.requests] == ["token", "add-task"]

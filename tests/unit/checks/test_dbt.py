@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bzctrl_provider.checks import checks_from_dbt
+from bzctrl_provider.exceptions import BzCtrlValidationError
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+SCHEMAS = {"1.5": (4, 9), "1.6": (4, 10), "1.7": (5, 11), "1.11": (6, 12)}
+"""For each version of dbt-core that was recorded the versions of its schemas: run results and manifest."""
+
+
+@pytest.fixture
+def run_results(artifact):
+    return artifact("dbt-1.11/run_results.json")
+
+
+@pytest.fixture
+def manifest(artifact):
+    return artifact("dbt-1.11/manifest.json.gz")
+
+
+def entry(artifact, name):
+    """Return the run result or the node of a test by a part of its id."""
+    if "results" in artifact:
+        return next(result for result in artifact["results"] if name in result["unique_id"])
+    return next(node for unique_id, node in artifact["nodes"].items() if name in unique_id)
+
+
+def without_failures(run_results):
+    good = {"pass", "success", "warn", "skipped"}
+    kept = [result for result in run_results["results"] if result["status"] in good]
+    return run_results | {"results": kept}
+
+
+def faults_of(run_results, manifest=None):
+    with pytest.raises(BzCtrlValidationError) as caught:
+        checks_from_dbt(run_results, manifest)
+    assert str(caught.value).startswith(
+        "No todo was made of the results of dbt, because they cannot be read:\n- "
+    )
+    return {fault.field: fault.problem for fault in caught.value.faults}
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_the_artifacts_were_written_by_the_versions_of_the_recipe(version, artifact):
+    """Each folder holds what its version of dbt-core wrote, in the schema versions that are supported."""
+    run_results, manifest = SCHEMAS[version]
+    for name, schema in {
+        "run_results.json": f"run-results/v{run_results}",
+        "manifest.json.gz": f"manifest/v{manifest}",
+    }.items():
+        metadata = artifact(f"dbt-{version}/{name}")["metadata"]
+        assert metadata["dbt_version"].startswith(f"{version}.")
+        assert metadata["dbt_schema_version"] == f"https://schemas.getdbt.com/dbt/{schema}.json"
+
+
+def test_the_recipe_records_these_versions():
+    """The recipe and these tests name the same versions of dbt-core."""
+    recipe = (Path(__file__).parent / "recipe" / "record.py").read_text()
+    assert set(json.loads(re.search(r"^DBT = (\{.*\})", recipe, re.MULTILINE)[1])) == SCHEMAS.keys()
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_checks_from_dbt_of_each_version_lists_the_same_tests(version):
+    """Failed, with an error, or of a model with an error; a unit test exists from dbt 1.8 on."""
+    folder = ARTIFACTS / f"dbt-{version}"
+    todos = checks_from_dbt(folder / "run_results.json", folder / "manifest.json.gz", one_for_all=False)
+    found = {todo["title"].removeprefix("dbt shop: "): todo.get("assignee") for todo in todos}
+    unit_test = "unit test cancelled_orders_count_for_nothing of totals: failed, 1 failure"
+    assert (found.pop(unit_test, None) == "finance@example.com") is (version == "1.11")
+    assert found == {
+        "not_null of customers.email: failed, 1 failure": None,
+        "model late_orders: error": None,
+        "not_null of amounts.amount: failed, 1 failure": "finance@example.com",
+        "accepted_values of orders.status: failed, 1 failure": "sales@example.com",
+        "amounts_are_booked: error": "sales@example.com",
+        "relationships of orders.customer_id: failed, 1 failure": "customer-data@example.com",
+    }
+
+
+def test_checks_from_dbt_one_for_all_lists_every_failure(run_results, manifest):
+    """The title counts, the description has each check with its facts, and what did not run."""
+    todo = checks_from_dbt(run_results, manifest)
+    assert todo["title"] == (
+        "dbt shop: 6 of 8 tests failed, 1 model failed (not_null of customers.email, model late_orders, "
+        "unit test cancelled_orders_count_for_nothing of totals, not_null of amounts.amount, …)"
+    )
+    assert todo["description"].startswith(
+        f"dbt build, {run_results['metadata']['generated_at']}: 6 of 8 tests failed, 1 model failed.\n\n"
+        "- not_null of customers.email: failed, 1 failure\n"
+    )
+    assert (
+        "\n- not_null of amounts.amount: failed, 1 failure\n"
+        "  Test: amounts_are_known\n"
+        "  Message: Got 1 result, configured to fail if != 0\n"
+        "  Defined in: models/more.yml\n"
+        "  Compiled SQL: target/compiled/shop/models/more.yml/amounts_are_known.sql\n"
+        '  Failed rows: "shop"."main_dbt_test__audit"."amounts_are_known"\n'
+        "  Owner: Finance, finance@example.com\n"
+    ) in todo["description"]
+    assert (
+        "\n- amounts_are_booked: error\n"
+        "  Message:\n"
+        "    Runtime Error in test amounts_are_booked (tests/amounts_are_booked.sql)\n"
+        "      Catalog Error: Table with name ledger does not exist!\n"
+    ) in todo["description"]
+    assert todo["description"].endswith(
+        "\n\nDid not run: model totals, not_null of late_orders.id, not_null of totals.total\n"
+        f"dbt: {run_results['metadata']['dbt_version']}, invocation {run_results['metadata']['invocation_id']}"
+    )
+    assert todo.keys() == {"title", "description"}
+
+
+def test_checks_from_dbt_one_each_describes_one_test(run_results, manifest):
+    """A todo of one test has its facts, and not those of the others."""
+    todos = checks_from_dbt(run_results, manifest, one_for_all=False)
+    todo = next(todo for todo in todos if "accepted_values" in todo["title"])
+    metadata = run_results["metadata"]
+    assert todo == {
+        "title": "dbt shop: accepted_values of orders.status: failed, 1 failure",
+        "description": (
+            f"dbt build, {metadata['generated_at']}: accepted_values of orders.status: failed, 1 failure.\n\n"
+            "Test: accepted_values_orders_status__open__paid__cancelled\n"
+            "Message: Got 1 result, configured to fail if != 0\n"
+            "Defined in: models/schema.yml\n"
+            "Compiled SQL: target/compiled/shop/models/schema.yml/"
+            "accepted_values_orders_status__open__paid__cancelled.sql\n"
+            "Owner: sales@example.com\n\n"
+            f"dbt: {metadata['dbt_version']}, invocation {metadata['invocation_id']}"
+        ),
+        "assignee": "sales@example.com",
+    }
+
+
+def test_checks_from_dbt_without_manifest_names_tests_by_their_ids(run_results):
+    """The hash that dbt appends is left out; nobody is assigned."""
+    todo = checks_from_dbt(run_results)
+    assert (
+        "- accepted_values_orders_status__open__paid__cancelled: failed, 1 failure\n" in todo["description"]
+    )
+    assert "- unit test totals.cancelled_orders_count_for_nothing: failed" in todo["description"]
+    assert "0706dcd5e7" not in todo["description"]
+    assert "assignee" not in todo
+
+
+def test_checks_from_dbt_one_for_all_is_assigned_to_the_common_owner(run_results, manifest):
+    """Only if every failed test has the same e-mail address as its owner."""
+    sales = [entry(run_results, name) for name in ("accepted_values", "amounts_are_booked")]
+    assert checks_from_dbt(run_results | {"results": sales}, manifest)["assignee"] == "sales@example.com"
+    other = [*sales, entry(run_results, "relationships")]
+    assert "assignee" not in checks_from_dbt(run_results | {"results": other}, manifest)
+    nobodys = [*sales, entry(run_results, "not_null_customers_email")]
+    assert "assignee" not in checks_from_dbt(run_results | {"results": nobodys}, manifest)
+
+
+@pytest.mark.parametrize(
+    ("owner", "assignee"),
+    [
+        ("a@example.com", "a@example.com"),
+        (["Team A", "a@example.com"], "a@example.com"),
+        (["a@example.com", "b@example.com"], None),
+        ("Team A", None),
+        ("Team A <a@example.com>", None),
+        ({"email": "a@example.com"}, None),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_checks_from_dbt_assigns_only_an_email_address(owner, assignee, run_results, manifest):
+    """A name is shown as the owner, and only one e-mail address becomes the assignee."""
+    entry(manifest, "amounts_are_known")["config"]["meta"] = {"owner": owner}
+    entry(manifest, "amounts_are_known")["meta"] = {}
+    results = run_results | {"results": [entry(run_results, "amounts_are_known")]}
+    todo = checks_from_dbt(results, manifest)
+    assert todo.get("assignee") == assignee
+    names = owner if isinstance(owner, list) else [owner] if isinstance(owner, str) and owner else []
+    assert (
+        f"Owner: {', '.join(names)}" in todo["description"] if names else "Owner" not in todo["description"]
+    )
+
+
+def test_checks_from_dbt_source_test_names_and_owner_come_from_the_source(run_results, manifest):
+    """A test of a source is attached to no node, so that what it reads is named."""
+    node = entry(manifest, "not_null_customers_email")
+    node |= {"attached_node": None, "depends_on": {"nodes": ["source.shop.raw.customers"]}}
+    source = {"name": "customers", "source_name": "raw", "config": {"meta": {"owner": "raw@example.com"}}}
+    manifest["sources"]["source.shop.raw.customers"] = source
+    results = run_results | {"results": [entry(run_results, "not_null_customers_email")]}
+    todo = checks_from_dbt(results, manifest)
+    assert "(not_null of raw.customers.email)" in todo["title"]
+    assert todo["assignee"] == "raw@example.com"
+
+
+def test_checks_from_dbt_nothing_failed_is_none(run_results, manifest):
+    """Warnings and skipped tests are no failures; the task is skipped."""
+    assert checks_from_dbt(without_failures(run_results), manifest) is None
+    assert checks_from_dbt(without_failures(run_results), one_for_all=False) is None
+
+
+def test_checks_from_dbt_include_warnings_lists_them(run_results, manifest):
+    """A test of severity warn is reported only on request, and counted by itself."""
+    todo = checks_from_dbt(without_failures(run_results), manifest, include_warnings=True)
+    assert todo["title"] == "dbt shop: 0 of 2 tests failed, 1 test warned (not_null of orders.amount)"
+    assert todo["assignee"] == "sales@example.com"
+    assert "1 test warned" not in checks_from_dbt(run_results, manifest)["title"]
+
+
+def test_checks_from_dbt_no_result_is_none_with_a_warning(run_results, caplog):
+    """A selection without a node is no failure, but is not passed over in silence."""
+    assert checks_from_dbt(run_results | {"results": []}) is None
+    assert "hold no result" in caplog.text
+
+
+@pytest.mark.parametrize("status", ["error", "partial success", "runtime error"])
+def test_checks_from_dbt_model_without_tests_that_failed_is_reported(status, run_results):
+    """Nothing is known of the data of a model with an error, so that it is no success."""
+    model = {"unique_id": "model.shop.orders", "status": status, "message": "out of memory"}
+    todo = checks_from_dbt(run_results | {"results": [model]})
+    assert todo["title"] == "dbt shop: 1 model failed (model orders)"
+    assert "out of memory" in todo["description"]
+
+
+def test_checks_from_dbt_takes_json_text_bytes_and_paths(tmp_path, run_results):
+    """Each form of the same artifact gives the same todo."""
+    path = tmp_path / "run_results.json"
+    path.write_text(json.dumps(run_results))
+    todo = checks_from_dbt(run_results)
+    for form in (path, str(path), path.read_text(), path.read_bytes()):
+        assert checks_from_dbt(form) == todo
+
+
+def test_checks_from_dbt_changes_no_argument(run_results, manifest):
+    """The artifacts can be used for something else afterwards."""
+    before = json.dumps([run_results, manifest])
+    checks_from_dbt(run_results, manifest)
+    assert json.dumps([run_results, manifest]) == before
+
+
+@pytest.mark.parametrize("schema", ["run-results/v3", "run-results/v7"])
+def test_checks_from_dbt_other_schema_version_is_refused(schema, run_results):
+    """The error names the version that was found and those that are supported."""
+    run_results["metadata"]["dbt_schema_version"] = f"https://schemas.getdbt.com/dbt/{schema}.json"
+    assert faults_of(run_results) == {
+        "run_results.metadata.dbt_schema_version": (
+            f"run-results v{schema[-1]} is not supported: v4 to v6 are, of dbt-core 1.5 to 1.12"
+        )
+    }
+
+
+def test_checks_from_dbt_other_manifest_version_is_refused_with_the_remedy(run_results, manifest):
+    """Todos can be made without the manifest."""
+    manifest["metadata"]["dbt_schema_version"] = "https://schemas.getdbt.com/dbt/manifest/v20.json"
+    (problem,) = faults_of(run_results, manifest).values()
+    assert problem == (
+        "manifest v20 is not supported: v9 to v12 are, of dbt-core 1.5 to 1.12; without the manifest, todos have no owners"
+    )
+
+
+def test_checks_from_dbt_artifacts_in_the_wrong_order_are_refused(run_results, manifest):
+    """A manifest has no results, and must not look as if nothing failed."""
+    assert faults_of(manifest, run_results) == {
+        "run_results.metadata.dbt_schema_version": (
+            "must be of the schema run-results, not of manifest: another artifact of dbt was given"
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("artifact", "field", "problem"),
+    [
+        (None, "run_results", "must be a mapping, JSON text or a path, not None"),
+        ([], "run_results", "must be a mapping, JSON text or a path, not []"),
+        ("[]", "run_results", "must be a mapping, JSON text or a path, not []"),
+        ("", "run_results", "is no JSON: Expecting value at line 1, column 1"),
+        ('{"metadata":', "run_results", "is no JSON: Expecting value at line 1, column 13"),
+        ("[" * 100_000, "run_results", "is no JSON: RecursionError"),
+        (b"{\xff}", "run_results", "is no JSON: UnicodeDecodeError"),
+        (b"\x1f\x8bnothing", "run_results", "cannot be decompressed (EOFError)"),
+        (gzip.compress(b"{}")[:10] + b"\xff" * 20, "run_results", "cannot be decompressed (error)"),
+        (
+            "no/such/file.json",
+            "run_results",
+            "the file no/such/file.json cannot be read (No such file or directory)",
+        ),
+        ("a\0b", "run_results", "the file a b cannot be read (ValueError)"),
+        (
+            {},
+            "run_results.metadata.dbt_schema_version",
+            "must be the address of dbt's schema run-results, not None",
+        ),
+        (
+            {"metadata": {"dbt_schema_version": "v6"}},
+            "run_results.metadata.dbt_schema_version",
+            "must be the address of dbt's schema run-results, not 'v6'",
+        ),
+    ],
+)
+def test_checks_from_dbt_unreadable_input_is_refused(artifact, field, problem):
+    """Each is an error with the name of the parameter and what was found."""
+    assert faults_of(artifact) == {field: problem}
+
+
+def test_checks_from_dbt_names_every_faulty_result(run_results):
+    """All faults of a damaged file are in one error, also beside tests that failed."""
+    run_results["results"][0] = "no mapping"
+    run_results["results"][1]["status"] = "exploded"
+    run_results["results"][2]["unique_id"] = None
+    faults = faults_of(run_results)
+    assert faults["run_results.results[0]"] == "must be a mapping, not 'no mapping'"
+    assert faults["run_results.results[1].status"].endswith("not 'exploded'")
+    assert faults["run_results.results[2].unique_id"] == "must be text, not None"
+    assert len(faults) == 3
+
+
+def test_checks_from_dbt_many_faults_are_counted(run_results):
+    """The first 20 are named, and how many more there are."""
+    with pytest.raises(BzCtrlValidationError) as caught:
+        checks_from_dbt(run_results | {"results": [None] * 50})
+    assert len(caught.value.faults) == 21
+    assert str(caught.value).endswith("- and: 30 more")
+
+
+def test_checks_from_dbt_results_that_are_no_list_are_refused(run_results):
+    """A file without its results must not look as if nothing failed."""
+    del run_results["results"]
+    assert faults_of(run_results) == {"run_results.results": "must be a list, not None"}
+
+
+def test_checks_from_dbt_results_of_docs_generate_are_refused():
+    """``dbt docs generate`` overwrites the results of the tests with those of compiling them."""
+    (problem,) = faults_of(ARTIFACTS / "dbt-docs-generate" / "run_results.json").values()
+    assert problem.startswith("9 of 9 tests only compiled, not run")
+    assert "--target-path" in problem
+
+
+def test_checks_from_dbt_damaged_manifest_costs_only_what_it_says(run_results, manifest):
+    """Parts of a manifest that are of another kind are left out; every failed test is still reported."""
+    manifest |= {"nodes": [], "sources": None, "unit_tests": {"unit_test.shop.totals": "text"}}
+    assert checks_from_dbt(run_results, manifest)["description"].count("\n- ") == 7
+    node = {
+        "attached_node": 3,
+        "depends_on": {"nodes": "all"},
+        "column_name": 1,
+        "config": [],
+        "meta": "text",
+    }
+    manifest["nodes"] = {result["unique_id"]: node for result in run_results["results"]}
+    assert checks_from_dbt(run_results, manifest)["description"].count("\n- ") == 7
+
+
+def test_checks_from_dbt_message_is_bounded_plain_text(run_results):
+    """Colours, control characters and megabytes of a database's message do not reach the todo, nor does a forged entry."""
+    message = "\x1b[31mred\x1b[0m\0\n- forged: failed\n" + "x" * 10**6
+    test = entry(run_results, "amounts_are_booked") | {"message": message}
+    todo = checks_from_dbt(run_results | {"results": [test]})
+    assert "\n    red\ufffd\n    - forged: failed\n    xxx" in todo["description"]
+    assert len(todo["description"]) < 1500
+
+
+def test_checks_from_dbt_secret_in_a_message_is_masked(run_results, known_secret):
+    """A password that Airflow knows is redacted before the message is cut."""
+    message = "x" * 990 + known_secret
+    test = entry(run_results, "amounts_are_booked") | {"message": message}
+    todo = checks_from_dbt(run_results | {"results": [test]})
+    assert known_secret[:4] not in todo["description"]
+    assert "***" in todo["description"]
+
+
+def test_checks_from_dbt_thousands_of_failures_stay_bounded(run_results, manifest):
+    """One todo lists the beginning and counts the others."""
+    test = entry(run_results, "amounts_are_booked") | {"message": "x" * 5000}
+    many = [test | {"unique_id": f"test.shop.{'t' * 200}{number}"} for number in range(3000)]
+    todo = checks_from_dbt(run_results | {"results": many}, manifest)
+    assert todo["title"].startswith("dbt shop: 3000 of 3000 tests failed")
+    assert len(todo["title"]) <= 200
+    assert len(todo["description"]) < 25_000
+    shown = todo["description"].count("\n- t")
+    assert f"\n- and {3000 - shown} more\n" in todo["description"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(JSON)
+def test_checks_from_dbt_any_other_data_is_one_error(data):
+    """Other JSON in place of run results gives neither None nor another exception."""
+    with pytest.raises(BzCtrlValidationError):
+        checks_from_dbt(data)
+
+
+@given(st.dictionaries(st.sampled_from(["unique_id", "status", "failures", "message"]), JSON))
+def test_checks_from_dbt_any_other_result_is_no_success(result):
+    """A result that dbt did not write is an error."""
+    schema = "https://schemas.getdbt.com/dbt/run-results/v6.json"
+    with pytest.raises(BzCtrlValidationError):
+        checks_from_dbt({"metadata": {"dbt_schema_version": schema}, "results": [result]})
