@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         task_id: str
         bzctrl_conn_id: str
         max_workers: int
+        retries: int
+        trigger_rule: str
 
 
 class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
