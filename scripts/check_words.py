@@ -7,11 +7,13 @@ checked as a Python file is.
 
 from __future__ import annotations
 
+import ast
 import io
 import keyword
 import re
 import subprocess
 import sys
+import textwrap
 import tokenize
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,9 +137,22 @@ def _check_names(text: str) -> Iterator[Finding]:
                 yield Finding(token.start[0], token.string, better)
 
 
+def _is_code(text: str) -> bool:
+    """Return whether a string is a Python program, such as one that a test runs in another process."""
+    try:
+        statements = ast.parse(textwrap.dedent(text)).body
+    except (SyntaxError, ValueError):
+        return False
+    return any(isinstance(statement, ast.Import | ast.ImportFrom) for statement in statements)
+
+
 def _check_python(text: str) -> Iterator[Finding]:
     for line, part in _python_texts(text):
-        yield from _check_text(line, part)
+        if not _is_code(part):
+            yield from _check_text(line, part)
+            continue
+        for finding in _check_python(textwrap.dedent(part)):
+            yield finding._replace(line=line + finding.line - 1)
     yield from _check_names(text)
 
 

@@ -1,4 +1,4 @@
-"""What Airflow itself makes of the provider info: `airflow providers …`, and the form that its UI is given."""
+"""The provider info as Airflow reads it: `airflow providers …`, and the form of its UI."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def test_the_command_itself_lists_the_provider(tmp_path):
     airflow = Path(sys.executable).parent / "airflow"
     result = run(tmp_path, str(airflow), "providers", "list", "--output", "json")
     assert f'"package_name": "{NAME}"' in result.stdout
-    told = [
+    warnings_shown = [
         line
         for line in (result.stdout + result.stderr).splitlines()
         if "bzctrl" in line and not line.startswith("[{")
     ]
-    assert told == []
+    assert warnings_shown == []
 
 
 def test_airflow_knows_the_hook(said):

@@ -47,7 +47,7 @@ def sent(sandbox, path):
     return len([request for request in sandbox.requests if request.path.endswith(path)])
 
 
-MENDED = {
+RETRIED = {
     # the fault, how often, of which request: how many requests of each kind there are in the end
     "token: reset": ("reset_before", 2, "token", 3, 1),
     "token: cut off": ("cut", 2, "token", 3, 1),
@@ -63,9 +63,11 @@ MENDED = {
 }
 
 
-@pytest.mark.parametrize(("fault", "times", "on", "tokens", "creates"), MENDED.values(), ids=MENDED)
-def test_what_is_mended_within_a_call(bzctrl_sandbox, client, fault, times, on, tokens, creates):
-    """One todo is there in the end, after exactly as many requests as the table says."""
+@pytest.mark.parametrize(("fault", "times", "on", "tokens", "creates"), RETRIED.values(), ids=RETRIED)
+def test_call_with_a_temporary_fault_creates_one_todo(
+    bzctrl_sandbox, client, fault, times, on, tokens, creates
+):
+    """The sandbox has one todo, after the number of requests in the table."""
     bzctrl_sandbox.fail_next(fault, times=times, on=on, delay_s=5 if fault == "slow" else None)
     created = client.create_todo(TODO)
     assert [todo["key"] for todo in bzctrl_sandbox.todos] == [created.key]

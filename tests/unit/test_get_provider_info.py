@@ -102,12 +102,12 @@ def test_the_form_of_2_11_is_that_of_the_table():
 
 
 def test_the_form_has_a_field_for_each_extra():
-    """What the configuration knows and what the form offers are the same names."""
+    """The form has the extras of the configuration, and no others."""
     assert FORM["conn-fields"].keys() == _Extras.model_fields.keys()
 
 
 def test_no_field_of_the_form_is_required():
-    """Each may be null: the UI would else insist on it."""
+    """Each field may be null; otherwise the UI would require it."""
     assert all("null" in field["schema"]["type"] for field in FORM["conn-fields"].values())
 
 

@@ -1,4 +1,4 @@
-"""Connections that mean harm, or that somebody has spoiled: one error that names all faults, or none, and no secret told."""
+"""Hostile and damaged connections: one error names all faults, and contains no secret."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSWORD = "Ex@mpl3!-password"
 
 
 class Stored:
-    """What is read of a connection. Airflow's own class looks into the extra by itself, in a way of each version."""
+    """The attributes that are read of a connection; Airflow's own class parses the extra differently in each version."""
 
     conn_id = "bz"
     conn_type = "bzctrl"
@@ -113,8 +113,8 @@ def test_credentials_that_cannot_be_written_are_a_fault(field):
     assert dict(caught.value.faults) == {
         field: "is no text that UTF-8 can hold: it has half surrogate pairs",
     }
-    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
-    assert "topsecret" not in told
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert "topsecret" not in shown
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_credentials_that_cannot_be_written_are_a_fault(field):
     ["a\r\nInjected: header", "a&grant_type=client_credentials", "ü 橙 %00", "\x00\x1b", "x" * 100_000],
 )
 def test_credentials_stay_within_their_field(requests_mock, text):
-    """Whatever they are made of, they are one value of the form."""
+    """Credentials with any characters are one value of the form."""
     acc = Endpoints.from_environment("ACC")
     requests_mock.post(acc.token_url, json={"access_token": "made-up-token"})
     BzCtrlClient(acc, username=text, password=SecretStr(text)).check_credentials()
@@ -134,7 +134,7 @@ def test_credentials_stay_within_their_field(requests_mock, text):
 
 
 def test_neither_configuration_nor_hook_shows_a_secret(monkeypatch):
-    """Not in a repr, not in a traceback; a hook that has a client cannot be pickled, and one without has none to tell."""
+    """No repr, traceback or pickle contains a secret; a hook with a client cannot be pickled."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_BZCTRL_DEFAULT",
         json.dumps(

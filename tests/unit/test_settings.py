@@ -123,7 +123,7 @@ def test_settings_name_with_a_line_break_forges_no_line(configure, caplog, monke
 
 
 def test_settings_unreadable_configuration_is_ignored(configure, caplog, monkeypatch):
-    """Whatever Airflow raises, an interpolation's error for example."""
+    """An error of Airflow's own parser, such as one of interpolation, leaves the defaults."""
     configure(priority="HIGH", conn_id="c")
     monkeypatch.setattr(conf, "get", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(conf, "has_section", lambda *_: 1 / 0)

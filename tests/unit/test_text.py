@@ -31,7 +31,7 @@ class Colour(StrEnum):
 
 @given(ANYTHING, st.integers(0, 50))
 def test_a_line_is_one_line_of_what_can_be_seen(text, max_chars):
-    """Whatever it is made of, it can be written anywhere and is no longer than asked for."""
+    """Any text becomes one printable line of at most the given length."""
     line = one_line(text, max_chars=max_chars)
     assert line.isprintable()
     assert len(line.splitlines()) <= 1
@@ -64,7 +64,7 @@ def test_an_honest_text_stays_as_it_is(text):
     ],
 )
 def test_an_address_may_become_a_button(link):
-    """Whatever BzCtrl and the sandbox may answer."""
+    """The links of BzCtrl and of the sandbox are accepted."""
     assert web_address(link) == link
 
 

@@ -38,6 +38,7 @@ def test_check_rejected_word_is_found_with_its_line(path, text, found):
         (CODE, 'print(f"{told}: {x if y else {}}")'.replace("told", "name")),
         (CODE, '"""Something else, and everything\nelse, is fine."""'),
         (CODE, '"""Write `told_by` and ``else`` as code."""'),
+        (CODE, 'SCRIPT = """\nimport sys\nprint(1 if sys.argv else 2)\n"""'),
         (PAGE, "Not `told`, see [the page](whoever.md).\n\n```bash\nif a; then b; else c; fi\n```\n"),
         (Path("a.html"), "{% if a %}x{% else %}y{% endif %}<script>if (a) {} else {}</script>"),
         (Path("a.sh"), "if a; then\n  b\nelse\n  c\nfi\n"),

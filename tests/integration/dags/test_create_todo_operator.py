@@ -74,7 +74,7 @@ def test_the_button_leads_to_the_todo(run, bzctrl_sandbox):
 
 
 def test_a_busy_bzctrl_costs_nothing_but_time(run, bzctrl_sandbox):
-    """A 429 and a 401 on the way to the todo are mended within the task."""
+    """The client retries after a 429 and a 401 within the task."""
     bzctrl_sandbox.fail_next(429, retry_after_s=0)
     bzctrl_sandbox.fail_next(401)
     dag_run, _ = run(FILE, "plain")

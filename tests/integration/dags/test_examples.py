@@ -97,7 +97,7 @@ def test_a_task_has_a_reminder(run, bzctrl_sandbox):
 
 
 def test_many_checks_are_one_incident(run, bzctrl_sandbox):
-    """The roll-up tells both feeds with their reasons, and the amount follows from what failed."""
+    """The incident has both feeds with their exceptions, and the amount is that of the failed checks."""
     dag_run, tis = run(DAGS_FOLDER / "roll_up_of_checks.py")
     assert str(dag_run.state) == "failed"
     assert states(tis)["close_the_hour"] == ["upstream_failed"]

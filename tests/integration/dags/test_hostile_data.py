@@ -34,13 +34,13 @@ def test_a_template_of_the_dag_file_is_rendered_in_mapped_tasks(run, bzctrl_sand
 
 
 def test_native_rendering_renders_once_as_well(run, bzctrl_sandbox):
-    """What a native template makes of data is not looked at again."""
+    """The result of a native template is not rendered again."""
     run(FILE, "hostile_native")
     assert [todo["description"] for todo in bzctrl_sandbox.todos] == [TEMPLATE] * 2
 
 
 def test_a_template_in_an_exception_is_rendered_nowhere(run, bzctrl_sandbox):
-    """The incident that a callback writes by itself tells it as it was."""
+    """The generated text of a callback's incident quotes the exception unchanged."""
     run(FILE, "hostile_exception")
     (todo,) = bzctrl_sandbox.todos
     assert todo["lrn"] == "fails"

@@ -31,8 +31,8 @@ def test_each_mapped_instance_has_a_memory_of_its_own(run, bzctrl_sandbox):
 
 
 @pytest.mark.parametrize("name", ["no_answer", "no_answer_and_no_retry"])
-def test_an_attempt_without_an_answer_is_made_again_and_told(run, bzctrl_sandbox, name):
-    """By Airflow's retry, or at once where there is none; the second todo says that it may be a duplicate."""
+def test_attempt_without_response_is_repeated_with_a_note(run, bzctrl_sandbox, name):
+    """Airflow's retry, or a second attempt on the last try, creates a todo that says that it may be a duplicate."""
     bzctrl_sandbox.fail_next("reset_after")
     _, tis = run(FILE, name)
     assert get_state(tis) == ["success"]

@@ -99,7 +99,7 @@ def test_link_begins_with_the_address_the_client_used(caller: Any) -> None:
 
 
 def test_older_message(sandbox: Sandbox, caller: Any, todo: dict[str, Any]) -> None:
-    """The older document's message is taken with PUT, and with PUT alone."""
+    """The sandbox accepts the older document's message only with PUT."""
     del todo["domainWorkSpace"]
     old = todo | {"domain": "IMP-NLD-EXA-SWA", "workspace": "SWA", "category": "A", "LRN": "LRN-1"}
     assert caller.create(old, method="PUT").json()["taskLink"].endswith("/IMP-NLD-EXA-SWA-01")

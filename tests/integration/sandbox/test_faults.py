@@ -81,7 +81,7 @@ def test_any_status(sandbox: Sandbox, caller: Any, status: int) -> None:
     assert caller.create().status_code == 200
 
 
-def test_redirect_leads_where_it_was_told(sandbox: Sandbox, caller: Any) -> None:
+def test_redirect_has_the_given_location(sandbox: Sandbox, caller: Any) -> None:
     """A redirect has the Location asked for, and the sandbox's page without one."""
     sandbox.fail_next(307, location="http://elsewhere.example/x")
     sandbox.fail_next(302)
@@ -100,7 +100,7 @@ def test_retry_after(sandbox: Sandbox, caller: Any) -> None:
     assert third is None
 
 
-def test_slow_answer_holds_nobody_else_up(sandbox: Sandbox, caller: Any) -> None:
+def test_slow_response_blocks_no_other_client(sandbox: Sandbox, caller: Any) -> None:
     """A slow todo is made at once; its client gives up, while others are answered."""
     sandbox.fail_next("slow", delay_s=30)
     with ThreadPoolExecutor(1) as pool:

@@ -73,7 +73,7 @@ def test_task_and_older_message_have_a_page(caller: Any, todo: dict[str, Any]) -
 
 
 def test_markup_is_shown_as_text(caller: Any, todo: dict[str, Any]) -> None:
-    """Whatever a todo holds, none of it becomes markup, nor leaves the attribute it stands in."""
+    """No text of a todo becomes markup or ends the attribute that contains it."""
     hostile = {
         "title": HOSTILE,
         "description": f'{HOSTILE} http://a.example/"onmouseover="alert(1)',

@@ -156,7 +156,7 @@ def test_half_a_request_does_not_hold_the_end_up() -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 def test_ipv6(make_caller: Any) -> None:
-    """An IPv6 address stands in brackets in the sandbox's address."""
+    """An IPv6 address has brackets in the sandbox's URL."""
     with Sandbox(host="::1") as sandbox:
         assert sandbox.url.startswith("http://[::1]:")
         assert make_caller(sandbox.url).token().status_code == 200

@@ -52,9 +52,9 @@ def test_no_field_of_an_answer_forges_a_line_of_the_log(bzctrl, client, fields, 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 200])
 @pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
 def test_no_answer_forges_a_line_of_an_error(bzctrl, client, fields, url, status):
-    """What BzCtrl said is one line within the message, whatever the status and however it is written."""
-    told = {"error": FORGED, "error_description": f"x{FORGED}"}
-    for answer in ({"json": told}, {"content": f"x{FORGED}".encode("utf-8", "surrogatepass")}):
+    """BzCtrl's text is one line in the message, for each status and each format of the body."""
+    body = {"error": FORGED, "error_description": f"x{FORGED}"}
+    for answer in ({"json": body}, {"content": f"x{FORGED}".encode("utf-8", "surrogatepass")}):
         bzctrl.post(url, status_code=status, **answer)
         if status == 200 and url == ACC.create_url and "json" in answer:
             continue  # an object is a created todo
@@ -92,7 +92,7 @@ def test_what_was_sent_is_made_fit_as_well(bzctrl, client, fields):
 
 
 def test_html_is_nothing_but_text(bzctrl, client, fields):
-    """In every field; whoever shows it, escapes it. It gets into no link and no key."""
+    """HTML in a field is kept as text and is not part of a link or key."""
     html = "<img src=x onerror=alert(1)>"
     bzctrl.post(
         ACC.create_url,
@@ -192,7 +192,7 @@ def test_no_client_can_be_pickled(client):
     ids=lambda token: f"{token!r:.20}",
 )
 def test_a_token_that_is_no_header_is_refused(bzctrl, client, fields, token):
-    """At once, without a todo sent and without a word of it told."""
+    """No todo is sent, and the error does not quote the token."""
     bzctrl.post(ACC.token_url, json={"access_token": token})
     began = time.monotonic()
     error = get_error(client, fields)
@@ -229,7 +229,7 @@ NO_JSON_OBJECT = {
     "nested and closed": '{"a":' + "[" * 100_000 + "]" * 100_000 + "}",
     "a huge integer": '{"a": ' + "1" * 500_000 + "}",
     "only text": '"taskLink"',
-    "NaN alone": "NaN",
+    "only NaN": "NaN",
     "two objects": '{"taskLink": "https://x/K"}{}',
     "a callback": 'callback({"taskLink": "https://x/K"})',
     "a prefix": ")]}',\n" + '{"taskLink": "https://x/K"}',
@@ -253,7 +253,7 @@ def test_what_is_no_json_object_is_a_bad_answer(bzctrl, client, fields, url, con
 @pytest.mark.parametrize("depth", [100, 900, 960, 970, 980, 990, 1000])
 @pytest.mark.parametrize("status", [200, 400])
 def test_nesting_near_pythons_limit_is_no_crash(bzctrl, client, fields, depth, status):
-    """What can just be read and can just not be written again ends as an error of the tree, or as a todo."""
+    """Nesting that can be parsed, but not serialized again, ends in an error of the hierarchy or in a todo."""
     nested = f'{{"error": {"[" * depth}{"]" * depth}, "title": {"[" * depth}{"]" * depth}}}'
     for url in (ACC.create_url, ACC.token_url):
         bzctrl.post(url, status_code=status, text=nested)
@@ -319,8 +319,8 @@ def test_a_wait_that_is_nonsense_is_no_crash(bzctrl, client, fields, retry_after
     assert len(str(error)) < 600
 
 
-def test_of_a_redirect_the_host_alone_is_told(bzctrl, client, fields):
-    """Not its path, which may hold anything, and not without end."""
+def test_redirect_error_names_only_the_host(bzctrl, client, fields):
+    """The error does not quote the path, and the host is bounded in length."""
     bzctrl.post(ACC.create_url, status_code=302, headers={"Location": f"https://{'x' * 5000}/{TOKEN}"})
     error = get_error(client, fields)
     assert len(str(error)) < 600

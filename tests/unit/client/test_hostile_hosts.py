@@ -1,4 +1,4 @@
-"""Hosts that mean harm: whoever may edit the connection chooses where the password goes, but not by disguise."""
+"""Hostile hosts: an editor of the connection chooses the host of the password, but cannot disguise it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_no_host_in_disguise_is_taken(host):
     ],
 )
 def test_no_clear_text_goes_to_another_machine_by_itself(host):
-    """Nor to what only looks like this machine; whoever trusts a network says so in the connection."""
+    """Only `allow_http` permits it, also for addresses that resemble this machine."""
     with pytest.raises(ValueError, match="is clear-text http"):
         Endpoints.from_host(host)
     assert (

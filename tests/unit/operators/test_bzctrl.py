@@ -77,8 +77,8 @@ def test_without_a_link_nothing_is_pushed(bzctrl):
         ({}, {"status_code": 302}, {}),
     ],
 )
-def test_what_a_retry_cannot_mend_fails_the_task_for_good(bzctrl, monkeypatch, token, create, fields):
-    """A faulty todo or connection, refused credentials and a refused todo are AirflowFailException."""
+def test_execute_permanent_error_fails_without_a_retry(bzctrl, monkeypatch, token, create, fields):
+    """An invalid todo or connection, rejected credentials and a rejected todo raise AirflowFailException."""
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl"}))
     if token:
         bzctrl.post(ACC.token_url, **token)
@@ -91,8 +91,8 @@ def test_what_a_retry_cannot_mend_fails_the_task_for_good(bzctrl, monkeypatch, t
 
 
 @pytest.mark.parametrize(("status", "error"), [(500, BzCtrlServerError), (None, BzCtrlTransportError)])
-def test_what_a_retry_may_mend_is_left_to_airflow(bzctrl, status, error):
-    """BzCtrl out of order or out of reach lets Airflow retry."""
+def test_execute_temporary_error_lets_airflow_retry(bzctrl, status, error):
+    """An unavailable or unreachable BzCtrl raises its own error, after which Airflow retries."""
     if status:
         bzctrl.post(ACC.create_url, status_code=status)
     else:
@@ -103,13 +103,13 @@ def test_what_a_retry_may_mend_is_left_to_airflow(bzctrl, status, error):
     assert caught.traceback[-1].name == "_create"
 
 
-def test_what_the_templates_were_told_is_not_looked_up_again(bzctrl):
+def test_execute_after_rendering_reuses_the_failure(bzctrl):
     """The failure of the rendering is that of the incident, so Airflow is asked once."""
     asked = []
     failed = Failure(kind="checks", checks=1, tasks=(FailedTask(task_id="a"),), dag_id="customs", run_id="r")
-    told = LazyFailure({}, lambda context: asked.append(context) or failed)
-    assert told.task_ids == ["a"]
-    CreateTodoOperator(task_id="t", order_id="o").execute({"ti": TaskInstance(), "failure": told})
+    lazy = LazyFailure({}, lambda context: asked.append(context) or failed)
+    assert lazy.task_ids == ["a"]
+    CreateTodoOperator(task_id="t", order_id="o").execute({"ti": TaskInstance(), "failure": lazy})
     assert bzctrl.request_history[1].json()["title"] == "customs: 1 of 1 check failed (a)"
     assert len(asked) == 1
 
@@ -129,7 +129,7 @@ def test_every_field_of_a_todo_is_a_template_field():
 
 
 def test_no_type_at_all_is_still_a_fault(bzctrl):
-    """The default stands for what was left out, not for a value that is nothing."""
+    """The default replaces a missing value, but not an empty one."""
     with pytest.raises(AirflowFailException, match="todo_type: is mandatory"):
         execute(title="t", description="d", todo_type=None)
 
@@ -140,7 +140,7 @@ def test_the_order_id_leads_back_to_the_run():
 
 
 def test_a_faulty_template_field_is_no_error_at_parse_time():
-    """What a field holds before rendering is not judged: a DAG with templates and mapped arguments can be built."""
+    """Fields are not validated before rendering: a DAG with templates and mapped arguments can be built."""
     with DAG("d", schedule=None):
         CreateTodoOperator(
             task_id="a", impact="{{ params.impact }}", financial_impact="{{ ti.xcom_pull('x') }}"
@@ -149,8 +149,8 @@ def test_a_faulty_template_field_is_no_error_at_parse_time():
     assert mapped.operator_class is CreateTodoOperator
 
 
-def test_what_cannot_be_meant_is_refused_when_the_dag_is_built():
-    """A policy that does not exist, and a window for many todos."""
+def test_operator_invalid_option_raises_when_the_dag_is_built():
+    """An unknown policy, or a window for several todos, is an error of the DAG file."""
     with pytest.raises(ValueError, match="on_unknown_outcome"):
         CreateTodoOperator(task_id="t", on_unknown_outcome="ignore")
     with pytest.raises(ValueError, match="1 to 64"):

@@ -20,7 +20,7 @@ def printed_connection(text: str) -> dict[str, object]:
 
 
 def test_defaults() -> None:
-    """Without arguments it listens on this machine alone, at a settled port, and keeps nothing."""
+    """Without arguments the sandbox listens only on this machine, at the default port, and stores nothing."""
     arguments = vars(make_parser().parse_args([]))
     assert arguments == {
         "host": "127.0.0.1",

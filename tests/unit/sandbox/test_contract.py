@@ -94,7 +94,7 @@ def test_optional_key_without_a_value_is_refused(key: str, value: Any) -> None:
 
 
 def test_every_fault_is_named_at_once() -> None:
-    """A sender mends a message in one go, because one answer lists everything."""
+    """One response lists every fault of a message."""
     body = {
         "todoType": "INCIDENT",
         "title": " a\nb ",
@@ -160,7 +160,7 @@ def test_every_fault_is_named_at_once() -> None:
     ],
 )
 def test_wrong_value_is_refused(key: str, value: Any) -> None:
-    """Each value has its wire form, and anything else is a fault of that key alone."""
+    """A value in another form is a fault of its key only."""
     assert list(faults_of(INCIDENT | {key: value})) == [key]
 
 
@@ -174,7 +174,7 @@ def test_wrong_value_is_refused(key: str, value: Any) -> None:
     ],
 )
 def test_key_of_the_other_type_is_refused(todo_type: str, key: str, value: str) -> None:
-    """What belongs to the other type of todo is an error, and not silently dropped."""
+    """A key of the other type of todo is an error, and is not dropped silently."""
     [fault] = faults_of(INCIDENT | {"todoType": todo_type, key: value})[key]
     assert todo_type in fault
 
@@ -195,7 +195,7 @@ def test_unknown_type_does_not_blame_the_other_keys() -> None:
     ],
 )
 def test_unknown_key_comes_with_a_hint(key: str, message: Any, hint: str) -> None:
-    """A key the message does not have is refused with what was probably meant."""
+    """An unknown key is rejected, with the most similar known key."""
     body = INCIDENT if message is ADD_TASK else OLD_SHAPE
     [fault] = faults_of(body | {key: "HIGH"}, message)[key]
     assert hint in fault
@@ -227,7 +227,7 @@ def test_long_value_is_cut_in_the_fault() -> None:
     )
 )
 def test_checks_never_fail_themselves(value: Any) -> None:
-    """Whatever JSON holds, the checks answer with faults and not with an exception."""
+    """The checks return faults for any JSON value and raise no exception."""
     for key in ADD_TASK:
         check_todo({key: value}, ADD_TASK)
     check_todo(value, PREDEFINED)
@@ -254,7 +254,7 @@ def test_any_plain_amount_is_taken(amount: str) -> None:
     ids=["nothing", "half", "no UTF-8", "NaN", "doubled key", "deep", "huge number"],
 )
 def test_unreadable_json_is_refused(raw: bytes) -> None:
-    """What is no JSON, or JSON that parsers read differently, is one clear error."""
+    """Invalid JSON, or JSON that parsers read differently, is one error."""
     with pytest.raises(UnreadableBodyError):
         read_json(raw)
 

@@ -83,7 +83,7 @@ def test_asked_for_faults_come_before_chance(plan: FaultPlan, controls: SandboxC
 
 
 def test_chance_keeps_to_its_kind(plan: FaultPlan, controls: SandboxControls) -> None:
-    """Chance strikes create requests alone unless it is told otherwise."""
+    """By default, random faults affect only create requests."""
     controls.fail_randomly(1)
     assert taken(plan, "token") is None
 

@@ -76,7 +76,7 @@ def test_small_forms() -> None:
 
 
 OWN_PLACES = {"todoType", "title", "description", "result", "status", "priority"}
-"""What the page shows elsewhere than among the facts."""
+"""The keys that the page does not show in the list of facts."""
 
 
 @pytest.mark.parametrize("method", MESSAGES)

@@ -1,4 +1,4 @@
-"""What is recorded of a request."""
+"""The record of a request."""
 
 from __future__ import annotations
 

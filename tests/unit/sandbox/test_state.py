@@ -1,4 +1,4 @@
-"""What the sandbox remembers."""
+"""The state of the sandbox."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_reading(store: TodoStore) -> None:
     assert store.get("EXA-CON-99") is None
 
 
-def test_clear_begins_anew(store: TodoStore) -> None:
+def test_clear_restarts_the_keys(store: TodoStore) -> None:
     """After a reset there is no todo, and the first key is 01 again."""
     store.create(TODO, base_url=BASE)
     store.clear()
@@ -124,7 +124,7 @@ def test_closed_store_says_so() -> None:
     store.close()
 
 
-def test_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_file_of_another_program_is_not_changed(tmp_path: Path) -> None:
     """Neither a text file nor another program's database is written to."""
     text = tmp_path / "notes.txt"
     text.write_text("not a database, but long enough to be looked at " * 20)
@@ -191,7 +191,7 @@ def test_revoked_tokens_are_dead() -> None:
 
 
 def test_request_log_gives_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test does to a record it was given does not change the log, and the log has an end."""
+    """A change of a returned record does not change the log, and the log is bounded."""
     monkeypatch.setattr(state_module, "MAX_REQUESTS", 2)
     log = RequestLog()
     for number in range(3):
@@ -213,7 +213,7 @@ def test_request_log_gives_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_credentials(credentials: Any, given: tuple[str, str], accepted: bool) -> None:
-    """Any credentials are accepted unless some were fixed; then those alone."""
+    """Any credentials are accepted by default; fixed credentials are the only ones."""
     state = State(todos=TodoStore(), tokens=TokenStore(lifetime_s=1), credentials=credentials)
     assert state.accepts(*given) is accepted
 

@@ -75,11 +75,11 @@ with DAG("hostile_templates", **ARGS) as hostile_templates:
     from_fields.expand_kwargs(all_found)
 
 with DAG("mapped_templates", **ARGS) as mapped_templates:
-    # What stands in the DAG file is rendered, mapped or not, beside data and by itself.
+    # Templates of the DAG file are rendered in mapped and in plain operators, with and without data.
     CreateTodoOperator.partial(
         task_id="beside", description="{{ dag.dag_id }}", title="{{ 1 }}"
     ).expand_kwargs(one_title(), strict=False)
-    CreateTodoOperator.partial(task_id="alone").expand_kwargs(
+    CreateTodoOperator.partial(task_id="only_templates").expand_kwargs(
         [{"title": "{{ dag.dag_id }}", "description": "d", "category": ["{{ 6 * 7 }}"]}]
     )
     CreateTodoOperator.partial(task_id="single", description="{{ dag.dag_id }}").expand(title=["{{ 6 * 7 }}"])
