@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NAMES_CHARS = 500
+_ID_CHARS = 300
 
 
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError  # noqa: TRY004 - pydantic collects ValueErrors; what is allowed stands in _ALLOWED
+        raise ValueError  # noqa: TRY004 - pydantic collects ValueErrors; what is allowed is in _ALLOWED
     return value
 
 
@@ -37,7 +38,7 @@ def _upper(value: object) -> object:
 
 
 class _Extras(BaseModel):
-    """What the connection's extra may hold, and what each stands for when it is unset."""
+    """Hold the extras of a connection, with the values of those that are unset."""
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, str_strip_whitespace=True)
 
@@ -64,12 +65,12 @@ _ALLOWED = {
     "in_progress_spelling": "IN PROGRESS or INPROGRESS",
     "allow_http": "true or false",
 }
-"""What to tell where an extra is refused; the others are text."""
+"""What an error says is allowed in an extra; the others are text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BzCtrlConfig:
-    """All that a client needs, checked.
+    """Hold all that a client needs, checked.
 
     :param endpoints: where BzCtrl is.
     :param username: of the API user.
@@ -96,13 +97,13 @@ class BzCtrlConfig:
     def from_connection(cls, connection: Connection) -> BzCtrlConfig:
         """Check a connection of type ``bzctrl``.
 
-        :raises BzCtrlConfigError: names every fault at once.
+        :raises BzCtrlConfigError: names every error at once.
         """
         faults: list[tuple[str, str]] = []
         if connection.conn_type not in (None, "", "bzctrl"):
-            # Else a mistyped id would send another system's password to that system's host.
+            # Otherwise a mistyped id would send another system's password to that system's host.
             faults.append(
-                ("conn_type", f"must be bzctrl, not {connection.conn_type!r}: is the id the right one?")
+                ("conn_type", f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?")
             )
         extras = _extras(connection, faults)
         username = (connection.login or "").strip()
@@ -110,7 +111,7 @@ class BzCtrlConfig:
             faults.append(("login", "is missing: give the API username"))
         if not connection.password:
             faults.append(("password", "is missing: give the API password"))
-        # Said here, because the error of whoever encodes it would hold the password.
+        # Checked here, because the error of the encoder would hold the password.
         faults += [
             (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
             for name in ("login", "password")
@@ -132,7 +133,7 @@ class BzCtrlConfig:
             defaults["reporter"] = username
         if faults or endpoints is None:
             raise BzCtrlConfigError(
-                f"The Airflow connection {connection.conn_id!r} cannot be used. Please mend:",
+                f"The Airflow connection {safe_repr(connection.conn_id, max_chars=_ID_CHARS)} cannot be used. Fix the following:",
                 faults,
             )
         return cls(
@@ -177,8 +178,8 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> _Extras:
     unknown = sorted(extra.keys() - _Extras.model_fields.keys())
     if unknown:
         log.warning(
-            "The Airflow connection %r has extras that BzCtrl does not know: %s. Known are: %s.",
-            connection.conn_id,
+            "The Airflow connection %s has extras that BzCtrl does not know: %s. Known are: %s.",
+            safe_repr(connection.conn_id, max_chars=_ID_CHARS),
             one_line(", ".join(unknown), max_chars=_NAMES_CHARS),
             ", ".join(_Extras.model_fields),
         )

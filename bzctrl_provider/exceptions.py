@@ -7,6 +7,7 @@ BzCtrlError                      outcome_unknown
 ├── BzCtrlAuthError
 ├── BzCtrlTransportError
 ├── BzCtrlOutcomeUnknownError
+├── BzCtrlBulkError              results
 └── BzCtrlAPIError               status_code, body_excerpt
     ├── BzCtrlRejectedError
     ├── BzCtrlRateLimitError     retry_after_s
@@ -23,7 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class FieldError(NamedTuple):
@@ -88,6 +89,17 @@ class BzCtrlTransportError(BzCtrlError):
 
 class BzCtrlOutcomeUnknownError(BzCtrlError):
     """An earlier attempt may have created the todo, and ``on_unknown_outcome="fail"`` forbids another one."""
+
+
+class BzCtrlBulkError(BzCtrlError):
+    """The todos of ``create_todos`` could not be read to their end; the error of the iterable is the cause.
+
+    :param results: for each todo that was read, in order, the created todo or the error.
+    """
+
+    def __init__(self, message: str, *, results: Sequence[Any] = ()) -> None:
+        super().__init__(message, outcome_unknown=any(getattr(r, "outcome_unknown", False) for r in results))
+        self.results = list(results)
 
 
 class BzCtrlAPIError(BzCtrlError):

@@ -44,22 +44,29 @@ PLACES = {
     "hooks.bzctrl": (5, 2.65),
     "config": (6, 2.45),
     "get_provider_info": (6, 3.8),
-    # BzCtrl's API.
-    "client.endpoints": (9, 1.85),
-    "client.api": (7, 3.6),
-    "client.auth": (8, 4.2),
-    "client.response": (8, 3.2),
-    "client.todo": (9, 2.75),
-    "client.transport": (9, 4.2),
-    "client.retry": (10, 4.2),
+    # BzCtrl itself.
+    "client.api": (7, 3.2),
+    "client.bulk": (8, 4.3),
+    "client.deadline": (8, 2.4),
+    "client.requester": (8, 3.4),
+    "client.response": (9, 2.9),
+    "client.auth": (9, 4.2),
+    "client.request": (10, 3.2),
+    "client.todo": (11, 1.85),
+    "client.redaction": (11, 2.9),
+    "client.transport": (11, 4.2),
+    "client.endpoints": (12, 1.85),
+    "client.retry": (12, 3.0),
+    "client.sockets": (12, 4.2),
     # The results of other tools.
     "checks": (8, 0.45),
     "checks.dbt": (9, -0.05),
     "checks.gx": (9, 0.95),
     "checks.todos": (10, -0.05),
     "checks.source": (10, 0.95),
-    "exceptions": (11, 1.2),
-    "text": (11, 0.1),
+    "exceptions": (13, 1.2),
+    "text": (13, 0.1),
+    "limits": (13, 2.3),
     # The sandbox.
     "sandbox.__main__": (0, 5.4),
     "sandbox.pytest_plugin": (0, 7.0),
@@ -84,7 +91,7 @@ PLACES = {
 """The row and the column of each module."""
 
 BOXES = {
-    "client: BzCtrl itself, without Airflow": (7, 10, 1.85, 4.2),
+    "client: BzCtrl itself, without Airflow": (7, 12, 1.85, 4.2),
     "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 7, 5.4, 7.6),
 }
 """Frames around several modules, with their first and last row and column."""

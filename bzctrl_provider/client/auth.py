@@ -27,7 +27,10 @@ _LEAD_MAX_S = 60.0
 shorter life."""
 
 _UNKNOWN_LIFETIME_S = 300.0
-"""How long a token is used that does not say how long it lives; a 401 before that is mended by the replay."""
+"""The life of a token without a usable ``expires_in``; a 401 before its end leads to the replay with a fresh one."""
+
+_TTL_MIN_S = 10.0
+"""The shortest time that a token is used: one with a life of 0 s must not cost a request and a masked secret each time."""
 
 _SOURCES_MAX = 64
 """How many connections' tokens a process keeps; a triggerer that lives for months must not collect them."""
@@ -46,9 +49,9 @@ class Token:
 
 
 def token_ttl_s(expires_in: object) -> float:
-    """Return for how many seconds a token is used, given what the answer says of its life.
+    """Return for how many seconds a token is used.
 
-    BzCtrl documents a number of seconds; it may also be missing, text, or nonsense.
+    :param expires_in: of the response: documented as a number of seconds; it may also be missing, text or nonsense.
     """
     try:
         lifetime_s = float(expires_in) if isinstance(expires_in, str | int | float) else math.nan
@@ -56,7 +59,7 @@ def token_ttl_s(expires_in: object) -> float:
         lifetime_s = math.nan
     if isinstance(expires_in, bool) or not math.isfinite(lifetime_s) or lifetime_s < 0:
         lifetime_s = _UNKNOWN_LIFETIME_S
-    return lifetime_s - min(_LEAD_MAX_S, lifetime_s / 10)
+    return max(lifetime_s - min(_LEAD_MAX_S, lifetime_s / 10), _TTL_MIN_S)
 
 
 class BearerAuth(AuthBase):
@@ -80,7 +83,7 @@ class NoAuth(AuthBase):
 
 
 class _Request:
-    """A token request on its way, and whoever waits for it."""
+    """A token request in progress, and its result for every thread that waits for it."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -101,11 +104,11 @@ class TokenSource:
         self._request: _Request | None = None
 
     def get(self, fetch: Callable[[], tuple[SecretStr, object]], *, wait_s: float) -> Token:
-        """Return a live token; where there is none, one caller fetches it and the others wait for that one.
+        """Return a live token; if there is none, one caller fetches it and the others wait for its result.
 
         The others share a failure as well: a wrong password costs one refused login, not one a thread.
 
-        :param fetch: asks BzCtrl; returns the token and what its answer says of its life.
+        :param fetch: asks BzCtrl; returns the token and its ``expires_in``.
         :param wait_s: how long to wait for another caller's request.
         :raises BzCtrlError: what the fetch raised; BzCtrlTransportError after ``wait_s``.
         """
@@ -160,7 +163,7 @@ _sources_lock = threading.Lock()
 
 def shared_source(token_url: str, username: str, password: SecretStr) -> TokenSource:
     """Return this process's source of tokens for these credentials at this address."""
-    # A digest, so that no password lies about as a dictionary's key.
+    # A digest, so that no password is the key of a dictionary.
     credentials = f"{token_url}\0{username}\0{password.get_secret_value()}"
     key = hashlib.sha256(credentials.encode("utf-8", "surrogatepass")).hexdigest()
     with _sources_lock:

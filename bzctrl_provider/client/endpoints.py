@@ -18,8 +18,13 @@ _CLEAR_TEXT = (
 )
 _NO_HOST = "has no name that a host can have: letters, digits, dots and hyphens, or an IP address"
 _HOST_CHARS = 253
+_BASE_CHARS = 2000
+_PORT_MAX = 65_535
 _NETLOC = re.compile(r"(.*@)?(\[[^\[\]]*\]|[^\[\]:@]*)(:\d*)?")
 """A host, and at most a port behind it: Python before 3.11.9 reads ``[::1]elsewhere`` as ``::1``."""
+_NO_SCHEMA = (
+    "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
+)
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
@@ -62,6 +67,13 @@ class Endpoints:
         :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
         """
         base = host.strip()
+        if len(base) > _BASE_CHARS or re.match(r"https?:(?!//)", base, re.IGNORECASE):
+            raise ValueError(_NO_ADDRESS)  # https:/host would be the host "https"
+        if schema and schema.lower() not in ("http", "https"):
+            # Not quoted: a connection's URI with an unquoted password puts a part of it here.
+            raise ValueError(_NO_SCHEMA)
+        if port and not 0 < port <= _PORT_MAX:
+            raise ValueError(f"cannot have this Port: give a number from 1 to {_PORT_MAX}")
         if "://" not in base:
             bracketed = f"[{base}]" if _is_ipv6(base) else base
             base = f"{schema or 'https'}://{bracketed}"
@@ -73,9 +85,9 @@ class Endpoints:
         scheme = parts.scheme.lower()
         wrong = {
             "must start with https:// (or http://, to this machine only)": scheme not in ("http", "https"),
-            f"says {scheme}, but Schema says {schema}: give the scheme once": schema
+            f"starts with {scheme}, but Schema is {(schema or '').lower()}: give the scheme once": schema
             and schema.lower() != scheme,
-            f"says port {own_port}, but Port says {port}: give the port once": port
+            f"has port {own_port}, but Port is {port}: give the port once": port
             and own_port
             and port != own_port,
             "holds credentials: put them into Login and Password": "@" in parts.netloc,
@@ -83,7 +95,7 @@ class Endpoints:
             _NO_HOST: not _is_host(parts.hostname or "localhost")
             or not base.isprintable()
             or not _NETLOC.fullmatch(parts.netloc),
-            "must be the base URL alone, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": parts.query
+            "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": parts.query
             or parts.fragment
             or "/bzctrl-core-api" in parts.path,
             _CLEAR_TEXT: scheme == "http"
@@ -109,7 +121,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _is_host(name: str) -> bool:
-    """Tell whether it is a name or an address that every library of the way reads alike."""
+    """Return whether it is a name or an address that each library on the way reads in the same way."""
     try:
         return bool(ipaddress.ip_address(name))
     except ValueError:
@@ -119,11 +131,25 @@ def _is_host(name: str) -> bool:
     except UnicodeError:
         return False
     label = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-    return all(re.fullmatch(label, part, re.IGNORECASE) for part in ascii_name.removesuffix(".").split("."))
+    is_name = all(
+        re.fullmatch(label, part, re.IGNORECASE) for part in ascii_name.removesuffix(".").split(".")
+    )
+    return is_name and (name.isascii() or _is_for_requests(name))
+
+
+def _is_for_requests(name: str) -> bool:
+    """Return whether requests takes a name of other letters: it knows IDNA 2008, Python only IDNA 2003."""
+    import requests
+
+    try:
+        requests.Request("POST", f"https://{name}").prepare()
+    except (requests.RequestException, UnicodeError):
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine itself."""
+    """Return whether a host is this machine itself."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

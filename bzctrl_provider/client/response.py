@@ -1,30 +1,21 @@
-"""What an answer means: the one place where requests' errors, statuses and bodies become our own errors."""
+"""Turn a response into a result or into one error: the place where statuses and bodies become our own errors."""
 
 from __future__ import annotations
 
-import html
 import json
 import logging
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote_plus, unquote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-import requests
 from pydantic import SecretStr
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    MaxRetryError,
-    NameResolutionError,
-    ProtocolError,
-    ProxyError,
-)
 
-from bzctrl_provider.client.endpoints import is_loopback
+from bzctrl_provider.client.redaction import REDACTED, redact_beginning
+from bzctrl_provider.client.request import EXCERPT_CHARS, UNKNOWN_ADVICE
 from bzctrl_provider.client.retry import parse_retry_after
 from bzctrl_provider.client.todo import CreatedTodo
-from bzctrl_provider.client.transport import ANSWER_MAX_BYTES
+from bzctrl_provider.client.transport import RESPONSE_MAX_BYTES, is_encoded
 from bzctrl_provider.exceptions import (
     BzCtrlAPIError,
     BzCtrlAuthError,
@@ -32,193 +23,31 @@ from bzctrl_provider.exceptions import (
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
     BzCtrlServerError,
-    BzCtrlTransportError,
 )
 from bzctrl_provider.text import one_line, plain_text, safe_repr, web_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from requests import Response
 
+    from bzctrl_provider.client.request import RequestInfo
+
 log = logging.getLogger(__name__)
-
-_Error = TypeVar("_Error", bound=BaseException)
-
-_EXCERPT_CHARS = 500
 
 _TOKEN_CHARS = 8192
 """The longest token that is taken: servers take no longer header, and each error would be searched for it."""
 
 _KEY_CHARS = 200
 
-_GUESSED_CHARS = 8
-"""Shorter secrets are words that stand in any text: what BzCtrl says of a created todo is not searched for them."""
-
-_REDACTED_CHARS = 50_000
-"""How much of an answer is looked through for secrets: a hostile one could take seconds."""
-
 _NOTHING_CREATED = "Nothing was created."
-_UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
-
-
-@dataclass(frozen=True)
-class RequestInfo:
-    """Which request it is that an answer belongs to.
-
-    :param what: ``token`` or ``create``.
-    :param url: where it was sent.
-    :param attempts: how often it was sent at the most.
-    :param secrets: what must not be told of it.
-    :param connection: what the place of the address and the credentials is called in a message.
-    """
-
-    what: str
-    url: str
-    attempts: int
-    secrets: Sequence[SecretStr]
-    connection: str = "the connection"
-
-    def __str__(self) -> str:
-        return f"The {'token' if self.what == 'token' else 'todo'} request to BzCtrl at {self.url}"
-
-    def redact(self, text: str) -> str:
-        """Blot the secrets out of a text, also as they look in a form, in JSON and in HTML."""
-        return redacted(text, self.secrets)
-
-    def repeats_secret(self, text: str) -> bool:
-        """Tell whether a text that came out of JSON holds a secret, as it is."""
-        values = [secret.get_secret_value() for secret in self.secrets]
-        return any(len(value) >= _GUESSED_CHARS and value in text for value in values)
-
-    def redact_beginning(self, text: str) -> str:
-        """Do the same with the beginning of a text that may be long, and never leave half a secret at its end."""
-        if len(text) <= _REDACTED_CHARS:
-            return self.redact(text)
-        longest = max(len(secret.get_secret_value()) for secret in self.secrets)
-        # `&#x10ffff;` is the longest that one character can be written.
-        return self.redact(text[:_REDACTED_CHARS])[: -10 * longest or None]
-
-
-def redacted(text: str, secrets: Iterable[SecretStr]) -> str:
-    """Blot each secret out of a text, however its characters are written in forms, JSON and HTML."""
-    for secret in secrets:
-        value = secret.get_secret_value()
-        if value:
-            text = re.sub("".join(map(_any_spelling, value)), "***", text, flags=re.IGNORECASE)
-    return text
-
-
-def _any_spelling(char: str) -> str:
-    """Return a pattern for a character as it is, or as an address, JSON or HTML may write it."""
-    utf16 = char.encode("utf-16-be", "surrogatepass").hex()
-    spellings = {
-        char,
-        quote_plus(char, errors="replace"),
-        "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass")),
-        json.dumps(char)[1:-1],
-        "".join(f"\\u{utf16[start : start + 4]}" for start in range(0, len(utf16), 4)),
-        f"\\{char}",
-        html.escape(char),
-        f"&#{ord(char)};",
-        f"&#x{ord(char):x};",
-    }
-    return (
-        "(?:" + "|".join(re.escape(spelling) for spelling in sorted(spellings, key=len, reverse=True)) + ")"
-    )
-
-
-def without_frames(exc: _Error) -> _Error:
-    """Strip an error and its causes of their frames, some of which hold a request with its secrets.
-
-    Tracebacks with local variables would show them, as Airflow 3.0's console does.
-    """
-    cause: BaseException | None = exc
-    while cause is not None:
-        cause.__traceback__ = None
-        if isinstance(cause, requests.RequestException):
-            cause.request = cause.response = None
-        cause = cause.__cause__ or cause.__context__
-    return exc
-
-
-def transport_error(exc: Exception, request_info: RequestInfo) -> BzCtrlTransportError:
-    """Say that no answer came, and whether BzCtrl may have acted on the request."""
-    reason: object = exc.args[0] if exc.args else exc
-    if isinstance(reason, MaxRetryError):
-        reason = reason.reason
-    if isinstance(reason, ProxyError):
-        reason = reason.original_error
-    why = one_line(request_info.redact(_in_words(reason)), max_chars=_EXCERPT_CHARS)
-    if isinstance(exc, requests.exceptions.SSLError):
-        return BzCtrlTransportError(
-            f"{request_info} was not sent: the server's certificate was refused ({why}). "
-            + (
-                f"It is another host's: check the host of {request_info.connection}."
-                if "mismatch" in why
-                else "If it comes from an authority of your own, set the extra ca_bundle of "
-                f"{request_info.connection} to its file."
-            )
-        )
-    if isinstance(reason, ConnectTimeoutError):
-        return BzCtrlTransportError(
-            f"{request_info} was not sent: no connection (attempts: {request_info.attempts}; {why}). "
-            + _why_no_connection(reason, why, request_info)
-        )
-    if isinstance(exc, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
-        return BzCtrlTransportError(
-            f"{request_info} was not sent: {why}. Check the host of {request_info.connection}, and the proxy."
-        )
-    unknown = request_info.what == "create"
-    advice = f"Nothing was created: try again, or raise the extra timeout_s of {request_info.connection}."
-    if request_info.url.startswith("http:") and "timed out" not in why:
-        advice = (
-            "Nothing was created: try again. If the server speaks https only, write https:// before the host of "
-            f"{request_info.connection}."
-        )
-    return BzCtrlTransportError(
-        f"{request_info} was sent, but no whole answer came ({why}). {_UNKNOWN_ADVICE if unknown else advice}",
-        outcome_unknown=unknown,
-    )
-
-
-def _in_words(reason: object) -> str:
-    """Return what went wrong without the objects, tuples and numbers that urllib3 and OpenSSL put around it."""
-    if isinstance(reason, ProtocolError) and len(reason.args) > 1:
-        reason = f"{str(reason.args[0]).rstrip('.')}: {reason.args[1]}"
-    text = re.sub(r"^\w+\(host=.*?\): ", "", str(reason))
-    text = re.sub(
-        r"\. \(read timeout=([\d.]+)\)", lambda match: f": nothing came for {float(match[1]):.3g} s", text
-    )
-    return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)
-
-
-def _why_no_connection(reason: ConnectTimeoutError, why: str, request_info: RequestInfo) -> str:
-    if isinstance(reason, NameResolutionError):
-        return f"Check the host of {request_info.connection}, and that this machine can look names up."
-    if "WRONG_VERSION_NUMBER" in why:
-        return (
-            "The server speaks no TLS there: if it is meant to, write http:// before the host of "
-            f"{request_info.connection}."
-        )
-    if "Tunnel connection failed" in why:
-        return (
-            "The proxy of this machine's environment (HTTPS_PROXY) refused: correct it there, or name BzCtrl's host in "
-            "NO_PROXY."
-        )
-    if is_loopback(urlsplit(request_info.url).hostname or "") and "refused" in why:
-        return (
-            "Nothing listens there. That address is this machine itself, or in a container the container: start the "
-            f"sandbox (bzctrl-sandbox), or correct the host of {request_info.connection}."
-        )
-    return "Check that BzCtrl is up, and that this machine may reach it, directly or through its proxy."
 
 
 def parse_token(response: Response, request_info: RequestInfo) -> tuple[SecretStr, object]:
-    """Return the token of an answer, and what it says of its life.
+    """Return the token of a response, and its ``expires_in``.
 
     :raises BzCtrlAuthError: the credentials were refused.
-    :raises BzCtrlAPIError: any other answer without a token.
+    :raises BzCtrlAPIError: any other response without a token.
     """
     status = response.status_code
     if _is_success(status):
@@ -240,49 +69,50 @@ def parse_token(response: Response, request_info: RequestInfo) -> tuple[SecretSt
 
 
 def _granted(response: Response) -> tuple[SecretStr, object] | None:
-    answer = _json_object(response) or {}
-    token = answer.get("access_token")
-    # Of visible ASCII alone, so that it can be a header.
+    granted = _json_object(response) or {}
+    token = granted.get("access_token")
+    # Only visible ASCII, so that it can be a header.
     if isinstance(token, str) and len(token) <= _TOKEN_CHARS and re.fullmatch(r"[\x21-\x7e]+", token):
-        return SecretStr(token), answer.get("expires_in")
+        return SecretStr(token), granted.get("expires_in")
     return None
 
 
 def parse_created(response: Response, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:
     """Return what was created.
 
-    :param message: what was sent, for what the answer leaves out.
-    :raises BzCtrlAPIError: any other answer.
+    :param message: the message that was sent, for values that the response leaves out.
+    :raises BzCtrlAPIError: any response that is not a created todo.
     """
     status = response.status_code
     if not _is_success(status):
         raise _status_error(response, request_info)
-    answer = _json_object(response)
-    if answer is None:
+    created = _json_object(response)
+    if created is None:
         raise BzCtrlBadAnswerError(
             f"{request_info} was answered with {status}, but with {_what_it_is(response)} instead of the created "
-            f"todo{_said(_excerpt(response, request_info))}. {_UNKNOWN_ADVICE}",
+            f"todo{_said(_excerpt(response, request_info))}. {UNKNOWN_ADVICE}",
             status_code=status,
             body_excerpt=_excerpt(response, request_info),
             outcome_unknown=True,
         )
-    link = web_address(answer.get("taskLink"))
+    link = web_address(created.get("taskLink"))
     if link and request_info.repeats_secret(unquote(link)):
         link = None
     if link is None:
         log.warning(
-            "BzCtrl created the todo %s, but its answer has no usable link to it (taskLink must be http or https).",
+            "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
             safe_repr(message["title"], max_chars=300),
         )
-    tags = answer.get("tags")
+    tags = created.get("tags")
     sent = {value for value in message.values() if isinstance(value, str)}
 
     def fit(text: str) -> str:
         # What was sent comes from the DAG itself; what BzCtrl adds goes into an XCom as well.
-        return "***" if text not in sent and request_info.repeats_secret(text) else plain_text(text)
+        return REDACTED if text not in sent and request_info.repeats_secret(text) else plain_text(text)
 
-    def text(answered: str, key: str) -> str:
-        return fit(str(answer[answered] if isinstance(answer.get(answered), str) else message[key]))
+    def text(created_key: str, sent_key: str) -> str:
+        value = created.get(created_key)
+        return fit(value if isinstance(value, str) else str(message[sent_key]))
 
     return CreatedTodo(
         key=_parse_key(link) if link else None,
@@ -295,7 +125,7 @@ def parse_created(response: Response, request_info: RequestInfo, message: Mappin
 
 
 def refused_fresh_token(response: Response, request_info: RequestInfo) -> BzCtrlAuthError:
-    """Say that BzCtrl refused a token that it had granted a moment before."""
+    """Make the error for a token that BzCtrl refused a moment after it had granted it."""
     return BzCtrlAuthError(
         f"{request_info} was answered with 401, and again with a fresh token{_said(_excerpt(response, request_info))}. "
         f"The credentials of {request_info.connection} are right, so its user may lack the right to create todos: ask "
@@ -322,7 +152,7 @@ def _status_error(response: Response, request_info: RequestInfo) -> BzCtrlAPIErr
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
         unknown = request_info.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
         advice = (
-            _UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
+            UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
         )
         return BzCtrlServerError(
             f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
@@ -336,7 +166,7 @@ def _status_error(response: Response, request_info: RequestInfo) -> BzCtrlAPIErr
         )
     else:
         advice = _REMEDIES.get(
-            status, "The same request would be refused again: mend what BzCtrl says."
+            status, "The same request would be refused again: correct what BzCtrl says."
         ).format(connection=request_info.connection)
     return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
 
@@ -360,27 +190,29 @@ def _is_success(status: int) -> bool:
 
 
 def _json_object(response: Response) -> dict[str, Any] | None:
-    if len(response.content) > ANSWER_MAX_BYTES:
+    if len(response.content) > RESPONSE_MAX_BYTES:
         return None
     try:
-        answer = json.loads(response.content)
+        content = json.loads(response.content)
     except (ValueError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _is_invalid_grant(response: Response) -> bool:
-    """RFC 6749, section 5.2: refused credentials are a 400 with this code."""
-    answer = _json_object(response) or {}
-    return response.status_code == HTTPStatus.BAD_REQUEST and answer.get("error") == "invalid_grant"
+    """Return whether credentials were refused as RFC 6749, section 5.2, says: a 400 with this code."""
+    error = (_json_object(response) or {}).get("error")
+    return response.status_code == HTTPStatus.BAD_REQUEST and error == "invalid_grant"
 
 
 def _what_it_is(response: Response) -> str:
+    if is_encoded(response.headers):
+        return "a compressed body, which was not asked for"
     if _json_object(response) is not None:
         return "a JSON object"
     if not response.content:
         return "nothing"
-    if len(response.content) > ANSWER_MAX_BYTES:
+    if len(response.content) > RESPONSE_MAX_BYTES:
         return "more than 1 MiB"
     if response.content.lstrip()[:1] == b"<":
         return "a web page"
@@ -388,16 +220,15 @@ def _what_it_is(response: Response) -> str:
 
 
 def _excerpt(response: Response, request_info: RequestInfo) -> str:
-    text = response.content[:ANSWER_MAX_BYTES].decode("utf-8", "replace")
+    text = response.content[:RESPONSE_MAX_BYTES].decode("utf-8", "replace")
     if request_info.what == "token":
-        # Whatever else is in it may be a token; RFC 6749, section 5.2, names these two.
-        answer = _json_object(response)
-        if answer is not None:
-            said = [answer.get(name) for name in ("error", "error_description")]
+        # Any other value may be a token; RFC 6749, section 5.2, names these two.
+        error = _json_object(response)
+        if error is not None:
+            said = [error.get(name) for name in ("error", "error_description")]
             text = ": ".join(part for part in said if isinstance(part, str))
-    # Blotted out before it is cut: half a secret would not be recognised.
-    text = request_info.redact_beginning(text)
-    return one_line(text, max_chars=_EXCERPT_CHARS)
+    # Redacted before it is cut: half a secret would not be recognised.
+    return one_line(redact_beginning(text, request_info.secrets), max_chars=EXCERPT_CHARS)
 
 
 def _said(excerpt: str) -> str:

@@ -18,6 +18,7 @@ from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.limits import DIGITS_MAX
 from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 
 _UNKNOWN_SHOWN = 20
 
-_DIGITS_MAX = 400
-"""Every float can be written out with fewer; ``1e999999999`` would fill the memory."""
+_PANDAS_MISSING = {
+    ("pandas._libs.tslibs.nattype", "NaTType"),
+    ("pandas._libs.missing", "NAType"),
+}
+"""Modules and names of the types of ``pandas.NaT`` and ``pandas.NA``; pandas itself is not imported."""
 
 
 class TodoType(StrEnum):
@@ -63,9 +67,15 @@ class _WrongValueError(ValueError):
         super().__init__(f"must be {allowed}, not {safe_repr(value)}")
 
 
+def _is_missing(value: object) -> bool:
+    """Return whether a value is None, or what pandas has for it."""
+    kind = type(value)
+    return value is None or (kind.__module__, kind.__qualname__) in _PANDAS_MISSING
+
+
 def _plain(number: Decimal) -> str:
     """Write a number as people do, without an exponent."""
-    if not number.is_finite() or max(len(number.as_tuple().digits), abs(number.adjusted())) > _DIGITS_MAX:
+    if not number.is_finite() or max(len(number.as_tuple().digits), abs(number.adjusted())) > DIGITS_MAX:
         raise InvalidOperation
     return f"{number:f}"
 
@@ -77,7 +87,7 @@ def _digits(value: Number) -> str:
 
 def _text(value: object) -> str | None:
     """Take any text; a number as its digits, since native rendering turns the text ``725462`` into one."""
-    if value is None:
+    if _is_missing(value):
         return None
     if not isinstance(value, str):
         return _text_of_other(value)
@@ -96,7 +106,7 @@ def _text_of_other(value: object) -> str:
         try:
             return _digits(value)
         except (InvalidOperation, ValueError):
-            raise _WrongValueError(f"text, or a number of at most {_DIGITS_MAX} digits", value) from None
+            raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
     if isinstance(value, date):
         return value.isoformat()
     raise _WrongValueError("text", value)
@@ -115,7 +125,7 @@ def _email(value: object) -> str | None:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    if value is None or isinstance(value, str | Number):
+    if _is_missing(value) or isinstance(value, str | Number):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
         raise _WrongValueError("a list of texts", value)
@@ -143,6 +153,8 @@ def _euros(value: object) -> str | None:
 
 
 def _day(value: object) -> date | None:
+    if _is_missing(value):  # NaT is a datetime
+        return None
     if isinstance(value, date):  # a datetime is one, too
         return date(value.year, value.month, value.day)
     text = _text(value)
@@ -163,7 +175,7 @@ def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
     *others, last = choices
 
     def check(value: object) -> _Choice | None:
-        if value is None:
+        if _is_missing(value):
             return None
         spelled = letters(value) if isinstance(value, str) else None
         if spelled == "":
@@ -175,48 +187,76 @@ def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
     return check
 
 
-_RULES: Mapping[str, Callable[[object], Any]] = {
-    "todo_type": _one_of(TodoType),
-    "domain_workspace": _text,
-    "domain": _text,
-    "workspace": _text,
-    "title": _line,
-    "description": _text,
-    "result": _text,
-    "financial_impact": _euros,
-    "impact": _one_of(Level),
-    "likelihood": _one_of(Level),
-    "status": _one_of(Status),
-    "priority": _one_of(Level),
-    "assignee": _email,
-    "reporter": _email,
-    "category": _texts,
-    "sub_category": _texts,
-    "order_id": _text,
-    "lrn": _text,
-    "reminder_date": _day,
-}
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Hold what is known of a field of a todo.
 
-_TYPE_SPECIFIC = {
-    "result": TodoType.TASK,
-    "financial_impact": TodoType.INCIDENT,
-    "impact": TodoType.INCIDENT,
-    "likelihood": TodoType.INCIDENT,
-}
+    :param rule: checks a value and returns it as it is kept.
+    :param wire_key: its key in the message format ``add-task``; None if it is part of another field.
+    :param predefined_key: its key in the message format ``predefined``; None if that format does not have the field.
+        There is no default, so that no field can be forgotten.
+    :param only_for: the type of todo that it belongs to; None for both.
+    :param mandatory: what to give, if a todo cannot be sent without it.
+    """
 
-_GENERATED_TEXT = (
-    "text (operators and the notifier write it themselves where something failed, and only there)"
-)
+    rule: Callable[[object], Any]
+    wire_key: str | None
+    predefined_key: str | None
+    only_for: TodoType | None = None
+    mandatory: str | None = None
 
-_MANDATORY = {
-    "todo_type": "INCIDENT or TASK",
-    "domain_workspace": "the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection",
-    "title": _GENERATED_TEXT,
-    "description": _GENERATED_TEXT,
-    "reporter": "an e-mail address, here or in the connection",
-    "order_id": "text, such as the id of the run",
+
+_GENERATED_TEXT = "text (operators and the notifier write it themselves if something failed, and only then)"
+
+FIELDS: Mapping[str, Field] = {
+    "todo_type": Field(
+        rule=_one_of(TodoType), wire_key="todoType", predefined_key="todoType", mandatory="INCIDENT or TASK"
+    ),
+    "domain_workspace": Field(
+        rule=_text,
+        wire_key="domainWorkSpace",
+        predefined_key="domain",
+        mandatory="the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection",
+    ),
+    # Together they are domain_workspace.
+    "domain": Field(rule=_text, wire_key=None, predefined_key=None),
+    "workspace": Field(rule=_text, wire_key=None, predefined_key=None),
+    "title": Field(rule=_line, wire_key="title", predefined_key="title", mandatory=_GENERATED_TEXT),
+    "description": Field(
+        rule=_text, wire_key="description", predefined_key="description", mandatory=_GENERATED_TEXT
+    ),
+    "result": Field(rule=_text, wire_key="result", predefined_key="result", only_for=TodoType.TASK),
+    "financial_impact": Field(
+        rule=_euros,
+        wire_key="financialImpact",
+        predefined_key="financialImpact",
+        only_for=TodoType.INCIDENT,
+    ),
+    "impact": Field(
+        rule=_one_of(Level), wire_key="impact", predefined_key="impact", only_for=TodoType.INCIDENT
+    ),
+    "likelihood": Field(
+        rule=_one_of(Level), wire_key="likelihood", predefined_key="likelihood", only_for=TodoType.INCIDENT
+    ),
+    # Status and assignee have defaults.
+    "status": Field(rule=_one_of(Status), wire_key="status", predefined_key="status"),
+    "priority": Field(rule=_one_of(Level), wire_key="priority", predefined_key="priority"),
+    "assignee": Field(rule=_email, wire_key="assignee", predefined_key="assignee"),
+    "reporter": Field(
+        rule=_email,
+        wire_key="reporter",
+        predefined_key="reporter",
+        mandatory="an e-mail address, here or in the connection",
+    ),
+    "category": Field(rule=_texts, wire_key="category", predefined_key="category"),
+    "sub_category": Field(rule=_texts, wire_key="subCategory", predefined_key=None),
+    "order_id": Field(
+        rule=_text, wire_key="orderID", predefined_key="orderID", mandatory="text, such as the id of the run"
+    ),
+    "lrn": Field(rule=_text, wire_key="lrn", predefined_key="LRN"),
+    "reminder_date": Field(rule=_day, wire_key="reminderDate", predefined_key="reminderDate"),
 }
-"""What a todo cannot be sent without, and what would do. Status and assignee have defaults."""
+"""Every field of a todo, by the name that users write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +322,7 @@ class Todo:
 _UNSET: dict[str, Any] = {own.name: own.default for own in fields(Todo)}
 
 
-def _of_checked(values: dict[str, Any]) -> Todo:
+def _from_checked(values: dict[str, Any]) -> Todo:
     todo = object.__new__(Todo)
     # Not by its constructor, which would check each of them again.
     vars(todo).update(_UNSET | values)
@@ -307,66 +347,103 @@ def complete_todo(
     if not isinstance(todo, Todo | Mapping):
         raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
     unknown: list[tuple[str, str]] = []
-    faults: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     if isinstance(todo, Todo):
         values = dict(vars(todo))  # checked when it was made
     else:
         try:
             values = dict(todo)
-        except Exception as exc:  # noqa: BLE001 - see _checked
+        except Exception as exc:  # noqa: BLE001 - see _check_values
             raise _invalid([("todo", _unreadable(exc))]) from None
-        unknown = _unknown_fields([name for name in values if name not in _RULES])
-        values, faults = _checked({name: value for name, value in values.items() if name in _RULES})
-    faulty = {name for name, _ in faults}
-    unset = {name: value for name, value in defaults.items() if not values.get(name) and name not in faulty}
+        unknown = _unknown_fields([name for name in values if name not in FIELDS])
+        values, errors = _checked({name: value for name, value in values.items() if name in FIELDS})
+    faulty = {name for name, _ in errors}
+    _fill_defaults(values, defaults, except_for=faulty)
+    errors += _not_in_format(values, message_format)
+    missing = _missing(values, faulty)
+    if errors or unknown or missing:
+        raise _invalid([*errors, *unknown, *missing])
+    return _from_checked(values)
+
+
+def _fill_defaults(values: dict[str, Any], defaults: Mapping[str, Any], *, except_for: Iterable[str]) -> None:
+    unset = {
+        name: value for name, value in defaults.items() if not values.get(name) and name not in except_for
+    }
     values |= _checked(unset)[0]
     values["status"] = values.get("status") or Status.IN_PROGRESS
     values["assignee"] = values.get("assignee") or values.get("reporter")
-    if faulty & {"domain", "workspace"}:
-        faulty.add("domain_workspace")
-    missing = [
-        (name, f"is mandatory: give {what}")
-        for name, what in _MANDATORY.items()
-        if not values.get(name) and name not in faulty
+
+
+def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> list[tuple[str, str]]:
+    return [
+        (name, f"does not exist in the message format {message_format!r} of this connection: leave it out")
+        for name, known in FIELDS.items()
+        if values.get(name) and _wire_key(known, message_format) is None
     ]
-    if message_format == "predefined" and values.get("sub_category"):
-        faults.append(
-            ("sub_category", "does not exist in the message format 'predefined' of this connection")
-        )
-    if faults or unknown or missing:
-        raise _invalid([*faults, *unknown, *missing])
-    return _of_checked(values)
+
+
+def _missing(values: Mapping[str, Any], faulty: set[str]) -> list[tuple[str, str]]:
+    # A domain that is invalid is one, so domain_workspace is not missing as well.
+    given = faulty | ({"domain_workspace"} if faulty & {"domain", "workspace"} else set())
+    return [
+        (name, f"is mandatory: give {known.mandatory}")
+        for name, known in FIELDS.items()
+        if known.mandatory and not values.get(name) and name not in given
+    ]
+
+
+def _wire_key(known: Field, message_format: MessageFormat) -> str | None:
+    return known.predefined_key if message_format == "predefined" else known.wire_key
 
 
 def _invalid(faults: Iterable[tuple[str, str]]) -> BzCtrlValidationError:
-    return BzCtrlValidationError("The todo was not sent. Please mend:", faults)
+    return BzCtrlValidationError("The todo was not sent. Fix the following:", faults)
 
 
 def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Check each field and then what stands between them; return the values and all faults."""
+    """Check each field and then the rules between fields; return the values and all errors."""
+    checked, errors = _check_values(values)
+    errors += _join_domain(checked, {name for name, _ in errors})
+    errors += [
+        (name, f"belongs to {known.only_for} only, not to {checked['todo_type']}: leave it out")
+        for name, known in FIELDS.items()
+        if known.only_for
+        and checked.get(name)
+        and checked.get("todo_type") not in (None, known.only_for)
+    ]
+    return checked, errors
+
+
+def _check_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     checked: dict[str, Any] = {}
-    faults: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     for name, value in values.items():
         try:
-            checked[name] = _RULES[name](value)
+            checked[name] = FIELDS[name].rule(value)
         except _WrongValueError as exc:
-            faults.append((name, str(exc)))
+            errors.append((name, str(exc)))
         except Exception as exc:  # noqa: BLE001 - an object of the user's own may raise anything when it is read
-            faults.append((name, _unreadable(exc)))
+            errors.append((name, _unreadable(exc)))
+    return checked, errors
+
+
+def _join_domain(checked: dict[str, Any], faulty: set[str]) -> list[tuple[str, str]]:
+    """Replace domain and workspace by domain_workspace; return the errors between the three."""
     domain, workspace = checked.pop("domain", None), checked.pop("workspace", None)
     if domain and workspace:
         joined = domain if domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
-        if checked.get("domain_workspace") not in (None, joined):
-            faults.append(("domain_workspace", f"contradicts domain and workspace, which make {joined}"))
+        contradicts = checked.get("domain_workspace") not in (None, joined)
         checked["domain_workspace"] = joined
+        if contradicts:
+            return [
+                ("domain_workspace", f"contradicts domain and workspace, which make {safe_repr(joined)}")
+            ]
     elif domain or workspace:
         there, absent = ("domain", "workspace") if domain else ("workspace", "domain")
-        if absent not in dict(faults):
-            faults.append((absent, f"goes together with {there}: give both, or domain_workspace alone"))
-    for name, only in _TYPE_SPECIFIC.items():
-        if checked.get(name) and checked.get("todo_type") not in (None, only):
-            faults.append((name, f"belongs to {only} only, not to {checked['todo_type']}: leave it out"))
-    return checked, faults
+        if absent not in faulty:
+            return [(absent, f"goes together with {there}: give both, or only domain_workspace")]
+    return []
 
 
 def _unreadable(exc: Exception) -> str:
@@ -390,31 +467,10 @@ def _is_name(text: str) -> bool:
 
 def _unknown(name: object) -> str:
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:80]).lower() if isinstance(name, str) else ""
-    close = difflib.get_close_matches(snake, _RULES, n=1)
+    close = difflib.get_close_matches(snake, FIELDS, n=1)
     return "is no field of a todo: " + (
-        f"did you mean {close[0]}?" if close else f"there are {', '.join(_RULES)}"
+        f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"
     )
-
-
-_WIRE_KEYS = {
-    "todo_type": "todoType",
-    "domain_workspace": "domainWorkSpace",
-    "title": "title",
-    "description": "description",
-    "result": "result",
-    "financial_impact": "financialImpact",
-    "impact": "impact",
-    "likelihood": "likelihood",
-    "status": "status",
-    "priority": "priority",
-    "assignee": "assignee",
-    "reporter": "reporter",
-    "category": "category",
-    "sub_category": "subCategory",
-    "order_id": "orderID",
-    "lrn": "lrn",
-    "reminder_date": "reminderDate",
-}
 
 
 def build_message(
@@ -430,40 +486,31 @@ def build_message(
     :param in_progress_spelling: how the status is spelled, on which the vendor's documents differ.
     :return: for example ``{"todoType": "INCIDENT", "domainWorkSpace": "EXA-CON-BUS-WOR", …}``.
     """
+    is_predefined = message_format == "predefined"
     message: dict[str, str | list[str]] = {}
-    for name, key in _WIRE_KEYS.items():
-        value = getattr(todo, name)
+    for name, known in FIELDS.items():
+        key, value = _wire_key(known, message_format), getattr(todo, name, None)
+        if not key or not value:
+            continue
         if isinstance(value, tuple):
-            value = list(value)
+            message[key] = ", ".join(value) if is_predefined else list(value)
         elif isinstance(value, date):
-            value = value.isoformat()
-        elif value is Status.IN_PROGRESS:
-            value = in_progress_spelling
-        if value:
-            message[key] = value if isinstance(value, list) else str(value)
-    return _predefined(message) if message_format == "predefined" else message
+            message[key] = value.isoformat()
+        else:
+            message[key] = in_progress_spelling if value is Status.IN_PROGRESS else str(value)
+        if is_predefined and name == "domain_workspace":
+            # The sample of the earlier document repeats the workspace in the domain.
+            message["workspace"] = value.rpartition("-")[2]
+    return message
 
 
 def too_large(message: Mapping[str, str | list[str]], *, max_bytes: int) -> BzCtrlValidationError:
-    """Say which field makes a message too large to be sent."""
+    """Make the error that names the field that makes a message too large to be sent."""
     sizes = {key: len(json.dumps(value, ensure_ascii=False).encode()) for key, value in message.items()}
     largest = max(sizes, key=sizes.__getitem__)
-    name = next((name for name, key in _WIRE_KEYS.items() if key == largest), largest.lower())
+    name = next(name for name, known in FIELDS.items() if largest in (known.wire_key, known.predefined_key))
     problem = f"has {sizes[largest]:,} bytes, and a whole todo may have {max_bytes:,}: shorten it"
     return _invalid([(name, problem)])
-
-
-def _predefined(message: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
-    """Put the message into the earlier document's shape, whose sample repeats the workspace in the domain."""
-    changed: dict[str, str | list[str]] = {}
-    for key, value in message.items():
-        if key == "domainWorkSpace":
-            changed |= {"domain": value, "workspace": str(value).rpartition("-")[2]}
-        elif key == "category":
-            changed[key] = ", ".join(value)
-        else:
-            changed["LRN" if key == "lrn" else key] = value
-    return changed
 
 
 @dataclass(frozen=True, kw_only=True)

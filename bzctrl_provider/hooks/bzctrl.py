@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote_plus
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
@@ -17,6 +23,60 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.client.api import BzCtrlClient
     from bzctrl_provider.client.todo import CreatedTodo, Todo
+
+
+_Result = TypeVar("_Result")
+
+_MASKED_TOKENS_MAX = 64
+_MASKED_CHARS_MAX = 100_000
+"""How many tokens, and of how many characters, a process gives to Airflow's masker, which keeps them for ever: the one of
+2.11.2 breaks for every secret of the process after 87 tokens of 8,000 characters. The provider's own messages hold no
+token in any case."""
+
+_ASYNC_THREADS = 4
+"""How many todos ``acreate_todo`` creates at a time in a process. Threads of their own: a BzCtrl that does not respond must
+not occupy those of the event loop, which also look up names for everybody."""
+
+_lock = threading.Lock()
+_masked: dict[str, int] = {}
+_executor: ThreadPoolExecutor | None = None
+
+
+def _forget_threads() -> None:
+    """Begin with an executor and a lock of its own in a forked child, which has none of its parent's threads."""
+    global _executor, _lock  # noqa: PLW0603 - they belong to the process
+    _executor = None
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
+
+
+async def _run(function: Callable[[], _Result]) -> _Result:
+    """Run a function in one of the provider's own threads; if the coroutine is cancelled before it began, it does not run."""
+    global _executor  # noqa: PLW0603 - made when it is first needed
+    with _lock:
+        if _executor is None:
+            _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
+        executor = _executor
+    return await asyncio.get_running_loop().run_in_executor(executor, function)
+
+
+def _is_to_mask(token: str) -> bool:
+    """Return whether Airflow's masker gets a token; each of them once, and only as many as it can take."""
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    with _lock:
+        if digest in _masked or len(_masked) >= _MASKED_TOKENS_MAX:
+            return False
+        if sum(_masked.values()) + len(token) > _MASKED_CHARS_MAX:
+            return False
+        _masked[digest] = len(token)
+    return True
+
+
+def _mask_token(token: str) -> None:
+    if _is_to_mask(token):
+        mask_secret(token)
 
 
 class BzCtrlHook(BaseHook):
@@ -74,15 +134,15 @@ class BzCtrlHook(BaseHook):
     def get_conn(self) -> BzCtrlClient:
         """Return the client of this hook's connection; it makes no request by itself.
 
-        :raises BzCtrlConfigError: names every fault of the connection at once.
-        :raises AirflowNotFoundException: where Airflow has no such connection.
+        :raises BzCtrlConfigError: names every error of the connection at once.
+        :raises AirflowNotFoundException: Airflow has no such connection.
         """
         if self._client is None:
             try:
                 connection = _OpaqueConnection(self.get_connection(self.bzctrl_conn_id))
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
-            self._client = _build_client(connection, on_new_token=mask_secret)
+            self._client = _build_client(connection, on_new_token=_mask_token)
         return self._client
 
     def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
@@ -91,9 +151,9 @@ class BzCtrlHook(BaseHook):
         :param todo: a ``Todo``, or a mapping of its fields.
         :param fields: the same fields one by one; they win over those of ``todo``.
         :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
-        :raises BzCtrlConfigError: names every fault of the connection; nothing was sent.
-        :raises BzCtrlValidationError: names every fault of the todo; nothing was sent.
-        :raises BzCtrlError: anything else; its ``outcome_unknown`` tells whether the todo may exist.
+        :raises BzCtrlConfigError: names every error of the connection; nothing was sent.
+        :raises BzCtrlValidationError: names every error of the todo; nothing was sent.
+        :raises BzCtrlError: anything else; its ``outcome_unknown`` says whether the todo may exist.
         """
         return self.get_conn().create_todo(todo, **fields)
 
@@ -105,7 +165,9 @@ class BzCtrlHook(BaseHook):
         :param todos: like ``create_todo``'s; a generator is read as the work goes on.
         :param max_workers: how many at a time, 1 to 64.
         :return: for each todo, in the order and the length of the input, what was created or why it was not.
-        :raises BzCtrlConfigError: names every fault of the connection; nothing was sent.
+        :raises BzCtrlConfigError: names every error of the connection; nothing was sent.
+        :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
+            before.
         """
         return self.get_conn().create_todos(todos, max_workers=max_workers)
 
@@ -113,6 +175,8 @@ class BzCtrlHook(BaseHook):
         self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any
     ) -> CreatedTodo:
         """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
+
+        A process creates four at a time; a coroutine that is cancelled before its turn creates nothing.
 
         Parameters, result and errors are those of ``create_todo``.
         """
@@ -122,13 +186,13 @@ class BzCtrlHook(BaseHook):
                     connection = _OpaqueConnection(await self.aget_connection(self.bzctrl_conn_id))
                 else:
                     connection = _OpaqueConnection(
-                        await asyncio.to_thread(self.get_connection, self.bzctrl_conn_id)
+                        await _run(partial(self.get_connection, self.bzctrl_conn_id))
                     )
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
             self._client = _build_client(connection, on_new_token=self._granted.append)
         try:
-            return await asyncio.to_thread(self._client.create_todo, todo, **fields)
+            return await _run(partial(self._client.create_todo, todo, **fields))
         finally:
             while self._granted:
                 await _amask(self._granted.pop())
@@ -181,6 +245,8 @@ def _build_client(hidden: _OpaqueConnection, *, on_new_token: Callable[[str], ob
         # The frames below hold the connection itself, and some tracebacks show their local variables.
         raise exc.with_traceback(None) from None
     mask_secret(config.password.get_secret_value())
+    # As it is in the body of the token request, which a debug log of an HTTP library may show.
+    mask_secret(quote_plus(config.password.get_secret_value()))
     return BzCtrlClient(
         config.endpoints,
         username=config.username,
@@ -197,7 +263,9 @@ def _build_client(hidden: _OpaqueConnection, *, on_new_token: Callable[[str], ob
 
 
 async def _amask(secret: str) -> None:
-    """Mask a secret without blocking the triggerer's channel to Airflow, which the event loop may be using."""
+    """Mask a token without blocking the triggerer's channel to Airflow, which the event loop may be using."""
+    if not _is_to_mask(secret):
+        return
     try:
         from airflow.sdk.log import amask_secret
     except ImportError:  # older than 3.3, where mask_secret is local or does no harm here

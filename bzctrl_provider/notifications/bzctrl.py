@@ -164,8 +164,8 @@ class BzCtrlNotifier(BaseNotifier):
             ends_at = time.monotonic() + _CALLBACK_TOTAL_S
 
             def create(todo: dict[str, Any]) -> dict[str, Any]:
-                client.total_s = min(client.total_s, ends_at - time.monotonic())
-                return client.create_todo(todo).as_dict()
+                limit_s = ends_at - time.monotonic()
+                return client.create_todo(todo, limit_s=limit_s).as_dict()
 
             self._create(create, fields, failure, context)
         except Exception as exc:

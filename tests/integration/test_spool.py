@@ -142,7 +142,7 @@ def test_a_killed_replay_leaves_a_claim_that_tells_of_the_duplicate(folder, bzct
 @pytest.mark.parametrize("where", ["folder", "bucket"])
 def test_faults_keep_the_right_files_with_their_reasons(request, where, bzctrl_sandbox, monkeypatch):
     """All others are created in their order; the next replay creates what was kept, with a note where it is due."""
-    monkeypatch.setattr("bzctrl_provider.client.retry.BzCtrlRetry.sleep", lambda *args, **kwargs: None)
+    monkeypatch.setattr("bzctrl_provider.client.deadline.Deadline.wait", lambda *args, **kwargs: None)
     request.getfixturevalue(where)
     files = [spool(number) for number in range(1, 7)]
     bzctrl_sandbox.fail_next(500)
@@ -195,7 +195,7 @@ def test_a_broken_connection_is_told_and_nothing_is_sent(folder, bzctrl_sandbox,
 
 def test_a_replay_while_bzctrl_is_down_asks_once(folder, bzctrl_sandbox, monkeypatch):
     """It does not wait for each of the files."""
-    monkeypatch.setattr("bzctrl_provider.client.retry.BzCtrlRetry.sleep", lambda *args, **kwargs: None)
+    monkeypatch.setattr("bzctrl_provider.client.deadline.Deadline.wait", lambda *args, **kwargs: None)
     for number in range(1, 4):
         spool(number)
     with monkeypatch.context() as patched:

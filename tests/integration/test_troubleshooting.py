@@ -30,7 +30,7 @@ from support.scripted_server import CREATED, TOKEN, Server, close, hang, reply
 
 from bzctrl_provider import policy
 from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
-from bzctrl_provider.client import retry
+from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import (
@@ -493,7 +493,7 @@ OTHERWISE_ON = {
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch, caplog, capsys):
-    monkeypatch.setattr(retry.BzCtrlRetry, "sleep", lambda *_: None)
+    monkeypatch.setattr(Deadline, "wait", lambda *_: None)
     caplog.set_level(logging.INFO)
     lab = Lab(tmp_path, monkeypatch, caplog, capsys)
     yield lab

@@ -6,6 +6,7 @@ import pytest
 from support.bzctrl import register_bzctrl, set_connection
 
 from bzctrl_provider.client import auth
+from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.settings import settings
 
 
@@ -16,6 +17,14 @@ def variables(monkeypatch):
     variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
     return kept
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """Return the seconds that clients would have waited between two attempts; no test waits for real."""
+    seconds = []
+    monkeypatch.setattr(Deadline, "wait", lambda _, wait_s: seconds.append(wait_s))
+    return seconds
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ LAYERS = {
     "bzctrl_provider.failure": {"bzctrl_provider.text"},
     "bzctrl_provider.failure_lookup": {"bzctrl_provider.failure", "bzctrl_provider.version_compat"},
     "bzctrl_provider.get_provider_info": set(),
+    "bzctrl_provider.limits": set(),
     "bzctrl_provider.settings": {"bzctrl_provider.text"},
     "bzctrl_provider.text": set(),
     "bzctrl_provider.version_compat": set(),
@@ -41,6 +42,7 @@ LAYERS = {
         "bzctrl_provider",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.fields",
+        "bzctrl_provider.limits",
         "bzctrl_provider.text",
     },
     "bzctrl_provider.config": {
@@ -93,7 +95,21 @@ LAYERS = {
 }
 """The other parts that each part of the package may import."""
 
-CLIENT_LAYERS = ["todo", "endpoints", "retry", "auth", "transport", "response", "api"]
+CLIENT_LAYERS = [
+    "todo",
+    "endpoints",
+    "deadline",
+    "retry",
+    "redaction",
+    "sockets",
+    "auth",
+    "transport",
+    "request",
+    "response",
+    "requester",
+    "bulk",
+    "api",
+]
 """The modules of the client; each imports only modules before it in this list."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from architecture import PICTURE, picture
 
-from bzctrl_provider.client.todo import _TYPE_SPECIFIC, _WIRE_KEYS, Todo
+from bzctrl_provider.client.todo import FIELDS, Todo
 from bzctrl_provider.config import _Extras
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.get_provider_info import get_provider_info
@@ -208,10 +208,10 @@ def test_wire_keys_of_client_sandbox_and_contract_are_the_same():
         documented |= dict(
             zip(names, names if keys == "the same" else re.findall(r"`(\w+)`", keys), strict=True)
         )
-    assert documented == _WIRE_KEYS
+    assert documented == {name: known.wire_key for name, known in FIELDS.items() if known.wire_key}
     assert set(documented.values()) == set(ADD_TASK)
     only = {key: field.only for key, field in ADD_TASK.items() if field.only}
-    assert {_WIRE_KEYS[name]: str(kind) for name, kind in _TYPE_SPECIFIC.items()} == only
+    assert {known.wire_key: str(known.only_for) for known in FIELDS.values() if known.only_for} == only
 
 
 @pytest.mark.parametrize("described", [Todo, CreateTodoOperator])

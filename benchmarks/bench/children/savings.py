@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,34 +9,16 @@ from unittest import mock
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPResponse
-from urllib3.connection import HTTPConnection
 
 from bench.children.worker import BLOCK, log_at_info, timed
 from bench.todo import FIELDS
-from bzctrl_provider.client import api, todo, transport
+from bzctrl_provider.client import requester, todo, transport
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from requests.auth import AuthBase
-
-
-def _answer_read_twice(connection: Any) -> HTTPResponse:
-    answer = HTTPConnection.getresponse(connection)
-    body = bytearray()
-    while chunk := answer.read(8192, decode_content=True):
-        body += chunk
-    return HTTPResponse(
-        body=io.BytesIO(body),
-        headers=answer.headers.copy(),
-        status=answer.status,
-        reason=answer.reason,
-        version=answer.version,
-        preload_content=False,
-        original_response=answer._original_response,  # noqa: SLF001 - what hands the connection back
-    )
 
 
 def _prepared_anew(
@@ -53,19 +34,19 @@ def _sent_with_merged_settings(session: requests.Session, request: Any, **settin
 
 
 def _without() -> dict[str, AbstractContextManager[Any]]:
-    connection, session = transport._WholeAnswers, api._Session  # noqa: SLF001 - the savings stand there
     patch = mock.patch.object
     return {
-        "head and body in one piece": patch(connection, "request", HTTPConnection.request),
-        "the answer read once, no cookies looked for": patch(connection, "getresponse", _answer_read_twice),
         "the connection pool found once": patch(
             transport.BzCtrlAdapter,
             "get_connection_with_tls_context",
             HTTPAdapter.get_connection_with_tls_context,
         ),
-        "a prepared request as template": patch(api, "_filled", _prepared_anew),
+        "a prepared request as template": patch(requester, "_filled", _prepared_anew),
         "proxies and CA settings merged once": patch(
-            session, "send", _sent_with_merged_settings, create=True
+            requester._Session,  # noqa: SLF001 - the saving is there
+            "send",
+            _sent_with_merged_settings,
+            create=True,
         ),
         "a todo's fields checked once": patch(todo, "_of_checked", lambda values: todo.Todo(**values)),
     }

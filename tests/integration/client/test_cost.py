@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import threading
@@ -59,19 +58,6 @@ def test_a_generator_is_read_as_the_work_goes_on(server, hook, fields):
     results = hook.create_todos(todos(), max_workers=4)
     assert len(results) == len(ahead) == 300
     assert max(ahead) <= 4
-
-
-def test_a_request_goes_out_in_one_piece(hook, fields, monkeypatch):
-    """Head and body are one system call, and one packet where they fit into one."""
-    pieces = []
-    send = http.client.HTTPConnection.send
-    monkeypatch.setattr(
-        http.client.HTTPConnection, "send", lambda self, data: pieces.append(bytes(data)) or send(self, data)
-    )
-    hook.create_todo(fields)
-    assert [piece.split(b" ", 1)[0] for piece in pieces] == [b"POST", b"POST"]
-    assert pieces[0].endswith(b"password=made-up-password")
-    assert pieces[1].endswith(b"}")
 
 
 @pytest.mark.parametrize(

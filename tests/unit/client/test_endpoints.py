@@ -79,3 +79,28 @@ def test_all_that_is_wrong_with_an_address_is_told_at_once():
     for said in ("Schema", "Port", "Login and Password", "base URL", "allow_http"):
         assert said in str(caught.value)
     assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "settings", "said"),
+    [
+        ("https:/bzctrl.example.com", {}, "is no address"),
+        ("https:bzctrl.example.com", {}, "is no address"),
+        ("HTTP:/bzctrl.example.com", {}, "is no address"),
+        ("https://bzctrl.example.com:0x1bb", {}, "is no address"),
+        ("https://bzctrl.example.com:70000", {}, "is no address"),
+        ("https://bzctrl.example.com/" + "x" * 2000, {}, "is no address"),
+        ("bzctrl.example.com", {"port": 70000}, "cannot have this Port: give a number from 1 to 65535"),
+        ("bzctrl.example.com", {"port": -1}, "cannot have this Port"),
+        ("faß☃.example.com", {}, "has no name that a host can have"),
+        ("☃.example.com", {}, "has no name that a host can have"),
+        ("a\u2024b.example.com", {}, "has no name that a host can have"),
+        ("bzctrl.example.com", {"schema": "sw0rd@bzctrl"}, "cannot have this Schema: give http or https"),
+    ],
+    ids=lambda value: f"{value!s:.40}",
+)
+def test_from_host_unusable_address_is_refused(host, settings, said):
+    """Whatever requests could not send to is an error of the connection, and a part of a password is not quoted."""
+    with pytest.raises(ValueError, match=said) as caught:
+        Endpoints.from_host(host, **settings)
+    assert "sw0rd" not in str(caught.value)

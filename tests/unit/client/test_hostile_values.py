@@ -208,7 +208,7 @@ def test_the_name_of_a_field_is_not_trusted_either(bzctrl, client, fields, name)
     with pytest.raises(BzCtrlValidationError) as caught:
         client.create_todo({**fields, name: "x"})
     headline, line = str(caught.value).splitlines()
-    assert headline == "The todo was not sent. Please mend:"
+    assert headline == "The todo was not sent. Fix the following:"
     assert line.isprintable()
     assert "is no field of a todo" in line
     assert "hunter2" not in line
@@ -230,7 +230,7 @@ def test_a_mapping_that_cannot_be_read_is_an_error_in_its_place(bzctrl, client, 
     """The others of the bulk are created."""
     faulty, created = client.create_todos([RaisingMapping(), fields])
     assert (
-        str(faulty) == "The todo was not sent. Please mend:\n- todo: cannot be read: it raised RuntimeError"
+        str(faulty) == "The todo was not sent. Fix the following:\n- todo: cannot be read: it raised RuntimeError"
     )
     assert created.key == "EXA-CON-BUS-WOR-03"
 

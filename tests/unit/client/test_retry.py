@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.client.retry import backoff_s, bounded_call, parse_retry_after, remaining_s
+from bzctrl_provider.client.retry import SendFailure, backoff_s, parse_retry_after, retry_wait_s, should_retry
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -61,10 +62,45 @@ def test_the_jitter_stays_within_the_second_half(failures, jitter):
     assert longest / 2 <= backoff_s(failures, asked_s=None, jitter=jitter) <= longest <= 20.0
 
 
-def test_a_call_is_bounded_as_long_as_it_lasts():
-    """The time left counts down within the call and is infinite outside of it."""
-    times = iter([100.0, 103.0, 200.0])
-    clock = times.__next__
-    with bounded_call(10.0, clock=clock):
-        assert remaining_s(clock) == 7.0
-    assert remaining_s(clock) == float("inf")
+TABLE = {
+    # what happened: whether the token request and the create request are sent again
+    SendFailure.NOT_CONNECTED: (True, True),
+    SendFailure.UNTRUSTED: (False, False),
+    SendFailure.UNSENDABLE: (False, False),
+    SendFailure.NO_RESPONSE: (True, False),
+    **dict.fromkeys([429, 503], (True, True)),
+    **dict.fromkeys([500, 502, 504], (True, False)),
+    **dict.fromkeys([200, 204, 301, 307, 400, 401, 403, 404, 408, 413, 501, 505], (False, False)),
+}
+
+
+@pytest.mark.parametrize(("outcome", "again"), TABLE.items(), ids=map(str, TABLE))
+def test_should_retry_each_outcome_follows_the_table(outcome, again):
+    """The retry table of the documents, row by row."""
+    assert (should_retry("token", outcome), should_retry("create", outcome)) == again
+
+
+@given(st.sampled_from([*SendFailure, *HTTPStatus]))
+def test_should_retry_any_outcome_create_is_not_riskier_than_token(outcome):
+    """Nothing sends a todo again that would not send a token request again."""
+    assert should_retry("token", outcome) or not should_retry("create", outcome)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wait_s"),
+    [
+        ({}, 1.0),
+        ({"failures": 2}, 2.0),
+        ({"failures": 3}, None),
+        ({"retry_after": "7"}, 7.0),
+        ({"retry_after": "3600"}, 60.0),
+        ({"retry_after": "soon"}, 1.0),
+        ({"remaining_s": 1.0}, None),
+        ({"remaining_s": 1.1}, 1.0),
+        ({"outcome": 400}, None),
+    ],
+)
+def test_retry_wait_s_limits_reached_is_none(changes, wait_s):
+    """The attempts, the time of the call and the table each end the retries."""
+    arguments = {"outcome": 503, "failures": 1, "max_attempts": 3, "remaining_s": 100.0, "jitter": 1.0}
+    assert retry_wait_s("create", **(arguments | changes)) == wait_s

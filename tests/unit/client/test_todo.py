@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bzctrl_provider.client.todo import (
-    _RULES,
+    FIELDS,
     CreatedTodo,
+    Field,
     Level,
     Status,
     Todo,
@@ -22,6 +23,7 @@ from bzctrl_provider.client.todo import (
 )
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.sandbox.contract import PREDEFINED
 
 
 def complete(fields, **changes):
@@ -445,5 +447,83 @@ def test_what_was_created_is_plain_json():
 
 def test_the_names_that_users_write_are_the_ones_that_are_checked():
     """Whoever offers the fields of a todo offers those that there are rules for."""
-    assert set(_RULES) == set(TODO_FIELDS)
+    assert set(FIELDS) == set(TODO_FIELDS)
     assert len(TODO_FIELDS) == 19
+
+
+EXAMPLES = {
+    "todo_type": "INCIDENT",
+    "domain_workspace": "EXA-CON",
+    "financial_impact": "5",
+    "status": "DONE",
+    "assignee": "a@example.com",
+    "reporter": "r@example.com",
+    "reminder_date": "2026-11-24",
+    **dict.fromkeys(["impact", "likelihood", "priority"], "LOW"),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, known in FIELDS.items() if known.wire_key])
+def test_fields_each_in_predefined_matches_that_message(fields, name):
+    """A field goes out under the key that the earlier document gives it, or is refused before anything is sent."""
+    known = FIELDS[name]
+    values = {**fields, name: EXAMPLES.get(name, "text")}
+    if known.only_for:
+        values["todo_type"] = known.only_for
+    if known.predefined_key:
+        todo = complete_todo(values, defaults={}, message_format="predefined")
+        assert known.predefined_key in build_message(todo, message_format="predefined")
+    else:
+        with pytest.raises(BzCtrlValidationError, match=f"- {name}: does not exist in the message format"):
+            complete_todo(values, defaults={}, message_format="predefined")
+
+
+def test_fields_predefined_keys_are_those_of_the_sandbox():
+    """No field of the earlier message was forgotten, and none was made up; the workspace is a part of the domain."""
+    keys = {known.predefined_key for known in FIELDS.values() if known.predefined_key}
+    assert keys | {"workspace"} == set(PREDEFINED)
+
+
+def test_fields_without_predefined_key_cannot_be_declared():
+    """A new field has to say whether the earlier message has it."""
+    with pytest.raises(TypeError, match="predefined_key"):
+        Field(rule=str, wire_key="newField")
+
+
+def new_pandas_missing(module, name, base=object):
+    """Return a value of a type that is called like one of pandas, which is not installed here."""
+    kind = type(name, (base,), {"__module__": module})
+    return kind(2026, 1, 1) if base is datetime else kind()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        new_pandas_missing("pandas._libs.tslibs.nattype", "NaTType", datetime),
+        new_pandas_missing("pandas._libs.missing", "NAType"),
+    ],
+    ids=["NaT", "NA"],
+)
+@pytest.mark.parametrize("name", [name for name, known in FIELDS.items() if not known.mandatory])
+def test_todo_field_missing_in_pandas_is_unset(fields, missing, name):
+    """``NaT`` and ``NA`` of a data frame are no value; NaT, which is a datetime, becomes no date."""
+    values = {name: missing, **({"workspace": missing} if name == "domain" else {})}
+    assert Todo(**fields, **values) == Todo(**fields, **({"status": None} if name == "status" else {}))
+    completed = complete_todo({**fields, **values}, defaults={})
+    assert completed == complete_todo(fields, defaults={})
+
+
+def test_todo_list_with_missing_of_pandas_drops_it(fields):
+    """As from a column with gaps."""
+    missing = new_pandas_missing("pandas._libs.missing", "NAType")
+    assert Todo(**fields, category=["a", missing, "b"]).category == ("a", "b")
+
+
+def test_todo_domain_with_line_break_contradiction_is_one_short_line(fields):
+    """A domain that is an endless text forges no line of the log, and does not fill it."""
+    with pytest.raises(BzCtrlValidationError) as caught:
+        complete_todo({**fields, "domain": "A\n2026 ERROR forged" * 50_000, "workspace": "B"}, defaults={})
+    (error,) = caught.value.errors
+    assert error.field == "domain_workspace"
+    assert error.problem.isprintable()
+    assert len(str(caught.value)) < 400

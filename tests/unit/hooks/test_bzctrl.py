@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import threading
 import traceback
 from types import ModuleType
+from urllib.parse import quote_plus
 
 import pytest
 from airflow.exceptions import AirflowNotFoundException
@@ -54,7 +56,7 @@ def test_many_todos_keep_their_order(bzctrl, fields):
 def test_password_and_token_are_masked(bzctrl, fields, masked):
     """Airflow is told to blot both out of its logs."""
     BzCtrlHook().create_todo(fields)
-    assert masked == [PASSWORD, TOKEN]
+    assert masked == [PASSWORD, quote_plus(PASSWORD), TOKEN]
 
 
 def test_a_faulty_connection_is_an_error_with_all_its_faults(monkeypatch):
@@ -153,6 +155,8 @@ def test_every_new_token_of_a_coroutines_hook_is_masked(bzctrl, fields, monkeypa
     async def create():
         hook = BzCtrlHook()
         await hook.acreate_todo(fields)
+        auth.forget_tokens()
+        hook._client = None
         await hook.acreate_todo(fields)
 
     asyncio.run(create())
@@ -172,7 +176,7 @@ def test_a_coroutine_works_where_airflow_has_no_async_connections(bzctrl, fields
     with contextlib.suppress(ImportError):
         monkeypatch.delattr("airflow.sdk.log.amask_secret", raising=False)
     assert asyncio.run(BzCtrlHook().acreate_todo(fields)).key == KEY
-    assert masked == [PASSWORD, TOKEN]
+    assert masked == [PASSWORD, quote_plus(PASSWORD), TOKEN]
 
 
 def test_the_form_of_older_versions_comes_from_the_same_table(monkeypatch):
@@ -215,3 +219,112 @@ def test_the_behaviour_of_older_forms_comes_from_the_same_table():
     behaviour = BzCtrlHook.get_ui_field_behaviour()
     assert behaviour["relabeling"]["login"] == "API username"
     assert behaviour.keys() == {"hidden_fields", "relabeling", "placeholders"}
+
+
+@pytest.fixture(autouse=True)
+def unmasked(monkeypatch):
+    """Let each test begin with a masker that was given no token yet."""
+    monkeypatch.setattr(hook_module, "_masked", {})
+
+
+def test_create_todo_many_tokens_masker_gets_a_bounded_number(bzctrl, fields, masked):
+    """200 tokens of 8,000 characters: Airflow's masker gets what it can take, each token once, and all todos are created."""
+    tokens = (f"{number:08}" * 1000 for number in range(200))
+    bzctrl.post(ACC.token_url, json=lambda *_: {"access_token": next(tokens)})
+    for _ in range(200):
+        auth.forget_tokens()
+        BzCtrlHook().create_todo(fields)
+    granted = [secret for secret in masked if len(secret) == 8000]
+    assert 1 <= len(granted) == len(set(granted)) <= 64
+    assert sum(map(len, granted)) <= 100_000
+
+
+def test_create_todo_same_token_again_is_masked_once(bzctrl, fields, masked):
+    """As from a BzCtrl that grants the same token until it expires."""
+    for _ in range(5):
+        auth.forget_tokens()
+        BzCtrlHook().create_todo(fields)
+    assert masked.count(TOKEN) == 1
+
+
+class SlowClient:
+    """Creates todos when it is released, and counts how many are being created at a time."""
+
+    def __init__(self):
+        self.released = threading.Event()
+        self.lock = threading.Lock()
+        self.waiting = self.most = self.created = 0
+
+    def create_todo(self, todo):
+        with self.lock:
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+        self.released.wait(10)
+        with self.lock:
+            self.waiting -= 1
+            self.created += 1
+        return todo
+
+
+@pytest.fixture
+def slow_hook():
+    """Return a hook whose client is slow, and that client."""
+    hook = BzCtrlHook()
+    hook._client = SlowClient()
+    yield hook, hook._client
+    hook._client.released.set()
+
+
+async def wait_until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen in five seconds")
+
+
+def test_acreate_todo_silent_server_leaves_the_loops_threads_free(slow_hook):
+    """40 callbacks occupy four threads of the provider's own, so that others still look up names; all are created in the end."""
+    hook, client = slow_hook
+
+    async def create():
+        todos = [asyncio.create_task(hook.acreate_todo({})) for _ in range(40)]
+        await wait_until(lambda: client.waiting == 4)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 1) == "free"
+        client.released.set()
+        await asyncio.gather(*todos)
+
+    asyncio.run(create())
+    assert (client.most, client.created) == (4, 40)
+
+
+def test_acreate_todo_cancelled_before_its_turn_creates_nothing(slow_hook):
+    """Of ten coroutines that are cancelled, only the four that had begun create a todo."""
+    hook, client = slow_hook
+
+    async def create():
+        todos = [asyncio.create_task(hook.acreate_todo({})) for _ in range(10)]
+        await wait_until(lambda: client.waiting == 4)
+        for todo in todos:
+            todo.cancel()
+        results = await asyncio.gather(*todos, return_exceptions=True)
+        client.released.set()
+        await wait_until(lambda: client.waiting == 0)
+        assert await hook.acreate_todo({}) == {}
+        return results
+
+    assert all(isinstance(result, asyncio.CancelledError) for result in asyncio.run(create()))
+    assert client.created == 4 + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_acreate_todo_forked_child_has_threads_of_its_own(slow_hook):
+    """An executor of the parent has no threads in the child, where it would wait for ever."""
+    hook, client = slow_hook
+    client.released.set()
+    assert asyncio.run(hook.acreate_todo({"n": 1})) == {"n": 1}
+    child = os.fork()
+    if child == 0:
+        created = asyncio.run(asyncio.wait_for(hook.acreate_todo({"n": 2}), 10))
+        os._exit(0 if created == {"n": 2} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
