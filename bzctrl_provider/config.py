@@ -65,7 +65,7 @@ _ALLOWED = {
     "in_progress_spelling": "IN PROGRESS or INPROGRESS",
     "allow_http": "true or false",
 }
-"""What an error says is allowed in an extra; the others are text."""
+"""The allowed values of each extra as an error says them; the others are text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,10 @@ class BzCtrlConfig:
         if connection.conn_type not in (None, "", "bzctrl"):
             # Otherwise a mistyped id would send another system's password to that system's host.
             faults.append(
-                ("conn_type", f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?")
+                (
+                    "conn_type",
+                    f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?",
+                )
             )
         extras = _extras(connection, faults)
         username = (connection.login or "").strip()

@@ -1,4 +1,4 @@
-"""Everything that this provider raises by itself.
+"""Define the errors that this provider raises.
 
 ```text
 BzCtrlError                      outcome_unknown
@@ -33,18 +33,18 @@ class FieldError(NamedTuple):
     field: str
     """The field's name as the user writes it, for example ``financial_impact`` or ``extra.timeout_s``."""
     problem: str
-    """What is wrong and what is allowed, for example ``must be HIGH, MEDIUM or LOW, not 'urgent'``."""
+    """The problem and the allowed values, for example ``must be HIGH, MEDIUM or LOW, not 'urgent'``."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}"
 
 
 class BzCtrlError(Exception):
-    """Whatever went wrong between Airflow and BzCtrl.
+    """Report a failure between Airflow and BzCtrl.
 
-    :param message: what was attempted, what came back, what to do.
-    :param outcome_unknown: True where the todo may exist in BzCtrl all the same, because the request was
-        sent and no usable answer came. False (the default) where it certainly does not exist.
+    :param message: the attempt, the response, and what to do.
+    :param outcome_unknown: True if the todo may exist in BzCtrl all the same, because the request was
+        sent and no usable response came. False (the default) if it does not exist.
     """
 
     def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
@@ -53,7 +53,7 @@ class BzCtrlError(Exception):
 
 
 class _FaultyInputError(BzCtrlError):
-    """An input with several faults, all of which are told at once."""
+    """Report all errors of an input at once."""
 
     def __init__(self, headline: str, faults: Iterable[tuple[str, str]]) -> None:
         self.headline = headline
@@ -67,7 +67,7 @@ class _FaultyInputError(BzCtrlError):
         return self.faults
 
     def __reduce__(self) -> tuple[type[_FaultyInputError], tuple[str, tuple[FieldError, ...]]]:
-        # The inherited way would call the class with the finished message alone.
+        # The inherited method would call the class with only the finished message.
         return type(self), (self.headline, self.faults)
 
 
@@ -84,7 +84,7 @@ class BzCtrlAuthError(BzCtrlError):
 
 
 class BzCtrlTransportError(BzCtrlError):
-    """No answer came: not connected, certificate refused, timed out, or the connection broke."""
+    """No response came: not connected, certificate refused, timed out, or the connection broke."""
 
 
 class BzCtrlOutcomeUnknownError(BzCtrlError):
@@ -103,10 +103,10 @@ class BzCtrlBulkError(BzCtrlError):
 
 
 class BzCtrlAPIError(BzCtrlError):
-    """BzCtrl answered, but not with a created todo.
+    """BzCtrl responded, but not with a created todo.
 
-    :param status_code: the HTTP status of the answer.
-    :param body_excerpt: the beginning of the answer's body as text, without secrets; empty where there was none.
+    :param status_code: the HTTP status of the response.
+    :param body_excerpt: the beginning of the body as text, without secrets; empty if there was none.
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class BzCtrlAPIError(BzCtrlError):
 
 
 class BzCtrlRejectedError(BzCtrlAPIError):
-    """A 3xx or 4xx answer: the same request would be refused again. The todo was not created."""
+    """A 3xx or 4xx response: the same request would be refused again. The todo was not created."""
 
 
 class BzCtrlRateLimitError(BzCtrlAPIError):
     """Still 429 on the last attempt. The todo was not created.
 
-    :param retry_after_s: the seconds that BzCtrl asked to wait, None where it did not say.
+    :param retry_after_s: the seconds that BzCtrl asked to wait, None if it did not say.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: Any) -> None:
@@ -133,8 +133,8 @@ class BzCtrlRateLimitError(BzCtrlAPIError):
 
 
 class BzCtrlServerError(BzCtrlAPIError):
-    """A 5xx answer: BzCtrl failed. ``outcome_unknown`` tells whether it may have created the todo before."""
+    """A 5xx response: BzCtrl failed. ``outcome_unknown`` says whether it may have created the todo before."""
 
 
 class BzCtrlBadAnswerError(BzCtrlAPIError):
-    """A 2xx answer that is no JSON object, or is larger than 1 MiB."""
+    """A 2xx response that is no JSON object, or is larger than 1 MiB."""

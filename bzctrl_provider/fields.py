@@ -1,4 +1,4 @@
-"""The fields of a todo as users write them: for those who check types, and for those who need the names."""
+"""Name the fields of a todo as users write them, with their types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TodoFields(TypedDict, total=False):
-    """What a todo can be given; ``Todo`` says what each of them means."""
+    """List the fields of a todo; ``Todo`` describes them."""
 
     todo_type: str | None
     domain_workspace: Text

@@ -1,7 +1,7 @@
-"""What comes from elsewhere, made fit to be shown: BzCtrl's answers, the data of a DAG, what lies in Airflow's memory.
+"""Make text of other systems safe to show: responses of BzCtrl, the data of a DAG, values in Airflow's storage.
 
-A line break in it must not forge a line of a log, a control character not steer a terminal, a mark of direction not turn
-a line round, half a surrogate pair not break whoever writes UTF-8, and an object's own ``repr`` not tell a secret.
+A line break must not forge a line of a log, a control character not control a terminal, a mark of direction not reverse a
+line, half a surrogate pair not break an encoder of UTF-8, and an object's own ``repr`` not show a secret.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def one_line(text: str, *, max_chars: int) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return a text of any length with its lines, and ``U+FFFD`` for what no database and no terminal should get."""
+    """Return a text of any length with its lines, and ``U+FFFD`` for characters that no database and no terminal should get."""
     return _UNFIT.sub("\ufffd", text)
 
 
 def web_address(link: object) -> str | None:
-    """Return a link that may become a button: http or https, to a host, without credentials; else None."""
+    """Return a link that may become a button: http or https, to a host, without credentials; otherwise None."""
     if not isinstance(link, str) or not re.match(r"https?://", link, re.IGNORECASE):
         return None
     if len(link) > _ADDRESS_CHARS or not link.isprintable() or re.search(r'[\s"<>\\`]', link):
@@ -47,7 +47,7 @@ def web_address(link: object) -> str | None:
 
 
 def json_line(data: object) -> str:
-    """Return data as JSON on one line, readable in any alphabet; of what is no plain data, the type."""
+    """Return data as JSON on one line, readable in any alphabet; of an object that is no plain data, the type."""
     try:
         text = json.dumps(data, default=safe_repr, ensure_ascii=False)
     except Exception:  # noqa: BLE001 - a key that is no text, data that holds itself
@@ -56,7 +56,7 @@ def json_line(data: object) -> str:
 
 
 def safe_repr(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
-    """Return the beginning of what tells people which value is meant; of what is no plain data, its type alone."""
+    """Return the beginning of a value for a message; of an object that is no plain data, only its type."""
     kind = type(value)
     if kind in _PLAIN or (kind in _CONTAINERS and _holds_plain(value)):
         try:

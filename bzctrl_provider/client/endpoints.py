@@ -22,9 +22,7 @@ _BASE_CHARS = 2000
 _PORT_MAX = 65_535
 _NETLOC = re.compile(r"(.*@)?(\[[^\[\]]*\]|[^\[\]:@]*)(:\d*)?")
 """A host, and at most a port behind it: Python before 3.11.9 reads ``[::1]elsewhere`` as ``::1``."""
-_NO_SCHEMA = (
-    "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
-)
+_NO_SCHEMA = "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 

@@ -55,7 +55,7 @@ _DECODERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("\\", _unescape_json),
     ("&", html.unescape),
 )
-"""What shows that a text may be encoded, and how it is decoded."""
+"""The sign of an encoding in a text, and the function that decodes it."""
 
 
 def redact(text: str, secrets: Iterable[SecretStr]) -> str:

@@ -107,7 +107,7 @@ def parse_created(response: Response, request_info: RequestInfo, message: Mappin
     sent = {value for value in message.values() if isinstance(value, str)}
 
     def fit(text: str) -> str:
-        # What was sent comes from the DAG itself; what BzCtrl adds goes into an XCom as well.
+        # The texts that were sent are the DAG's own; those that BzCtrl adds go into an XCom as well.
         return REDACTED if text not in sent and request_info.repeats_secret(text) else plain_text(text)
 
     def text(created_key: str, sent_key: str) -> str:
@@ -151,9 +151,7 @@ def _status_error(response: Response, request_info: RequestInfo) -> BzCtrlAPIErr
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
         unknown = request_info.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
-        advice = (
-            UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
-        )
+        advice = UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
         return BzCtrlServerError(
             f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
         )
@@ -171,7 +169,7 @@ def _status_error(response: Response, request_info: RequestInfo) -> BzCtrlAPIErr
     return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
 
 
-_NOT_THERE = "BzCtrl is not at this address: check the environment of {connection}, or its host, which is the base URL alone."
+_NOT_THERE = "BzCtrl is not at this address: check the environment of {connection}, or its host, which is only the base URL."
 
 _REMEDIES: dict[int, str] = {
     HTTPStatus.FORBIDDEN: (

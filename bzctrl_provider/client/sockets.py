@@ -82,7 +82,9 @@ def resolve(host: str, port: int, *, timeout_s: float | None) -> list[Any]:
             lookup = _lookups[host, port] = _Lookup(host, port)
             threading.Thread(target=lookup.run, name="bzctrl-lookup", daemon=True).start()
     if not lookup.done.wait(timeout_s):
-        raise LookupTimeoutError(socket.EAI_AGAIN, f"the look-up of the name took longer than {timeout_s:.3g} s")
+        raise LookupTimeoutError(
+            socket.EAI_AGAIN, f"the look-up of the name took longer than {timeout_s:.3g} s"
+        )
     if lookup.error:
         # One object for several threads would mix up their tracebacks.
         raise type(lookup.error)(*lookup.error.args)

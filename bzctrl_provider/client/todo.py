@@ -1,4 +1,4 @@
-"""What a todo is, and how it looks on the wire.
+"""Check the fields of a todo, and write its message.
 
 The fields, their spellings and the two message formats come from the two BzCtrl documents; ``docs/contract.md``
 reconciles them statement by statement.
@@ -37,14 +37,14 @@ _PANDAS_MISSING = {
 
 
 class TodoType(StrEnum):
-    """What is created."""
+    """List the types of todo."""
 
     INCIDENT = "INCIDENT"
     TASK = "TASK"
 
 
 class Level(StrEnum):
-    """How much, of impact, likelihood or priority."""
+    """List the levels of impact, likelihood and priority."""
 
     HIGH = "HIGH"
     MEDIUM = "MEDIUM"
@@ -52,7 +52,7 @@ class Level(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a todo stands. BzCtrl sets the due date by itself when it is DONE."""
+    """List the states of a todo. BzCtrl sets the due date by itself when it is DONE."""
 
     IN_PROGRESS = "IN PROGRESS"
     TODO = "TODO"
@@ -61,7 +61,7 @@ class Status(StrEnum):
 
 
 class _WrongValueError(ValueError):
-    """What is allowed in a field, and what was found in it."""
+    """Report an invalid value with what is allowed."""
 
     def __init__(self, allowed: str, value: object) -> None:
         super().__init__(f"must be {allowed}, not {safe_repr(value)}")
@@ -148,7 +148,7 @@ def _euros(value: object) -> str | None:
         plain = _plain(Decimal(text))
     except (InvalidOperation, ValueError):
         raise _WrongValueError(allowed, value) from None
-    # 5.0 is how a float writes 5. The zeros of a Decimal or a text were meant.
+    # 5.0 is how a float writes 5. The zeros of a Decimal or a text are the user's own.
     return plain.removesuffix(".0") if isinstance(value, float) else plain
 
 
@@ -263,8 +263,8 @@ FIELDS: Mapping[str, Field] = {
 class Todo:
     """An incident or a task, checked when it is made.
 
-    A field that is None, blank or an empty list is unset. What the connection can supply (``domain_workspace``,
-    ``reporter``, ``assignee``) may be left out here; whether a todo is complete is checked when it is sent.
+    A field that is None, blank, an empty list, or ``NaT`` or ``NA`` of pandas is unset. The fields that the connection can
+    supply (``domain_workspace``, ``reporter``, ``assignee``) may be left out here; a todo must be complete when it is sent.
 
     :param todo_type: ``INCIDENT`` or ``TASK``. This and the other fixed values may be written in any case and
         with a space, ``_`` or ``-`` between the words.
@@ -277,17 +277,17 @@ class Todo:
     :param likelihood: ``HIGH``, ``MEDIUM`` or ``LOW``; incidents only.
     :param status: ``IN PROGRESS`` (default), ``TODO``, ``DONE`` or ``EXPIRED``.
     :param priority: ``HIGH``, ``MEDIUM`` or ``LOW``.
-    :param assignee: an e-mail address; default: the connection's assignee, else the reporter.
+    :param assignee: an e-mail address; default: the connection's assignee, otherwise the reporter.
     :param reporter: an e-mail address; default: the connection's.
     :param category: a list of texts, or one text.
     :param sub_category: a list of texts, or one text.
     :param order_id: text; BzCtrl makes it a tag.
     :param lrn: text, a Local Reference Number; BzCtrl makes it a tag.
     :param reminder_date: a date, a datetime or ISO 8601 text; a time of day is dropped.
-    :param domain: with ``workspace``, instead of ``domain_workspace``: the two joined by ``-``, or the domain
-        alone where it ends in the workspace already.
+    :param domain: with ``workspace``, instead of ``domain_workspace``: the two joined by ``-``, or only the
+        domain if it ends in the workspace already.
     :param workspace: see ``domain``.
-    :raises BzCtrlValidationError: names every fault at once.
+    :raises BzCtrlValidationError: names every error at once.
     """
 
     todo_type: str | None = None
@@ -341,7 +341,7 @@ def complete_todo(
     :param todo: a ``Todo``, or a mapping of its fields.
     :param defaults: values for unset fields; None and blank ones are ignored.
     :param message_format: ``predefined`` has no ``sub_category``.
-    :raises BzCtrlValidationError: names every fault at once: of the values, between the fields, fields that do
+    :raises BzCtrlValidationError: names every error at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
     if not isinstance(todo, Todo | Mapping):
@@ -408,9 +408,7 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str,
     errors += [
         (name, f"belongs to {known.only_for} only, not to {checked['todo_type']}: leave it out")
         for name, known in FIELDS.items()
-        if known.only_for
-        and checked.get(name)
-        and checked.get("todo_type") not in (None, known.only_for)
+        if known.only_for and checked.get(name) and checked.get("todo_type") not in (None, known.only_for)
     ]
     return checked, errors
 
@@ -436,9 +434,7 @@ def _join_domain(checked: dict[str, Any], faulty: set[str]) -> list[tuple[str, s
         contradicts = checked.get("domain_workspace") not in (None, joined)
         checked["domain_workspace"] = joined
         if contradicts:
-            return [
-                ("domain_workspace", f"contradicts domain and workspace, which make {safe_repr(joined)}")
-            ]
+            return [("domain_workspace", f"contradicts domain and workspace, which make {safe_repr(joined)}")]
     elif domain or workspace:
         there, absent = ("domain", "workspace") if domain else ("workspace", "domain")
         if absent not in faulty:
@@ -447,7 +443,7 @@ def _join_domain(checked: dict[str, Any], faulty: set[str]) -> list[tuple[str, s
 
 
 def _unreadable(exc: Exception) -> str:
-    # The type alone: what the error of somebody's object says may be a secret.
+    # Only the type: the message of somebody's object may hold a secret.
     return f"cannot be read: it raised {one_line(type(exc).__name__, max_chars=80)}"
 
 
@@ -515,14 +511,14 @@ def too_large(message: Mapping[str, str | list[str]], *, max_bytes: int) -> BzCt
 
 @dataclass(frozen=True, kw_only=True)
 class CreatedTodo:
-    """What BzCtrl created.
+    """Hold the created todo.
 
-    :param key: the todo's key, such as ``EXA-CON-BUS-WOR-03``; None where the answer had no usable link.
-    :param link: the address of its page; None where the answer had no usable link.
-    :param title: its title, as BzCtrl answered it.
+    :param key: the todo's key, such as ``EXA-CON-BUS-WOR-03``; None if the response had no usable link.
+    :param link: the address of its page; None if the response had no usable link.
+    :param title: its title, as BzCtrl returned it.
     :param todo_type: ``INCIDENT`` or ``TASK``.
-    :param description: its description, as BzCtrl answered it.
-    :param tags: its tags: the order id, and the LRN where there is one.
+    :param description: its description, as BzCtrl returned it.
+    :param tags: its tags: the order id, and the LRN if there is one.
     """
 
     key: str | None

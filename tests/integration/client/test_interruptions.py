@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from support.errors import get_error
@@ -15,16 +16,16 @@ from support.scripted_server import CREATED, hang, reply
 from bzctrl_provider.exceptions import BzCtrlTransportError
 
 
-class Stopped(Exception):
+class TaskStoppedError(Exception):
     """Raised by the signal handler of a task, such as a scheduler's own timeout."""
 
 
 @pytest.fixture
 def stop_after():
-    """Return a function that has a signal handler raise ``Stopped`` in the main thread after so many seconds."""
+    """Return a function that has a signal handler raise ``TaskStoppedError`` in the main thread after so many seconds."""
 
     def stop(*_):
-        raise Stopped
+        raise TaskStoppedError
 
     previous = signal.signal(signal.SIGALRM, stop)
     yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -41,7 +42,7 @@ def test_create_todo_signal_handler_raises_in_request_comes_out(server, new_clie
     setattr(server, kind, [hang])
     client = new_client()
     stop_after(0.3)
-    with pytest.raises(Stopped):
+    with pytest.raises(TaskStoppedError):
         client.create_todo(fields)
     assert len(server.sent("create")) == (1 if kind == "create" else 0)
 
@@ -52,7 +53,7 @@ def test_create_todo_signal_handler_raises_in_wait_comes_out(server, new_client,
     client = new_client(sleep=None)
     stop_after(0.5)
     began = time.monotonic()
-    with pytest.raises(Stopped):
+    with pytest.raises(TaskStoppedError):
         client.create_todo(fields)
     assert time.monotonic() - began < 3
 
@@ -63,7 +64,7 @@ def test_create_todos_task_is_stopped_ends_all_waits(server, new_client, fields,
     client = new_client(sleep=None)
     stop_after(1.0)
     began = time.monotonic()
-    with pytest.raises(Stopped):
+    with pytest.raises(TaskStoppedError):
         client.create_todos([fields] * 100, max_workers=8)
     assert time.monotonic() - began < 5
     assert len(server.sent("create")) <= 8
@@ -126,7 +127,7 @@ def test_create_todo_ca_file_vanished_was_not_sent(server, new_client, fields, t
     client = new_client(f"https://127.0.0.1:{server.port}", verify=ca_bundle)
     client.check_credentials()
     client.close()
-    os.unlink(ca_bundle)
+    Path(ca_bundle).unlink()
     error = get_error(client, fields)
     assert type(error) is BzCtrlTransportError
     assert not error.outcome_unknown

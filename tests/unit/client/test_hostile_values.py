@@ -230,7 +230,8 @@ def test_a_mapping_that_cannot_be_read_is_an_error_in_its_place(bzctrl, client, 
     """The others of the bulk are created."""
     faulty, created = client.create_todos([RaisingMapping(), fields])
     assert (
-        str(faulty) == "The todo was not sent. Fix the following:\n- todo: cannot be read: it raised RuntimeError"
+        str(faulty)
+        == "The todo was not sent. Fix the following:\n- todo: cannot be read: it raised RuntimeError"
     )
     assert created.key == "EXA-CON-BUS-WOR-03"
 

@@ -61,7 +61,13 @@ def test_redact_other_spellings_are_found(spelled):
 def test_redact_several_secrets_in_several_spellings_are_all_found():
     """One spelling does not hide another."""
     secrets = ["pass/word", "t<oken", 'x"y']
-    spelled = [quote(secrets[0], safe=""), secrets[0], html.escape(secrets[1]), secrets[1], in_json(in_json(secrets[2]))]
+    spelled = [
+        quote(secrets[0], safe=""),
+        secrets[0],
+        html.escape(secrets[1]),
+        secrets[1],
+        in_json(in_json(secrets[2])),
+    ]
     assert redact(" ".join(spelled), map(SecretStr, secrets)).split() == ["***"] * 5
 
 
