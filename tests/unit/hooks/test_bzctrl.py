@@ -14,6 +14,7 @@ import pytest
 from airflow.exceptions import AirflowNotFoundException
 from support.bzctrl import ACC, KEY, LINK, PASSWORD, TOKEN
 
+from bzctrl_provider.client import auth
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.hooks import bzctrl as hook_module
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
