@@ -1,1 +1,1 @@
-"""What Airflow calls when something failed."""
+"""The notifier for the callbacks of tasks, DAGs and deadlines."""
