@@ -163,6 +163,7 @@ def test_unknown_extras_are_named_in_one_warning(caplog):
     assert "'bz'" in record.message
 
 
+@pytest.mark.security
 def test_another_systems_connection_is_refused():
     """A mistyped id must not send another system's password to its host."""
     connection = Connection(

@@ -19,6 +19,8 @@ from bzctrl_provider.config import BzCtrlConfig
 from bzctrl_provider.exceptions import BzCtrlConfigError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
+pytestmark = pytest.mark.security
+
 PASSWORD = "Ex@mpl3!-password"
 
 

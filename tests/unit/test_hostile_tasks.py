@@ -26,6 +26,8 @@ from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
 from bzctrl_provider.spool import replay_spool, spool_todo
 
+pytestmark = pytest.mark.security
+
 PASSWORD = 'Ex@"mpl3\\-pass\nword'
 """With what JSON writes in another way."""
 FORGED = "\n[2026-11-21] ERROR - forged\x1b[31m\x85\u2028\u202e"

@@ -21,10 +21,11 @@ def find_tests():
     """Yield the name of each test function, and whether it or its module has the marker."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         tree = ast.parse(path.read_text())
-        marked = any(ast.unparse(node) == f"pytestmark = {MARKER}" for node in tree.body)
+        marks = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign)]
+        marked = any(mark.startswith("pytestmark = ") and MARKER in mark for mark in marks)
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                yield node.name, marked or is_marked(node) or path.name.startswith("test_hostile_")
+                yield node.name, marked or is_marked(node)
 
 
 TESTS = list(find_tests())

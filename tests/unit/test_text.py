@@ -12,6 +12,8 @@ from support.hostile import Raising, Secretive
 
 from bzctrl_provider.text import json_line, one_line, plain_text, safe_repr, web_address
 
+pytestmark = pytest.mark.security
+
 ANYTHING = st.text(st.characters())
 """Control characters, marks of direction and half surrogate pairs as well."""
 

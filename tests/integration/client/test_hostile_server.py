@@ -17,6 +17,8 @@ from bzctrl_provider.exceptions import (
     BzCtrlTransportError,
 )
 
+pytestmark = pytest.mark.security
+
 
 def endless(piece, *, begin=b"HTTP/1.1 200 OK\r\n", pause_s=0.0):
     """Return an answer of the same piece again and again, until the client goes away."""

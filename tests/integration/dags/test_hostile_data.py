@@ -3,7 +3,10 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
+
+pytestmark = pytest.mark.security
 
 FILE = Path(__file__).parent / "files" / "hostile.py"
 TEMPLATE = runpy.run_path(str(FILE))["TEMPLATE"]

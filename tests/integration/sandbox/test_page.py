@@ -72,6 +72,7 @@ def test_task_and_older_message_have_a_page(caller: Any, todo: dict[str, Any]) -
     )
 
 
+@pytest.mark.security
 def test_markup_is_shown_as_text(caller: Any, todo: dict[str, Any]) -> None:
     """No text of a todo becomes markup or ends the attribute that contains it."""
     hostile = {
@@ -92,6 +93,7 @@ def test_markup_is_shown_as_text(caller: Any, todo: dict[str, Any]) -> None:
     assert caller.send("GET", f"/app/todo/{key}").status_code == 200
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     "path", ["/", "/app/", "/app/todo/x", "/app/static/sandbox.js", "/app/static/sandbox.css"]
 )

@@ -20,6 +20,8 @@ from bzctrl_provider.exceptions import (
     BzCtrlRejectedError,
 )
 
+pytestmark = pytest.mark.security
+
 FORGED = "\r\n[2026-11-21] ERROR - forged\x1b[31m\x00\x85\u2028\u202e\ud800"
 """Line breaks of every kind, a colour for terminals, NUL, a turn of direction, half a surrogate pair."""
 

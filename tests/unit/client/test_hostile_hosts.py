@@ -10,6 +10,8 @@ from pydantic import SecretStr
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.endpoints import Endpoints
 
+pytestmark = pytest.mark.security
+
 
 @pytest.mark.parametrize(
     "host",

@@ -20,6 +20,8 @@ from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
 
+pytestmark = pytest.mark.security
+
 
 class RaisingText(str):
     __slots__ = ()
