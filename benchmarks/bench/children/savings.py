@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from requests.auth import AuthBase
 
 
-def _prepared_anew(
+def _prepared_again(
     template: requests.PreparedRequest, body: bytes, auth: AuthBase
 ) -> requests.PreparedRequest:
     request = requests.Request(template.method, template.url, headers=template.headers, data=body, auth=auth)
@@ -41,7 +41,7 @@ def _without() -> dict[str, AbstractContextManager[Any]]:
             "get_connection_with_tls_context",
             HTTPAdapter.get_connection_with_tls_context,
         ),
-        "a prepared request as template": patch(requester, "_filled", _prepared_anew),
+        "a prepared request as template": patch(requester, "_filled", _prepared_again),
         "proxies and CA settings merged once": patch(
             requester._Session,  # noqa: SLF001 - the saving is there
             "send",

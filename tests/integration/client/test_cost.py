@@ -140,7 +140,7 @@ def test_the_environments_proxy_and_authority_count_over_tls(
 
 
 def test_a_closed_client_connects_again(server, new_client, fields):
-    """What was kept of its connections is gone, and the next todo is created over a new one."""
+    """Its connections are closed, and the next todo uses a new one."""
     client = new_client()
     client.create_todo(fields)
     client.close()

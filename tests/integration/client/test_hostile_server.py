@@ -54,7 +54,7 @@ ENDLESS = {
 @pytest.mark.parametrize("how", ENDLESS.values(), ids=ENDLESS)
 @pytest.mark.parametrize("kind", ["token", "create"])
 def test_what_never_ends_is_ended(server, new_client, fields, kind, how):
-    """Whatever part of an answer it is: in the time of an attempt, with an error of the tree, without filling the memory."""
+    """Any unbounded part of a response is aborted within the time of an attempt, with an error of the hierarchy and bounded memory."""
     setattr(server, kind, [how])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
@@ -169,7 +169,7 @@ def test_a_slow_server_holds_no_call_beyond_its_bound(server, new_client, fields
 
 
 def test_a_ca_file_that_is_none_is_a_clear_error(server, new_client, fields, tmp_path):
-    """Nothing is sent, the message names the extra, and what is in the file is not told."""
+    """No request is sent; the message names the extra and does not quote the file."""
     file = tmp_path / "ca.pem"
     file.write_text("root:x:0:0:no certificate at all")
     error = get_error(new_client(f"https://127.0.0.1:{server.port}", verify=str(file)), fields)

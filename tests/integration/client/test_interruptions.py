@@ -135,6 +135,7 @@ def test_create_todo_ca_file_vanished_was_not_sent(server, new_client, fields, t
     assert server.sent("create") == []
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     "proxy",
     [

@@ -29,7 +29,7 @@ def closed_port():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_no_connection_is_tried_again_and_then_told(new_client, fields, waits, host):
+def test_create_todo_without_a_connection_is_retried(new_client, fields, waits, host):
     """A refused connection and a name that does not exist: all attempts, growing waits, nothing was sent."""
     error = get_error(new_client(f"http://{host}:{closed_port()}"), fields)
     assert type(error) is BzCtrlTransportError
@@ -85,6 +85,7 @@ NO_WHOLE_ANSWER = {
 }
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("how", NO_WHOLE_ANSWER.values(), ids=NO_WHOLE_ANSWER)
 def test_a_create_request_without_a_whole_answer_is_never_sent_again(server, new_client, fields, waits, how):
     """However the answer fails to come, the request went out once, in bounded time, and its outcome is unknown."""
@@ -120,6 +121,7 @@ def test_a_token_request_that_never_gets_an_answer_is_an_error(server, new_clien
 # --- statuses --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("kind", ["token", "create"])
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_a_token_request_survives_a_broken_server(server, new_client, fields, wa
     ],
 )
 def test_how_often_a_create_request_is_sent(server, new_client, fields, status, error, unknown, requests):
-    """What may have created the todo is never repeated; what has not is repeated where it may help."""
+    """A request that may have created the todo is not repeated; other temporary failures are retried."""
     server.create = [reply(status, headers=["Retry-After: 1"])]
     caught = get_error(new_client(), fields)
     assert type(caught) is error
@@ -191,6 +193,7 @@ def test_a_401_is_replayed_once_with_a_fresh_token(server, new_client, fields):
     assert [len(server.sent(kind)) for kind in ("token", "create")] == [2, 2]
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("kind", ["token", "create"])
 def test_no_redirect_is_followed(server, new_client, fields, kind, status):
@@ -221,6 +224,7 @@ def flood(connection):
         pass
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("kind", ["token", "create"])
 def test_an_endless_answer_is_not_read_to_its_end(server, new_client, fields, kind):
     """A mebibyte is taken, and what the sockets hold besides."""
@@ -232,6 +236,7 @@ def test_an_endless_answer_is_not_read_to_its_end(server, new_client, fields, ki
     assert flood.taken < 20 * 1024 * 1024
 
 
+@pytest.mark.security
 def test_an_endless_answer_is_not_read_before_a_retry_either(server, new_client, fields):
     """A large 503 is dropped after its mebibyte, and the todo created with the next attempt."""
     server.create = [reply(503, body=b" " * 30_000_000), CREATED]
@@ -327,6 +332,7 @@ def test_a_stopped_bulk_begins_nothing_new(server, new_client, fields):
 # --- TLS and proxies -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.security
 def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
     server, new_client, fields, waits, authority
 ):
@@ -341,6 +347,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
     assert waits == []
 
 
+@pytest.mark.security
 def test_a_certificate_for_another_host_is_refused(server, new_client, fields, waits, authority):
     """The authority is known, the name is not the server's."""
     server.tls, ca_bundle = authority
@@ -421,7 +428,7 @@ def test_the_environments_proxy_is_used(server, new_client, fields, monkeypatch)
     proxy.stop()
 
 
-def test_a_proxy_that_refuses_tells_nothing_of_its_password(new_client, fields, monkeypatch):
+def test_create_todo_rejecting_proxy_keeps_its_password_out_of_the_error(new_client, fields, monkeypatch):
     """A refused tunnel is no connection, and the proxy's own credentials stay out of the error."""
     proxy = Proxy()
     monkeypatch.setenv("HTTPS_PROXY", f"http://proxy-user:proxy-password@127.0.0.1:{proxy.port}")

@@ -43,7 +43,7 @@ def test_a_roll_up_that_crashes_leaves_the_run_failed(run, bzctrl_sandbox):
 
 
 def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzctrl_sandbox):
-    """Mapped failures share a line, a task that looks like an instance is none, and remembered exceptions are told."""
+    """Mapped failures share a line, a task that looks like an instance is none, and the incident has the stored exceptions."""
     dag_run, _ = run(FILE, "mapped_and_grouped")
     assert str(dag_run.state) == "failed"
     (todo,) = bzctrl_sandbox.todos
@@ -67,7 +67,7 @@ def test_a_failure_before_the_checks_is_raised_as_well(run, bzctrl_sandbox):
     assert todo["title"] == "before_the_checks: 1 task failed, so that 2 of 2 checks did not run (load)"
 
 
-def test_a_task_behind_one_check_stands_beside_the_roll_up(run, bzctrl_sandbox):
+def test_task_after_one_check_is_beside_the_operator(run, bzctrl_sandbox):
     """`first >> load` beside `[first, second] >> raise_incident`: load is upstream_failed, one incident is raised."""
     dag_run, tis = run(FILE, "beside")
     assert str(dag_run.state) == "failed"

@@ -12,6 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 from pydantic import SecretStr
+from support.bzctrl import ACC, LINK, PASSWORD, TOKEN
+from support.clock import Clock
 
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
@@ -29,21 +31,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 
-ACC = Endpoints.from_environment("ACC")
-PASSWORD = "Ex@mpl3! & more"
-TOKEN = "t0ken-that-nobody-may-see"
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
-
-
 REFUSED = requests.exceptions.SSLError(ssl.SSLCertVerificationError("bad certificate"))
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
@@ -154,6 +142,7 @@ def test_the_key_is_the_last_part_of_the_link(bzctrl, fields, link, key):
     assert (created.link, created.key) == (link, key)
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     "link",
     [
@@ -250,6 +239,7 @@ def test_a_second_401_is_an_error(bzctrl, fields):
     assert len(sent(bzctrl, ACC.token_url)) == 2
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("answer", "error", "said"),
     [
@@ -279,7 +269,7 @@ def test_a_second_401_is_an_error(bzctrl, fields):
     ],
 )
 def test_no_token_no_todo(bzctrl, fields, answer, error, said):
-    """Whatever goes wrong with the token, the todo is certainly not created, and the message says what to do."""
+    """After any failure of the token request no todo is sent, and the message says what to do."""
     bzctrl.post(ACC.token_url, **answer)
     with pytest.raises(error, match=said) as caught:
         new_client().create_todo(fields)
@@ -323,7 +313,7 @@ def test_no_token_no_todo(bzctrl, fields, answer, error, said):
     ],
 )
 def test_what_came_instead_of_a_todo(bzctrl, fields, answer, error, unknown):
-    """Each answer is one error of the tree, with its facts, and tells whether the todo may exist."""
+    """Each response is one error of the hierarchy, with its attributes, and says whether the todo may exist."""
     bzctrl.post(ACC.create_url, **answer)
     with pytest.raises(BzCtrlError) as caught:
         new_client().create_todo(fields)
@@ -334,6 +324,7 @@ def test_what_came_instead_of_a_todo(bzctrl, fields, answer, error, unknown):
         assert caught.value.status_code == answer["status_code"]
 
 
+@pytest.mark.security
 def test_an_error_quotes_the_beginning_of_what_bzctrl_said(bzctrl, fields):
     """One line of at most 500 characters, without control characters."""
     bzctrl.post(ACC.create_url, status_code=400, text="impact:\r\n\x1b[31m must be HIGH " + "x" * 1000)
@@ -344,7 +335,7 @@ def test_an_error_quotes_the_beginning_of_what_bzctrl_said(bzctrl, fields):
     assert caught.value.body_excerpt in str(caught.value)
 
 
-def test_a_rate_limit_tells_the_seconds(bzctrl, fields):
+def test_create_todo_rate_limit_has_its_seconds(bzctrl, fields):
     """`retry_after_s` is what BzCtrl asked for, None where it did not say."""
     bzctrl.post(
         ACC.create_url, [{"status_code": 429, "headers": {"Retry-After": "90"}}, {"status_code": 429}]
@@ -357,22 +348,23 @@ def test_a_rate_limit_tells_the_seconds(bzctrl, fields):
     assert (first.value.retry_after_s, second.value.retry_after_s) == (90.0, None)
 
 
-def everything_told(exc):
-    """Return all that a log, a crash report or another process could get from an exception and its causes."""
-    told = []
+def all_text(exc):
+    """Return all text that a log, a crash report or another process could get from an exception and its causes."""
+    shown = []
     while exc is not None:
-        told += [str(exc), repr(exc), repr(exc.args), repr(vars(exc))]
-        told += [repr(vars(value)) for value in vars(exc).values() if hasattr(value, "__dict__")]
-        told.append("".join(traceback.format_exception(exc)))
-        # Some tracebacks show the local variables; those of the tests themselves are not told to anybody.
+        shown += [str(exc), repr(exc), repr(exc.args), repr(vars(exc))]
+        shown += [repr(vars(value)) for value in vars(exc).values() if hasattr(value, "__dict__")]
+        shown.append("".join(traceback.format_exception(exc)))
+        # Some tracebacks show the local variables; those of the tests themselves are left out.
         for frame, _ in traceback.walk_tb(exc.__traceback__):
             if frame.f_code.co_filename != __file__:
-                told.append(repr(frame.f_locals))
-        told.append(repr(vars(pickle.loads(pickle.dumps(exc)))) if isinstance(exc, BzCtrlError) else "")
+                shown.append(repr(frame.f_locals))
+        shown.append(repr(vars(pickle.loads(pickle.dumps(exc)))) if isinstance(exc, BzCtrlError) else "")
         exc = exc.__cause__ or exc.__context__
-    return "\n".join(told)
+    return "\n".join(shown)
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
 @pytest.mark.parametrize(
     "answer",
@@ -390,41 +382,43 @@ def everything_told(exc):
         {"exc": requests.exceptions.ConnectionError(f"could not send {PASSWORD}")},
     ],
 )
-def test_no_secret_is_told(bzctrl, fields, caplog, url, answer):
-    """However an request_info ends, password and token are in no message, cause, repr, pickle or log line at DEBUG."""
+def test_create_todo_any_error_has_no_secret(bzctrl, fields, caplog, url, answer):
+    """Password and token are in no message, cause, repr, pickle or log line at DEBUG of any error."""
     caplog.set_level(logging.DEBUG)
     bzctrl.post(url, **answer)
     client = new_client()
-    told = repr(client)
+    shown = repr(client)
     try:
-        told += repr(client.create_todo(fields))
+        shown += repr(client.create_todo(fields))
     except BzCtrlError as exc:
-        told += everything_told(exc)
-    told += caplog.text
+        shown += all_text(exc)
+    shown += caplog.text
     for secret in (PASSWORD, "Ex%40mpl3", "Ex@mpl3", TOKEN[:12]):
-        assert secret not in told
+        assert secret not in shown
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("status", [400, 401, 500])
-def test_the_token_in_use_is_not_told(bzctrl, fields, status):
+def test_create_todo_repeated_token_is_redacted(bzctrl, fields, status):
     """A BzCtrl that repeats the Authorization header in its answer does not get it into a message."""
     bzctrl.post(ACC.create_url, status_code=status, text=f'{{"headers": "Bearer {TOKEN}"}}' * 30)
     with pytest.raises(BzCtrlError) as caught:
         new_client().create_todo(fields)
     assert "Bearer ***" in str(caught.value)
-    assert TOKEN[:12] not in everything_told(caught.value)
+    assert TOKEN[:12] not in all_text(caught.value)
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
-def test_a_task_that_is_stopped_tells_no_secret(bzctrl, fields, url, stop):
+def test_create_todo_interrupted_has_no_secret_in_its_traceback(bzctrl, fields, url, stop):
     """A timeout or a signal in the middle of a request leaves no frame that holds the request."""
     bzctrl.post(url, exc=stop)
     with pytest.raises(stop) as caught:
         new_client().create_todo(fields)
-    told = everything_told(caught.value)
-    assert "Ex%40mpl3" not in told
-    assert TOKEN[:12] not in told
+    shown = all_text(caught.value)
+    assert "Ex%40mpl3" not in shown
+    assert TOKEN[:12] not in shown
 
 
 @pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
@@ -437,7 +431,7 @@ def test_create_todo_signal_handler_raises_propagates(bzctrl, fields, url):
     bzctrl.post(url, exc=TaskStoppedError("stop"))
     with pytest.raises(TaskStoppedError) as caught:
         new_client().create_todo(fields)
-    shown = everything_told(caught.value)
+    shown = all_text(caught.value)
     assert "Ex%40mpl3" not in shown
     assert TOKEN[:12] not in shown
 
@@ -496,16 +490,17 @@ def test_a_host_may_be_written_in_capitals(requests_mock, fields):
     assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
 
 
-def test_a_token_in_a_strange_place_is_not_told(bzctrl, fields):
+def test_token_response_unknown_field_is_not_quoted(bzctrl, fields):
     """Of a token answer only what RFC 6749 says of errors gets into a message."""
     bzctrl.post(
         ACC.token_url, status_code=500, json={"access_token": TOKEN, "error": "broken", "more": TOKEN}
     )
     with pytest.raises(BzCtrlServerError, match='said "broken"') as caught:
         new_client().create_todo(fields)
-    assert TOKEN not in everything_told(caught.value)
+    assert TOKEN not in all_text(caught.value)
 
 
+@pytest.mark.security
 def test_a_clear_text_request_to_this_machine_uses_no_proxy(requests_mock, fields, monkeypatch):
     """A proxy is another machine, and would see the password."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
@@ -576,7 +571,7 @@ def test_create_todos_generator_raises_error_carries_results(bzctrl, fields, max
     assert len(pickle.loads(pickle.dumps(caught.value)).results) == 20
 
 
-def test_credentials_are_checked_with_a_token_alone(bzctrl):
+def test_check_credentials_requests_only_a_token(bzctrl):
     """No todo is created, and a kept token does not stand in for the check."""
     client = new_client()
     client.check_credentials()
@@ -596,7 +591,7 @@ def test_create_todo_mask_of_token_raises_todo_is_created(bzctrl, fields, caplog
 
 
 def test_each_new_token_is_reported(bzctrl, fields):
-    """Whoever masks secrets hears of a token as soon as it is granted."""
+    """The callback that masks secrets gets each token as soon as it is granted."""
     granted = []
     client = new_client(on_new_token=granted.append)
     client.create_todo(fields)
@@ -604,6 +599,7 @@ def test_each_new_token_is_reported(bzctrl, fields):
     assert granted == [TOKEN]
 
 
+@pytest.mark.security
 def test_a_netrc_changes_nothing(bzctrl, fields, tmp_path, monkeypatch):
     """Credentials of ~/.netrc for the same host get into neither request."""
     (tmp_path / "netrc").write_text("machine acc.bzctrl.com login netrc-user password netrc-password\n")
@@ -633,8 +629,9 @@ def test_the_environments_proxies_and_authorities_count(bzctrl, fields, monkeypa
     assert [request.proxies.get("https") for request in history] == ["http://proxy.example:3128"] * 3 + [None]
 
 
+@pytest.mark.security
 def test_no_cookie_is_kept(bzctrl, fields):
-    """What BzCtrl or a load balancer sets as a cookie is not sent back."""
+    """Cookies of BzCtrl or of a load balancer are not sent back."""
     bzctrl.post(ACC.create_url, json=created_answer(), headers={"Set-Cookie": "session=abc; Path=/"})
     client = new_client()
     client.create_todo(fields)

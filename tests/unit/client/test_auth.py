@@ -5,18 +5,11 @@ import threading
 
 import pytest
 from pydantic import SecretStr
+from support.clock import Clock
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.auth import Token, TokenSource, shared_source, token_ttl_s
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Bank:
@@ -53,7 +46,7 @@ class Bank:
     ],
 )
 def test_a_token_is_used_until_shortly_before_its_end(expires_in, seconds):
-    """A minute, or a tenth of a short life, before; a life that is not told counts as five minutes."""
+    """A token is renewed a minute, or a tenth of a short life, before its end; the default life is five minutes."""
     assert token_ttl_s(expires_in) == pytest.approx(seconds)
 
 
@@ -67,6 +60,7 @@ def test_one_token_serves_until_it_is_renewed():
     assert bank.asked == 2
 
 
+@pytest.mark.security
 def test_token_source_life_of_zero_serves_ten_seconds():
     """A BzCtrl that grants tokens without a life costs one request in ten seconds, not one for each todo."""
     clock, bank = Clock(), Bank(expires_in=0)
@@ -172,7 +166,7 @@ def test_a_thread_does_not_wait_for_ever():
 
 
 def test_a_crash_of_the_fetch_leaves_nobody_waiting():
-    """An error that is not ours reaches its own thread, and the next caller asks anew."""
+    """An error that is not ours reaches its own thread, and the next caller requests a token again."""
     source = TokenSource(Clock())
 
     def crash():
@@ -221,6 +215,7 @@ def test_a_forked_child_starts_without_its_parents_locks():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.security
 def test_no_repr_shows_a_token():
     """Neither the token nor its source shows the secret."""
     source = TokenSource(Clock())

@@ -47,6 +47,7 @@ def test_another_host_has_the_same_paths(host, more, base):
     assert endpoints.create_url == f"{base}/bzctrl-core-api/api/v1/task/add-task"
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("host", "more", "said"),
     [
@@ -72,7 +73,7 @@ def test_an_unusable_address_is_refused_with_the_remedy(host, more, said):
     assert "topsecret" not in str(caught.value)
 
 
-def test_all_that_is_wrong_with_an_address_is_told_at_once():
+def test_from_host_several_faults_are_one_error():
     """Scheme, port, credentials, path and clear text in one message."""
     with pytest.raises(ValueError, match="Schema") as caught:
         Endpoints.from_host("http://u:topsecret@bz.example.com:1/bzctrl-core-api?x", schema="https", port=2)
@@ -81,6 +82,7 @@ def test_all_that_is_wrong_with_an_address_is_told_at_once():
     assert "topsecret" not in str(caught.value)
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("host", "settings", "said"),
     [
@@ -100,7 +102,7 @@ def test_all_that_is_wrong_with_an_address_is_told_at_once():
     ids=lambda value: f"{value!s:.40}",
 )
 def test_from_host_unusable_address_is_refused(host, settings, said):
-    """Whatever requests could not send to is an error of the connection, and a part of a password is not quoted."""
+    """A host to which requests cannot send is an error of the connection, which quotes no part of a password."""
     with pytest.raises(ValueError, match=said) as caught:
         Endpoints.from_host(host, **settings)
     assert "sw0rd" not in str(caught.value)

@@ -178,7 +178,7 @@ def test_megabytes_of_text_are_refused(bzctrl, client, fields, name, text):
 
 
 def test_a_long_text_is_sent_whole_and_bzctrl_decides(bzctrl, client, fields):
-    """Up to the limit nothing is cut. What BzCtrl finds too long, it says."""
+    """A text up to the limit is sent whole, and BzCtrl may reject it."""
     text = "x" * (MESSAGE_MAX_BYTES - 1000)
     assert client.create_todo(fields, description=text).key == "EXA-CON-BUS-WOR-03"
     assert bzctrl.last_request.json()["description"] == text
@@ -219,7 +219,7 @@ def test_the_name_of_a_field_is_not_trusted_either(bzctrl, client, fields, name)
     assert time.monotonic() - began < 5
 
 
-def test_of_many_names_that_do_not_exist_the_first_are_told(bzctrl, client, fields):
+def test_create_todo_many_unknown_names_are_cut(bzctrl, client, fields):
     """A message stays readable, and is quickly made."""
     began = time.monotonic()
     with pytest.raises(BzCtrlValidationError, match="and: 99980 more fields that do not exist") as caught:

@@ -33,6 +33,7 @@ ENCODERS = {
 }
 
 
+@pytest.mark.security
 @pytest.mark.parametrize("outer", ENCODERS.values(), ids=ENCODERS)
 @pytest.mark.parametrize("inner", ENCODERS.values(), ids=ENCODERS)
 def test_redact_secret_encoded_twice_is_found(inner, outer):
@@ -40,9 +41,10 @@ def test_redact_secret_encoded_twice_is_found(inner, outer):
     assert redact(f"you sent {outer(inner(SECRET))}!", [SecretStr(SECRET)]) == "you sent ***!"
 
 
+@pytest.mark.security
 @given(st.text(min_size=4).filter(str.isprintable), st.sampled_from(sorted(ENCODERS)))
 def test_redact_any_secret_leaves_no_spelling(secret, encoder):
-    """Whatever a password is made of, no usual spelling of it is left over."""
+    """No usual encoding of any password is left in the text."""
     if "\ud800" <= max(secret) <= "\udfff" or (encoder == "unicode escapes" and max(secret) > "\uffff"):
         return
     shown = redact(f"[{ENCODERS[encoder](secret)}]", [SecretStr(secret)])
@@ -105,6 +107,7 @@ def test_redact_beginning_hostile_text_is_bounded(piece):
     assert time.process_time() - began < 1
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("address", "passwords"),
     [

@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
-    """What cannot be read counts as absent; a time that has passed as none to wait."""
+    """An invalid value is ignored; a time in the past is a wait of 0 seconds."""
     assert parse_retry_after(header, now=NOW) == seconds
 
 

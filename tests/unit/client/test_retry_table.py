@@ -7,11 +7,11 @@ import ssl
 import pytest
 import requests
 from pydantic import SecretStr
+from support.bzctrl import ACC, LINK
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
-from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlBadAnswerError,
@@ -22,8 +22,6 @@ from bzctrl_provider.exceptions import (
     BzCtrlTransportError,
 )
 
-ACC = Endpoints.from_environment("ACC")
-LINK = "https://www.bzctrl.com/app/#/todo/EXA-CON-BUS-WOR-03"
 TOKEN = {"json": {"access_token": "made-up-token", "expires_in": 3600}}
 CREATED = {"json": {"taskLink": LINK}}
 

@@ -202,6 +202,7 @@ def test_an_amount_goes_out_as_digits(fields, amount, wire):
     assert build_message(complete(fields, financial_impact=amount))["financialImpact"] == wire
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     "amount",
     [
@@ -294,9 +295,10 @@ def test_text_is_sent_as_it_was_written(text):
     assert json.loads(body)["description"] == text.strip()
 
 
+@pytest.mark.security
 @given(st.text().filter(str.strip))
 def test_a_title_is_one_line(text):
-    """Whatever line breaks a title has, it goes out as one line with every word of it."""
+    """A title with any line breaks is sent as one line with all its words."""
     title = Todo(title=text).title
     assert title is not None
     assert len(title.splitlines()) == 1
@@ -351,7 +353,7 @@ def test_what_is_no_list_of_texts_is_refused(fields, value):
     ],
 )
 def test_a_field_of_the_other_type_is_refused(fields, todo_type, wrong):
-    """What belongs to the other type of todo is named, not silently dropped."""
+    """A field of the other type of todo is an error with its name, and is not dropped silently."""
     faults = get_faults(fields, todo_type=todo_type, **wrong)
     assert faults.keys() == wrong.keys()
     assert all("leave it out" in problem for problem in faults.values())
@@ -446,7 +448,7 @@ def test_what_was_created_is_plain_json():
 
 
 def test_the_names_that_users_write_are_the_ones_that_are_checked():
-    """Whoever offers the fields of a todo offers those that there are rules for."""
+    """The names of the fields are those with a rule."""
     assert set(FIELDS) == set(TODO_FIELDS)
     assert len(TODO_FIELDS) == 19
 

@@ -52,7 +52,7 @@ class DeadSocket:
 @pytest.mark.parametrize("kind", [BzCtrlHTTPConnection, BzCtrlHTTPSConnection])
 @pytest.mark.parametrize("addresses", [1, 4])
 def test_all_addresses_of_a_name_share_the_time_of_one_attempt(monkeypatch, kind, addresses):
-    """A name with four dead addresses takes no longer than one: else a callback would be ended before it can spool."""
+    """A name with four dead addresses takes no longer than one; otherwise Airflow would end a callback before it can spool."""
     DeadSocket.waits = []
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 443)) for n in range(addresses)]
     monkeypatch.setattr(sockets, "_look_up", lambda *_: found)

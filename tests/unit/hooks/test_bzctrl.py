@@ -54,8 +54,9 @@ def test_many_todos_keep_their_order(bzctrl, fields):
     assert isinstance(faulty, BzCtrlValidationError)
 
 
+@pytest.mark.security
 def test_password_and_token_are_masked(bzctrl, fields, masked):
-    """Airflow is told to blot both out of its logs."""
+    """The hook registers both with Airflow's masker."""
     BzCtrlHook().create_todo(fields)
     assert masked == [PASSWORD, quote_plus(PASSWORD), TOKEN]
 
@@ -75,6 +76,7 @@ def test_a_faulty_connection_is_an_error_with_all_its_faults(monkeypatch):
     }
 
 
+@pytest.mark.security
 def test_a_faulty_connection_is_not_shown_by_a_traceback(monkeypatch):
     """Airflow's connections show their password in their repr, so no frame of the error may hold one."""
     given = {"conn_type": "bzctrl", "login": "user", "password": PASSWORD, "extra": {"timeout_s": "x"}}
@@ -86,7 +88,7 @@ def test_a_faulty_connection_is_not_shown_by_a_traceback(monkeypatch):
     assert all(PASSWORD not in repr(frame.f_locals) for frame in frames)
 
 
-def test_the_connection_is_tested_with_a_token_alone(bzctrl):
+def test_test_connection_requests_only_a_token(bzctrl):
     """The sentence says who, where, and that nothing was created."""
     works, said = BzCtrlHook().test_connection()
     assert works
@@ -95,7 +97,7 @@ def test_the_connection_is_tested_with_a_token_alone(bzctrl):
     assert [request.url for request in bzctrl.request_history] == [ACC.token_url]
 
 
-def test_a_failing_test_says_why_and_tells_no_secret(bzctrl, monkeypatch):
+def test_test_connection_failure_has_a_reason_and_no_secret(bzctrl, monkeypatch):
     """A refused login and a faulty connection come back as sentences, not as errors."""
     bzctrl.post(ACC.token_url, status_code=401, text=f"wrong: {PASSWORD}")
     works, said = BzCtrlHook().test_connection()
@@ -142,6 +144,7 @@ def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
     assert PASSWORD in masked
 
 
+@pytest.mark.security
 def test_every_new_token_of_a_coroutines_hook_is_masked(bzctrl, fields, monkeypatch):
     """Also one that a later call was granted."""
     granted = []
@@ -228,6 +231,7 @@ def unmasked(monkeypatch):
     monkeypatch.setattr(hook_module, "_masked", {})
 
 
+@pytest.mark.security
 def test_create_todo_many_tokens_masker_gets_a_bounded_number(bzctrl, fields, masked):
     """200 tokens of 8,000 characters: Airflow's masker gets what it can take, each token once, and all todos are created."""
     tokens = (f"{number:08}" * 1000 for number in range(200))
