@@ -66,7 +66,7 @@ with DAG(
             "--log-path": folder,
         }
         words = [str(word) for option in options.items() for word in option]
-        done = subprocess.run([dbt, "build", *words], check=False)  # noqa: S603 - all words are written here
+        done = subprocess.run([dbt, "--no-send-anonymous-usage-stats", "build", *words], check=False)  # noqa: S603 - all words are written here
         if done.returncode:
             raise AirflowFailException(f"dbt ended with {done.returncode}; its log is above.")
 
