@@ -1,12 +1,12 @@
 "use strict";
 
 // The page a todo's link opens is `/app/#/todo/<key>`. This script reads the part after the `#`, fetches the page the
-// server made for it, and shows that page's <main> here. The server has escaped all text already.
+// server made for it, and shows that page's <main> here. The server has escaped all text.
 (() => {
   const LIST = "/app/";
   const TODO = "#/todo/";
 
-  // `/app/todo/<key>` is whole by itself: nothing is to be done there.
+  // `/app/todo/<key>` is a complete page: there is nothing to do.
   if (location.pathname !== LIST) return;
 
   let newest = 0;
@@ -18,7 +18,7 @@
     try {
       key = decodeURIComponent(raw);
     } catch {
-      // A lone `%` typed by hand: the key is taken as it is.
+      // A single `%` typed by hand: the key is used as it is.
     }
     return `${LIST}todo/${encodeURIComponent(key)}`;
   };
@@ -34,7 +34,7 @@
   const failure = () => {
     const heading = document.createElement("h1");
     heading.tabIndex = -1;
-    heading.textContent = "The sandbox does not answer";
+    heading.textContent = "The sandbox does not respond";
     const advice = document.createElement("p");
     advice.textContent = "It was probably stopped. Start it again, then load this page again.";
     return [heading, advice];
@@ -47,15 +47,15 @@
     let content;
     let title;
     try {
-      const answer = await fetch(address(), { headers: { Accept: "text/html" } });
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const response = await fetch(address(), { headers: { Accept: "text/html" } });
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
       content = [...page.querySelector("main").childNodes];
       title = page.title;
     } catch {
       content = failure();
-      title = "No answer – BzCtrl sandbox";
+      title = "No response – BzCtrl sandbox";
     }
-    // A slower answer to an earlier click must not replace a later one.
+    // A slower response to an earlier click must not replace a later one.
     if (turn !== newest) return;
     const main = document.getElementById("main");
     main.replaceChildren(...content);
@@ -67,7 +67,7 @@
     main.querySelector("h1").focus();
   };
 
-  // The list would flash up for a moment before the todo that was asked for.
+  // Otherwise the list would appear for a moment before the todo.
   const arrivesAtTodo = location.hash.startsWith(TODO);
   if (arrivesAtTodo) document.documentElement.classList.add("arriving");
 

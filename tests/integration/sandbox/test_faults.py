@@ -26,7 +26,7 @@ def seen(sandbox: Sandbox) -> list[tuple[int | None, str | None]]:
 
 
 @pytest.mark.parametrize(("name", "made"), [("reset_before", 0), ("reset_after", 1)])
-def test_reset_is_a_real_one(
+def test_reset_before_or_after_is_a_tcp_reset(
     sandbox: Sandbox, caller: Any, todo: dict[str, Any], name: Any, made: int
 ) -> None:
     """The client's operating system reports ECONNRESET, and the todo is made or not as asked."""
@@ -44,8 +44,8 @@ def test_reset_is_a_real_one(
     assert seen(sandbox) == [(None, name)]
 
 
-def test_cut_answer(sandbox: Sandbox, caller: Any) -> None:
-    """The todo is made, the answer promises more than it sends."""
+def test_cut_response_ends_half_way(sandbox: Sandbox, caller: Any) -> None:
+    """The todo is made, the response promises more than it sends."""
     sandbox.fail_next("cut")
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
         caller.create()
@@ -59,21 +59,21 @@ def test_cut_answer(sandbox: Sandbox, caller: Any) -> None:
     ("fault", "status", "text"),
     [("html", 200, "<!DOCTYPE html>"), ("empty", 200, ""), (502, 502, "502")],
 )
-def test_answer_of_another_kind(
+def test_html_empty_or_status_is_sent_before_or_after_the_creation(
     sandbox: Sandbox, caller: Any, *, fault: Any, status: int, text: str, after_creation: bool
 ) -> None:
     """A page, nothing, or an error is answered, and the todo is made only where that was asked for."""
     sandbox.fail_next(fault, after_creation=after_creation)
-    answer = caller.create()
-    assert answer.status_code == status
-    assert text in answer.text
-    assert (answer.text == "") is (fault == "empty")
+    response = caller.create()
+    assert response.status_code == status
+    assert text in response.text
+    assert (response.text == "") is (fault == "empty")
     assert len(sandbox.todos) == int(after_creation)
     assert seen(sandbox) == [(status, str(fault))]
 
 
 @pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 418, 429, 451, 500, 503, 504, 599])
-def test_any_status(sandbox: Sandbox, caller: Any, status: int) -> None:
+def test_fail_next_with_any_status_sends_it_once(sandbox: Sandbox, caller: Any, status: int) -> None:
     """Any status from 300 to 599 can be had, once, and makes no todo."""
     sandbox.fail_next(status)
     assert caller.create().status_code == status
@@ -81,7 +81,7 @@ def test_any_status(sandbox: Sandbox, caller: Any, status: int) -> None:
     assert caller.create().status_code == 200
 
 
-def test_redirect_has_the_given_location(sandbox: Sandbox, caller: Any) -> None:
+def test_redirect_with_a_location_leads_there(sandbox: Sandbox, caller: Any) -> None:
     """A redirect has the Location asked for, and the sandbox's page without one."""
     sandbox.fail_next(307, location="http://elsewhere.example/x")
     sandbox.fail_next(302)
@@ -89,7 +89,7 @@ def test_redirect_has_the_given_location(sandbox: Sandbox, caller: Any) -> None:
     assert locations == ["http://elsewhere.example/x", f"{sandbox.url}/app/"]
 
 
-def test_retry_after(sandbox: Sandbox, caller: Any) -> None:
+def test_retry_after_in_seconds_or_as_a_date_is_sent(sandbox: Sandbox, caller: Any) -> None:
     """Retry-After comes in seconds or as a date, and not at all unless asked for."""
     sandbox.fail_next(429, retry_after_s=7)
     sandbox.fail_next(503, retry_after_s=7, retry_after_as_date=True)
@@ -100,7 +100,7 @@ def test_retry_after(sandbox: Sandbox, caller: Any) -> None:
     assert third is None
 
 
-def test_slow_response_blocks_no_other_client(sandbox: Sandbox, caller: Any) -> None:
+def test_slow_response_delays_no_other_client(sandbox: Sandbox, caller: Any) -> None:
     """A slow todo is made at once; its client gives up, while others are answered."""
     sandbox.fail_next("slow", delay_s=30)
     with ThreadPoolExecutor(1) as pool:
@@ -112,17 +112,17 @@ def test_slow_response_blocks_no_other_client(sandbox: Sandbox, caller: Any) -> 
     assert len(sandbox.todos) == 2
 
 
-def test_slow_answer_comes(sandbox: Sandbox, caller: Any) -> None:
-    """A client with patience gets its answer after the delay, whatever the fault."""
+def test_slow_response_arrives_after_the_delay(sandbox: Sandbox, caller: Any) -> None:
+    """A client with patience gets its response after the delay, whatever the fault."""
     sandbox.fail_next("slow", delay_s=0.1)
     sandbox.fail_next(500, delay_s=0.1)
-    answers = [caller.create(), caller.create()]
-    assert [answer.status_code for answer in answers] == [200, 500]
-    assert all(answer.elapsed >= timedelta(seconds=0.1) for answer in answers)
+    responses = [caller.create(), caller.create()]
+    assert [response.status_code for response in responses] == [200, 500]
+    assert all(response.elapsed >= timedelta(seconds=0.1) for response in responses)
 
 
-def test_stop_does_not_wait_for_slow_answers(make_caller: Callable[[str], Any]) -> None:
-    """Stopping breaks slow answers off, with a reset for those who wait."""
+def test_stop_with_a_slow_response_resets_it(make_caller: Callable[[str], Any]) -> None:
+    """Stopping breaks slow responses off, with a reset for those who wait."""
     sandbox = Sandbox()
     sandbox.start()
     caller = make_caller(sandbox.url).log_in()
@@ -137,7 +137,7 @@ def test_stop_does_not_wait_for_slow_answers(make_caller: Callable[[str], Any]) 
             waiting.result()
 
 
-def test_faults_of_token_requests(sandbox: Sandbox, stranger: Any) -> None:
+def test_fail_next_on_token_requests_fails_them(sandbox: Sandbox, stranger: Any) -> None:
     """Token requests can fail as well, before or after the token was made."""
     sandbox.fail_next(503, on="token", retry_after_s=0)
     sandbox.fail_next("reset_after", on="any")
@@ -148,7 +148,7 @@ def test_faults_of_token_requests(sandbox: Sandbox, stranger: Any) -> None:
     assert seen(sandbox) == [(503, "503"), (None, "reset_after"), (200, None)]
 
 
-def test_fault_after_creation_waits_for_a_creation(
+def test_fault_after_creation_with_a_refused_request_waits(
     sandbox: Sandbox, caller: Any, todo: dict[str, Any]
 ) -> None:
     """A refused request does not use up a fault that is to follow a creation."""
@@ -160,7 +160,7 @@ def test_fault_after_creation_waits_for_a_creation(
     assert len(sandbox.todos) == 1
 
 
-def test_chance_over_http_repeats_itself(caller: Any) -> None:
+def test_fail_randomly_over_http_repeats_itself(caller: Any) -> None:
     """The same seed lets the same requests fail, also when steered from another process."""
     runs = []
     for _ in range(2):
@@ -171,7 +171,7 @@ def test_chance_over_http_repeats_itself(caller: Any) -> None:
     assert {200} < set(runs[0]) <= {200, 500, 503}
 
 
-def test_steering_over_http(sandbox: Sandbox, caller: Any) -> None:
+def test_control_api_over_http_does_the_same(sandbox: Sandbox, caller: Any) -> None:
     """Another process can do over HTTP what a test does with the object."""
     assert caller.send("GET", "/sandbox/health").json() == {"status": "ok", "todos": 0}
     for fault in (429, 500, 503):
@@ -212,15 +212,17 @@ def test_steering_over_http(sandbox: Sandbox, caller: Any) -> None:
         ("/sandbox/faults/random", {"json": {"rate": 1, "faults": 503}}, ["must be a list"]),
     ],
 )
-def test_bad_steering_is_answered(caller: Any, path: str, sent: dict[str, Any], messages: list[str]) -> None:
+def test_control_api_with_invalid_arguments_names_them_all(
+    caller: Any, path: str, sent: dict[str, Any], messages: list[str]
+) -> None:
     """Bad arguments are answered 400 with all that is wrong and what is allowed, and nothing fails afterwards."""
-    answer = caller.send("POST", path, **sent)
-    assert answer.status_code == 400
-    assert all(message in answer.json()["error_description"] for message in messages)
+    response = caller.send("POST", path, **sent)
+    assert response.status_code == 400
+    assert all(message in response.json()["error_description"] for message in messages)
     assert caller.create().status_code == 200
 
 
-def test_answers_are_quick(sandbox: Sandbox, caller: Any) -> None:
+def test_create_in_a_row_is_quick(sandbox: Sandbox, caller: Any) -> None:
     """Headers and body do not wait for each other, so a hundred requests are no matter of seconds."""
     began = time.monotonic()
     for _ in range(50):
@@ -229,7 +231,7 @@ def test_answers_are_quick(sandbox: Sandbox, caller: Any) -> None:
     assert len(sandbox.todos) == 50
 
 
-def test_client_that_leaves_early_does_no_harm(sandbox: Sandbox, caller: Any) -> None:
+def test_client_that_closes_early_is_not_recorded(sandbox: Sandbox, caller: Any) -> None:
     """A client that closes in the middle of its request is forgotten."""
     host, port = urlsplit(sandbox.url).netloc.split(":")
     with socket.create_connection((host, int(port))) as connection:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HOSTILE = "<script>alert('x')</script>"
 
 
-def test_empty_list_says_how_to_begin(sandbox: Sandbox, stranger: Any) -> None:
+def test_list_without_todos_shows_how_to_create_one(sandbox: Sandbox, stranger: Any) -> None:
     """Without a todo, the page shows the connection and the two requests that make the first one."""
     text = stranger.send("GET", "/app/").text
     assert "Nothing here yet" in text
@@ -23,7 +23,7 @@ def test_empty_list_says_how_to_begin(sandbox: Sandbox, stranger: Any) -> None:
     assert f"curl {sandbox.url}/bzctrl-core-api/api/v1/task/add-task" in text
 
 
-def test_list_and_detail_show_a_todo(caller: Any, todo: dict[str, Any]) -> None:
+def test_pages_with_a_todo_show_its_fields(caller: Any, todo: dict[str, Any]) -> None:
     """The list leads to the todo, and the todo's page has its fields as people read them."""
     more = {
         "financialImpact": "123577",
@@ -54,7 +54,7 @@ def test_list_and_detail_show_a_todo(caller: Any, todo: dict[str, Any]) -> None:
     assert re.search(r"<title>EXA-CON-BUS-WOR-01 Totals differ", detail)
 
 
-def test_task_and_older_message_have_a_page(caller: Any, todo: dict[str, Any]) -> None:
+def test_page_of_a_task_in_the_older_message_shows_its_keys(caller: Any, todo: dict[str, Any]) -> None:
     """A task's result and the older message's keys are shown as well."""
     del todo["domainWorkSpace"]
     old = todo | {
@@ -73,8 +73,8 @@ def test_task_and_older_message_have_a_page(caller: Any, todo: dict[str, Any]) -
 
 
 @pytest.mark.security
-def test_markup_is_shown_as_text(caller: Any, todo: dict[str, Any]) -> None:
-    """No text of a todo becomes markup or ends the attribute that contains it."""
+def test_page_with_markup_shows_it_as_text(caller: Any, todo: dict[str, Any]) -> None:
+    """No text of a todo becomes markup, or leaves its attribute."""
     hostile = {
         "title": HOSTILE,
         "description": f'{HOSTILE} http://a.example/"onmouseover="alert(1)',
@@ -97,7 +97,7 @@ def test_markup_is_shown_as_text(caller: Any, todo: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/app/", "/app/todo/x", "/app/static/sandbox.js", "/app/static/sandbox.css"]
 )
-def test_every_page_is_locked_down(stranger: Any, path: str) -> None:
+def test_page_of_any_kind_has_a_strict_content_policy(stranger: Any, path: str) -> None:
     """Only the sandbox's own script and style run, nothing is kept and nothing is guessed."""
     headers = stranger.send("GET", path).headers
     policy = headers["Content-Security-Policy"]
@@ -110,7 +110,7 @@ def test_every_page_is_locked_down(stranger: Any, path: str) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
-def test_pages_need_nothing_from_elsewhere(stranger: Any) -> None:
+def test_pages_of_any_kind_load_nothing_from_other_hosts(stranger: Any) -> None:
     """Pages, script and style name no other host, and no page has script or style of its own."""
     for path in ("/app/", "/app/todo/x", "/app/static/sandbox.js", "/app/static/sandbox.css"):
         text = stranger.send("GET", path).text
@@ -127,37 +127,37 @@ def test_pages_need_nothing_from_elsewhere(stranger: Any) -> None:
         ("/app/static/icon.svg", "image/svg+xml"),
     ],
 )
-def test_static_files(stranger: Any, path: str, content_type: str) -> None:
+def test_static_file_has_its_content_type(stranger: Any, path: str, content_type: str) -> None:
     """The page's files come with the types a browser asks for under nosniff."""
-    answer = stranger.send("GET", path)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
+    response = stranger.send("GET", path)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, content_type)
 
 
 @pytest.mark.parametrize("path", ["/app/static/../app.py", "/app/static/%2e%2e%2fapp.py", "/app/static/x"])
-def test_no_other_file_is_served(stranger: Any, path: str) -> None:
+def test_static_path_of_another_file_is_not_found(stranger: Any, path: str) -> None:
     """Nothing but the page's own files can be fetched."""
     assert stranger.send("GET", path).status_code == 404
 
 
-def test_unknown_todo_says_so(stranger: Any) -> None:
-    """A key nobody has is answered 404 with a page that says so."""
-    answer = stranger.send("GET", "/app/todo/NOBODY-01")
-    assert answer.status_code == 404
-    assert "has no todo with the key <code>NOBODY-01</code>" in answer.text
+def test_page_of_an_unknown_todo_is_not_found(stranger: Any) -> None:
+    """The page of an unknown key is a 404 that names the key."""
+    response = stranger.send("GET", "/app/todo/NOBODY-01")
+    assert response.status_code == 404
+    assert "has no todo with the key <code>NOBODY-01</code>" in response.text
 
 
 @pytest.mark.parametrize("path", ["/", "/app"])
-def test_short_addresses_lead_to_the_list(stranger: Any, path: str) -> None:
-    """Who opens the bare address arrives at the list."""
-    answer = stranger.send("GET", path)
-    assert (answer.status_code, answer.headers["Location"]) == (307, "/app/")
+def test_short_address_redirects_to_the_list(stranger: Any, path: str) -> None:
+    """The bare address redirects to the list."""
+    response = stranger.send("GET", path)
+    assert (response.status_code, response.headers["Location"]) == (307, "/app/")
 
 
-def test_long_list_says_how_many_more(caller: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_over_its_length_shows_how_many_more(caller: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list has an end, and a line that says how many todos are not on it."""
     monkeypatch.setattr(page, "MAX_LISTED", 2)
     for _ in range(5):
         caller.create()
     text = " ".join(caller.send("GET", "/app/").text.split())
-    assert "The newest 2 of 5; 3 more are kept" in text
+    assert "The newest 2 of 5; 3 more are listed" in text
     assert re.findall(r'data-key="([^"]+)"', text) == ["EXA-CON-BUS-WOR-05", "EXA-CON-BUS-WOR-04"]

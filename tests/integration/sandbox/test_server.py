@@ -77,7 +77,7 @@ def command() -> Iterator[Any]:
         process.communicate()
 
 
-def test_start_and_stop_leave_nothing(make_caller: Any) -> None:
+def test_stop_with_an_idle_connection_leaves_nothing(make_caller: Any) -> None:
     """After `with`, no thread is left and the port is free; idle connections do not hold the end up."""
     before = threading.active_count()
     with Sandbox() as sandbox:
@@ -110,7 +110,7 @@ def test_server_that_serves_logs_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_states_that_do_not_fit_are_named() -> None:
+def test_sandbox_in_the_wrong_state_raises() -> None:
     """A second start, and reading what is only there while it runs, are clear errors; a second stop is none."""
     sandbox = Sandbox()
     with pytest.raises(RuntimeError, match="not running"):
@@ -123,14 +123,14 @@ def test_states_that_do_not_fit_are_named() -> None:
     assert sandbox.requests == []
 
 
-def test_requests_can_be_read_after_the_end(make_caller: Any) -> None:
+def test_requests_after_stop_can_be_read(make_caller: Any) -> None:
     """Assertions about requests may follow the `with` block."""
     with Sandbox() as sandbox:
         make_caller(sandbox.url).token()
     assert [record.status for record in sandbox.requests] == [200]
 
 
-def test_port_in_use_is_reported_at_once() -> None:
+def test_start_with_a_port_in_use_raises() -> None:
     """The caller gets an OSError with the port and the remedy, and no server is left half-started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -140,7 +140,7 @@ def test_port_in_use_is_reported_at_once() -> None:
     assert threading.active_count() == before
 
 
-def test_half_a_request_does_not_hold_the_end_up() -> None:
+def test_stop_with_half_a_request_is_prompt() -> None:
     """A client that sends half a request and waits cannot keep the sandbox running."""
     with Sandbox() as sandbox:
         host, port = urlsplit(sandbox.url).netloc.split(":")
@@ -155,20 +155,20 @@ def test_half_a_request_does_not_hold_the_end_up() -> None:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-def test_ipv6(make_caller: Any) -> None:
-    """An IPv6 address has brackets in the sandbox's URL."""
+def test_url_of_an_ipv6_address_has_brackets(make_caller: Any) -> None:
+    """An IPv6 address has brackets in the sandbox's address."""
     with Sandbox(host="::1") as sandbox:
         assert sandbox.url.startswith("http://[::1]:")
         assert make_caller(sandbox.url).token().status_code == 200
 
 
-def test_everywhere_is_reached_here() -> None:
+def test_url_of_all_addresses_is_loopback() -> None:
     """Listening at every address, the sandbox gives one that can be opened on this machine."""
     with Sandbox(host="0.0.0.0") as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
 
 
-def test_data_file_survives_a_restart(tmp_path: Path, make_caller: Any) -> None:
+def test_restart_with_a_data_file_keeps_the_todos(tmp_path: Path, make_caller: Any) -> None:
     """Todos in a file are there after a restart, and keys count on."""
     sandbox = Sandbox(data=tmp_path / "todos.sqlite")
     for expected in (1, 2):
@@ -179,25 +179,27 @@ def test_data_file_survives_a_restart(tmp_path: Path, make_caller: Any) -> None:
         Sandbox(data=tmp_path).start()
 
 
-def test_two_processes_share_a_file(tmp_path: Path, command: Any, make_caller: Any) -> None:
+def test_processes_with_one_data_file_share_it(tmp_path: Path, command: Any, make_caller: Any) -> None:
     """Two sandboxes over one file, asked at once, never give the same key twice."""
     data = str(tmp_path / "shared.sqlite")
     callers = [make_caller(command("--data", data)[1]).log_in() for _ in range(2)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda number: callers[number % 2].create(), range(40)))
-    assert [answer.status_code for answer in answers] == [200] * 40
-    assert len({answer.json()["taskLink"].rpartition("/")[2] for answer in answers}) == 40
+        responses = list(pool.map(lambda number: callers[number % 2].create(), range(40)))
+    assert [response.status_code for response in responses] == [200] * 40
+    assert len({response.json()["taskLink"].rpartition("/")[2] for response in responses}) == 40
     listed = [caller.send("GET", "/sandbox/todos").json() for caller in callers]
     assert listed[0] == listed[1]
     assert len(listed[0]) == 40
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_command_ends_in_order(command: Any, make_caller: Any, number: signal.Signals) -> None:
+def test_command_with_a_signal_ends_with_code_0(
+    command: Any, make_caller: Any, number: signal.Signals
+) -> None:
     """The command serves until Ctrl-C or SIGTERM, then ends with code 0 and without a traceback."""
     process, url, greeting = command("--username", "jane", "--password", "Ex@mpl3!", "--token-lifetime", "60")
-    answer = make_caller(url).token()
-    assert answer.json()["expires_in"] == 60
+    response = make_caller(url).token()
+    assert response.json()["expires_in"] == 60
     process.send_signal(number)
     assert process.communicate(timeout=10) == ("", "")
     assert process.returncode == 0
@@ -205,7 +207,7 @@ def test_command_ends_in_order(command: Any, make_caller: Any, number: signal.Si
     assert "Ex@mpl3!" not in greeting
 
 
-def test_command_warns_of_an_open_door(command: Any) -> None:
+def test_command_on_all_addresses_warns(command: Any) -> None:
     """Listening to the whole network is possible, and said to be what it is."""
     process, _, greeting = command("--host", "0.0.0.0")
     process.terminate()
@@ -214,7 +216,7 @@ def test_command_warns_of_an_open_door(command: Any) -> None:
     assert '"allow_http": true' in greeting
 
 
-def test_command_with_a_port_in_use() -> None:
+def test_command_with_a_port_in_use_ends_with_one_line() -> None:
     """A port in use ends the command with one line and code 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -225,7 +227,7 @@ def test_command_with_a_port_in_use() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_command_in_this_process(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_with_a_signal_returns_0(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`main` returns 0 when the signal comes, and leaves no thread."""
     before = threading.active_count()
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM])
@@ -251,7 +253,7 @@ def test_import_of_the_plugin_loads_nothing_heavy() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_sandbox_never_loads_the_client_or_airflow() -> None:
+def test_sandbox_that_serves_loads_neither_client_nor_airflow() -> None:
     """A running sandbox has loaded nothing of the provider but itself."""
     code = (
         "import sys\n"
@@ -278,7 +280,7 @@ def test_sandbox_that_serves_needs_no_web_framework() -> None:
     assert (ended.stdout, ended.stderr) == ("bzctrl_provider jinja2 markupsafe\n", "")
 
 
-def test_package_exports() -> None:
+def test_package_with_each_promised_name_exports_it() -> None:
     """Every promised name is there, and an unknown one is an AttributeError."""
     for name in bzctrl_provider.sandbox.__all__:
         assert getattr(bzctrl_provider.sandbox, name) is not None
@@ -286,7 +288,7 @@ def test_package_exports() -> None:
         _ = bzctrl_provider.sandbox.nonsense
 
 
-def test_fixture_points_airflow_at_the_sandbox(
+def test_fixture_in_a_test_sets_the_connection(
     bzctrl_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fixture gives an empty sandbox and the connection that leads to it."""
@@ -304,8 +306,8 @@ def test_fixture_points_airflow_at_the_sandbox(
     assert "AIRFLOW_CONN_BZCTRL_DEFAULT" not in os.environ
 
 
-def test_fixture_in_a_users_tests(tmp_path: Path) -> None:
-    """In a project of somebody else, each test gets the one server, emptied."""
+def test_fixture_in_several_tests_empties_one_server(tmp_path: Path) -> None:
+    """In a project of a user, each test gets the one server, emptied."""
     (tmp_path / "test_theirs.py").write_text(
         "import os, requests\n"
         "urls = []\n"

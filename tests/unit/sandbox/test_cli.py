@@ -19,8 +19,8 @@ def printed_connection(text: str) -> dict[str, object]:
     return connection
 
 
-def test_defaults() -> None:
-    """Without arguments the sandbox listens only on this machine, at the default port, and stores nothing."""
+def test_parser_without_arguments_has_the_defaults() -> None:
+    """Without arguments it listens only on this machine, at port 8137, and keeps nothing."""
     arguments = vars(make_parser().parse_args([]))
     assert arguments == {
         "host": "127.0.0.1",
@@ -43,12 +43,12 @@ def test_defaults() -> None:
         ("box.example", False),
     ],
 )
-def test_loopback(host: str, loopback: bool) -> None:
+def test_is_loopback_of_an_address_is_whether_only_this_machine_reaches_it(host: str, loopback: bool) -> None:
     """Only addresses of this machine count as its own."""
     assert is_loopback(host) is loopback
 
 
-def test_greeting_can_be_pasted() -> None:
+def test_greeting_without_credentials_can_be_pasted() -> None:
     """The printed line sets an Airflow connection that leads to the sandbox."""
     connection = printed_connection(make_greeting("http://127.0.0.1:1", username=None, loopback=True))
     assert connection == {
@@ -60,7 +60,7 @@ def test_greeting_can_be_pasted() -> None:
     }
 
 
-def test_greeting_never_repeats_the_password() -> None:
+def test_greeting_with_credentials_omits_the_password() -> None:
     """With credentials of the user's own, the username is printed and the password is not."""
     connection = printed_connection(make_greeting("http://x:1", username="it's me", loopback=False))
     assert (connection["login"], connection["password"]) == ("it's me", "<the password>")
@@ -80,11 +80,12 @@ def test_greeting_never_repeats_the_password() -> None:
         (["--username", "", "--password", ""], "must not be empty"),
         (["--token-lifetime", "0"], "token_lifetime_s"),
         (["--token-lifetime", "nan"], "token_lifetime_s"),
+        (["--token-lifetime", "1e300"], "at most 1,000,000,000"),
         (["--port", "0", "--host", "no such host"], "cannot listen"),
         (["--port", "0", "--data", "/no/such/folder/x.sqlite"], "/no/such/folder/x.sqlite"),
     ],
 )
-def test_what_cannot_start_says_why(
+def test_main_with_an_invalid_argument_ends_with_one_line(
     argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bad argument ends with code 1 and one line on standard error."""
@@ -96,7 +97,7 @@ def test_what_cannot_start_says_why(
     assert message in output.err
 
 
-def test_signals_are_left_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_after_its_end_restores_the_signal_handlers(capsys: pytest.CaptureFixture[str]) -> None:
     """A program that calls `main` keeps its own signal handlers."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(["--port", "70000"]) == 1

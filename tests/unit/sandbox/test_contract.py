@@ -53,7 +53,7 @@ OLD_SHAPE = WITHOUT_WORKSPACE | {
 }
 
 
-def faults_of(body: Any, message: Any = ADD_TASK) -> dict[str, list[str]]:
+def find_errors(body: Any, message: Any = ADD_TASK) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for fault in check_todo(body, message):
         found.setdefault(fault["field"], []).append(fault["fault"])
@@ -65,36 +65,36 @@ def faults_of(body: Any, message: Any = ADD_TASK) -> dict[str, list[str]]:
     [(INCIDENT, ADD_TASK), (FULL_INCIDENT, ADD_TASK), (TASK, ADD_TASK), (OLD_SHAPE, PREDEFINED)],
     ids=["smallest", "full", "task", "old shape"],
 )
-def test_good_body_has_no_fault(body: dict[str, Any], message: Any) -> None:
+def test_check_todo_of_a_valid_body_finds_no_error(body: dict[str, Any], message: Any) -> None:
     """Every message the documents describe is taken."""
     assert check_todo(body, message) == []
 
 
 @pytest.mark.parametrize("status", ["IN PROGRESS", "INPROGRESS", "TODO", "DONE", "EXPIRED"])
-def test_every_status_of_the_wire_is_taken(status: str) -> None:
+def test_check_todo_of_each_status_finds_no_error(status: str) -> None:
     """Both published spellings of "in progress" and the other statuses are taken."""
-    assert faults_of(INCIDENT | {"status": status}) == {}
+    assert find_errors(INCIDENT | {"status": status}) == {}
 
 
 @pytest.mark.parametrize("key", sorted(INCIDENT))
 @pytest.mark.parametrize("value", [None, "", []], ids=["null", "empty text", "empty list"])
-def test_mandatory_key_needs_a_value(key: str, value: Any) -> None:
+def test_check_todo_without_a_mandatory_value_names_the_key(key: str, value: Any) -> None:
     """A mandatory key that is missing or empty is named, and nothing else is."""
     missing = {name: given for name, given in INCIDENT.items() if name != key}
-    assert faults_of(missing) == {key: ["is mandatory and missing"]}
-    assert list(faults_of(INCIDENT | {key: value})) == [key]
+    assert find_errors(missing) == {key: ["is mandatory and missing"]}
+    assert list(find_errors(INCIDENT | {key: value})) == [key]
 
 
 @pytest.mark.parametrize("key", ["financialImpact", "impact", "priority", "category", "lrn", "reminderDate"])
 @pytest.mark.parametrize("value", [None, "", []], ids=["null", "empty text", "empty list"])
-def test_optional_key_without_a_value_is_refused(key: str, value: Any) -> None:
+def test_check_todo_with_an_empty_optional_key_refuses_it(key: str, value: Any) -> None:
     """The contract leaves such a key out, so sending it empty is a fault."""
-    [fault] = faults_of(INCIDENT | {key: value})[key]
+    [fault] = find_errors(INCIDENT | {key: value})[key]
     assert "leave the key out" in fault
 
 
-def test_every_fault_is_named_at_once() -> None:
-    """One response lists every fault of a message."""
+def test_check_todo_with_many_errors_names_them_all() -> None:
+    """A sender can fix a message at once, because one response lists every error."""
     body = {
         "todoType": "INCIDENT",
         "title": " a\nb ",
@@ -102,7 +102,7 @@ def test_every_fault_is_named_at_once() -> None:
         "financialImpact": 12,
         "Status": "TODO",
     }
-    found = faults_of(body)
+    found = find_errors(body)
     assert set(found) == {*INCIDENT} - {"todoType"} | {"impact", "financialImpact", "Status"}
     assert found["title"] == ["must be stripped: it has white space at an end", "must be one line"]
     assert found["impact"] == ["must be one of HIGH, MEDIUM, LOW, not 'urgent'"]
@@ -159,9 +159,9 @@ def test_every_fault_is_named_at_once() -> None:
         ("domainWorkSpace", {"domain": "A"}),
     ],
 )
-def test_wrong_value_is_refused(key: str, value: Any) -> None:
-    """A value in another form is a fault of its key only."""
-    assert list(faults_of(INCIDENT | {key: value})) == [key]
+def test_check_todo_with_an_invalid_value_names_only_its_key(key: str, value: Any) -> None:
+    """Each value has its wire form, and anything else is an error of only that key."""
+    assert list(find_errors(INCIDENT | {key: value})) == [key]
 
 
 @pytest.mark.parametrize(
@@ -173,15 +173,15 @@ def test_wrong_value_is_refused(key: str, value: Any) -> None:
         ("INCIDENT", "result", "Done"),
     ],
 )
-def test_key_of_the_other_type_is_refused(todo_type: str, key: str, value: str) -> None:
-    """A key of the other type of todo is an error, and is not dropped silently."""
-    [fault] = faults_of(INCIDENT | {"todoType": todo_type, key: value})[key]
+def test_check_todo_with_a_key_of_the_other_type_refuses_it(todo_type: str, key: str, value: str) -> None:
+    """A key of the other type of todo is an error, and not silently dropped."""
+    [fault] = find_errors(INCIDENT | {"todoType": todo_type, key: value})[key]
     assert todo_type in fault
 
 
-def test_unknown_type_does_not_blame_the_other_keys() -> None:
+def test_check_todo_of_an_unknown_type_names_only_the_type() -> None:
     """While the type is unknown, no key can be said to belong to another."""
-    assert list(faults_of(FULL_INCIDENT | {"todoType": "BUG", "result": "x"})) == ["todoType"]
+    assert list(find_errors(FULL_INCIDENT | {"todoType": "BUG", "result": "x"})) == ["todoType"]
 
 
 @pytest.mark.parametrize(
@@ -194,29 +194,29 @@ def test_unknown_type_does_not_blame_the_other_keys() -> None:
         ("domainWorkSpace", PREDEFINED, "the one that is sent with POST"),
     ],
 )
-def test_unknown_key_comes_with_a_hint(key: str, message: Any, hint: str) -> None:
-    """An unknown key is rejected, with the most similar known key."""
+def test_check_todo_with_an_unknown_key_gives_a_hint(key: str, message: Any, hint: str) -> None:
+    """A key the message does not have is refused with the most similar known key."""
     body = INCIDENT if message is ADD_TASK else OLD_SHAPE
-    [fault] = faults_of(body | {key: "HIGH"}, message)[key]
+    [fault] = find_errors(body | {key: "HIGH"}, message)[key]
     assert hint in fault
 
 
-def test_old_shape_has_category_as_text() -> None:
+def test_check_todo_of_the_old_shape_refuses_a_list_of_categories() -> None:
     """The older document's category is one text, not a list."""
-    assert list(faults_of(OLD_SHAPE | {"category": ["A"]}, PREDEFINED)) == ["category"]
+    assert list(find_errors(OLD_SHAPE | {"category": ["A"]}, PREDEFINED)) == ["category"]
 
 
 @pytest.mark.parametrize(
     ("body", "named"), [([], "a list"), ("x", "text"), (1, "a number"), (True, "a boolean"), (None, "null")]
 )
-def test_body_must_be_an_object(body: Any, named: str) -> None:
+def test_check_todo_of_another_json_value_names_its_type(body: Any, named: str) -> None:
     """JSON that is no object is refused by what it is."""
-    assert faults_of(body) == {"(body)": [f"must be a JSON object, not {named}"]}
+    assert find_errors(body) == {"(body)": [f"must be a JSON object, not {named}"]}
 
 
-def test_long_value_is_cut_in_the_fault() -> None:
-    """An answer does not repeat a megabyte."""
-    [fault] = faults_of(INCIDENT | {"priority": "x" * 10_000})["priority"]
+def test_check_todo_with_a_long_value_quotes_its_beginning() -> None:
+    """An response does not repeat a megabyte."""
+    [fault] = find_errors(INCIDENT | {"priority": "x" * 10_000})["priority"]
     assert len(fault) < 150
 
 
@@ -226,18 +226,18 @@ def test_long_value_is_cut_in_the_fault() -> None:
         lambda x: st.lists(x) | st.dictionaries(st.text(), x),
     )
 )
-def test_checks_never_fail_themselves(value: Any) -> None:
-    """The checks return faults for any JSON value and raise no exception."""
+def test_check_todo_of_any_json_raises_nothing(value: Any) -> None:
+    """The checks return errors for any JSON value, and raise nothing."""
     for key in ADD_TASK:
         check_todo({key: value}, ADD_TASK)
     check_todo(value, PREDEFINED)
 
 
 @given(st.from_regex(r"\A[0-9]{1,30}(\.[0-9]{1,10})?\Z"))
-def test_any_plain_amount_is_taken(amount: str) -> None:
+def test_check_todo_with_any_plain_amount_finds_no_error(amount: str) -> None:
     """Digits with an optional decimal point are an amount, however many there are."""
     ascii_only = set(amount) <= set(string.digits + ".")
-    assert (faults_of(INCIDENT | {"financialImpact": amount}) == {}) is ascii_only
+    assert (find_errors(INCIDENT | {"financialImpact": amount}) == {}) is ascii_only
 
 
 @pytest.mark.parametrize(
@@ -253,25 +253,25 @@ def test_any_plain_amount_is_taken(amount: str) -> None:
     ],
     ids=["nothing", "half", "no UTF-8", "NaN", "doubled key", "deep", "huge number"],
 )
-def test_unreadable_json_is_refused(raw: bytes) -> None:
-    """Invalid JSON, or JSON that parsers read differently, is one error."""
+def test_read_json_of_an_unreadable_body_raises(raw: bytes) -> None:
+    """A body that is not JSON, or that parsers read differently, is one clear error."""
     with pytest.raises(UnreadableBodyError):
         read_json(raw)
 
 
-def test_json_is_read() -> None:
+def test_read_json_with_any_unicode_returns_it() -> None:
     """Plain JSON with any Unicode is read as it is."""
     assert read_json('{"title": "Größe 🙂"}'.encode()) == {"title": "Größe 🙂"}
 
 
-def test_sample_password_survives_the_form() -> None:
+def test_read_form_with_the_sample_password_returns_it() -> None:
     """The documents' sample password, percent-encoded, is read back as it was."""
     form = {"grant_type": "password", "username": "jane+x@example.com", "password": "Ex@mpl3! &=%ü"}
     assert dict(read_form(urlencode(form).encode())) == form
 
 
 @pytest.mark.parametrize("raw", [b"password", b"password=%ff", "password=ü".encode(), b"a=1&" * 200])
-def test_unreadable_form_is_refused_without_quoting_it(raw: bytes) -> None:
+def test_read_form_of_an_unreadable_body_raises_without_quoting_it(raw: bytes) -> None:
     """A broken form is refused, and the error does not repeat what may be a password."""
     with pytest.raises(UnreadableBodyError) as caught:
         read_form(raw)
@@ -299,7 +299,9 @@ def test_unreadable_form_is_refused_without_quoting_it(raw: bytes) -> None:
     ],
     ids=["good", "empty", "no username", "other grant", "unknown and doubled"],
 )
-def test_token_form(pairs: list[tuple[str, str]], fields: list[str]) -> None:
+def test_check_token_form_with_errors_names_each_field(
+    pairs: list[tuple[str, str]], fields: list[str]
+) -> None:
     """Each fault of a token request is named by its field."""
     assert [fault["field"] for fault in check_token_form(pairs)] == fields
 
@@ -315,7 +317,7 @@ def test_token_form(pairs: list[tuple[str, str]], fields: list[str]) -> None:
         ("", False),
     ],
 )
-def test_media_type(header: str, fits: bool) -> None:
+def test_is_media_type_with_a_charset_accepts_only_utf_8(header: str, fits: bool) -> None:
     """The type must be the one wanted, and its character set UTF-8 where one is named."""
     assert is_media_type(header, "application/json") is fits
 
@@ -328,12 +330,12 @@ def test_media_type(header: str, fits: bool) -> None:
         ({"domain": "IMP-NLD-EXA", "workspace": "SWA"}, "IMP-NLD-EXA-SWA"),
     ],
 )
-def test_workspace_of_both_shapes(todo: dict[str, str], workspace: str) -> None:
+def test_get_workspace_of_both_shapes_is_the_domain_workspace(todo: dict[str, str], workspace: str) -> None:
     """The older shape's domain may or may not end in the workspace already."""
     assert get_workspace(todo) == workspace
 
 
-def test_tags_are_order_id_then_lrn() -> None:
+def test_make_tags_with_an_lrn_puts_it_after_the_order_id() -> None:
     """BzCtrl makes tags of the order id and of the local reference number, where there is one."""
     assert make_tags(INCIDENT) == ["run-1"]
     assert make_tags(FULL_INCIDENT) == ["run-1", "LRN-1"]

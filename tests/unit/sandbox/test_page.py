@@ -22,7 +22,7 @@ from bzctrl_provider.sandbox.page import format_euros, format_time, list_facts, 
         ("9" * 21, "EUR " + ",".join(["999"] * 7) + ".00"),
     ],
 )
-def test_amount(amount: str, shown: str) -> None:
+def test_format_euros_of_any_length_loses_no_digit(amount: str, shown: str) -> None:
     """An amount is grouped, has two decimals at least, and loses no digit."""
     assert format_euros(amount) == shown
 
@@ -39,20 +39,20 @@ def test_amount(amount: str, shown: str) -> None:
         ('"https://a.example"<b>', [('"', False), ("https://a.example", True), ('"<b>', False)]),
     ],
 )
-def test_links(text: str, pieces: list[tuple[str, bool]]) -> None:
+def test_split_links_with_punctuation_leaves_it_outside(text: str, pieces: list[tuple[str, bool]]) -> None:
     """Only http(s) addresses become links, without the punctuation around them."""
     assert split_links(text) == pieces
 
 
 @given(st.text(alphabet="htps:/.)(][x ,\n\"<'!"))
-def test_linking_loses_nothing(text: str) -> None:
+def test_split_links_of_any_text_loses_nothing(text: str) -> None:
     """The pieces together are the text, and every link begins with http."""
     pieces = split_links(text)
     assert "".join(piece for piece, _ in pieces) == text
     assert all(piece.startswith(("http://", "https://")) for piece, is_link in pieces if is_link)
 
 
-def test_facts_have_labels_and_order() -> None:
+def test_list_facts_of_a_todo_has_labels_in_order() -> None:
     """Details come with people's labels, lists joined, amounts and times readable."""
     todo = {
         "createdAt": "2026-01-31T09:05:07+00:00",
@@ -69,18 +69,18 @@ def test_facts_have_labels_and_order() -> None:
     ]
 
 
-def test_small_forms() -> None:
+def test_format_of_status_and_time_is_readable() -> None:
     """A status becomes a class name, a time becomes readable."""
     assert make_css_name("IN PROGRESS") == "in-progress"
     assert format_time("2026-01-31T09:05:07+00:00") == "2026-01-31 09:05 UTC"
 
 
 OWN_PLACES = {"todoType", "title", "description", "result", "status", "priority"}
-"""The keys that the page does not show in the list of facts."""
+"""The keys that the page shows in other places than the facts."""
 
 
 @pytest.mark.parametrize("method", MESSAGES)
-def test_every_key_of_a_message_is_shown(method: str) -> None:
+def test_list_facts_of_each_message_has_every_key(method: str) -> None:
     """A key without a label would be taken and never seen."""
     keys = MESSAGES[method].keys() - OWN_PLACES
     assert len(list_facts(dict.fromkeys(keys, "1"))) == len(keys)

@@ -1,4 +1,4 @@
-"""The record of a request."""
+"""The records of requests."""
 
 from __future__ import annotations
 
