@@ -38,7 +38,7 @@ def _refuse(errors: list[FieldError], *, error: str | None = None) -> Response:
 
 
 class BzCtrlApi:
-    """The two documented endpoints.
+    """Serve the two documented endpoints.
 
     :param state: where todos and tokens are kept.
     """
@@ -108,7 +108,7 @@ def _refuse_credentials(description: str, *, error: str) -> Response:
 
 
 class Application:
-    """Every endpoint of the sandbox.
+    """Serve every endpoint of the sandbox.
 
     :param state: what the endpoints share.
     :param faults: what the endpoints under ``/sandbox/faults`` change; the application itself injects no fault.

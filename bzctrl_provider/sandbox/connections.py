@@ -8,7 +8,7 @@ import threading
 
 
 class Connections:
-    """The open connections of one server, bounded in number. Every method may be called from any thread.
+    """Hold the open connections of one server, bounded in number. Every method may be called from any thread.
 
     A connection is either reading (waiting for a request, or in the middle of one) or responding.
 

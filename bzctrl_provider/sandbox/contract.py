@@ -51,14 +51,14 @@ _MAX_HINT_LENGTH = 64
 
 
 class FieldError(TypedDict):
-    """One error of a request: ``{"field": "impact", "fault": "must be one of HIGH, MEDIUM, LOW, not 'urgent'"}``."""
+    """Hold one error of a request: ``{"field": "impact", "fault": "must be one of HIGH, MEDIUM, LOW, not 'urgent'"}``."""
 
     field: str
     fault: str
 
 
 class UnreadableBodyError(ValueError):
-    """The body is not JSON, or not a form; the text says why."""
+    """Say why a body is not JSON, or not a form."""
 
 
 def _excerpt(value: object) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ControlApi:
-    """The methods of a ``Sandbox`` object over HTTP, under the same names.
+    """Serve the methods of a ``Sandbox`` object over HTTP, under the same names.
 
     :param state: what the endpoints show and reset.
     :param faults: what they add faults to.

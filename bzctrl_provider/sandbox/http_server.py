@@ -52,7 +52,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class _BadRequestError(Exception):
-    """The request cannot be read; the connection ends after the response."""
+    """Refuse a request that cannot be read; the connection ends after the response."""
 
     def __init__(self, status: HTTPStatus, description: str) -> None:
         super().__init__(description)

@@ -163,7 +163,7 @@ def _make_environment() -> Environment:
 
 
 class Pages:
-    """The endpoints of the pages.
+    """Serve the pages.
 
     :param todos: the todos that they show.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Request:
-    """One request, without anything of its connection."""
+    """Hold one request, without anything of its connection."""
 
     method: str
     path: str

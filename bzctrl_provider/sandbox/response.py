@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Response:
-    """A status, a body, and headers with ASCII names; Content-Length follows from the body."""
+    """Hold a status, a body, and headers with ASCII names; Content-Length follows from the body."""
 
     status: int
     body: bytes = b""

@@ -215,7 +215,7 @@ def test_check_todo_of_another_json_value_names_its_type(body: Any, named: str) 
 
 
 def test_check_todo_with_a_long_value_quotes_its_beginning() -> None:
-    """An response does not repeat a megabyte."""
+    """A response does not repeat a megabyte."""
     [fault] = find_errors(INCIDENT | {"priority": "x" * 10_000})["priority"]
     assert len(fault) < 150
 
