@@ -1,6 +1,6 @@
-"""One todo for a failure that repeats: within a window of time, the first one stands for the others.
+"""One todo for a failure that repeats: within a window of time, the first todo counts for the others.
 
-The memory is one Airflow Variable for each key, so it holds across runs, workers and Airflow versions. Two tasks that look
+The memory is one Airflow Variable per key, so it holds across runs, workers and Airflow versions. Two tasks that read it
 at the same moment may both find nothing: at worst one todo too many, never one too few.
 """
 
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.failure import exception_text
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
+from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,20 +24,71 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TEXT_MAX = 500
-"""Of what is kept of a todo: a Variable's text stays bounded."""
+"""The characters that are kept of each text of a todo, so that a Variable stays small."""
+
+_COUNT_MAX = 10**9
+_CLOCK_SKEW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A failure that was seen before.
+
+    :param created_at: when its todo was created, with a time zone.
+    :param count: how often it was seen since.
+    :param created: the todo.
+    :param key: the key of the failure, for people who read the Variable.
+    """
+
+    created_at: datetime
+    count: int
+    created: Mapping[str, Any]
+    key: str
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any], *, at: datetime) -> _Seen:
+        """Check the JSON of a Variable, which others than this provider can write, too.
+
+        :raises ValueError: if it is not in the form that ``as_json`` returns, or was created after ``at``.
+        """
+        created_at, count, created = (value.get(name) for name in ("created_at", "count", "created"))
+        if not isinstance(created_at, str) or not isinstance(created, dict):
+            raise ValueError(  # noqa: TRY004 - invalid data, and no wrong call
+                "it is in another form"
+            )
+        if type(count) is not int or not 1 <= count <= _COUNT_MAX:
+            raise ValueError("its count is invalid")
+        time = datetime.fromisoformat(created_at)
+        if time.tzinfo is None or time > at + _CLOCK_SKEW:
+            raise ValueError("its time has no time zone, or is in the future")
+        return cls(created_at=time, count=count, created=created, key=str(value.get("key"))[:_TEXT_MAX])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form in which it is kept."""
+        return {
+            "key": self.key,
+            "created_at": self.created_at.isoformat(),
+            "count": self.count,
+            "created": {
+                name: value[:_TEXT_MAX] if isinstance(value, str) else value
+                for name, value in self.created.items()
+            },
+        }
 
 
 def check_window(window: object) -> None:
-    """Check a parameter of an operator or a notifier.
+    """Check a ``dedup_window``.
 
-    :raises ValueError: where it is no timedelta.
+    :raises ValueError: if it is not a timedelta, or is negative.
     """
-    if not isinstance(window, timedelta):
-        raise ValueError(f"dedup_window must be a timedelta, such as timedelta(days=1), not {window!r}")  # noqa: TRY004 - as for the other parameters
+    if not isinstance(window, timedelta) or window < timedelta():
+        raise ValueError(
+            f"dedup_window must be a timedelta, such as timedelta(days=1), not {safe_repr(window)}"
+        )
 
 
 def default_key(failure: Failure | LazyFailure, *, task_id: str | None = None) -> str:
-    """Return the key of a failure: the DAG, the task that raises it, and the ids of what failed."""
+    """Return the key of a failure: the DAG, the task that raises the incident, and the ids of the failed tasks."""
     return "/".join([failure.dag_id, task_id or "", *failure.task_ids])
 
 
@@ -47,14 +101,15 @@ def deduplicated(
     failure: Failure | LazyFailure,
     task_id: str | None = None,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return what creates a todo unless it was seen within the window; ``create`` itself where there is no window.
+    """Return a function that creates a todo unless the failure was seen within the window.
 
-    :param key: the user's own; default: see ``default_key``. Two connections never stand for each other.
+    :param window: None returns ``create`` itself.
+    :param key: the user's own; default: see ``default_key``. Failures of two connections are never the same.
     """
     if window is None:
         return create
-    of_connection = f"{bzctrl_conn_id}:{key or default_key(failure, task_id=task_id)}"
-    return lambda todo: create_unless_seen(create, todo, key=of_connection, window=window)
+    full_key = f"{bzctrl_conn_id}:{key or default_key(failure, task_id=task_id)}"
+    return lambda todo: create_unless_seen(create, todo, key=full_key, window=window)
 
 
 def create_unless_seen(
@@ -67,55 +122,56 @@ def create_unless_seen(
 ) -> dict[str, Any]:
     """Create a todo unless one with the same key was created within the window.
 
-    The first todo after a window tells in the last line of its description how often the failure was seen in it.
+    The last line of the description of the first todo after a window says how often the failure was seen in it.
 
     :param create: creates the todo of some fields and returns it.
     :param fields: of the todo.
-    :param key: what counts as the same failure.
-    :param window: how long the first todo stands for the others, from its creation on.
-    :param now: tells the time, in UTC.
+    :param key: the same for failures that count as the same.
+    :param window: how long the first todo counts for the others, from its creation on.
+    :param now: returns the time, in UTC.
     :return: the created todo, or the first one, with ``deduplicated`` false or true.
     """
     name = variable_name("dedup", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32])
-    seen = _read(name)
     at = now()
-    if seen and at < datetime.fromisoformat(seen["created_at"]) + window:
-        _write(name, {**seen, "count": seen["count"] + 1})
-        created: dict[str, Any] = seen["created"]
+    seen = _read(name, at=at)
+    # A difference, because the sum would be too large for a datetime with timedelta.max.
+    if seen and at - seen.created_at < window:
+        _write(name, replace(seen, count=min(seen.count + 1, _COUNT_MAX)))
         log.info(
             "%s was created for the same failure at %s: no other one is created within %s.",
-            safe_key(created),
-            seen["created_at"],
+            safe_key(seen.created),
+            seen.created_at.isoformat(),
             window,
         )
-        return {**created, "deduplicated": True}
+        return {**seen.created, "deduplicated": True}
     todo = create(_with_count(fields, seen))
-    kept = {name: value[:_TEXT_MAX] if isinstance(value, str) else value for name, value in todo.items()}
-    _write(name, {"key": key[:_TEXT_MAX], "created_at": at.isoformat(), "count": 1, "created": kept})
+    _write(name, _Seen(created_at=at, count=1, created=todo, key=key[:_TEXT_MAX]))
     return {**todo, "deduplicated": False}
 
 
-def _with_count(fields: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
-    if seen.get("count", 1) < 2 or not fields.get("description"):  # noqa: PLR2004 - once is told by its own todo
+def _with_count(fields: Mapping[str, Any], seen: _Seen | None) -> dict[str, Any]:
+    description = fields.get("description")
+    if not seen or seen.count == 1 or not isinstance(description, str) or not description:
         return dict(fields)
-    since = datetime.fromisoformat(seen["created_at"]).strftime("%Y-%m-%d %H:%M:%S UTC")
-    note = f"Seen {seen['count']} times since {since}, when {seen['created'].get('key')} was raised."
-    return {**fields, "description": f"{fields['description']}\n\n{note}"}
+    since = seen.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    note = f"Seen {seen.count} times since {since}, when {safe_key(seen.created)} was raised."
+    return {**fields, "description": f"{description}\n\n{note}"}
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, *, at: datetime) -> _Seen | None:
     try:
-        seen = read_variable(name)
-        datetime.fromisoformat(seen.get("created_at", ""))
-    except Exception:  # noqa: BLE001 - a memory that cannot be read must not cost an incident
-        return {}
-    return seen if isinstance(seen.get("created"), dict) and isinstance(seen.get("count"), int) else {}
+        value = read_variable(name)
+        return _Seen.parse(value, at=at) if value else None
+    except Exception as exc:  # noqa: BLE001 - a memory that cannot be read must not cost an incident
+        log.warning("The memory of this failure cannot be used (%s): a todo is created.", exception_text(exc))
+        return None
 
 
-def _write(name: str, value: dict[str, Any]) -> None:
+def _write(name: str, seen: _Seen) -> None:
     try:
-        write_variable(name, value)
+        write_variable(name, seen.as_json())
     except Exception:
         log.warning(
-            "That this failure was seen could not be kept: the next one raises an incident.", exc_info=True
+            "The memory of this failure could not be written: the next one creates another todo.",
+            exc_info=True,
         )

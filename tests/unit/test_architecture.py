@@ -29,7 +29,11 @@ LAYERS = {
         "bzctrl_provider.text",
         "bzctrl_provider.version_compat",
     },
-    "bzctrl_provider.dedup": {"bzctrl_provider.failure", "bzctrl_provider.memory"},
+    "bzctrl_provider.dedup": {
+        "bzctrl_provider.failure",
+        "bzctrl_provider.memory",
+        "bzctrl_provider.text",
+    },
     "bzctrl_provider.spool": {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",

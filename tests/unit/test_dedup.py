@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bzctrl_provider.dedup import create_unless_seen, default_key
+from bzctrl_provider.dedup import check_window, create_unless_seen, default_key
 from bzctrl_provider.exceptions import BzCtrlServerError
 from bzctrl_provider.failure import FailedTask, Failure
 
@@ -21,9 +21,9 @@ class BzCtrl:
         self.now = dt.datetime(2026, 11, 21, 6, tzinfo=dt.UTC)
         self.todos = []
 
-    def fail(self, *, after=dt.timedelta(), key="customs//totals", fields=FIELDS, create=None):
+    def fail(self, *, after=dt.timedelta(), key="customs//totals", fields=FIELDS, create=None, window=DAY):
         self.now += after
-        return create_unless_seen(create or self.create, fields, key=key, window=DAY, now=lambda: self.now)
+        return create_unless_seen(create or self.create, fields, key=key, window=window, now=lambda: self.now)
 
     def create(self, fields):
         self.todos.append(fields)
@@ -90,7 +90,22 @@ def test_what_is_kept_is_bounded(variables):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no json", "{}", '{"created_at": "yesterday"}', '{"created_at": "2026-11-21T06:00:00+00:00"}'],
+    [
+        "",
+        "no json",
+        "{}",
+        "[]",
+        "[" * 100_000,
+        '{"created_at": "yesterday"}',
+        '{"created_at": 1, "count": 1, "created": {}}',
+        '{"created_at": "2026-11-21T06:00:00+00:00"}',
+        '{"created_at": "2026-11-21T06:00:00", "count": 1, "created": {}}',
+        '{"created_at": "9999-11-21T06:00:00+00:00", "count": 1, "created": {}}',
+        '{"created_at": "2026-11-21T06:00:00+00:00", "count": "1", "created": {}}',
+        '{"created_at": "2026-11-21T06:00:00+00:00", "count": true, "created": {}}',
+        '{"created_at": "2026-11-21T06:00:00+00:00", "count": 1e400, "created": {}}',
+        '{"created_at": "2026-11-21T06:00:00+00:00", "count": 1, "created": []}',
+    ],
 )
 def test_a_variable_that_somebody_spoiled_costs_no_incident(variables, text):
     """It counts as none."""
@@ -113,7 +128,33 @@ def test_a_memory_that_is_out_of_reach_costs_no_incident(monkeypatch, caplog):
     )
     bzctrl = BzCtrl()
     assert bzctrl.fail()["key"] == "EXA-01"
-    assert "could not be kept" in caplog.text
+    assert "could not be written" in caplog.text
+
+
+def test_create_unless_seen_with_the_longest_window_creates_one(variables):
+    """`timedelta.max` means for ever."""
+    bzctrl = BzCtrl()
+    results = [bzctrl.fail(after=1000 * DAY, window=dt.timedelta.max) for _ in range(3)]
+    assert [result["deduplicated"] for result in results] == [False, True, True]
+
+
+def test_create_unless_seen_with_a_time_of_another_zone_reads_it(variables):
+    """The Variable may have been written on a machine in another zone, or by hand."""
+    bzctrl = BzCtrl()
+    bzctrl.fail()
+    (name,) = variables
+    kept = json.loads(variables[name])
+    variables[name] = json.dumps({**kept, "created_at": "2026-11-21T01:00:00-05:00", "count": 3})
+    assert bzctrl.fail(after=dt.timedelta(hours=23))["deduplicated"] is True
+    bzctrl.fail(after=dt.timedelta(hours=1))
+    assert "Seen 4 times since 2026-11-21 06:00:00 UTC" in bzctrl.todos[-1]["description"]
+
+
+@pytest.mark.parametrize("window", [3600, "1d", None, dt.timedelta(seconds=-1)])
+def test_check_window_invalid_value_is_refused(window):
+    """With an example of what to write."""
+    with pytest.raises(ValueError, match=r"must be a timedelta, such as timedelta\(days=1\), not "):
+        check_window(window)
 
 
 def test_two_that_look_at_the_same_moment_raise_one_too_many(variables):
