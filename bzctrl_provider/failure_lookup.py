@@ -219,6 +219,16 @@ def _root_failures(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mappi
     return root_failures
 
 
+def look_up_states(context: Mapping[str, Any], task_ids: list[str]) -> dict[str, dict[int, str]]:
+    """Return for each task the state of each of its instances in the run, by map index (-1 if it is not mapped).
+
+    :param context: of a callback.
+    :return: empty where Airflow cannot be asked.
+    """
+    run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
+    return _states(context, task_ids, run_id, _kind(context, in_callback=True))
+
+
 def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:

@@ -104,6 +104,13 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "example": "s3://aws_default@bucket/bzctrl-spool",
                         "default": "",
                     },
+                    "in_test_runs": {
+                        "description": "Whether callbacks raise incidents in runs of `airflow dags test` and DAG.test(), too.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
                 },
             },
         },

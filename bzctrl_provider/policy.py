@@ -68,7 +68,7 @@ def _add_notifier(dag: DAG) -> None:
         priority=options.priority,
         dedup_window=options.dedup_window,
     )
-    notifier.covered_task_ids = _covered_task_ids(dag)
+    notifier.roll_ups = _find_roll_ups(dag)
     dag.on_failure_callback = [*callbacks, notifier]
     enable_failure_callback(dag)
 
@@ -89,18 +89,16 @@ def _as_list(callbacks: Any) -> list[Any]:
     return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
-def _covered_task_ids(dag: DAG) -> frozenset[str]:
-    """Return the tasks before an IncidentOnFailureOperator of the DAG's own: a second incident would be a duplicate."""
+def _find_roll_ups(dag: DAG) -> dict[str, frozenset[str]]:
+    """Return the ids of the DAG's own IncidentOnFailureOperators, each with the ids of all tasks before it."""
     from bzctrl_provider.failure_lookup import with_all_before
 
     # By name: the module of the operators need not be loaded for a DAG that does not use it.
-    told = {
-        task_id
+    return {
+        task.task_id: frozenset(with_all_before(dag, task.upstream_task_ids))
         for task in dag.tasks
         if any(
             base.__name__ == "IncidentOnFailureOperator"
             for base in getattr(task, "operator_class", type(task)).__mro__
         )
-        for task_id in task.upstream_task_ids
     }
-    return frozenset(with_all_before(dag, told))

@@ -101,6 +101,7 @@ class Settings:
         allowed=f"a whole number of seconds from 0 to {_WINDOW_MAX_S} (ten years)",
     )
     spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
+    in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
     problems: tuple[str, ...] = ()
 
     @cached_property

@@ -33,6 +33,8 @@ PLACES = {
     "spool.entry": (4, 3.4),
     "fields": (2, 3.5),
     "settings": (4, 4.4),
+    "field_checks": (3, 1.55),
+    "notifications.dag_test": (2, 4.5),
     "dedup": (3, 0.5),
     "memory": (4, 0.6),
     "_airflow_internals": (2, 1.2),

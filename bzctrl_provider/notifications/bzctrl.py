@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
+from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -73,27 +75,29 @@ class BzCtrlNotifier(BaseNotifier):
         **fields: Unpack[TodoFields],
     ) -> None:
         super().__init__()
-        if positional:  # above all the context, where the class itself stands for an instance
+        if positional:  # above all the context, if the class itself is used as a callback
             raise TypeError(
-                "BzCtrlNotifier takes keyword arguments alone. As a callback, write BzCtrlNotifier() with its brackets."
+                "BzCtrlNotifier takes keyword arguments only. As a callback, write BzCtrlNotifier() with parentheses."
             )
         if unknown := fields.keys() - set(TODO_FIELDS):
             raise TypeError(
-                f"BzCtrlNotifier does not know {', '.join(sorted(unknown))}: there are {', '.join(TODO_FIELDS)}"
+                f"BzCtrlNotifier has no parameter {', '.join(sorted(unknown))}: its fields are {', '.join(TODO_FIELDS)}"
             )
+        if context is None:
+            check_literals("BzCtrlNotifier", fields, others=_window_errors(dedup_window))
+        # With a context this is no DAG file but the last chance: an invalid field is left out later.
+        elif _window_errors(dedup_window):
+            log.error("The incident is raised without an invalid dedup_window.")
+            dedup_window = None
         self.bzctrl_conn_id = bzctrl_conn_id
         self.on_retry = on_retry
-        if dedup_window is not None:
-            from bzctrl_provider.dedup import check_window
-
-            check_window(dedup_window)
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.context = context or {}
         self._failure: LazyFailure | None = None
-        self._failed_templates: list[str] = []
-        self.covered_task_ids: frozenset[str] = frozenset()
-        """Tasks whose failure somebody else tells; the deployment's policy knows them."""
+        self._left_out: list[str] = []
+        self.roll_ups: Mapping[str, frozenset[str]] = {}
+        """The tasks of the DAG that raise incidents, each with the ids of the tasks before it; set by the policy."""
         # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
         self._identity = hashlib.sha256(
             repr([bzctrl_conn_id, *sorted(fields.items())]).encode("utf-8", "replace")
@@ -117,18 +121,18 @@ class BzCtrlNotifier(BaseNotifier):
         return notifier.async_notify(self.context).__await__()
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
-        """Render the fields, also for contexts without a DAG and under ``airflow dags test``, whose DAG cannot."""
-        # Imported here, like all that only a callback needs: a DAG file that names the notifier is parsed without it.
+        """Render the fields, also for contexts without a DAG and under ``airflow dags test``, whose DAG has no environment."""
+        # Imported here, like everything that only a callback needs: a DAG file with the notifier is parsed without it.
         from bzctrl_provider.failure import LazyFailure
 
         dag = context.get("dag")
-        # What the templates are told is what the incident tells: looked up once, and in the way of callbacks.
+        # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = context["failure"] = LazyFailure(context, _get_failure)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
-        self._failed_templates = []
+        self._left_out = []
         for name in self.template_fields:
             try:
-                self._do_render_template_fields(self, [name], context, env, set())
+                setattr(self, name, _as_data(self.render_template(getattr(self, name), context, env, set())))
             except Exception as exc:
                 if name == "bzctrl_conn_id":
                     self._log_lost({name: getattr(self, name) for name in TODO_FIELDS})
@@ -136,29 +140,29 @@ class BzCtrlNotifier(BaseNotifier):
                 self._leave_out(name, exc)
 
     def _leave_out(self, name: str, exc: Exception) -> None:
-        """Do without a field whose template fails: a callback is the last chance, and the incident is worth more."""
+        """Leave out a field whose template raises: a callback is the last chance, and the incident is worth more."""
         from bzctrl_provider.failure import exception_text
 
         reason = exception_text(exc)
         log.error(
             "The template of %s cannot be rendered, so the incident is raised without it. %s", name, reason
         )
-        self._failed_templates.append(f"{name} ({reason})")
+        self._left_out.append(f"{name} ({reason})")
         setattr(self, name, "INCIDENT" if name == "todo_type" else None)
 
-    def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
-        # Before Airflow 3.1, the inherited one takes a DAG in the context for granted.
-        return super(BaseNotifier, self)._render(template, context, dag or context.get("dag"))
-
     def notify(self, context: Context) -> None:
-        """Raise the incident of a context, whose templates are rendered."""
+        """Raise the incident of a context for which the templates are rendered."""
         if self._waits_for_retry(context):
             return
-        failure = self._told(context)
-        if failure.tasks and self.covered_task_ids.issuperset(failure.task_ids):
-            log.info("All that failed stands before an IncidentOnFailureOperator, which has told it.")
+        failure = self._get_failure(context)
+        if self._is_covered(failure, context):
+            log.info(
+                "An IncidentOnFailureOperator of this DAG raised the incident for each of the failed tasks."
+            )
             return
         fields = self._fields(failure)
+        if self._is_only_logged(fields, context):
+            return
         try:
             client = self._hook().get_conn()
             ends_at = time.monotonic() + _CALLBACK_TOTAL_S
@@ -177,7 +181,9 @@ class BzCtrlNotifier(BaseNotifier):
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
         if self._waits_for_retry(context):
             return
-        fields = self._fields(self._told(context))
+        fields = self._fields(self._get_failure(context))
+        if self._is_only_logged(fields, context):
+            return
         try:
             await self._hook().acreate_todo(fields)
         except Exception as exc:
@@ -257,32 +263,66 @@ class BzCtrlNotifier(BaseNotifier):
         log.info("The task will be tried again: no incident is raised yet.")
         return True
 
-    def _told(self, context: Context) -> Failure:
+    def _get_failure(self, context: Context) -> Failure:
         return self._failure.resolve() if self._failure else _get_failure(context)
+
+    def _is_covered(self, failure: Failure, context: Context) -> bool:
+        """Return whether roll-ups of the DAG raised an incident for each of the failed tasks.
+
+        Only one that succeeded did: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is
+        ``skipped``.
+        """
+        if not self.roll_ups or not failure.tasks:
+            return False
+        from bzctrl_provider.failure_lookup import look_up_states
+
+        try:
+            states = look_up_states(context, sorted(self.roll_ups))
+        except Exception as exc:  # noqa: BLE001 - a second incident is better than none
+            log.warning("The states of the roll-ups could not be read, so the incident is raised. %r", exc)
+            return False
+        return all(
+            any(
+                task.task_id in before and _succeeded(states.get(roll_up, {}), task.map_index)
+                for roll_up, before in self.roll_ups.items()
+            )
+            for task in failure.tasks
+        )
+
+    def _is_only_logged(self, fields: Mapping[str, Any], context: Context) -> bool:
+        from bzctrl_provider.notifications.dag_test import is_test_run
+
+        if settings().in_test_runs or not is_test_run(context):
+            return False
+        log.warning(
+            "This is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section "
+            "[bzctrl] of Airflow's configuration. The incident would have been: %s",
+            _payload(fields),
+        )
+        return True
 
     def _fields(self, failure: Failure) -> dict[str, Any]:
         from bzctrl_provider.failure import fill_text
-        from bzctrl_provider.settings import settings
+        from bzctrl_provider.field_checks import leave_out_invalid
 
-        fields = fill_text(failure, {name: getattr(self, name) for name in TODO_FIELDS})
+        fields, invalid = leave_out_invalid({name: getattr(self, name) for name in TODO_FIELDS})
+        fields = fill_text(failure, fields)
         notes = [settings().note]
-        if self._failed_templates:
-            notes.append(f"Left out, because the template fails: {', '.join(self._failed_templates)}.")
+        if left_out := [*self._left_out, *invalid]:
+            notes.append(
+                f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
+            )
         for note in filter(None, notes):
             fields["description"] = f"{fields['description'] or ''}\n\n{note}".strip()
-        return fields | {"order_id": fields["order_id"] or failure.run_id}
+        return fields | {
+            "order_id": fields["order_id"] or failure.run_id,
+            "todo_type": fields["todo_type"] or "INCIDENT",
+        }
 
     def _log_lost(self, fields: Mapping[str, Any]) -> None:
-        from bzctrl_provider.text import json_line
-
-        payload = {
-            name: value for name, value in fields.items() if not isinstance(value, str | None) or value
-        }
-        # A template may have put a connection's password into a text. Value by value, because JSON writes some
-        # characters of a password in another way, and as a whole, for what is within lists and the like.
-        text = json_line(redact(payload))
         log.error(
-            "No incident was raised in BzCtrl; the next error says why. It would have been: %s", redact(text)
+            "No incident was raised in BzCtrl; the next error says why. It would have been: %s",
+            _payload(fields),
         )
 
 
@@ -299,13 +339,50 @@ def _will_be_tried_again(ti: Any) -> bool:
 
 
 def _get_failure(context: Mapping[str, Any]) -> Failure:
-    """Tell what failed as far as it can be told: a callback is the last chance, so something is better than nothing."""
+    """Return what failed as far as it is known: a callback is the last chance, so something is better than nothing."""
     from bzctrl_provider.failure import Failure
     from bzctrl_provider.failure_lookup import describe_failure
 
     try:
         return describe_failure(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
-        log.warning("What failed could not be looked up, so the incident tells the run alone: %r", exc)
+        log.warning("What failed could not be looked up, so the incident only names the run: %r", exc)
         dag_id = getattr(context.get("dag"), "dag_id", "")
         return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
+
+
+def _succeeded(states: Mapping[int, str], map_index: int) -> bool:
+    """Return whether a roll-up succeeded, in a mapped task group the instance of the failed task."""
+    own = [states[map_index]] if map_index in states else list(states.values())
+    return bool(own) and all(state == "success" for state in own)
+
+
+def _window_errors(window: object) -> list[tuple[str, str]]:
+    if window is None:
+        return []
+    from bzctrl_provider.dedup import check_window
+
+    try:
+        check_window(window)
+    except ValueError as exc:
+        return [("dedup_window", str(exc).removeprefix("dedup_window "))]
+    return []
+
+
+def _as_data(value: Any) -> Any:
+    """Return a rendered value as text if it is ``{{ failure }}`` or ``{{ exception }}`` with native rendering."""
+    from bzctrl_provider.failure import Failure, LazyFailure, exception_text
+
+    if isinstance(value, Failure | LazyFailure):
+        return str(value)
+    return exception_text(value) if isinstance(value, BaseException) else value
+
+
+def _payload(fields: Mapping[str, Any]) -> Any:
+    """Return fields as one line for the log."""
+    from bzctrl_provider.text import json_line
+
+    given = {name: value for name, value in fields.items() if not isinstance(value, str | None) or value}
+    # A template may have put a connection's password into a text. Value by value, because JSON writes some characters
+    # of a password in another way, and as a whole, for texts in lists and the like.
+    return redact(json_line(redact(given)))

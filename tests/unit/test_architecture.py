@@ -17,6 +17,7 @@ LAYERS = {
     "bzctrl_provider._airflow_internals": set(),
     "bzctrl_provider.failure": {"bzctrl_provider.text"},
     "bzctrl_provider.failure_lookup": {"bzctrl_provider.failure", "bzctrl_provider.version_compat"},
+    "bzctrl_provider.field_checks": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
     "bzctrl_provider.get_provider_info": set(),
     "bzctrl_provider.limits": set(),
     "bzctrl_provider.settings": {"bzctrl_provider.text"},
@@ -81,6 +82,7 @@ LAYERS = {
         "bzctrl_provider.spool",
         "bzctrl_provider.failure",
         "bzctrl_provider.failure_lookup",
+        "bzctrl_provider.field_checks",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
         "bzctrl_provider.settings",
@@ -172,7 +174,7 @@ def test_client_module_imports_only_modules_before_it(name):
 
 LOADED_WITH = {
     "operators": {"exceptions", "fields", "links", "links.bzctrl", "text"},
-    "notifications": {"exceptions", "fields"},
+    "notifications": {"exceptions", "field_checks", "fields"},
     "hooks": {"exceptions", "text"},
     "links": {"text"},
     "decorators": {"operators", "operators.bzctrl", "exceptions", "fields", "links", "links.bzctrl", "text"},

@@ -35,8 +35,8 @@ class BzCtrl:
         }
 
 
-def test_within_the_window_the_first_todo_stands_for_the_others(variables):
-    """Its key and link are returned, and BzCtrl hears nothing."""
+def test_create_unless_seen_within_the_window_creates_one(variables):
+    """Key and link of the first todo are returned, and nothing is sent."""
     bzctrl = BzCtrl()
     first = bzctrl.fail()
     again = bzctrl.fail(after=dt.timedelta(hours=23))
@@ -45,8 +45,8 @@ def test_within_the_window_the_first_todo_stands_for_the_others(variables):
     assert len(bzctrl.todos) == 1
 
 
-def test_the_next_todo_tells_how_often_it_was_seen(variables):
-    """In the last line of its description, once the window is over; what was seen once needs no telling."""
+def test_create_unless_seen_after_the_window_counts(variables):
+    """The last line of the description has the number, unless the failure was seen once."""
     bzctrl = BzCtrl()
     for _ in range(14):
         bzctrl.fail(after=dt.timedelta(hours=1))
@@ -59,7 +59,7 @@ def test_the_next_todo_tells_how_often_it_was_seen(variables):
     ]
 
 
-def test_another_failure_is_another_todo(variables):
+def test_create_unless_seen_with_another_key_creates_another(variables):
     """Each key has a Variable of its own, which the next window uses again."""
     bzctrl = BzCtrl()
     for key in ("a", "b", "a", "k" * 10_000):
@@ -69,8 +69,8 @@ def test_another_failure_is_another_todo(variables):
     assert len(variables) == 3
 
 
-def test_a_todo_that_could_not_be_created_stands_for_nothing(variables):
-    """The next failure raises it."""
+def test_create_unless_seen_after_an_error_creates_one(variables):
+    """The next failure raises the incident."""
     bzctrl = BzCtrl()
 
     def fail(fields):
@@ -81,7 +81,7 @@ def test_a_todo_that_could_not_be_created_stands_for_nothing(variables):
     assert bzctrl.fail()["deduplicated"] is False
 
 
-def test_what_is_kept_is_bounded(variables):
+def test_create_unless_seen_with_a_long_text_keeps_a_short_one(variables):
     """A description of megabytes does not become a Variable of megabytes."""
     BzCtrl().fail(fields={"title": "t", "description": "x" * 1_000_000}, key="y" * 1_000_000)
     (text,) = variables.values()
@@ -107,7 +107,7 @@ def test_what_is_kept_is_bounded(variables):
         '{"created_at": "2026-11-21T06:00:00+00:00", "count": 1, "created": []}',
     ],
 )
-def test_a_variable_that_somebody_spoiled_costs_no_incident(variables, text):
+def test_create_unless_seen_with_an_invalid_variable_creates_one(variables, text):
     """It counts as none."""
     bzctrl = BzCtrl()
     bzctrl.fail()
@@ -117,7 +117,7 @@ def test_a_variable_that_somebody_spoiled_costs_no_incident(variables, text):
     assert json.loads(variables[name])["count"] == 1
 
 
-def test_a_memory_that_is_out_of_reach_costs_no_incident(monkeypatch, caplog):
+def test_create_unless_seen_without_variables_creates_one(monkeypatch, caplog):
     """At worst there is one too many."""
 
     def fail(*_):
@@ -157,7 +157,7 @@ def test_check_window_invalid_value_is_refused(window):
         check_window(window)
 
 
-def test_two_that_look_at_the_same_moment_raise_one_too_many(variables):
+def test_create_unless_seen_at_the_same_moment_creates_two(variables):
     """Never one too few: the second one finds nothing yet, and both are created."""
     bzctrl = BzCtrl()
 
@@ -170,7 +170,7 @@ def test_two_that_look_at_the_same_moment_raise_one_too_many(variables):
     assert len(bzctrl.todos) == 2
 
 
-def test_the_key_is_by_default_what_failed():
+def test_default_key_names_what_failed():
     """The DAG, the task that raises it, and the ids of what failed."""
     failed = (
         FailedTask(task_id="b"),

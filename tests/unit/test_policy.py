@@ -16,7 +16,7 @@ def new_dag(dag_id="customs_daily", **kwargs):
     return DAG(dag_id, schedule=None, **kwargs)
 
 
-def test_without_configuration_nothing_happens(configure):
+def test_policy_without_configuration_changes_nothing(configure):
     """A deployment that only installs the provider gets no incidents from it."""
     configure()
     dag = new_dag()
@@ -33,7 +33,7 @@ def mine(context):
 
 
 @pytest.mark.parametrize(("own", "kept"), [(None, []), (mine, [mine]), ([mine, mine], [mine, mine])])
-def test_a_dag_gets_the_notifier_beside_its_own_callbacks(configure, own, kept):
+def test_policy_switched_on_adds_the_notifier(configure, own, kept):
     """With the configured connection, workspace and priority, and once, however often the policy runs."""
     configure(
         incident_on_failed_run="True",
@@ -55,10 +55,10 @@ def test_a_dag_gets_the_notifier_beside_its_own_callbacks(configure, own, kept):
     assert dag.has_on_failure_callback is True
 
 
-def test_what_a_dags_own_roll_up_tells_is_known(configure):
-    """Two incidents for one failed check would be a duplicate; a task elsewhere is nobody's but the policy's."""
+def test_policy_dag_with_a_roll_up_knows_its_tasks(configure):
+    """Two incidents for one failed check would be a duplicate; a task elsewhere is left to the policy."""
     configure(incident_on_failed_run="True")
-    with new_dag() as rolled_up:
+    with new_dag() as single:
         load, check = BaseOperator(task_id="load"), BaseOperator(task_id="check")
         load >> check >> IncidentOnFailureOperator(task_id="raise_incident")
         BaseOperator(task_id="elsewhere")
@@ -68,14 +68,14 @@ def test_what_a_dags_own_roll_up_tells_is_known(configure):
         )
     with new_dag() as other:
         BaseOperator(task_id="load") >> CreateTodoOperator(task_id="create")
-    for dag in (rolled_up, mapped, other):
+    for dag in (single, mapped, other):
         policy.dag_policy(dag)
-    known = [dag.on_failure_callback[0].covered_task_ids for dag in (rolled_up, mapped, other)]
-    assert known == [{"load", "check"}, {"check"}, set()]
+    known = [dag.on_failure_callback[0].roll_ups for dag in (single, mapped, other)]
+    assert known == [{"raise_incident": {"load", "check"}}, {"raise": {"check"}}, {}]
 
 
 @pytest.mark.parametrize(
-    ("options", "meant"),
+    ("options", "applies"),
     [
         ({}, True),
         ({"include_tags": "finance, customs"}, True),
@@ -88,15 +88,15 @@ def test_what_a_dags_own_roll_up_tells_is_known(configure):
         ({"exclude_tags": "other", "exclude_dags": "other"}, True),
     ],
 )
-def test_tags_and_patterns_choose_the_dags(configure, options, meant):
+def test_policy_tags_and_patterns_choose_the_dags(configure, options, applies):
     """Included by tag or by id, unless excluded by either; with neither, all are."""
     configure(incident_on_failed_run="True", **options)
     dag = new_dag(tags=["customs", "daily"])
     policy.dag_policy(dag)
-    assert bool(dag.on_failure_callback) is meant
+    assert bool(dag.on_failure_callback) is applies
 
 
-def test_exceptions_are_remembered_where_that_is_wanted(configure):
+def test_policy_remember_exceptions_adds_the_callback(configure):
     """Before the task's own callbacks, and once."""
     configure(remember_exceptions="True")
     task = BaseOperator(task_id="t", on_failure_callback=mine)
@@ -105,7 +105,7 @@ def test_exceptions_are_remembered_where_that_is_wanted(configure):
     assert list(task.on_failure_callback) == [remember_exception, mine]
 
 
-def test_a_dag_that_is_not_meant_costs_next_to_nothing(configure):
+def test_policy_dag_that_is_not_chosen_costs_microseconds(configure):
     """The configuration is read once, not for each DAG."""
     configure(incident_on_failed_run="True", include_tags="finance")
     dag = new_dag(tags=["customs"])
@@ -142,7 +142,7 @@ def test_policy_invalid_option_breaks_no_dag(configure, on, option):
 
 @pytest.mark.parametrize("hook", ["dag_policy", "task_policy"])
 def test_policy_exception_breaks_no_dag(configure, monkeypatch, caplog, hook):
-    """Whatever goes wrong in it, the DAG is parsed, and the log has it once per process."""
+    """The DAG is parsed, and the log has the exception once per process."""
     monkeypatch.setattr(policy, "settings", lambda: 1 / 0)
     monkeypatch.setattr(policy, "_failed_hooks", set())
     with caplog.at_level(logging.ERROR):

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.airflow_versions import VERSION
+
+from bzctrl_provider.settings import settings
 
 FILE = Path(__file__).parent / "files" / "callbacks.py"
 
 
-def test_the_callback_of_a_task_raises_an_incident_for_it(run, bzctrl_sandbox):
+def test_notifier_of_a_task_raises_one_for_it(run, bzctrl_sandbox):
     """One for the task that failed, none for the other."""
     dag_run, _ = run(FILE, "of_a_task")
     (todo,) = bzctrl_sandbox.todos
@@ -16,16 +19,29 @@ def test_the_callback_of_a_task_raises_an_incident_for_it(run, bzctrl_sandbox):
     assert todo["orderID"] == dag_run.run_id
 
 
-def test_the_callback_of_a_dag_raises_an_incident_for_the_run(run, bzctrl_sandbox):
+def test_notifier_of_a_dag_raises_one_for_the_run(run, bzctrl_sandbox):
     """Its templates are rendered, although the DAG of `dag.test()` has no Jinja environment."""
     run(FILE, "of_a_run")
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "of_a_run failed"
 
 
-def test_the_callback_of_a_dag_tells_which_tasks_failed_where_it_can(run, bzctrl_sandbox):
-    """Without a single argument; under `dag.test()` Airflow 3 has nobody to ask, so the run alone is told."""
+def test_notifier_of_a_dag_names_the_failed_tasks_if_airflow_can_be_asked(run, bzctrl_sandbox):
+    """Without a single argument; under `dag.test()` of Airflow 3 there is nothing to ask, so it only names the run."""
     run(FILE, "of_a_run_by_itself")
     (todo,) = bzctrl_sandbox.todos
     known = "1 of 2 tasks failed (totals)" if VERSION < (3, 0) else "the run failed"
     assert todo["title"] == f"of_a_run_by_itself: {known}"
+
+
+@pytest.mark.parametrize("dag", ["of_a_task", "of_a_run", "of_a_run_by_itself"])
+def test_notifier_in_a_test_run_sends_nothing(run, bzctrl_sandbox, capfd, caplog, monkeypatch, dag):
+    """A developer who tries a DAG raises no incident, and sees in the log what it would have been."""
+    monkeypatch.delenv("AIRFLOW__BZCTRL__IN_TEST_RUNS")
+    settings.cache_clear()
+    run(FILE, dag)
+    assert bzctrl_sandbox.requests == []
+    out, err = capfd.readouterr()
+    log = out + err + caplog.text
+    assert "This is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True" in log
+    assert f"{dag}" in log.partition("The incident would have been: ")[2]

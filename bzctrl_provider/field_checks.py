@@ -1,0 +1,120 @@
+"""Invalid fields of an incident: found early if a DAG file has them, and left out if a template makes them.
+
+``client.todo`` has the rules. It is imported only if a literal is not valid at first sight, so that a DAG file with
+valid fields is parsed without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.exceptions import BzCtrlValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+log = logging.getLogger(__name__)
+
+_TEMPLATE_MARKS = ("{{", "{%", "{#")
+_LEVELS = frozenset({"HIGH", "MEDIUM", "LOW"})
+_VALID_WORDS = {
+    "todo_type": frozenset({"INCIDENT"}),
+    "impact": _LEVELS,
+    "likelihood": _LEVELS,
+    "priority": _LEVELS,
+    "status": frozenset({"IN PROGRESS", "TODO", "DONE", "EXPIRED"}),
+}
+_ANY_TEXT = frozenset(
+    {"title", "description", "domain_workspace", "order_id", "lrn", "category", "sub_category"}
+)
+_PLACE = frozenset({"domain", "workspace"})
+_ROUNDS = 3
+"""Leaving out one field can make another one invalid: ``workspace`` without ``domain``, for example."""
+
+
+def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tuple[str, str]] = ()) -> None:
+    """Check the fields that are written in a DAG file and that are no templates.
+
+    :param owner: the name of the class that they were given to.
+    :param fields: of a todo, as the user gave them.
+    :param others: errors of parameters that are no fields, as names and sentences.
+    :raises ValueError: names every invalid one, with its allowed values.
+    """
+    literals = {
+        name: value for name, value in fields.items() if value is not None and not _is_template(value)
+    }
+    if any(_is_template(fields.get(name)) for name in _PLACE):
+        literals = {name: value for name, value in literals.items() if name not in _PLACE}
+    errors = [*others]
+    if any(not _is_valid_at_first_sight(name, value) for name, value in literals.items()):
+        errors += _find_errors(literals)
+    if errors:
+        lines = "".join(f"\n- {name}: {error}" for name, error in errors)
+        raise ValueError(f"{owner} cannot raise incidents like this. Fix the following:{lines}")
+
+
+def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the rendered fields of an incident without the invalid ones: the incident is worth more than its field.
+
+    :return: the fields, in which an invalid one is None, and for each of these a text like ``priority (must be …)``,
+        in which Airflow's secrets are masked.
+    """
+    from airflow.providers.common.compat.sdk import redact
+
+    valid, left_out = dict(fields), {}
+    for _ in range(_ROUNDS):
+        given = {name: value for name, value in valid.items() if value is not None}
+        if all(_is_valid_at_first_sight(name, value) for name, value in given.items()):
+            break
+        errors = _find_errors(given)
+        if not errors:
+            break
+        for name, error in errors:
+            for dropped in (name, *(_PLACE if name in _PLACE else ())):
+                valid[dropped] = None
+            left_out[name] = f"{name} ({redact(error)})"
+    if left_out:
+        log.error("The incident is raised without invalid fields: %s.", ", ".join(left_out.values()))
+    return valid, list(left_out.values())
+
+
+def _find_errors(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the names and the errors of values, also of one that lacks its counterpart, but of nothing else unset."""
+    from bzctrl_provider.client.todo import complete_todo
+
+    # A blank text means unset, and is not reported as missing.
+    values = {name: value for name, value in values.items() if not isinstance(value, str) or value.strip()}
+    try:
+        complete_todo(values, defaults={})
+    except BzCtrlValidationError as exc:
+        incomplete = _PLACE if len(_PLACE & values.keys()) == 1 else frozenset()
+        return [(name, error) for name, error in exc.faults if name in values or name in incomplete]
+    return []
+
+
+def _is_template(value: Any) -> bool:
+    if isinstance(value, str):
+        return any(mark in value for mark in _TEMPLATE_MARKS)
+    if isinstance(value, list | tuple | set):
+        return any(map(_is_template, value))
+    # Airflow resolves it at run time, as it does with the result of a task.
+    return hasattr(value, "resolve") or hasattr(value, "template_fields")
+
+
+def _is_valid_at_first_sight(name: str, value: Any) -> bool:
+    if isinstance(value, list | tuple) and name in ("category", "sub_category"):
+        return all(isinstance(item, str) and _is_unicode(item) for item in value)
+    if not isinstance(value, str):
+        return False
+    if name in _VALID_WORDS:
+        return value.upper() in _VALID_WORDS[name]
+    return name in _ANY_TEXT and _is_unicode(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
