@@ -1,4 +1,4 @@
-"""What operators, callbacks and the button make of data, errors and memories that mean harm."""
+"""Hostile data, errors and memories in operators, callbacks and the link."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_object_in_a_field_fails_the_task_with_its_name(bzctrl, name, value):
     ids=range(7),
 )
 def test_one_hostile_todo_of_many_keeps_no_other_back(bzctrl, caplog, faulty):
-    """It is named in the table of the log, on a line of its own that it cannot forge and that tells no secret."""
+    """It is named in the table of the log, on a line of its own that it cannot forge and that contains no secret."""
     operator = CreateTodosOperator(
         task_id="t", todos=[faulty, {"title": "good"}], description="d", order_id="o"
     )
@@ -114,7 +114,7 @@ def test_what_is_no_list_of_mappings_is_not_asked(bzctrl, todos):
 
 
 class Poisoned:
-    """A memory that somebody else has written to."""
+    """A memory that another user has changed."""
 
     def __init__(self, created):
         self._created = created
@@ -131,7 +131,7 @@ HOSTILE_LINKS = ["javascript:alert(1)", "data:text/html,x", f"https://x/{FORGED}
 
 @pytest.mark.parametrize("link", HOSTILE_LINKS, ids=lambda link: f"{link!r:.20}")
 def test_a_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog, link):
-    """Who may write Variables could else put a script behind the button of a task."""
+    """A user with write access to Variables cannot put a script into the link of a task."""
     monkeypatch.setattr(
         "bzctrl_provider.memory.open_memory",
         lambda _: Poisoned({"key": f"EXA{FORGED}", "link": link}),
@@ -147,7 +147,7 @@ def test_a_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog, link):
 
 
 def test_a_poisoned_memory_of_failures_forges_no_line(monkeypatch, caplog):
-    """The same where one todo stands for a failure that repeats."""
+    """The same holds for the memory of a failure that repeats."""
     now = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
     seen = {
         "created_at": now.isoformat(),
@@ -220,7 +220,7 @@ def failing_notifier(**fields):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_lost_incident_is_one_line_of_the_log_without_secrets(bzctrl, caplog, asynchronous):
-    """Whatever is in it: no forged line, and no password, not even one that JSON writes in another way."""
+    """It has no forged line and no password, not even one that JSON escapes."""
     mask_secret(PASSWORD)
     bzctrl.post(ACC.create_url, status_code=400)
     notifier = failing_notifier(description=f"Zoll 橙 {PASSWORD}{FORGED}", category=[PASSWORD])
@@ -231,8 +231,8 @@ def test_a_lost_incident_is_one_line_of_the_log_without_secrets(bzctrl, caplog, 
     line = find_one(caplog.records, "It would have been")
     assert line.isprintable()
     assert "Zoll 橙 ***" in line
-    told = json.loads(line.partition("been: ")[2])
-    assert told["category"] == ["***"]
+    logged = json.loads(line.partition("been: ")[2])
+    assert logged["category"] == ["***"]
     for secret in (PASSWORD, json.dumps(PASSWORD)[1:-1], "mpl3"):
         assert secret not in caplog.text
 
@@ -242,7 +242,7 @@ async def _awaited(notifier):
 
 
 @pytest.mark.parametrize("value", [Secretive(), Raising(), {("a",): Raising()}])
-def test_an_object_in_a_callback_hides_no_error_and_tells_no_secret(bzctrl, caplog, value):
+def test_callback_with_an_object_is_raised_without_its_field(bzctrl, caplog, value):
     """The incident is raised without its field, and log and description only have the object's type."""
     notifier = BzCtrlNotifier(order_id="o", title="kept", description="d")
     notifier.lrn = value
@@ -288,7 +288,7 @@ def test_an_exception_is_data(bzctrl):
 
 
 def test_an_exception_that_cannot_be_read_raises_an_incident_all_the_same(bzctrl):
-    """Its type is told."""
+    """The incident has the type of the exception."""
 
     class UnreadableError(Exception):
         def __str__(self):
@@ -301,7 +301,7 @@ def test_an_exception_that_cannot_be_read_raises_an_incident_all_the_same(bzctrl
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000_000, "x\n" * 2_000_000, "\x00" * 1_000_000, "{{" * 1_000_000])
-def test_an_endless_exception_is_told_in_bounded_time_and_space(bzctrl, text):
+def test_exception_of_unbounded_size_is_cut_in_bounded_time(bzctrl, text):
     """2,000 characters of it, in the incident and in the XCom that remembers it."""
     began = time.monotonic()
     pushed = []
@@ -314,7 +314,7 @@ def test_an_endless_exception_is_told_in_bounded_time_and_space(bzctrl, text):
     assert time.monotonic() - began < 10
 
 
-def test_what_is_told_of_an_exception_is_masked_first():
+def test_exception_with_a_secret_is_masked_before_it_is_cut():
     """A secret in the middle of what is cut out is gone as well."""
     mask_secret("s3cret-of-a-task")
     text = exception_text(ValueError("x" * 1990 + "s3cret-of-a-task" + "y" * 5000))

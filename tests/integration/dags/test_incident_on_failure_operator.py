@@ -93,20 +93,20 @@ def test_the_roll_up_can_be_mapped(run, bzctrl_sandbox):
     ]
 
 
-@pytest.mark.parametrize(("mended", "state", "todos"), [("no", "success", 1), ("yes", "skipped", 0)])
-def test_a_check_that_passes_now_raises_nothing(run, bzctrl_sandbox, monkeypatch, mended, state, todos):
+@pytest.mark.parametrize(("fixed", "state", "todos"), [("no", "success", 1), ("yes", "skipped", 0)])
+def test_a_check_that_passes_now_raises_nothing(run, bzctrl_sandbox, monkeypatch, fixed, state, todos):
     """The same DAG raises while the check fails, and is skipped once it passes."""
-    monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_TEST_MENDED", mended)
-    _, tis = run(FILE, "mended")
+    monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_TEST_FIXED", fixed)
+    _, tis = run(FILE, "fixed")
     assert get_state(tis) == [state]
     assert len(bzctrl_sandbox.todos) == todos
 
 
-def test_the_plain_operator_tells_what_failed_too(run, bzctrl_sandbox):
+def test_create_todo_operator_after_a_failure_describes_it(run, bzctrl_sandbox):
     """CreateTodoOperator without a title writes it from what failed before it."""
-    run(FILE, "told_by_create_todo")
+    run(FILE, "create_todo_after_a_failure")
     (todo,) = bzctrl_sandbox.todos
-    assert todo["title"] == "told_by_create_todo: 1 of 1 check failed (totals)"
+    assert todo["title"] == "create_todo_after_a_failure: 1 of 1 check failed (totals)"
 
 
 def test_roll_up_in_mapped_group_one_failure_raises_one_incident(run, bzctrl_sandbox):

@@ -78,16 +78,16 @@ with DAG("mapped_roll_up", **ARGS) as mapped_roll_up:
         task_id="raise_incident", title="{{ task.domain_workspace }}: {{ failure.summary }}"
     ).expand(domain_workspace=["EXA-ONE", "EXA-TWO"])
 
-with DAG("mended", **ARGS) as mended:
+with DAG("fixed", **ARGS) as fixed:
 
     @task
     def fails_once() -> None:
-        if Variable.get("bzctrl_test_mended", "no") == "no":
-            raise ValueError("not mended yet")
+        if Variable.get("bzctrl_test_fixed", "no") == "no":
+            raise ValueError("not fixed yet")
 
     fails_once.override(task_id="totals")() >> IncidentOnFailureOperator(task_id="raise_incident")
 
-with DAG("told_by_create_todo", **ARGS) as told_by_create_todo:
+with DAG("create_todo_after_a_failure", **ARGS) as create_todo_after_a_failure:
     fails.override(task_id="totals")() >> CreateTodoOperator(
         task_id="raise_incident", trigger_rule="one_failed"
     )
