@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_DELIVERY_TAG = "bzctrl_delivery"
+"""Of the DAG that delivers the spool: while BzCtrl is away, each of its failures would add an incident to the spool."""
+
 _failed_hooks: set[str] = set()
 """The hooks of which an exception was logged."""
 
@@ -54,7 +57,11 @@ def _log_failure(hook: str, exc: Exception) -> None:
 
 def _add_notifier(dag: DAG) -> None:
     options = settings()
-    if not options.incident_on_failed_run or not options.applies_to(dag.dag_id, dag.tags):
+    if (
+        not options.incident_on_failed_run
+        or not options.applies_to(dag.dag_id, dag.tags)
+        or _DELIVERY_TAG in dag.tags
+    ):
         return
     from bzctrl_provider._airflow_internals import enable_failure_callback
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
