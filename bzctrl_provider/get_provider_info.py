@@ -1,4 +1,4 @@
-"""What Airflow asks every provider for. Airflow calls it at its start, so this module imports nothing."""
+"""The description that Airflow reads of every provider, during its own import: this module imports nothing."""
 
 # A module-level import, even of __future__ annotations, is left out on purpose: see the docstring.
 
@@ -6,7 +6,7 @@
 def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature that Airflow knows
     """Return this provider's parts, in Airflow's ``provider_info`` schema.
 
-    The connection's form is described here alone: Airflow 3.2 and newer read it, and for older versions the hook
+    Only this function describes the connection's form: Airflow 3.2 and newer read it, and for older versions the hook
     builds its widgets from it.
     """
     return {
@@ -35,7 +35,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "default": "False",
                     },
                     "remember_exceptions": {
-                        "description": "Whether the exception of a failed task is kept, as an XCom of the task, for the incident to tell it.",
+                        "description": "Whether the exception of a failed task is stored as an XCom of the task, for the description of the incident.",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": "True",
@@ -91,7 +91,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "default": "",
                     },
                     "dedup_window_s": {
-                        "description": "For how many seconds one of these incidents stands for further failures of the same tasks; 0: each failed run raises one.",
+                        "description": "Seconds for which one of these incidents also represents further failures of the same tasks; 0: each failed run raises one.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": "86400",
@@ -123,7 +123,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                     "hidden-fields": ["extra"],
                     "relabeling": {"login": "API username", "password": "API password"},
                     "placeholders": {
-                        "host": "empty for ACC and PROD; else the base URL of another BzCtrl",
+                        "host": "empty for ACC and PROD; otherwise the base URL of another BzCtrl",
                         "login": "example@example.com",
                         "schema": "https",
                     },

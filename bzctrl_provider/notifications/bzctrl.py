@@ -53,7 +53,7 @@ class BzCtrlNotifier(BaseNotifier):
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``. (templated, like all fields)
     :param on_retry: whether to raise an incident also while a retry is still to come; default false.
-    :param dedup_window: how long one incident stands for further failures of the same key; off by default, and not for
+    :param dedup_window: the time for which one incident also represents further failures of the same key; off by default, and not for
         deadline alerts.
     :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
     :param context: Airflow's, where it makes the notifier itself (deadline alerts).
