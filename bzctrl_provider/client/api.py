@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 from pydantic import SecretBytes, SecretStr
 
 from bzctrl_provider.client.auth import shared_source
-from bzctrl_provider.client.bulk import Bulk
 from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.client.requester import Requester
 from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token
@@ -196,6 +195,9 @@ class BzCtrlClient:
         :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
             before.
         """
+        # Imported here: most tasks create one todo, and need no pool of threads.
+        from bzctrl_provider.client.bulk import Bulk
+
         if not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(f"max_workers must be 1 to {MAX_WORKERS}, not {safe_repr(max_workers)}")
         stopped = threading.Event()

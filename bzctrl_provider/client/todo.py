@@ -6,7 +6,6 @@ reconciles them statement by statement.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -463,6 +462,9 @@ def _is_name(text: str) -> bool:
 
 def _unknown(name: object) -> str:
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:80]).lower() if isinstance(name, str) else ""
+    # Imported here, because only an error needs it.
+    import difflib
+
     close = difflib.get_close_matches(snake, FIELDS, n=1)
     return "is no field of a todo: " + (
         f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"

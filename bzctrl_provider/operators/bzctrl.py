@@ -18,6 +18,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.text import one_line, safe_repr, web_address
 
@@ -41,7 +42,6 @@ _PERMANENT_ERRORS = (
     BzCtrlOutcomeUnknownError,
 )
 
-_MAX_WORKERS = 64
 _TITLE_CHARS = 200
 _WHERE = ("domain", "workspace", "domain_workspace")
 
@@ -337,9 +337,9 @@ class CreateTodosOperator(CreateTodoOperator):
         super().__init__(**kwargs)
         if self.dedup_window is not None:
             raise ValueError("dedup_window is for single todos: map CreateTodoOperator over the data instead")
-        if not isinstance(max_workers, int) or not 1 <= max_workers <= _MAX_WORKERS:
+        if not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(
-                f"max_workers must be a whole number from 1 to {_MAX_WORKERS}, not {max_workers!r}"
+                f"max_workers must be a whole number from 1 to {MAX_WORKERS}, not {max_workers!r}"
             )
         self.todos = todos
         self.max_workers = max_workers

@@ -64,6 +64,7 @@ LAYERS = {
         "bzctrl_provider.text",
     },
     "bzctrl_provider.operators": {
+        "bzctrl_provider.limits",
         "bzctrl_provider._airflow_internals",
         "bzctrl_provider.dedup",
         "bzctrl_provider.exceptions",
@@ -173,11 +174,20 @@ def test_client_module_imports_only_modules_before_it(name):
 
 
 LOADED_WITH = {
-    "operators": {"exceptions", "fields", "links", "links.bzctrl", "text"},
+    "operators": {"exceptions", "fields", "limits", "links", "links.bzctrl", "text"},
     "notifications": {"exceptions", "field_checks", "fields"},
     "hooks": {"exceptions", "text"},
     "links": {"text"},
-    "decorators": {"operators", "operators.bzctrl", "exceptions", "fields", "links", "links.bzctrl", "text"},
+    "decorators": {
+        "operators",
+        "operators.bzctrl",
+        "exceptions",
+        "fields",
+        "limits",
+        "links",
+        "links.bzctrl",
+        "text",
+    },
 }
 """The parts that a DAG file may import, each with the modules of this package that this loads as well."""
 
