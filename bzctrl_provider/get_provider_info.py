@@ -98,7 +98,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "default": "0",
                     },
                     "spool_path": {
-                        "description": "Where a callback puts an incident as a file when BzCtrl cannot be reached; empty: nowhere, it is in the log alone.",
+                        "description": "Where a callback puts an incident as a file when BzCtrl cannot be reached; empty: nowhere, its payload is only in the log.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://aws_default@bucket/bzctrl-spool",

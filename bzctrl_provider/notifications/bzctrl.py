@@ -237,11 +237,11 @@ class BzCtrlNotifier(BaseNotifier):
                 fields,
                 bzctrl_conn_id=self.bzctrl_conn_id,
                 reason=str(exc) or type(exc).__name__,
-                # Whatever is not ours came before any request, such as Airflow's error for a missing connection.
+                # Another error came before any request, such as Airflow's error for a missing connection.
                 outcome_unknown=getattr(exc, "outcome_unknown", False),
             )
-        except Exception as spool_exc:  # noqa: BLE001 - the incident is told below all the same
-            log.error("The incident could not be spooled either. %s", spool_exc)  # noqa: TRY400 - its frames tell nothing
+        except Exception as spool_exc:  # noqa: BLE001 - the incident is logged below in any case
+            log.error("The incident could not be spooled either. %s", spool_exc)  # noqa: TRY400 - its frames say nothing more
             return False
         if file:
             log.error(

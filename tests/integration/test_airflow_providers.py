@@ -84,7 +84,7 @@ def said(tmp_path_factory):
     return rows
 
 
-def test_airflow_lists_the_provider(said):
+def test_airflow_providers_list_shows_the_provider(said):
     """With its description and its version; without an error of any provider's schema."""
     (row,) = said["list"]
     assert row["package_name"] == NAME
@@ -93,7 +93,7 @@ def test_airflow_lists_the_provider(said):
     assert [list(row.values()) for row in said["get"]] == [[NAME, __version__]]
 
 
-def test_the_command_itself_lists_the_provider(tmp_path):
+def test_airflow_command_lists_the_provider_without_complaint(tmp_path):
     """`airflow providers list` in a shell, and nothing in it complains of the provider."""
     airflow = Path(sys.executable).parent / "airflow"
     result = run(tmp_path, str(airflow), "providers", "list", "--output", "json")
@@ -106,7 +106,7 @@ def test_the_command_itself_lists_the_provider(tmp_path):
     assert warnings_shown == []
 
 
-def test_airflow_knows_the_hook(said):
+def test_airflow_providers_hooks_shows_the_hook(said):
     """Under its connection type, with the parameter that names the connection."""
     (row,) = said["hooks"]
     assert row == {
@@ -118,20 +118,20 @@ def test_airflow_knows_the_hook(said):
     }
 
 
-def test_airflow_knows_link_and_notifier(said):
+def test_airflow_providers_links_shows_link_and_notifier(said):
     """Both by their dotted paths."""
     assert [list(row.values()) for row in said["links"]] == [INFO["extra-links"]]
     assert [list(row.values()) for row in said["notifications"]] == [INFO["notifications"]]
 
 
-def test_airflow_knows_the_options(said):
+def test_airflow_providers_configs_shows_the_options(said):
     """The section [bzctrl] as the provider info has it."""
     (row,) = said["configs"]
     assert row["provider_config"] == [NAME, INFO["config"]]
 
 
 @pytest.mark.skipif(not FORM_IS_READ, reason="3.0 and 3.1 read no form outside of their UI")
-def test_airflow_knows_the_form(said):
+def test_airflow_providers_widgets_shows_the_form(said):
     """A widget for each field of the table, of a fitting kind."""
     assert said["behaviours"] == [{"field_behaviours": "bzctrl"}]
     kinds = {row["connection_parameter_name"]: row["field_type"] for row in said["widgets"]}
@@ -146,7 +146,7 @@ def test_airflow_knows_the_form(said):
 @pytest.mark.skipif(
     VERSION < (3, 1), reason="2.11 has another UI, and 3.0 shows forms where FAB is installed"
 )
-def test_the_ui_is_given_the_form(tmp_path):
+def test_airflow_ui_receives_the_form(tmp_path):
     """Labels, descriptions, choices, defaults, and what is hidden, renamed and suggested, as in the table."""
     run(tmp_path, sys.executable, "-c", FORM_OF_THE_UI)
     form = json.loads((tmp_path / "form.json").read_text())

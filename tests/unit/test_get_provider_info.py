@@ -32,7 +32,7 @@ def schema_of_airflow(name):
     return Draft7Validator(schema)
 
 
-def test_every_dotted_path_leads_to_what_it_should():
+def test_provider_info_dotted_paths_lead_to_the_right_kind():
     """Each module exists, and each class is of the kind that Airflow expects there."""
     info = get_provider_info()
     for kind in ("hooks", "operators"):
@@ -45,7 +45,7 @@ def test_every_dotted_path_leads_to_what_it_should():
     assert all(callable(named(decorator["class-name"])) for decorator in info["task-decorators"])
 
 
-def test_every_entry_point_can_be_loaded():
+def test_entry_points_can_be_loaded():
     """Airflow's, pytest's and the command."""
     points = distribution("airflow-provider-bzctrl").entry_points
     assert {point.group for point in points} == {
@@ -58,18 +58,18 @@ def test_every_entry_point_can_be_loaded():
     assert loaded["apache_airflow_provider"] is get_provider_info
 
 
-def test_the_provider_info_fits_airflows_schema():
+def test_provider_info_fits_airflows_schema():
     """That of the installed version, which leaves a provider out that does not fit."""
     assert list(schema_of_airflow("provider_info.schema.json").iter_errors(get_provider_info())) == []
 
 
-def test_the_behaviour_fits_airflows_schema():
+def test_form_behaviour_fits_airflows_schema():
     """Airflow 2.11 to 3.1 drop a behaviour that does not."""
     schema = schema_of_airflow("customized_form_field_behaviours.schema.json")
     assert list(schema.iter_errors(BzCtrlHook.get_ui_field_behaviour())) == []
 
 
-def test_each_field_has_a_schema_that_its_default_fits():
+def test_form_field_schema_accepts_its_default():
     """The UI of 3.2 and newer makes its fields of them."""
     for field in FORM["conn-fields"].values():
         Draft7Validator.check_schema(field["schema"])
@@ -77,7 +77,7 @@ def test_each_field_has_a_schema_that_its_default_fits():
             assert Draft7Validator(field["schema"]).is_valid(field["schema"]["default"])
 
 
-def test_the_form_of_2_11_is_that_of_the_table():
+def test_form_of_2_11_equals_the_table():
     """In real wtforms, which that version brings: labels, descriptions, defaults, and what each field takes."""
     wtforms = pytest.importorskip("wtforms", reason="Airflow 3 brings no wtforms")
     flask = pytest.importorskip("flask")
@@ -101,17 +101,17 @@ def test_the_form_of_2_11_is_that_of_the_table():
                 assert filled.validate() is taken, (name, typed, filled.errors)
 
 
-def test_the_form_has_a_field_for_each_extra():
+def test_form_has_a_field_for_each_extra():
     """The form has the extras of the configuration, and no others."""
     assert FORM["conn-fields"].keys() == _Extras.model_fields.keys()
 
 
-def test_no_field_of_the_form_is_required():
+def test_form_fields_are_all_optional():
     """Each field may be null; otherwise the UI would require it."""
     assert all("null" in field["schema"]["type"] for field in FORM["conn-fields"].values())
 
 
-def test_the_module_imports_nothing():
+def test_provider_info_module_imports_nothing():
     """Airflow calls it while it starts itself."""
     code = (
         "import sys; before = set(sys.modules); from bzctrl_provider.get_provider_info import get_provider_info;"
