@@ -1,0 +1,72 @@
+"""Count todos through Airflow's own metrics. Nothing here raises: a metric must not cost an incident."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["created", "failed", "deduplicated", "silenced", "ignored", "spooled", "grouped"]
+
+_TODO_TYPES = ("INCIDENT", "TASK")
+
+
+def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None:
+    """Increase the counter ``bzctrl.todos.<outcome>``.
+
+    :param outcome: what happened to the todos.
+    :param todo_type: ``INCIDENT`` or ``TASK``; becomes a tag.
+    :param number: how many todos.
+    """
+    if number > 0:
+        _send(lambda stats: stats.incr(f"bzctrl.todos.{outcome}", number, tags=_tags(todo_type)))
+
+
+@contextmanager
+def time_create(*, todo_type: object, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Measure the timer ``bzctrl.create`` around a block, also if the block raises.
+
+    :param todo_type: ``INCIDENT`` or ``TASK``; becomes a tag.
+    :param clock: returns seconds.
+    """
+    started = clock()
+    try:
+        yield
+    finally:
+        # A timedelta, because the unit of a number depends on Airflow's version and options.
+        elapsed = timedelta(seconds=clock() - started)
+        _send(lambda stats: stats.timing("bzctrl.create", elapsed, tags=_tags(todo_type)))
+
+
+def gauge_spool(*, waiting: int, oldest_s: float) -> None:
+    """Set the gauges ``bzctrl.spool.waiting`` and ``bzctrl.spool.oldest_s``.
+
+    :param waiting: how many todos wait in the spool.
+    :param oldest_s: the age of the oldest in seconds; 0 if none waits.
+    """
+    _send(lambda stats: stats.gauge("bzctrl.spool.waiting", waiting))
+    # Whole seconds; a negative gauge would be a difference.
+    _send(lambda stats: stats.gauge("bzctrl.spool.oldest_s", max(0, round(oldest_s))))
+
+
+def _send(send: Callable[[Any], None]) -> None:
+    try:
+        # Imported here: with the first metric, Airflow reads its options for them.
+        from airflow.providers.common.compat.sdk import Stats
+
+        send(Stats)
+    except Exception as exc:  # noqa: BLE001 - see the module's docstring
+        log.debug("A metric could not be sent: %s", type(exc).__name__)
+
+
+def _tags(todo_type: object) -> dict[str, str]:
+    # Any other text would be one more series in the metrics' database.
+    name = str(todo_type).upper() if isinstance(todo_type, str) else ""
+    return {"todo_type": name if name in _TODO_TYPES else "unknown"}

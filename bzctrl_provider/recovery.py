@@ -1,0 +1,103 @@
+"""Decide by the last success whether a failure belongs to the one before it. No Airflow here, and no storage."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+_NAME_CHARS = 500
+_COUNT_MAX = 10**6
+
+
+def is_recovered(*, since: datetime, last_success_at: datetime | None) -> bool:
+    """Return whether a success came after a failure.
+
+    :param since: when the failure was seen, with a time zone.
+    :param last_success_at: the end of the last successful run; None if there was none or it is not known.
+    """
+    return last_success_at is not None and last_success_at > since
+
+
+def is_within_window(
+    *, first_at: datetime, now: datetime, window: timedelta, last_success_at: datetime | None
+) -> bool:
+    """Return whether the first incident still covers a failure: the window has not ended, and no success came since.
+
+    If the last success is not known, only the window counts.
+
+    :param first_at: when the first incident was raised, with a time zone.
+    :param now: the present time, with a time zone. A first incident in the future, by a clock that was set back, covers
+        nothing.
+    :param window: how long an incident covers the same failure.
+    :param last_success_at: see ``is_recovered``.
+    """
+    age = now - first_at
+    # A difference instead of a sum: first_at plus the longest timedelta is beyond the calendar.
+    return 0 <= age.total_seconds() and age < window and not is_recovered(since=first_at, last_success_at=last_success_at)
+
+
+@dataclass(frozen=True)
+class FailureStreak:
+    """Count failures in a row.
+
+    :param count: the failures since the last success.
+    :param last_at: when the last of them was seen.
+    :param last_occurrence: what names the last of them, such as the run's id.
+    """
+
+    count: int
+    last_at: datetime
+    last_occurrence: str
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any] | None) -> FailureStreak | None:
+        """Read a streak from JSON data; None if it is none, for others can write Variables, too."""
+        try:
+            values = dict(record or {})
+            streak = cls(values["count"], datetime.fromisoformat(values["last_at"]), values["last_occurrence"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        valid_count = type(streak.count) is int and 1 <= streak.count <= _COUNT_MAX
+        valid = valid_count and streak.last_at.tzinfo is not None and isinstance(streak.last_occurrence, str)
+        return streak if valid else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {**asdict(self), "last_at": self.last_at.isoformat()}
+
+    def is_enough(self, consecutive_failures: int) -> bool:
+        """Return whether an incident is raised.
+
+        :param consecutive_failures: how many failures in a row raise one.
+        """
+        return self.count >= consecutive_failures
+
+    def progress(self, consecutive_failures: int) -> str:
+        """Return the count as a text such as ``2 of 3``."""
+        return f"{self.count} of {consecutive_failures}"
+
+
+def count_failure(
+    streak: FailureStreak | None, *, occurrence: str, now: datetime, last_success_at: datetime | None
+) -> FailureStreak:
+    """Return the streak with one more failure.
+
+    A success after the last failure begins it again. The same occurrence counts once: Airflow may call a callback twice.
+
+    :param streak: the streak so far; None for the first failure.
+    :param occurrence: what names this failure, and stays the same in a second call for it.
+    :param now: the present time, with a time zone.
+    :param last_success_at: the end of the last successful run before this failure; None if there was none or it is not
+        known.
+    """
+    occurrence = occurrence[:_NAME_CHARS]
+    if streak is None or is_recovered(since=streak.last_at, last_success_at=last_success_at):
+        return FailureStreak(1, now.astimezone(UTC), occurrence)
+    if streak.last_occurrence == occurrence:
+        return streak
+    return FailureStreak(min(streak.count + 1, _COUNT_MAX), now.astimezone(UTC), occurrence)
