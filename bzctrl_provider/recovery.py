@@ -38,7 +38,8 @@ def is_within_window(
     """
     age = now - first_at
     # A difference instead of a sum: first_at plus the longest timedelta is beyond the calendar.
-    return 0 <= age.total_seconds() and age < window and not is_recovered(since=first_at, last_success_at=last_success_at)
+    is_running = age.total_seconds() >= 0 and age < window
+    return is_running and not is_recovered(since=first_at, last_success_at=last_success_at)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class FailureStreak:
         """Read a streak from JSON data; None if it is none, for others can write Variables, too."""
         try:
             values = dict(record or {})
-            streak = cls(values["count"], datetime.fromisoformat(values["last_at"]), values["last_occurrence"])
+            streak = cls(
+                values["count"], datetime.fromisoformat(values["last_at"]), values["last_occurrence"]
+            )
         except (KeyError, TypeError, ValueError):
             return None
         valid_count = type(streak.count) is int and 1 <= streak.count <= _COUNT_MAX

@@ -27,6 +27,7 @@ _KEYS = ("dags", "tasks", "until", "comment")
 _COMMENT_CHARS = 500
 _EVERYTHING = Patterns(("*",))
 _ENTRIES_MAX = 1000
+_DATE_CHARS = len("2026-12-01")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,9 @@ class _SilenceParser:
 
     def parse(self, entry: Any) -> Silence | None:
         if not isinstance(entry, dict):
-            self.faults.append(f"must be an object such as {{\"dags\": \"customs_*\", \"until\": …}}, not {safe_repr(entry)}")
+            self.faults.append(
+                f'must be an object such as {{"dags": "customs_*", "until": …}}, not {safe_repr(entry)}'
+            )
             return None
         for name in entry.keys() - set(_KEYS):
             close = difflib.get_close_matches(name[:80], _KEYS, n=1)
@@ -134,7 +137,7 @@ class _SilenceParser:
             self.faults.append(f"comment must be a text, not {safe_repr(comment)}")
             comment = ""
         comment = one_line(comment, max_chars=_COMMENT_CHARS)
-        return until and Silence(dags=dags, tasks=tasks, until=until, comment=comment)
+        return Silence(dags=dags, tasks=tasks, until=until, comment=comment) if until else None
 
     def _patterns(self, entry: Mapping[str, Any], name: str) -> Patterns:
         if name not in entry:
@@ -151,13 +154,18 @@ class _SilenceParser:
             self.faults.append(f"until is mandatory: give {allowed}")
             return None
         try:
-            if not isinstance(value, str) or "T" not in value.strip().upper().replace(" ", "T"):
-                raise ValueError
-            until = datetime.fromisoformat(value.strip())
-            return (until if until.tzinfo else until.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
+            return _parse_moment(value)
+        except (TypeError, ValueError, OverflowError):
             self.faults.append(f"until must be {allowed}, not {safe_repr(value)}")
             return None
+
+
+def _parse_moment(value: Any) -> datetime:
+    """Return the moment of a text in ISO 8601, with a date and a time; UTC if it has no offset."""
+    moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value)
+    if len(value.strip()) <= _DATE_CHARS:
+        raise ValueError(value)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def count_silenced(record: Mapping[str, Any] | None, silence: Silence, *, now: datetime) -> dict[str, Any]:

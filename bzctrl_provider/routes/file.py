@@ -7,11 +7,14 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bzctrl_provider.routes.faults import RouteFault, RoutesError
 from bzctrl_provider.routes.parser import parse_routes
-from bzctrl_provider.routes.route import Routes
 from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    from bzctrl_provider.routes.route import Routes
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,9 @@ class RoutesFile:
             self._reported.add(version)
             shown = "".join(f"\n  {fault}" for fault in faults[:_FAULTS_LOGGED])
             more = f"\n  and {len(faults) - _FAULTS_LOGGED} more" if len(faults) > _FAULTS_LOGGED else ""
-            log.error("The routes file %s has faults, so %s. Fix the following:%s%s", self.path, used, shown, more)
+            log.error(
+                "The routes file %s has faults, so %s. Fix the following:%s%s", self.path, used, shown, more
+            )
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         name = one_line(self.path.name, max_chars=100)
         note = f"The routes file {name} has {count}, so {used}. The first: {faults[0]}."
@@ -121,7 +126,9 @@ def _read(path: Path) -> tuple[_Stamp, str]:
             raise RoutesError([RouteFault(0, "is no regular file: set routes_path to a TOML file")])
         content = stream.read(SIZE_MAX + 1)
     if len(content) > SIZE_MAX:
-        raise RoutesError([RouteFault(0, f"has more than {SIZE_MAX} bytes: set routes_path to a smaller file")])
+        raise RoutesError(
+            [RouteFault(0, f"has more than {SIZE_MAX} bytes: set routes_path to a smaller file")]
+        )
     try:
         return _stamp(status), content.decode()
     except UnicodeDecodeError as exc:

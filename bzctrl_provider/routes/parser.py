@@ -56,8 +56,13 @@ def parse_routes(text: str) -> Routes:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         line, message = parse_toml_error(exc, text)
-        raise RoutesError([RouteFault(line, f"is not valid TOML: {one_line(message, max_chars=200)}")]) from None
-    except (ValueError, RecursionError) as exc:  # a number of thousands of digits, a list in a list in a list…
+        raise RoutesError(
+            [RouteFault(line, f"is not valid TOML: {one_line(message, max_chars=200)}")]
+        ) from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as exc:  # a number of thousands of digits, a list in a list in a list…
         fault = RouteFault(0, f"has a value that cannot be read: {type(exc).__name__}")
         raise RoutesError([fault]) from None
     _check_size(document)
@@ -69,7 +74,9 @@ def parse_routes(text: str) -> Routes:
         where = lines.tables.get("route", [])
         for number, table in enumerate(tables, 1):
             # A file may also have its routes in one array: `route = [{ignore = true}]`.
-            here = where[number - 1] if len(where) == len(tables) else TableLines(lines.top.keys.get("route", 0))
+            here = (
+                where[number - 1] if len(where) == len(tables) else TableLines(lines.top.keys.get("route", 0))
+            )
             if isinstance(table, dict):
                 parser = _RouteParser(number, table, here)
                 routes.append(parser.parse())
@@ -94,7 +101,9 @@ def _check_size(document: Mapping[str, Any]) -> None:
 def _document_faults(document: Mapping[str, Any], lines: DocumentLines) -> Iterator[RouteFault]:
     for name in document:
         if name != "route":
-            yield RouteFault(lines.top.keys.get(name, 0), f"{_shown(name)} is unknown: each route begins with [[route]]")
+            yield RouteFault(
+                lines.top.keys.get(name, 0), f"{_shown(name)} is unknown: each route begins with [[route]]"
+            )
     if "route" not in document:
         if not document:
             yield RouteFault(0, "has no route: write [[route]] and its keys below it, or unset routes_path")
@@ -102,7 +111,9 @@ def _document_faults(document: Mapping[str, Any], lines: DocumentLines) -> Itera
         line = lines.top.keys.get("route", 0)
         yield RouteFault(line, "a route begins with [[route]], in two pairs of brackets")
     elif not document["route"]:
-        yield RouteFault(lines.top.keys.get("route", 0), "has no route: write [[route]] and its keys below it")
+        yield RouteFault(
+            lines.top.keys.get("route", 0), "has no route: write [[route]] and its keys below it"
+        )
 
 
 def find_dead_fields(routes: Routes) -> list[RouteFault]:
@@ -209,7 +220,9 @@ def _check_ignore(value: Any) -> bool:
 def _check_integer(least: int, most: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"must be an integer from {least} to {most}, without quotes, not {safe_repr(value)}")
+            raise ValueError(
+                f"must be an integer from {least} to {most}, without quotes, not {safe_repr(value)}"
+            )
         return value
 
     return check

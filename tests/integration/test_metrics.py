@@ -8,12 +8,12 @@ import sys
 import pytest
 
 SCRIPT = """
-try:  # as Airflow 3.2 does where a task starts; earlier versions do it by themselves
+import importlib.util
+
+# As Airflow 3.2 does where a task starts; earlier versions do it by themselves.
+if importlib.util.find_spec("airflow.sdk") and importlib.util.find_spec("airflow.sdk.observability"):
     from airflow.sdk.observability import stats
     from airflow.sdk.observability.metrics import stats_utils
-except ImportError:
-    pass
-else:
     stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
 from bzctrl_provider.metrics import count_todos, gauge_spool, time_create
 

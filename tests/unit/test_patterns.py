@@ -34,9 +34,7 @@ def test_match_each_pattern_fits_whole_names(pattern, name, fits):
     assert Patterns((pattern,)).match(name) is fits
 
 
-@given(
-    st.lists(st.text("ab*?", min_size=1), min_size=1, max_size=4), st.text("ab\n", max_size=8)
-)
+@given(st.lists(st.text("ab*?", min_size=1), min_size=1, max_size=4), st.text("ab\n", max_size=8))
 def test_match_without_brackets_agrees_with_fnmatch(texts, name):
     """Any of the patterns may fit, as the standard library has it."""
     assert Patterns(tuple(texts)).match(name) is any(fnmatchcase(name, text) for text in texts)

@@ -43,7 +43,13 @@ def test_find_silence_until_its_end():
 
 @pytest.mark.parametrize(
     "until",
-    ["2026-12-01T06:00", "2026-12-01 06:00:00", "2026-12-01T07:00+01:00", "20261201T060000Z", " 2026-12-01T06:00Z "],
+    [
+        "2026-12-01T06:00",
+        "2026-12-01 06:00:00",
+        "2026-12-01T07:00+01:00",
+        "20261201T060000Z",
+        " 2026-12-01T06:00Z ",
+    ],
 )
 def test_parse_until_is_a_moment(until):
     """All forms of ISO 8601 are read; without an offset it is UTC."""
@@ -130,7 +136,10 @@ def test_parse_faulty_entries_are_left_out_and_all_reported():
 def test_parse_too_many_entries_are_reported():
     """The first thousand apply, and the fault says how many there are."""
     silences = parse(*[{"until": UNTIL}] * 1001)
-    assert (len(silences.silences), silences.faults) == (1000, ("Only the first 1000 of 1001 entries apply.",))
+    assert (len(silences.silences), silences.faults) == (
+        1000,
+        ("Only the first 1000 of 1001 entries apply.",),
+    )
 
 
 def test_parse_comment_is_one_line():
@@ -152,7 +161,7 @@ JSON = st.recursive(
 
 @given(st.lists(JSON, max_size=3).map(json.dumps) | st.text())
 def test_parse_any_text_never_raises(text):
-    """Whatever is in the Variable, there are silences and faults, and looking one up works."""
+    """Any text in the Variable gives silences and faults, and looking one up works."""
     silences = parse_silences(text)
     silences.find_silence("a", ["b"], now=NOW)
     assert all(isinstance(fault, str) for fault in silences.faults)
@@ -166,7 +175,9 @@ def test_count_silenced_failures_are_counted_from_the_first():
         record = count_silenced(record, silence, now=NOW + dt.timedelta(hours=hour))
     assert json.loads(json.dumps(record)) == record
     assert record["count"] == 4
-    assert silenced_note(record) == "This failure was silenced 4 times since 2026-11-30 22:00:00 UTC (OPS-123)."
+    assert (
+        silenced_note(record) == "This failure was silenced 4 times since 2026-11-30 22:00:00 UTC (OPS-123)."
+    )
 
 
 def test_silenced_note_once_and_without_comment():

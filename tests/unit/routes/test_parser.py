@@ -146,7 +146,10 @@ y = 1
         (f"[[route]]\nlrn = {'[' * 100_000}", "has a value that cannot be read: RecursionError"),
         ('[[route]]\n"a\\nb" = 1', "line 2: 'a\\nb' is unknown: there are "),
         ("[[route]]\ntitle = 'a\\nb'\nlrn = true", "line 3: lrn must be text, not True"),
-        ("[[route]]\ndags = ''\nlrn = 'x'", 'line 2: dags must not have an empty pattern: write "*" to match everything'),
+        (
+            "[[route]]\ndags = ''\nlrn = 'x'",
+            'line 2: dags must not have an empty pattern: write "*" to match everything',
+        ),
         (
             "[[route]]\ntodo_type = 'TASK'\nimpact = 'HIGH'",
             "line 3: impact belongs to INCIDENT only, not to TASK: leave it out",
@@ -204,7 +207,15 @@ def test_find_dead_fields_after_the_default():
 
 
 KEYS = ["a", '"a b"', "b.c", "'x]'", "z"]
-VALUES = ["1", '"]"', '"""\nk = 1\n[[route]]\n"""', "[\n 1, # ]\n  [2],\n]", "{ a = 1, b = [1] }", "'''\n\n]'''", '"#"']
+VALUES = [
+    "1",
+    '"]"',
+    '"""\nk = 1\n[[route]]\n"""',
+    "[\n 1, # ]\n  [2],\n]",
+    "{ a = 1, b = [1] }",
+    "'''\n\n]'''",
+    '"#"',
+]
 BETWEEN = ["", "# [x]", "\t", '# """']
 
 
@@ -212,7 +223,9 @@ BETWEEN = ["", "# [x]", "\t", '# """']
     st.lists(
         st.tuples(
             st.lists(st.sampled_from(BETWEEN), max_size=2),
-            st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(VALUES)), unique_by=lambda pair: pair[0]),
+            st.lists(
+                st.tuples(st.sampled_from(KEYS), st.sampled_from(VALUES)), unique_by=lambda pair: pair[0]
+            ),
         ),
         min_size=1,
         max_size=4,

@@ -75,7 +75,7 @@ def test_apply_old_run_type_matches_new_name():
 def test_apply_enumeration_of_airflow_is_a_run_type():
     """In a task of Airflow 3, the run type is an enumeration whose ``str`` is not its value."""
 
-    class DagRunType(str, Enum):
+    class DagRunType(str, Enum):  # noqa: UP042 - as in Airflow
         MANUAL = "manual"
 
     routes = parse_routes('[[route]]\nrun_types = "manual"\nignore = true')
@@ -148,7 +148,9 @@ SOME_FACTS = st.builds(
 
 
 def make_routes(parts):
-    return [make_route(number, fields=fields, **matchers) for number, (matchers, fields) in enumerate(parts, 1)]
+    return [
+        make_route(number, fields=fields, **matchers) for number, (matchers, fields) in enumerate(parts, 1)
+    ]
 
 
 def fits(matchers, facts):
@@ -181,7 +183,10 @@ def test_apply_route_that_does_not_fit_changes_nothing(parts, extra, position, f
     assert apply(*make_routes(longer), facts=facts) == apply(*make_routes(parts), facts=facts)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["dags", "tags"]), st.lists(NAMES, min_size=1)), max_size=4), SOME_FACTS)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["dags", "tags"]), st.lists(NAMES, min_size=1)), max_size=4),
+    SOME_FACTS,
+)
 def test_apply_order_of_routes_with_different_fields_does_not_matter(matchers, facts):
     """Routes that set different fields can be in any order."""
     names = ("title", "priority", "ignore", "lrn")
