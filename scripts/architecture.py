@@ -31,7 +31,7 @@ PLACES = {
     "spool.replay": (3, 2.5),
     "spool.store": (3, 3.5),
     "spool.entry": (4, 3.4),
-    "fields": (2, 3.5),
+    "fields": (8, 0.6),
     "settings": (4, 4.4),
     "field_checks": (3, 1.55),
     "notifications.dag_test": (2, 4.5),
@@ -42,6 +42,18 @@ PLACES = {
     "failure": (5, 1.6),
     "version_compat": (6, 0.6),
     "notes": (6, 1.6),
+    # The rules of a deployment.
+    "routes": (2, -1.6),
+    "routes.explanation": (3, -2.1),
+    "routes.file": (3, -1.1),
+    "routes.parser": (4, -1.1),
+    "routes.toml_lines": (5, -1.6),
+    "routes.faults": (6, -1.1),
+    "routes.route": (6, -2.1),
+    "silences": (7, -2.1),
+    "patterns": (8, -1.1),
+    "recovery": (2, 3.5),
+    "metrics": (3, 1.5),
     # From Airflow to the client.
     "hooks.bzctrl": (5, 2.65),
     "config": (6, 2.45),
@@ -93,12 +105,13 @@ PLACES = {
 """The row and the column of each module."""
 
 BOXES = {
+    "routes: the rules of a file": (2, 6, -2.1, -1.1),
     "client: BzCtrl itself, without Airflow": (7, 12, 1.85, 4.2),
     "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 7, 5.4, 7.6),
 }
 """Frames around several modules, with their first and last row and column."""
 
-ROW, COLUMN, WIDTH, HEIGHT, LEFT, TOP = 86, 150, 132, 30, 90, 70
+ROW, COLUMN, WIDTH, HEIGHT, LEFT, TOP = 86, 150, 132, 30, 420, 70
 
 
 @dataclass(frozen=True)
@@ -197,7 +210,7 @@ def picture() -> str:
             f"Every arrow has to point down; move these modules in PLACES of {Path(__file__).name}: {upwards}"
         )
     middle = {name: (LEFT + column * COLUMN, TOP + row * ROW) for name, (row, column) in PLACES.items()}
-    width = round(max(x for x, _ in middle.values())) + LEFT + 10
+    width = round(max(x for x, _ in middle.values())) + 100
     height = max(y for _, y in middle.values()) + 75
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
@@ -227,7 +240,7 @@ def picture() -> str:
         )
     for name, (x, y) in middle.items():
         fill, stroke = ("#dbeafe", "#3b6fb6") if found[name].airflow else ("#ffffff", "#52606d")
-        label = name.removesuffix(".bzctrl").removeprefix("client.").removeprefix("sandbox.")
+        label = name.removesuffix(".bzctrl").removeprefix("client.").removeprefix("routes.").removeprefix("sandbox.")
         parts.append(
             f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
             f' stroke="{stroke}"/><text x="{x:g}" y="{y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
