@@ -240,7 +240,12 @@ def picture() -> str:
         )
     for name, (x, y) in middle.items():
         fill, stroke = ("#dbeafe", "#3b6fb6") if found[name].airflow else ("#ffffff", "#52606d")
-        label = name.removesuffix(".bzctrl").removeprefix("client.").removeprefix("routes.").removeprefix("sandbox.")
+        label = (
+            name.removesuffix(".bzctrl")
+            .removeprefix("client.")
+            .removeprefix("routes.")
+            .removeprefix("sandbox.")
+        )
         parts.append(
             f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
             f' stroke="{stroke}"/><text x="{x:g}" y="{y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
