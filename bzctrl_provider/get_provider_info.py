@@ -98,11 +98,18 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "default": "0",
                     },
                     "spool_path": {
-                        "description": "Where a callback puts an incident as a file when BzCtrl cannot be reached; empty: nowhere, its payload is only in the log.",
+                        "description": "Where incidents are written as files until they are delivered: an absolute path, or an address of Airflow's object storage; empty: the folder bzctrl_spool in AIRFLOW_HOME; off: nowhere.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://aws_default@bucket/bzctrl-spool",
                         "default": "",
+                    },
+                    "group_above": {
+                        "description": "More incidents than this of one connection, workspace and assignee that wait for one delivery become one summary; 0: never.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "50",
+                        "default": "20",
                     },
                     "in_test_runs": {
                         "description": "Whether callbacks raise incidents in runs of `airflow dags test` and DAG.test(), too.",

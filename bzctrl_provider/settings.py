@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _SECTION = "bzctrl"
 _ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
 _WINDOW_MAX_S = 10 * 365 * 86_400
+_GROUP_MAX = 1_000_000
 _NAME_CHARS = 60
 _NOTE_CHARS = 1000
 _PROBLEMS_SHOWN = 20
@@ -101,6 +102,11 @@ class Settings:
         allowed=f"a whole number of seconds from 0 to {_WINDOW_MAX_S} (ten years)",
     )
     spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
+    group_above: int = _option(
+        _integer(maximum=_GROUP_MAX),
+        default=20,
+        allowed=f"a whole number of incidents from 0 to {_GROUP_MAX}",
+    )
     in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
     problems: tuple[str, ...] = ()
 

@@ -28,20 +28,28 @@ PLACES = {
     # The number of todos, and the failure.
     "links.bzctrl": (2, 0.0),
     "spool": (2, 2.5),
-    "spool.replay": (3, 2.5),
-    "spool.store": (3, 3.5),
-    "spool.entry": (4, 3.4),
+    "spool.dag": (2.5, 3.6),
+    "spool.runner": (3, 2.55),
+    "spool.delivery": (4, 2.55),
+    "spool.sender": (4, 3.6),
+    "spool.ledger": (9, 5.5),
+    "spool.storm": (9, 6.6),
+    "spool.outbox": (10, 5.5),
+    "spool.entry": (11, 5.3),
+    "spool.folder": (11, 6.35),
+    "spool.bucket": (11, 7.4),
+    "spool.store": (12, 6.9),
     "fields": (8, 0.6),
-    "settings": (4, 4.4),
+    "settings": (12, 5.6),
     "field_checks": (3, 1.55),
     "notifications.dag_test": (2, 4.5),
     "dedup": (3, 0.5),
     "memory": (4, 0.6),
     "_airflow_internals": (2, 1.2),
     "failure_lookup": (4, 1.6),
-    "failure": (5, 1.6),
+    "failure": (12, 0.0),
     "version_compat": (6, 0.6),
-    "notes": (6, 1.6),
+    "notes": (12, 0.95),
     # The rules of a deployment.
     "routes": (2, -1.6),
     "routes.explanation": (3, -2.1),
@@ -238,7 +246,7 @@ def picture() -> str:
             f'<path d="M{xa:g} {ya:g}C{xa:g} {ya + bend:g} {xb:g} {yb - bend:g} {xb:g} {yb:g}" fill="none" stroke="#52606d"'
             f' stroke-width="1.2" marker-end="url(#arrow)"{dashes}/>'
         )
-    for name, (x, y) in middle.items():
+    for name, (center_x, center_y) in middle.items():
         fill, stroke = ("#dbeafe", "#3b6fb6") if found[name].airflow else ("#ffffff", "#52606d")
         label = (
             name.removesuffix(".bzctrl")
@@ -247,8 +255,8 @@ def picture() -> str:
             .removeprefix("sandbox.")
         )
         parts.append(
-            f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
-            f' stroke="{stroke}"/><text x="{x:g}" y="{y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
+            f'<rect x="{center_x - WIDTH / 2:g}" y="{center_y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
+            f' stroke="{stroke}"/><text x="{center_x:g}" y="{center_y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
         )
     parts.append(
         f'<text x="24" y="{height - 16}" fill="#52606d" font-size="12">blue: imports Airflow · solid: imported at once · '

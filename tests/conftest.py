@@ -21,6 +21,8 @@ os.environ |= {
     "AIRFLOW_HOME": _home.name,
     "AIRFLOW__CORE__DAGS_FOLDER": str(BUNDLES["examples"]),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    # A test that is about the spool sets one of its own.
+    "AIRFLOW__BZCTRL__SPOOL_PATH": "off",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home.name}/airflow.db",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
         [
@@ -33,6 +35,14 @@ os.environ |= {
         ]
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings():
+    """Read the options of [bzctrl] afresh in each test."""
+    from bzctrl_provider.settings import settings
+
+    settings.cache_clear()
 
 
 @pytest.fixture

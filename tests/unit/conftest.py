@@ -44,6 +44,8 @@ def bzctrl(requests_mock):
 def configure(monkeypatch):
     """Return what sets options of the [bzctrl] section, in the environment of this process."""
 
+    monkeypatch.delenv("AIRFLOW__BZCTRL__SPOOL_PATH")
+
     def set_options(**options):
         for name, value in options.items():
             monkeypatch.setenv(f"AIRFLOW__BZCTRL__{name.upper()}", value)

@@ -52,6 +52,7 @@ LAYERS = {
         "bzctrl_provider.failure",
         "bzctrl_provider.hooks",
         "bzctrl_provider.notes",
+        "bzctrl_provider.settings",
         "bzctrl_provider.text",
     },
     "bzctrl_provider.client": {

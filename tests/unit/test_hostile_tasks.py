@@ -341,8 +341,9 @@ def test_a_hostile_file_of_the_spool_is_data(bzctrl, tmp_path, monkeypatch, capl
     with caplog.at_level(logging.WARNING):
         result = replay_spool(path=tmp_path)
     assert [created["key"] for created in result.created] == [KEY]
-    assert [kept["file"].rpartition("/")[2][0] for kept in result.kept] == ["1", "2", "3"]
-    assert "must be bzctrl, not 'http'" in result.kept[1]["reason"]
+    assert [rejected["file"].rpartition("/")[2] for rejected in result.rejected] == ["1-bomb.json"]
+    assert [kept["file"].rpartition("/")[2][0] for kept in result.kept] == ["2", "3"]
+    assert "must be bzctrl, not 'http'" in result.kept[0]["reason"]
     (message,) = sent_todos(bzctrl)
     assert (message["title"], message["description"]) == ("{{ 7 * 7 }}", TEMPLATE)
     assert {request.hostname for request in bzctrl.request_history} == {"acc.bzctrl.com"}

@@ -1,0 +1,63 @@
+"""The DAG that delivers the spool."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowSkipException, BaseOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+DELIVERY_TAG = "bzctrl_delivery"
+"""The policy leaves out DAGs with this tag: an incident about the delivery would wait for the delivery."""
+
+_LIMIT_S = 300.0
+_LISTED = 20
+
+
+class DeliverSpoolOperator(BaseOperator):
+    """Delivers the spool: skipped if nothing waits, failed if something is kept or rejected."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send what waits for at most 5 minutes; the next run goes on."""
+        del context
+        from bzctrl_provider.spool.outbox import spool_path
+        from bzctrl_provider.spool.runner import deliver
+
+        if spool_path() is None:
+            raise AirflowSkipException("There is no spool: spool_path in the section [bzctrl] is off.")
+        result = deliver(limit_s=_LIMIT_S)
+        if result.busy:
+            raise AirflowSkipException("Another process delivers the spool.")
+        left = [*result.rejected, *result.kept]
+        if left:
+            lines = [f"- {one['file']}: {one['reason']}" for one in left[:_LISTED]]
+            if len(left) > _LISTED:
+                lines.append(f"- and {len(left) - _LISTED} more")
+            raise AirflowException(
+                f"{len(result.kept)} stay in the spool, {len(result.rejected)} were rejected, "
+                f"{len(result.created)} were created.\n" + "\n".join(lines)
+            )
+        if not result.created:
+            raise AirflowSkipException("Nothing waits in the spool.")
+        return result.as_dict()
+
+
+def build(dag_id: str, *, schedule: Any, **dag_arguments: Any) -> DAG:
+    """Return the DAG, see ``create_delivery_dag``."""
+    tags = {DELIVERY_TAG, "bzctrl", *dag_arguments.pop("tags", ())}
+    arguments: dict[str, Any] = {
+        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "max_active_runs": 1,
+        "max_active_tasks": 1,
+        "is_paused_upon_creation": False,
+        "description": "Delivers the incidents that wait in the spool to BzCtrl.",
+    }
+    with DAG(dag_id=dag_id, schedule=schedule, tags=sorted(tags), **(arguments | dag_arguments)) as dag:
+        DeliverSpoolOperator(
+            task_id="deliver", retries=0, execution_timeout=timedelta(minutes=30), on_failure_callback=None
+        )
+    return dag

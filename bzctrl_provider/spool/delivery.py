@@ -1,0 +1,402 @@
+"""One delivery at a time: everything that waits, in bulk, with one token for each connection."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bzctrl_provider.exceptions import (
+    BzCtrlAPIError,
+    BzCtrlAuthError,
+    BzCtrlConfigError,
+    BzCtrlRateLimitError,
+    BzCtrlRejectedError,
+    BzCtrlServerError,
+    BzCtrlTransportError,
+    BzCtrlValidationError,
+)
+from bzctrl_provider.failure import exception_text
+from bzctrl_provider.spool.entry import parse_time
+from bzctrl_provider.spool.ledger import PAUSE, PAUSE_MAX, Todo, Waiting, covered_by
+from bzctrl_provider.spool.storm import Member, find_storms, summarize
+from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from bzctrl_provider.spool.entry import Entry
+    from bzctrl_provider.spool.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+BATCH = 8
+"""How many are sent at a time, and so at most how many possible duplicates a killed delivery leaves."""
+
+_CONN_ID_CHARS = 250
+_REFUSALS_MAX = 10
+
+_BACKOFF_FROM = 3
+_BACKOFF_MAX = timedelta(hours=1)
+
+_WRONG_ADDRESS = (404, 405, 407)
+"""Together with 3xx, of a connection with a wrong address: no todo is at fault for them."""
+
+
+@dataclass(frozen=True)
+class DeliveryResult:
+    """The result of a delivery.
+
+    :param created: for each todo that was created ``{"file": …, "key": …, "link": …}``; a summary is one of them.
+    :param kept: for each entry that still waits ``{"file": …, "reason": …}``, the oldest first.
+    :param rejected: for each file that was moved to ``rejected/`` ``{"file": …, "reason": …}``.
+    :param busy: whether another delivery was at work, so that nothing was done.
+    """
+
+    created: list[dict[str, str | None]] = field(default_factory=list)
+    kept: list[dict[str, str]] = field(default_factory=list)
+    rejected: list[dict[str, str]] = field(default_factory=list)
+    busy: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain JSON, as it goes into an XCom."""
+        return asdict(self)
+
+
+class Sender(Protocol):
+    """A connection to BzCtrl."""
+
+    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the complete and checked fields of a todo, or raise BzCtrlValidationError."""
+
+    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """Create todos, and return for each what was created or the error."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a delivery is done.
+
+    :param bzctrl_conn_id: the connection to create all entries with; None: that of each entry.
+    :param limit: the most todos to send; None: all.
+    :param group_above: more incidents than this become one summary; 0: never.
+    :param ignore_pauses: whether to try connections that are paused, and entries that have to wait.
+    :param first_batch: how many to send at first.
+    :param may_start: whether there is time for another batch after one that took so many seconds.
+    """
+
+    bzctrl_conn_id: str | None = None
+    limit: int | None = None
+    group_above: int = 20
+    ignore_pauses: bool = False
+    first_batch: int = BATCH
+    may_start: Callable[[float], bool] = lambda _: True
+
+
+class Delivery:
+    """One delivery, by the only deliverer of the spool.
+
+    :param todos: gets for each identity that is delivered what BzCtrl created.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        connect: Callable[[str], Sender],
+        clock: Callable[[], datetime],
+        options: Options,
+        todos: dict[str, dict[str, Any]],
+    ) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.options = options
+        self.result = DeliveryResult()
+        self.todos = todos
+        self.sent = 0
+        self._connect = connect
+
+    def run(self) -> DeliveryResult:
+        """Try each entry that waits, once.
+
+        :raises OSError: if the spool cannot be listed or written.
+        """
+        inventory = self.ledger.take_stock()
+        for name, reason in inventory.unusable.items():
+            self.keep([name], reason)
+        for name, reason in inventory.damaged.items():
+            self.reject(name, reason)
+        by_connection: dict[str, list[Waiting]] = {}
+        for waiting in inventory.waiting:
+            conn_id = self.options.bzctrl_conn_id or waiting.entry.bzctrl_conn_id
+            by_connection.setdefault(conn_id, []).append(waiting)
+        for conn_id, entries in by_connection.items():
+            self._deliver(conn_id, entries)
+        if self.result.created:
+            self.ledger.prune(self.clock())
+        return self.result
+
+    def _deliver(self, conn_id: str, entries: list[Waiting]) -> None:
+        names = [waiting.name for waiting in entries]
+        pause = None if self.options.ignore_pauses else self.ledger.read_pause(conn_id)
+        if pause and self.clock() < pause.until:
+            self.keep(names, f"Not tried before {pause.until:%H:%M:%S} UTC. {pause.reason}")
+            return
+        try:
+            sender = self._connect(conn_id)
+        except Exception as exc:  # noqa: BLE001 - a connection that is missing is Airflow's error, not ours
+            self.keep(names, f"Not tried. {self.pause(conn_id, exc)}")
+            return
+        try:
+            _OfConnection(self, conn_id, sender, entries).run()
+        finally:
+            sender.close()
+
+    def pause(self, conn_id: str, exc: Exception) -> str:
+        """Keep everybody from a connection for a while, and return the reason."""
+        shown = one_line(conn_id, max_chars=_CONN_ID_CHARS)
+        reason = f"The connection {shown} cannot be used at present: {exception_text(exc)}"
+        refusals, length = 0, PAUSE
+        if isinstance(exc, BzCtrlAuthError):
+            # Longer each time, because BzCtrl may lock the account.
+            before = self.ledger.read_pause(conn_id)
+            refusals = min(before.refusals + 1 if before else 1, _REFUSALS_MAX)
+            length = min(PAUSE * 2 ** (refusals - 1), PAUSE_MAX)
+        elif isinstance(exc, BzCtrlRateLimitError) and exc.retry_after_s:
+            length = min(max(PAUSE, timedelta(seconds=exc.retry_after_s)), PAUSE_MAX)
+        try:
+            self.ledger.pause(conn_id, until=self.clock() + length, reason=reason, refusals=refusals)
+        except Exception as pause_exc:  # noqa: BLE001 - the next delivery tries again, and nothing is lost
+            log.warning("The pause could not be written into the spool: %s", exception_text(pause_exc))
+        return reason
+
+    def keep(self, names: Sequence[str], reason: str) -> None:
+        """Report entries that go on waiting, with one line of the log for all of them."""
+        if not names:
+            return
+        addresses = [self.ledger.address(name) for name in names]
+        if len(names) == 1:
+            log.warning("%s stays in the spool. %s", addresses[0], reason)
+        else:
+            log.warning("%s and %d more stay in the spool. %s", addresses[0], len(names) - 1, reason)
+        self.result.kept.extend({"file": address, "reason": reason} for address in addresses)
+
+    def reject(self, name: str, reason: str) -> None:
+        """Report a file that was moved to ``rejected/``."""
+        address = self.ledger.rejected_address(name)
+        log.error("%s was rejected, and is not tried again. %s", address, reason)
+        self.result.rejected.append({"file": address, "reason": reason})
+
+
+class _OfConnection:
+    """The delivery of the entries of one connection."""
+
+    def __init__(self, delivery: Delivery, conn_id: str, sender: Sender, entries: list[Waiting]) -> None:
+        self._delivery = delivery
+        self._ledger = delivery.ledger
+        self._options = delivery.options
+        self._conn_id = conn_id
+        self._sender = sender
+        self._entries = entries
+        self._stopped: str | None = None
+        self._rejected_summary = False
+        self._took_s = 0.0
+
+    def run(self) -> None:
+        """Send what is due; once more, if a summary was rejected and its entries have to be sent one by one."""
+        self._run_once()
+        if self._rejected_summary and not self._stopped:
+            self._run_once()
+
+    def _run_once(self) -> None:
+        units = self._plan()
+        while units:
+            size = self._next_size()
+            if self._stopped is None and size == 0:
+                self._stopped = "There was no time for it."
+            if self._stopped is not None:
+                self._delivery.keep(list(self._names(units)), f"Not tried. {self._stopped}")
+                return
+            self._send(units[:size])
+            units = units[size:]
+
+    def _next_size(self) -> int:
+        size = BATCH if self._took_s else self._options.first_batch
+        if self._options.limit is not None:
+            size = min(size, self._options.limit - self._delivery.sent)
+        return size if self._options.may_start(self._took_s) else 0
+
+    def _names(self, units: Sequence[Waiting]) -> Iterator[str]:
+        """Return the names of the files; of a summary that is not written, those of its entries."""
+        by_identity = {waiting.entry.identity: waiting.name for waiting in self._entries}
+        for unit in units:
+            if unit.entry.identity in by_identity:
+                yield unit.name
+            else:
+                yield from (by_identity[identity] for identity in unit.entry.covers)
+
+    # What to send
+
+    def _plan(self) -> list[Waiting]:
+        """Return what is to be sent, with the summaries instead of the entries that they cover."""
+        covered = covered_by(self._entries)
+        due = []
+        for waiting in self._entries:
+            if waiting.entry.identity in covered:
+                continue
+            until = None if self._options.ignore_pauses else _wait_until(waiting.entry)
+            if until and self._delivery.clock() < until:
+                reason = f"Not tried before {until:%H:%M:%S} UTC, because of attempts without a response."
+                self._delivery.keep([waiting.name], reason)
+            else:
+                due.append(waiting)
+        for storm in find_storms(self._members(due), above=self._options.group_above):
+            summary = summarize(storm)
+            due = [waiting for waiting in due if waiting.entry.identity not in summary.covers]
+            due.append(Waiting(name=f"{summary.identity}.json", entry=summary))
+        return sorted(due, key=lambda waiting: (waiting.entry.spooled_at, waiting.name))
+
+    def _members(self, due: Sequence[Waiting]) -> list[Member]:
+        if not 0 < self._options.group_above < len(due):
+            return []
+        return [
+            member
+            for waiting in due
+            if not waiting.entry.covers
+            and not waiting.entry.single
+            and (member := self._member(waiting.entry))
+        ]
+
+    def _member(self, entry: Entry) -> Member | None:
+        try:
+            values = self._sender.check(entry.fields)
+        except BzCtrlValidationError:
+            return None  # sent by itself, so that it is rejected by itself
+        if values["todo_type"] != "INCIDENT":
+            return None
+        return Member(
+            entry=entry, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
+        )
+
+    # Sending
+
+    def _send(self, batch: list[Waiting]) -> None:
+        known = {waiting.entry.identity for waiting in self._entries}
+        summaries = [waiting for waiting in batch if waiting.entry.identity not in known]
+        for summary in summaries:
+            self._ledger.add(summary.entry)
+        started_at = self._delivery.clock()
+        before = time.monotonic()
+        self._ledger.begin_attempt(batch, started_at)
+        try:
+            outcomes = list(self._sender.create_todos([waiting.entry.todo() for waiting in batch]))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is known about any of them
+            outcomes = [exc] * len(batch)
+        self._took_s = time.monotonic() - before
+        self._delivery.sent += len(batch)
+        outcomes = outcomes[: len(batch)]
+        # Each outcome is written before an error of the storage ends the delivery.
+        storage_errors = []
+        for waiting, outcome in zip_longest(batch, outcomes):
+            try:
+                self._write_outcome(waiting, outcome, started_at)
+            except Exception as exc:  # noqa: BLE001 - the attempt stays noted, and the next delivery knows of it
+                storage_errors.append(exc)
+        if storage_errors:
+            raise OSError(
+                f"The outcome of {len(storage_errors)} attempts could not be written into the spool "
+                f"{self._ledger.address('')}, so there may be duplicates: {exception_text(storage_errors[0])}"
+            )
+        self._ledger.end_attempt()
+        self._pause_if_down(outcomes)
+
+    def _write_outcome(self, waiting: Waiting, outcome: Any, at: datetime) -> None:
+        if outcome is not None and not isinstance(outcome, BaseException):
+            self._created(waiting, outcome)
+        elif _is_rejection(outcome):
+            reason = exception_text(outcome) or ""
+            self._ledger.reject(waiting, reason, others=self._entries)
+            self._rejected_summary |= bool(waiting.entry.covers)
+            self._forget({waiting.entry.identity})
+            self._entries = [self._single(waiting.entry, other) for other in self._entries]
+            self._delivery.reject(waiting.name, reason)
+        else:
+            self._failed(waiting, outcome, at)
+
+    def _single(self, summary: Entry, other: Waiting) -> Waiting:
+        if other.entry.identity not in summary.covers:
+            return other
+        return replace(other, entry=replace(other.entry, single=True))
+
+    def _created(self, waiting: Waiting, todo: Any) -> None:
+        self._ledger.bury(
+            waiting, Todo(key=todo.key, link=todo.link), now=self._delivery.clock(), others=self._entries
+        )
+        delivered = {waiting.entry.identity, *waiting.entry.covers}
+        self._delivery.todos.update(dict.fromkeys(delivered, todo.as_dict()))
+        self._delivery.result.created.append(
+            {"file": self._ledger.address(waiting.name), "key": todo.key, "link": todo.link}
+        )
+        if waiting.entry.covers:
+            log.info("%s is the summary of %d incidents.", todo.key or todo.link, len(waiting.entry.covers))
+        self._forget(delivered)
+
+    def _forget(self, identities: set[str]) -> None:
+        self._entries = [other for other in self._entries if other.entry.identity not in identities]
+
+    def _failed(self, waiting: Waiting, outcome: BaseException | None, at: datetime) -> None:
+        reason = exception_text(outcome) or "The delivery was stopped."
+        entry = replace(waiting.entry, reason=reason)
+        if getattr(outcome, "outcome_unknown", True):
+            entry = entry.after_unanswered(at)
+        self._ledger.keep(waiting, entry)
+        self._delivery.keep([waiting.name], reason)
+
+    def _pause_if_down(self, outcomes: Sequence[Any]) -> None:
+        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        down = next(filter(_concerns_connection, errors), None)
+        if down is None and errors and len(errors) == len(outcomes):
+            down = next(filter(_has_no_response, errors), None)
+        if down is not None:
+            self._stopped = self._delivery.pause(self._conn_id, down)
+        elif len(errors) < len(outcomes):
+            self._ledger.resume(self._conn_id)
+
+
+def _is_rejection(outcome: object) -> bool:
+    if isinstance(outcome, BzCtrlRejectedError):
+        return not _has_wrong_address(outcome)
+    return isinstance(outcome, BzCtrlValidationError)
+
+
+def _has_wrong_address(exc: BzCtrlAPIError) -> bool:
+    return exc.status_code < 400 or exc.status_code in _WRONG_ADDRESS  # noqa: PLR2004 - 3xx
+
+
+def _concerns_connection(exc: Exception) -> bool:
+    """Check whether the other entries of the connection would have the same error."""
+    if isinstance(exc, BzCtrlRejectedError):
+        return _has_wrong_address(exc)
+    if isinstance(exc, BzCtrlTransportError | BzCtrlServerError):
+        return not exc.outcome_unknown
+    return isinstance(exc, BzCtrlAuthError | BzCtrlConfigError | BzCtrlRateLimitError)
+
+
+def _has_no_response(exc: Exception) -> bool:
+    return bool(getattr(exc, "outcome_unknown", True))
+
+
+def _wait_until(entry: Entry) -> datetime | None:
+    """Return when an entry may be tried again: each attempt without a response may have made one more duplicate."""
+    number = len(entry.unanswered)
+    last = parse_time(entry.unanswered[-1]) if number >= _BACKOFF_FROM else None
+    if last is None:
+        return None
+    return last + min(timedelta(minutes=2 ** min(number - _BACKOFF_FROM + 1, 10)), _BACKOFF_MAX)

@@ -1,0 +1,52 @@
+"""The connection to BzCtrl as a delivery needs it; loaded only if something is to be sent."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.client.todo import complete_todo
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bzctrl_provider.client.todo import CreatedTodo
+    from bzctrl_provider.exceptions import BzCtrlError
+
+_CALL_MAX_S = 1800.0
+"""The most that creating one todo may take here, whatever the connection allows."""
+
+
+class Sender:
+    """Creates todos with one connection.
+
+    :param conn_id: the Airflow connection.
+    :param workers: how many requests at a time.
+    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
+    :raises Exception: if the connection is missing or invalid.
+    """
+
+    def __init__(self, conn_id: str, *, workers: int, ends_at: float | None = None) -> None:
+        self._hook = BzCtrlHook(conn_id)
+        self._client = self._hook.get_conn()
+        self._workers = workers
+        self._ends_at = ends_at
+        self._call_max_s = min(self._client.total_s, _CALL_MAX_S)
+
+    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the complete and checked fields of a todo.
+
+        :raises BzCtrlValidationError: names every error of the todo.
+        """
+        return vars(complete_todo(fields, defaults=self._client._defaults))  # noqa: SLF001 - it has no public name yet
+
+    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
+        """Create todos, and return for each what was created or why it was not."""
+        remaining_s = self._ends_at - time.monotonic() if self._ends_at is not None else self._call_max_s
+        self._client.total_s = min(self._call_max_s, remaining_s)
+        return self._hook.create_todos(todos, max_workers=self._workers)
+
+    def close(self) -> None:
+        """Close the connections; the token stays with the process."""
+        self._client.close()

@@ -1,0 +1,186 @@
+"""A storm: many incidents at once become one summary. Nothing here reads or writes anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.spool.entry import Entry, format_time, identify
+from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import timedelta
+
+_TITLE_CHARS = 200
+_LISTED = 100
+_REASONS = 20
+_REASON_CHARS = 500
+_NAME_CHARS = 100
+_FACT_CHARS = 1000
+_CATEGORIES = 20
+_DIGEST_CHARS = 8
+
+_LEVELS = ("HIGH", "MEDIUM", "LOW")
+
+_NOUNS = {
+    "run": "DAG runs failed",
+    "task": "tasks failed",
+    "deadline": "deadlines were missed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """An incident that may be part of a storm.
+
+    :param entry: as it waits.
+    :param workspace: its domain workspace, or that of its connection.
+    :param assignee: its assignee, or that of its connection.
+    :param values: its checked fields.
+    """
+
+    entry: Entry
+    workspace: str
+    assignee: str
+    values: dict[str, Any]
+
+
+def find_storms(members: Iterable[Member], *, above: int) -> list[list[Member]]:
+    """Return the groups of more than ``above`` incidents of one workspace and assignee; none if it is 0."""
+    groups: dict[tuple[str, str], list[Member]] = {}
+    for member in members:
+        groups.setdefault((member.workspace, member.assignee), []).append(member)
+    return [group for group in groups.values() if len(group) > above] if above > 0 else []
+
+
+def summarize(members: Sequence[Member]) -> Entry:
+    """Return the summary of a storm, the same for the same incidents.
+
+    :param members: incidents of one connection, workspace and assignee, the oldest first.
+    """
+    first, last = members[0].entry.spooled_at, members[-1].entry.spooled_at
+    covers = tuple(member.entry.identity for member in members)
+    digest = identify(*sorted(covers))[:_DIGEST_CHARS]
+    storm_id = f"storm-{first:%Y%m%dT%H%M%SZ}-{digest}"
+    happened = f"{len(members)} {_noun(members)} within {_span(last - first)}"
+    fields = {
+        "todo_type": "INCIDENT",
+        "domain_workspace": members[0].workspace,
+        "title": _headline(happened, members),
+        "description": _description(happened, members),
+        "assignee": members[0].assignee,
+        "reporter": _most_common(member.values.get("reporter") for member in members),
+        "category": _union(member.values.get("category") for member in members),
+        "sub_category": _union(member.values.get("sub_category") for member in members),
+        "order_id": storm_id,
+        **{
+            name: _highest(member.values.get(name) for member in members)
+            for name in ("priority", "impact", "likelihood")
+        },
+    }
+    return Entry(
+        fields={name: value for name, value in fields.items() if value},
+        bzctrl_conn_id=members[0].entry.bzctrl_conn_id,
+        identity=storm_id,
+        spooled_at=first,
+        covers=covers,
+    )
+
+
+def _noun(members: Iterable[Member]) -> str:
+    kinds = {member.entry.facts.get("what", "") for member in members}
+    return _NOUNS.get(kinds.pop(), "failures") if len(kinds) == 1 else "failures"
+
+
+def _span(time: timedelta) -> str:
+    minutes = max(1, ceil(time.total_seconds() / 60))
+    return f"{minutes} min" if minutes <= 120 else f"{ceil(minutes / 60)} h"  # noqa: PLR2004 - two hours
+
+
+def _headline(happened: str, members: Iterable[Member]) -> str:
+    names = list(dict.fromkeys(filter(None, (_fact(member, "dag_id") for member in members))))
+    title = happened
+    for number in range(len(names), 0, -1):
+        rest = ", …" if number < len(names) else ""
+        title = f"{happened} ({', '.join(names[:number])}{rest})"
+        if len(title) <= _TITLE_CHARS:
+            return title
+    return happened if len(title) > _TITLE_CHARS else title
+
+
+def _description(happened: str, members: Sequence[Member]) -> str:
+    first, last = (format_time(member.entry.spooled_at) for member in (members[0], members[-1]))
+    parts = [f"{happened}, from {first} to {last}.", *_by_reason(members)]
+    if unsure := [member for member in members if member.entry.unanswered]:
+        listed = ", ".join(_label(member) for member in unsure[:_REASONS])
+        more = f" and {len(unsure) - _REASONS} more" if len(unsure) > _REASONS else ""
+        parts.append(
+            f"An earlier attempt to create an incident had no response, so it may exist on its own: {listed}{more}."
+        )
+    return "\n\n".join(parts)
+
+
+def _by_reason(members: Sequence[Member]) -> list[str]:
+    """List the members below their reasons, the most frequent first; equal reasons are written once."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        groups.setdefault(_reason(member), []).append(member)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    if len(ordered) > _REASONS:
+        rest = [member for _, group in ordered[_REASONS:] for member in group]
+        ordered = [*ordered[:_REASONS], (f"{len(ordered) - _REASONS} other reasons", rest)]
+    parts: list[str] = []
+    listed = 0
+    for reason, group in ordered:
+        shown = group[: _LISTED - listed]
+        listed += len(shown)
+        head = f"{len(group)} times: {reason}" if len(group) > 1 else reason
+        parts.append("\n".join([head, *(f"- {_line(member)}" for member in shown)]))
+    if listed < len(members):
+        parts.append(f"and {len(members) - listed} more")
+    return parts
+
+
+def _reason(member: Member) -> str:
+    return _fact(member, "reason", max_chars=_REASON_CHARS) or "no reason is known"
+
+
+def _line(member: Member) -> str:
+    amount = member.values.get("financial_impact")
+    parts = [
+        _label(member),
+        "" if member.entry.facts.get("reason") else _title(member),
+        f"financial impact {amount} EUR" if amount else "",
+        _fact(member, "run_url"),
+    ]
+    return ", ".join(dict.fromkeys(filter(None, parts)))
+
+
+def _label(member: Member) -> str:
+    dag_id, run_id = _fact(member, "dag_id"), _fact(member, "run_id")
+    return f"{dag_id} {run_id}".strip() if dag_id else _title(member)
+
+
+def _title(member: Member) -> str:
+    return one_line(str(member.values.get("title") or ""), max_chars=_NAME_CHARS)
+
+
+def _fact(member: Member, name: str, *, max_chars: int = _FACT_CHARS) -> str:
+    return one_line(member.entry.facts.get(name, ""), max_chars=max_chars)
+
+
+def _highest(levels: Iterable[object]) -> str | None:
+    found = {str(level) for level in levels if level}
+    return next((level for level in _LEVELS if level in found), None)
+
+
+def _most_common(values: Iterable[object]) -> str | None:
+    counted = Counter(str(value) for value in values if value)
+    return counted.most_common(1)[0][0] if counted else None
+
+
+def _union(lists: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(str(item) for items in lists for item in items or ()))[:_CATEGORIES]
