@@ -72,6 +72,14 @@ def _maps_over_data(mapped: Any, index: int) -> bool:
     return not (isinstance(mappings, Sequence) and isinstance(mappings[index], Mapping))
 
 
+def is_mapped_instance(operator: BaseOperator) -> bool:
+    """Return whether Airflow builds this operator from a mapped task, in a running task and not in a DAG file.
+
+    If this cannot be found out, it is assumed: the fields are then checked when the task runs, and not earlier.
+    """
+    return bool(getattr(operator, "_BaseOperator__from_mapped", True))
+
+
 def get_partial_kwargs(partial: Any) -> dict[str, Any]:
     """Return the keyword arguments of what ``partial()`` returned, to be changed in place.
 

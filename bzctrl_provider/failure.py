@@ -202,6 +202,20 @@ def fill_text(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict
     return filled
 
 
+def as_text(value: object) -> object:
+    """Return the text of a failure or an exception, also within a list, and any other value as it is.
+
+    With ``render_template_as_native_obj=True`` the templates ``{{ failure }}`` and ``{{ exception }}`` give objects.
+    """
+    if isinstance(value, Failure | LazyFailure):
+        return str(value)
+    if isinstance(value, FailedTask):
+        return value.label
+    if isinstance(value, BaseException):
+        return exception_text(value)
+    return [as_text(item) for item in value] if type(value) in (list, tuple) else value  # type: ignore[attr-defined]
+
+
 def exception_text(exception: object) -> str | None:
     """Return the type and the message of an exception, redacted by Airflow, in at most 2,000 characters.
 

@@ -21,5 +21,18 @@ def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> 
     return _add(fields, f"{attempts} at {', '.join(unanswered)} had no response, so this may be a duplicate.")
 
 
+def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    """Return the fields with a note in the description that names the fields that were left out.
+
+    :param fields: of a todo.
+    :param left_out: each field with its reason, such as ``priority (must be HIGH, MEDIUM or LOW, not 'urgent')``.
+    """
+    return (
+        _add(fields, f"Left out, because the value is invalid: {', '.join(left_out)}.")
+        if left_out
+        else dict(fields)
+    )
+
+
 def _add(fields: Mapping[str, Any], note: str) -> dict[str, Any]:
     return {**fields, "description": f"{fields.get('description') or ''}\n\n{note}".strip()}

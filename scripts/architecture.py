@@ -46,6 +46,7 @@ PLACES = {
     "dedup": (3, 0.5),
     "memory": (4, 0.6),
     "_airflow_internals": (2, 1.2),
+    "lost": (1.5, 1.6),
     "failure_lookup": (4, 1.6),
     "failure": (12, 0.0),
     "version_compat": (6, 0.6),
@@ -219,7 +220,7 @@ def picture() -> str:
         )
     middle = {name: (LEFT + column * COLUMN, TOP + row * ROW) for name, (row, column) in PLACES.items()}
     width = round(max(x for x, _ in middle.values())) + 100
-    height = max(y for _, y in middle.values()) + 75
+    height = round(max(y for _, y in middle.values())) + 75
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
         "<title>The modules of the package and what imports what</title>",
@@ -228,12 +229,12 @@ def picture() -> str:
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     for text, (first, last, start, end) in BOXES.items():
-        x, y = LEFT + (start - 0.52) * COLUMN, TOP + first * ROW - 28
+        left, top = LEFT + (start - 0.52) * COLUMN, TOP + first * ROW - 28
         below = (last - first) * ROW + 76
         parts.append(
-            f'<rect x="{x:g}" y="{y}" width="{(end - start + 1.04) * COLUMN:g}" height="{below}" rx="10"'
+            f'<rect x="{left:g}" y="{top}" width="{(end - start + 1.04) * COLUMN:g}" height="{below}" rx="10"'
             ' fill="#f5f7fa" stroke="#cbd2d9"/>'
-            f'<text x="{LEFT + (end + 0.52) * COLUMN - 12:g}" y="{y + below - 10}" text-anchor="end" fill="#52606d" font-size="12">{escape(text)}</text>'
+            f'<text x="{LEFT + (end + 0.52) * COLUMN - 12:g}" y="{top + below - 10}" text-anchor="end" fill="#52606d" font-size="12">{escape(text)}</text>'
         )
     for name, other in drawn:
         (x1, y1), (x2, y2) = middle[name], middle[other]

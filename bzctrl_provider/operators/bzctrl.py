@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
+from bzctrl_provider._airflow_internals import is_mapped_instance
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlConfigError,
@@ -17,13 +19,14 @@ from bzctrl_provider.exceptions import (
     BzCtrlRejectedError,
     BzCtrlValidationError,
 )
+from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 from bzctrl_provider.text import one_line, safe_repr, web_address
 
 if TYPE_CHECKING:
-    from datetime import date, timedelta
+    from datetime import date
 
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
@@ -44,6 +47,10 @@ _PERMANENT_ERRORS = (
 
 _TITLE_CHARS = 200
 _WHERE = ("domain", "workspace", "domain_workspace")
+_PLACE = {"domain", "workspace"}
+
+_RETRIES = {"retries": 3, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True}
+"""Of an incident operator, unless a DAG sets others: a BzCtrl that is unavailable for minutes costs no incident."""
 
 _AFTER_ALL = "all_done_setup_success"
 """Airflow's rule for teardowns: run when all before it are done, however they ended."""
@@ -68,7 +75,7 @@ class CreateTodoOperator(BaseOperator):
     :param likelihood: ``HIGH``, ``MEDIUM`` or ``LOW``; incidents only.
     :param status: ``IN PROGRESS`` (default), ``TODO``, ``DONE`` or ``EXPIRED``.
     :param priority: ``HIGH``, ``MEDIUM`` or ``LOW``.
-    :param assignee: an e-mail address; default: the connection's, else the reporter.
+    :param assignee: an e-mail address; default: the connection's, otherwise the reporter.
     :param reporter: an e-mail address; default: the connection's.
     :param category: a list of texts, or one text.
     :param sub_category: a list of texts, or one text.
@@ -76,10 +83,10 @@ class CreateTodoOperator(BaseOperator):
     :param lrn: text, a Local Reference Number, which BzCtrl makes a tag.
     :param reminder_date: a date, a datetime or ISO 8601 text.
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``.
-    :param on_unknown_outcome: what to do where an attempt had no answer, so that the todo may exist: ``retry`` (default)
+    :param on_unknown_outcome: the action after an attempt without a response, whose todo may exist: ``retry`` (default)
         creates it again, and the description's last line says that it may be a duplicate; ``fail`` fails the task and
         says what to look for. Not templated.
-    :param dedup_window: how long one todo stands for further failures of the same key; off by default. Within it no second
+    :param dedup_window: how long one todo covers further failures of the same key; off by default. Within it no second
         one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
     :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
     :raises AirflowFailException: where a retry cannot help: the connection or the todo is faulty, or BzCtrl refused
@@ -130,13 +137,7 @@ class CreateTodoOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if on_unknown_outcome not in ("retry", "fail"):
-            raise ValueError(f"on_unknown_outcome must be 'retry' or 'fail', not {on_unknown_outcome!r}")
         self.on_unknown_outcome = on_unknown_outcome
-        if dedup_window is not None:
-            from bzctrl_provider.dedup import check_window
-
-            check_window(dedup_window)
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.todo_type = todo_type
@@ -159,6 +160,42 @@ class CreateTodoOperator(BaseOperator):
         self.lrn = lrn
         self.reminder_date = reminder_date
         self.bzctrl_conn_id = bzctrl_conn_id
+        if not is_mapped_instance(self):
+            self._check_literals(vars(self))
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Prepare a mapped one, and check the literals among its fields."""
+        # A field may have its counterpart in expand().
+        cls._check_literals(
+            kwargs if kwargs.keys() >= _PLACE else {k: kwargs[k] for k in kwargs.keys() - _PLACE}
+        )
+        return super().partial(**kwargs)
+
+    @classmethod
+    def _check_literals(cls, values: Mapping[str, Any]) -> None:
+        """Check the parameters that are no templates, while the DAG is parsed.
+
+        :raises ValueError: names every error.
+        """
+        fields = {name: values[name] for name in TODO_FIELDS if name in values}
+        check_literals(cls.__name__, fields, others=cls._find_errors(values))
+
+    @classmethod
+    def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the errors of the parameters that are no fields of a todo."""
+        errors = []
+        outcome = values.get("on_unknown_outcome", "retry")
+        if outcome not in ("retry", "fail"):
+            errors.append(("on_unknown_outcome", f"must be 'retry' or 'fail', not {safe_repr(outcome)}"))
+        if (window := values.get("dedup_window")) is not None:
+            from bzctrl_provider.dedup import check_window
+
+            try:
+                check_window(window)
+            except ValueError as exc:
+                errors.append(("dedup_window", str(exc).removeprefix("dedup_window ")))
+        return errors
 
     def render_template(
         self,
@@ -193,19 +230,32 @@ class CreateTodoOperator(BaseOperator):
         """Create the todo."""
         return self._create(context, _get_failure(context))
 
+    def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
+        """Return the rendered fields, with the generated title and description."""
+        from bzctrl_provider.failure import fill_text
+
+        return fill_text(failure, self._get_fields())
+
+    def _get_fields(self) -> dict[str, Any]:
+        from bzctrl_provider.failure import as_text
+
+        return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
+
+    def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
+        """Keep a todo that could not be created, where that is an operator's job."""
+
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
         from bzctrl_provider.dedup import deduplicated
-        from bzctrl_provider.failure import fill_text
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_once, open_memory
 
         self.todo_link = ""
-        fields = {name: getattr(self, name) for name in TODO_FIELDS}
+        fields = self._prepare_fields(failure)
         if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
             log.warning(
-                "A template found nothing, so that there is the text 'None' in: %s. "
-                "Where a field may be left out, write {{ … or '' }}.",
+                "A template found no value, so the text is 'None' in: %s. "
+                "If a field may be left out, write {{ … or '' }}.",
                 ", ".join(empty),
             )
         hook = BzCtrlHook(self.bzctrl_conn_id)
@@ -214,7 +264,7 @@ class CreateTodoOperator(BaseOperator):
             return hook.create_todo(todo).as_dict()
 
         try:
-            # What can fail without a request has failed before an attempt is remembered.
+            # An error of the connection comes before an attempt is remembered.
             hook.get_conn()
             create_unless_seen = deduplicated(
                 create,
@@ -226,18 +276,21 @@ class CreateTodoOperator(BaseOperator):
             )
             created = create_once(
                 create_unless_seen,
-                fill_text(failure, fields),
+                fields,
                 memory=open_memory(context),
                 key="todo",
                 tries=TryState.from_ti(context["ti"]),
                 on_unknown_outcome=self.on_unknown_outcome,
             )
-        except _PERMANENT_ERRORS as exc:
-            # Not its cause as well, which would say the same once more.
-            raise AirflowFailException(str(exc)) from None
-        except BzCtrlError as exc:
-            # The message says it all: without the dozen frames on the way from here to the request.
-            raise exc.with_traceback(None)  # noqa: B904 - it is the same one
+        except Exception as exc:
+            self._keep_todo(context, fields, exc)
+            if isinstance(exc, _PERMANENT_ERRORS):
+                # Without its cause, which has the same message.
+                raise AirflowFailException(str(exc)) from None
+            if isinstance(exc, BzCtrlError):
+                # The message has all facts: without the dozen frames from here to the request.
+                raise exc.with_traceback(None)  # noqa: B904 - it is the same one
+            raise
         # It may come from Airflow's memory, which others can write as well.
         if link := web_address(created.get("link")):
             self.todo_link = link
@@ -260,13 +313,20 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     ``check >> raise_incident >> load``. A task *beside* it that runs and succeeds whatever happened (``all_done``) still
     masks the failure, as it does without this operator.
 
-    The parameters, results and errors are those of ``CreateTodoOperator``.
+    Without ``retries`` on the task, its DAG's or its task group's ``default_args``, it has three, after 1, 2 and 4
+    minutes. An optional field whose rendered value is invalid is left out, and the description and the log name it. If
+    the last try fails, the incident goes into the spool, or all of its fields into the log.
+
+    The parameters, results and errors are otherwise those of ``CreateTodoOperator``.
 
     :raises ValueError: while the DAG is built, where a task is put behind it.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
+        default_args = kwargs.get("default_args") or {}
+        if "retries" not in kwargs and "retries" not in default_args:
+            kwargs = {**{k: v for k, v in _RETRIES.items() if k not in default_args}, **kwargs}
         super().__init__(**kwargs)
         rule = self.trigger_rule
         self.as_teardown()
@@ -277,10 +337,39 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Prepare a mapped one, as a teardown: otherwise Airflow would never run it."""
         from bzctrl_provider._airflow_internals import get_partial_kwargs
 
+        given = {*kwargs, *(kwargs.get("default_args") or {})}
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         partial = super().partial(**kwargs)
-        get_partial_kwargs(partial)["is_teardown"] = True
+        partial_kwargs = get_partial_kwargs(partial)
+        partial_kwargs["is_teardown"] = True
+        for parent in (partial_kwargs.get("dag"), partial_kwargs.get("task_group")):
+            given |= set(getattr(parent, "default_args", None) or {})
+        if "retries" not in given:
+            partial_kwargs |= {name: value for name, value in _RETRIES.items() if name not in given}
         return partial
+
+    def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
+        """Return the fields without invalid ones: the incident is worth more than its field."""
+        from bzctrl_provider.failure import fill_text
+        from bzctrl_provider.field_checks import leave_out_invalid
+        from bzctrl_provider.notes import add_left_out_note
+
+        fields, left_out = leave_out_invalid(self._get_fields())
+        fields["todo_type"] = fields["todo_type"] or "INCIDENT"
+        fields["order_id"] = fields["order_id"] or failure.run_id
+        return add_left_out_note(fill_text(failure, fields), left_out)
+
+    def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
+        """Spool or log the incident if Airflow makes no further try."""
+        from bzctrl_provider.lost import keep_incident
+        from bzctrl_provider.memory import TryState
+
+        if not isinstance(exc, _PERMANENT_ERRORS) and not TryState.from_ti(context["ti"]).is_last:
+            return
+        refused = isinstance(exc, BzCtrlValidationError | BzCtrlRejectedError)
+        # With `fail`, nothing may be sent again after an attempt without a response.
+        unknown = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
+        keep_incident(fields, exc, bzctrl_conn_id=self.bzctrl_conn_id, may_spool=not refused and not unknown)
 
     def set_downstream(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: see the class."""
@@ -334,15 +423,32 @@ class CreateTodosOperator(CreateTodoOperator):
     }
 
     def __init__(self, *, todos: Any, max_workers: int = 8, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if self.dedup_window is not None:
-            raise ValueError("dedup_window is for single todos: map CreateTodoOperator over the data instead")
-        if not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
-            raise ValueError(
-                f"max_workers must be a whole number from 1 to {MAX_WORKERS}, not {max_workers!r}"
-            )
-        self.todos = todos
         self.max_workers = max_workers
+        super().__init__(**kwargs)
+        self.todos = todos
+
+    @classmethod
+    def _check_literals(cls, values: Mapping[str, Any]) -> None:
+        # A mapping may be of the other type, to which another field belongs.
+        if str(values.get("todo_type")).upper() in ("INCIDENT", "TASK"):
+            values = {name: value for name, value in values.items() if name != "todo_type"}
+        super()._check_literals(values)
+
+    @classmethod
+    def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        if values.get("dedup_window") is not None:
+            errors = super()._find_errors({**values, "dedup_window": None})
+            errors.append(
+                ("dedup_window", "is for single todos: map CreateTodoOperator over the data instead")
+            )
+        else:
+            errors = super()._find_errors(values)
+        workers = values.get("max_workers", 8)
+        if not isinstance(workers, int) or not 1 <= workers <= MAX_WORKERS:
+            errors.append(
+                ("max_workers", f"must be a whole number from 1 to {MAX_WORKERS}, not {safe_repr(workers)}")
+            )
+        return errors
 
     def execute(self, context: Context) -> Any:
         """Create the todos."""
@@ -371,7 +477,7 @@ class CreateTodosOperator(CreateTodoOperator):
             return [result if isinstance(result, BzCtrlError) else result.as_dict() for result in results]
 
         try:
-            # What can fail without a request has failed before an attempt is remembered.
+            # An error of the connection comes before an attempt is remembered.
             hook.get_conn()
             results = create_all_once(
                 create_all,
@@ -391,9 +497,9 @@ class CreateTodosOperator(CreateTodoOperator):
             log.error(
                 "%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results)
             )
-        may_be_mended = [error for error in errors if not isinstance(error, _PERMANENT_ERRORS)]
-        if may_be_mended and not tries.is_last:
-            raise may_be_mended[0].with_traceback(None)
+        curable = [error for error in errors if not isinstance(error, _PERMANENT_ERRORS)]
+        if curable and not tries.is_last:
+            raise curable[0].with_traceback(None)
         reasons = {str(error): None for error in errors}
         raise AirflowFailException(
             str(errors[0])
@@ -414,12 +520,12 @@ def _get_failure(context: Context) -> LazyFailure:
 
 def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
     lines = []
-    told: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1):
         if not isinstance(result, BzCtrlError):
             key, link = result.get("key"), result.get("link")
             outcome = f"created, {key or 'without a key'} {link or 'and without a link'}"
-        elif (first := told.setdefault(str(result), number)) == number:
+        elif (first := first_lines.setdefault(str(result), number)) == number:
             outcome = "not created. " + str(result).replace("\n", "\n   ")
         else:  # a hundred todos have one reason when BzCtrl is away
             outcome = f"not created, for the same reason as {first}"

@@ -91,3 +91,11 @@ def test_enable_failure_callback_missing_attribute_changes_nothing(caplog):
     with_flag = SimpleNamespace(has_on_failure_callback=False)
     internals.enable_failure_callback(with_flag)
     assert with_flag.has_on_failure_callback is True
+
+
+def test_is_mapped_instance_missing_attribute_is_assumed():
+    """An operator that may be a mapped instance is checked when it runs, so that its data breaks no DAG."""
+    plain = BaseOperator(task_id="t")
+    assert not internals.is_mapped_instance(plain)
+    assert internals.is_mapped_instance(BaseOperator(task_id="t", _airflow_from_mapped=True))
+    assert internals.is_mapped_instance(SimpleNamespace())

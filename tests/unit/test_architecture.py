@@ -17,7 +17,6 @@ LAYERS = {
     "bzctrl_provider._airflow_internals": set(),
     "bzctrl_provider.failure": {"bzctrl_provider.text"},
     "bzctrl_provider.failure_lookup": {"bzctrl_provider.failure", "bzctrl_provider.version_compat"},
-    "bzctrl_provider.field_checks": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
     "bzctrl_provider.get_provider_info": set(),
     "bzctrl_provider.limits": set(),
     "bzctrl_provider.metrics": set(),
@@ -35,6 +34,8 @@ LAYERS = {
     "bzctrl_provider.text": set(),
     "bzctrl_provider.version_compat": set(),
     "bzctrl_provider.notes": set(),
+    "bzctrl_provider.field_checks": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
+    "bzctrl_provider.lost": {"bzctrl_provider.spool", "bzctrl_provider.text"},
     "bzctrl_provider.memory": {
         "bzctrl_provider.exceptions",
         "bzctrl_provider.notes",
@@ -82,10 +83,13 @@ LAYERS = {
         "bzctrl_provider.exceptions",
         "bzctrl_provider.failure",
         "bzctrl_provider.failure_lookup",
+        "bzctrl_provider.field_checks",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
         "bzctrl_provider.links",
+        "bzctrl_provider.lost",
         "bzctrl_provider.memory",
+        "bzctrl_provider.notes",
         "bzctrl_provider.text",
     },
     "bzctrl_provider.notifications": {
@@ -186,14 +190,25 @@ def test_client_module_imports_only_modules_before_it(name):
 
 
 LOADED_WITH = {
-    "operators": {"exceptions", "fields", "limits", "links", "links.bzctrl", "text"},
+    "operators": {
+        "_airflow_internals",
+        "exceptions",
+        "field_checks",
+        "fields",
+        "limits",
+        "links",
+        "links.bzctrl",
+        "text",
+    },
     "notifications": {"exceptions", "field_checks", "fields"},
     "hooks": {"exceptions", "text"},
     "links": {"text"},
     "decorators": {
+        "_airflow_internals",
         "operators",
         "operators.bzctrl",
         "exceptions",
+        "field_checks",
         "fields",
         "limits",
         "links",

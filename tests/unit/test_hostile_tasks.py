@@ -62,8 +62,8 @@ def find_one(records, text):
 @pytest.mark.parametrize("name", ["title", "description", "category", "financial_impact", "lrn"])
 def test_an_object_in_a_field_fails_the_task_with_its_name(bzctrl, name, value):
     """Native rendering may put any object into a field, a connection too: it is neither asked nor sent."""
-    fields = {"title": "t", "description": "d", "order_id": "o", name: value}
-    operator = CreateTodoOperator(task_id="raise_incident", **fields)
+    operator = CreateTodoOperator(task_id="raise_incident", title="t", description="d", order_id="o")
+    setattr(operator, name, value)
     with pytest.raises(AirflowFailException, match=f"- {name}: ") as caught:
         operator.execute({"ti": SimpleNamespace()})
     assert "hunter2" not in str(caught.value)

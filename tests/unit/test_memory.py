@@ -6,7 +6,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -255,6 +255,68 @@ def test_create_all_once_changed_content_creates_another():
     attempt_all(bzctrl, memory, "ab")
     attempt_all(bzctrl, memory, "ax", LAST)
     assert titles(bzctrl) == ["a", "b", "x"]
+
+
+def test_create_all_once_shifted_list_creates_no_duplicate():
+    """Orders 2 to 5 of the first try are found at other positions, also in another batch, and only order 6 is new."""
+    bzctrl, memory = BzCtrl(), DictMemory()
+    first = attempt_all(bzctrl, memory, "12345")
+    second = attempt_all(bzctrl, memory, "23456", LAST)
+    assert titles(bzctrl) == ["1", "2", "3", "4", "5", "6"]
+    assert [result["key"] for result in second[:4]] == [result["key"] for result in first[1:]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    lists=st.lists(st.lists(st.sampled_from("abc"), max_size=8), min_size=1, max_size=4),
+    batch_size=st.integers(1, 4),
+)
+def test_create_all_once_any_order_creates_each_occurrence_once(lists, batch_size):
+    """After several tries with other lists, there are as many todos of a content as the longest list had."""
+    bzctrl, memory = BzCtrl(), DictMemory()
+    for contents in lists:
+        results = attempt_all(bzctrl, memory, contents, batch_size=batch_size)
+        assert len(results) == len(contents)
+    for title in "abc":
+        assert titles(bzctrl).count(title) == max(contents.count(title) for contents in lists)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["page", "todos", "todo", "pending", "intent", "created", "unanswered", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(page=JSON, first=st.booleans())
+def test_create_once_any_json_in_memory_creates_or_reuses(page, first):
+    """Others can write Variables: whatever is there, the todo is created or reused, and nothing raises an own error."""
+
+    class Odd(DictMemory):
+        def get(self, key):
+            return self.kept.get(key, page)
+
+    memory = Odd()
+    result = attempt(BzCtrl(), memory, FIRST if first else LAST)
+    assert isinstance(result, dict)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"run": 5}', '{"run": {"todo": 5}}', "[" * 100_000, '"x"'])
+def test_variable_memory_odd_json_can_be_read_and_replaced(variables, text):
+    """Content of another form counts as none, and the next write replaces it."""
+    variables["name"] = text
+    memory = VariableMemory("name", "run")
+    assert memory.get("todo") == {}
+    memory.set("todo", {"a": 1})
+    assert memory.get("todo") == {"a": 1}
 
 
 def test_create_all_once_killed_batch_gets_notes():

@@ -7,10 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    BaseOperator,
+    TaskGroup,
+    mask_secret,
+)
 from support.bzctrl import ACC, KEY, LINK, register_bzctrl
 from support.contexts import TaskInstance
 
+from bzctrl_provider.decorators.bzctrl import BzCtrlTodoDecoratedOperator
 from bzctrl_provider.exceptions import BzCtrlServerError, BzCtrlTransportError
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.fields import TODO_FIELDS
@@ -153,7 +160,7 @@ def test_operator_invalid_option_raises_when_the_dag_is_built():
     """An unknown policy, or a window for several todos, is an error of the DAG file."""
     with pytest.raises(ValueError, match="on_unknown_outcome"):
         CreateTodoOperator(task_id="t", on_unknown_outcome="ignore")
-    with pytest.raises(ValueError, match="1 to 64"):
+    with pytest.raises(ValueError, match="from 1 to 64"):
         CreateTodosOperator(task_id="t", todos=[], max_workers=-1)
     with pytest.raises(ValueError, match="dedup_window"):
         CreateTodosOperator(task_id="t", todos=[], dedup_window=dt.timedelta(days=1))
@@ -205,3 +212,254 @@ def test_nothing_can_stand_behind_the_roll_up():
             incident.set_downstream([load])
         load >> incident
     assert incident.upstream_task_ids == {"load"}
+
+
+# --- parameters, while the DAG is parsed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operator", [CreateTodoOperator, IncidentOnFailureOperator])
+@pytest.mark.parametrize("build", ["init", "partial"])
+def test_operator_invalid_literals_are_one_error_at_parse(operator, build):
+    """The error names every invalid parameter with its allowed values, mapped or not."""
+    make = operator if build == "init" else operator.partial
+    with pytest.raises(ValueError, match=operator.__name__) as caught:
+        make(
+            task_id="t",
+            impact="urgent",
+            reminder_date="soon",
+            assignee="nobody",
+            dedup_window=3600,
+            on_unknown_outcome="ignore",
+        )
+    lines = str(caught.value).splitlines()[1:]
+    assert {line.partition(":")[0] for line in lines} == {
+        "- impact",
+        "- reminder_date",
+        "- assignee",
+        "- dedup_window",
+        "- on_unknown_outcome",
+    }
+    assert "HIGH, MEDIUM or LOW" in str(caught.value)
+
+
+def test_create_todos_invalid_literals_are_one_error_at_parse():
+    """The number of workers and the window belong to the same error."""
+    with pytest.raises(ValueError, match="CreateTodosOperator") as caught:
+        CreateTodosOperator(
+            task_id="t", todos=[], max_workers=0, dedup_window=dt.timedelta(1), priority="urgent"
+        )
+    assert {line.partition(":")[0] for line in str(caught.value).splitlines()[1:]} == {
+        "- max_workers",
+        "- dedup_window",
+        "- priority",
+    }
+
+
+def test_operator_templates_and_mapped_values_are_not_checked_at_parse():
+    """Templates, results of tasks, and values whose counterpart comes from `expand` are valid in a DAG file."""
+    with DAG("d", schedule=None):
+        found = BaseOperator(task_id="find")
+        CreateTodoOperator(task_id="a", impact="{{ 'urgent' }}", category=["{{ x }}"], priority=found.output)
+        CreateTodoOperator.partial(task_id="b", domain="EXA", result="x").expand(
+            workspace=["A"], todo_type=["TASK"]
+        )
+        CreateTodosOperator(task_id="c", todos=[{"todo_type": "TASK"}], result="for tasks")
+
+
+def test_mapped_instance_with_invalid_data_is_built():
+    """Data is checked after rendering: an instance of a mapped task must be built, or its incident would be lost."""
+    with DAG("d", schedule=None):
+        mapped = IncidentOnFailureOperator.partial(task_id="t").expand(priority=["urgent"])
+    assert (
+        mapped.operator_class(task_id="t", priority="urgent", _airflow_from_mapped=True).priority == "urgent"
+    )
+
+
+# --- the incident of failed checks -----------------------------------------------------------------------------------
+
+FAILURE = Failure(
+    kind="checks", checks=1, tasks=(FailedTask(task_id="a"),), dag_id="customs", run_id="the run"
+)
+
+
+def raise_incident(*, try_number=1, max_tries=0, failure=FAILURE, render=(), **fields):
+    """Execute a roll-up; `render` are the values that templates made."""
+    operator = IncidentOnFailureOperator(task_id="raise_incident", **{"order_id": "o", **fields})
+    for name, value in dict(render).items():
+        setattr(operator, name, value)
+    ti = TaskInstance()
+    ti.try_number, ti.max_tries = try_number, max_tries
+    context = {"ti": ti, "failure": LazyFailure({}, lambda _: failure)}
+    return operator.execute(context)
+
+
+def test_incident_invalid_rendered_fields_are_left_out_with_note(bzctrl, caplog):
+    """The incident is raised, and description and log name the fields that it lacks."""
+    raise_incident(
+        render={
+            "priority": "urgent",
+            "financial_impact": "a lot",
+            "order_id": 3j,
+            "todo_type": "",
+            "lrn": "L",
+        }
+    )
+    todo = bzctrl.request_history[1].json()
+    assert (todo["todoType"], todo["orderID"], todo["lrn"]) == ("INCIDENT", "the run", "L")
+    assert "priority" not in todo
+    assert "financialImpact" not in todo
+    note = todo["description"].splitlines()[-1]
+    assert note.startswith("Left out, because the value is invalid: ")
+    for name in ("priority (", "financial_impact (", "order_id ("):
+        assert name in note
+        assert name in caplog.text
+
+
+def test_create_todo_invalid_rendered_field_fails_the_task(bzctrl):
+    """Used by itself, CreateTodoOperator sends no todo that differs from what the DAG asks for."""
+    operator = CreateTodoOperator(task_id="t", title="t", description="d", order_id="o")
+    operator.priority = "urgent"
+    with pytest.raises(AirflowFailException, match="priority: must be"):
+        operator.execute({"ti": TaskInstance()})
+    assert bzctrl.request_history == []
+
+
+@pytest.mark.parametrize("name", ["title", "description", "lrn", "category"])
+def test_operator_native_failure_and_exception_become_text(bzctrl, name):
+    """With native rendering a template like `{{ failure }}` gives an object, which is sent as its text."""
+    for value, text in [
+        (LazyFailure({}, lambda _: FAILURE), "customs: 1 of 1 check failed (a)"),
+        (OSError("disk full"), "OSError: disk full"),
+        (FAILURE.tasks[0], "a"),
+    ]:
+        fields = {"title": "t", "description": "d", "order_id": "o"}
+        operator = CreateTodoOperator(task_id="t", **fields)
+        setattr(operator, name, [value] if name == "category" else value)
+        operator.execute({"ti": TaskInstance()})
+        sent = bzctrl.request_history[-1].json()[name]
+        assert sent == ([text] if name == "category" else text)
+
+
+def get_retries(task):
+    return task.retries, task.retry_delay, bool(task.retry_exponential_backoff)
+
+
+THREE = (3, dt.timedelta(minutes=1), True)
+
+
+def test_incident_operator_default_retries_are_three_with_backoff():
+    """Plain and mapped; a plain CreateTodoOperator keeps Airflow's default."""
+    with DAG("d", schedule=None):
+        assert get_retries(IncidentOnFailureOperator(task_id="a")) == THREE
+        mapped = IncidentOnFailureOperator.partial(task_id="b").expand(lrn=["1"])
+        assert get_retries(mapped) == THREE
+        assert CreateTodoOperator(task_id="c").retries == 0
+
+
+@pytest.mark.parametrize("where", ["task", "task's default_args", "DAG", "group"])
+def test_incident_operator_retries_of_the_dag_file_stay(where):
+    """Retries on the task, or in any default_args around it, are used as they are."""
+    own = {"retries": 1}
+    dag_args = {"default_args": own} if where == "DAG" else {}
+    group_args = {"default_args": own} if where == "group" else {}
+    args = {"task": own, "task's default_args": {"default_args": own}}.get(where, {})
+    with DAG("d", schedule=None, **dag_args), TaskGroup("g", **group_args):
+        plain = IncidentOnFailureOperator(task_id="a", **args)
+        mapped = IncidentOnFailureOperator.partial(task_id="b", **args).expand(lrn=["1"])
+    assert get_retries(plain)[::2] == get_retries(mapped)[::2] == (1, False)
+
+
+def test_incident_operator_retry_delay_of_the_dag_stays():
+    """A DAG that sets only the delay gets the three retries with that delay."""
+    delay = dt.timedelta(seconds=7)
+    with DAG("d", schedule=None, default_args={"retry_delay": delay}):
+        assert get_retries(IncidentOnFailureOperator(task_id="a")) == (3, delay, True)
+        mapped = IncidentOnFailureOperator.partial(task_id="b").expand(lrn=["1"])
+        assert get_retries(mapped) == (3, delay, True)
+
+
+@pytest.fixture
+def spool(tmp_path, configure):
+    """Configure a spool, and return its folder."""
+    configure(spool_path=f"file://{tmp_path}")
+    return tmp_path
+
+
+def spooled(folder):
+    return [json.loads(file.read_text()) for file in folder.glob("**/*.json")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "try_number", "count"),
+    [
+        ({"status_code": 503}, 1, 0),
+        ({"status_code": 503}, 2, 1),
+        ({"status_code": 401}, 1, 1),
+        ({"status_code": 400}, 2, 0),
+    ],
+    ids=["a retry follows", "last try", "credentials refused", "incident refused"],
+)
+def test_incident_operator_failure_that_can_be_cured_goes_into_spool(
+    bzctrl, spool, monkeypatch, answer, try_number, count
+):
+    """On the last try, with all of its fields; the task fails in any case."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    bzctrl.post(ACC.create_url, **answer)
+    with pytest.raises((BzCtrlServerError, AirflowFailException)):
+        raise_incident(try_number=try_number, max_tries=1, priority="HIGH")
+    entries = spooled(spool)
+    assert len(entries) == count
+    for entry in entries:
+        assert "customs: 1 of 1 check failed (a)" in json.dumps(entry)
+
+
+def test_incident_operator_policy_fail_without_response_is_not_spooled(bzctrl, spool):
+    """Nothing may be sent again after an attempt without a response, also not by the spool."""
+    bzctrl.post(ACC.create_url, exc=requests.exceptions.ReadTimeout)
+    with pytest.raises(AirflowFailException, match="on_unknown_outcome is 'fail'"):
+        raise_incident(try_number=2, max_tries=1, on_unknown_outcome="fail")
+    assert spooled(spool) == []
+
+
+def test_incident_operator_without_spool_logs_the_redacted_payload(bzctrl, configure, caplog):
+    """The log has every field on one line, and no secret that Airflow masks."""
+    configure(spool_path="")
+    mask_secret("hunter2-and-more")
+    bzctrl.post(ACC.create_url, status_code=400)
+    with pytest.raises(AirflowFailException):
+        raise_incident(lrn="26NL", description="the password is hunter2-and-more")
+    (line,) = [
+        record.getMessage() for record in caplog.records if "It would have been" in record.getMessage()
+    ]
+    assert '"lrn": "26NL"' in line
+    assert "customs: 1 of 1 check failed (a)" in line
+    assert "hunter2" not in caplog.text
+
+
+def test_incident_operator_broken_spool_logs_the_payload(bzctrl, configure, caplog, tmp_path):
+    """A spool that cannot be written hides neither the incident nor its error."""
+    (tmp_path / "file").write_text("")
+    configure(spool_path=f"file://{tmp_path}/file")
+    bzctrl.post(ACC.create_url, status_code=401)
+    with pytest.raises(AirflowFailException, match="401"):
+        raise_incident()
+    assert "could not be spooled" in caplog.text
+    assert "It would have been" in caplog.text
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
+def test_decorator_generator_that_raises_creates_nothing(bzctrl):
+    """All todos of a function are known before the first one is created, so an error leaves no half-created list."""
+
+    def find():
+        yield from ({"title": f"t{number}"} for number in range(20))
+        raise OSError("the database is gone")
+
+    operator = BzCtrlTodoDecoratedOperator(
+        task_id="t", python_callable=find, op_args=[], op_kwargs={}, description="d", order_id="o"
+    )
+    with pytest.raises(OSError, match="the database is gone"):
+        operator.execute({"ti": TaskInstance()})
+    assert bzctrl.request_history == []

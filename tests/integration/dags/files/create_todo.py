@@ -60,7 +60,7 @@ with DAG("mapped", schedule=None, start_date=START) as mapped:
     )
 
 with DAG("faulty", schedule=None, start_date=START, render_template_as_native_obj=True) as faulty:
-    CreateTodoOperator(task_id="level", title="t", description="d", impact="urgent")
+    CreateTodoOperator(task_id="level", title="t", description="d", impact="{{ 'urgent' }}")
     CreateTodoOperator(task_id="title", title="{{ none }}", description="d")
     CreateTodoOperator(task_id="connection", title="t", description="d", bzctrl_conn_id="not_there")
 
