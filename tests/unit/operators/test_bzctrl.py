@@ -423,7 +423,7 @@ def test_incident_operator_policy_fail_without_response_is_not_spooled(bzctrl, s
 
 def test_incident_operator_without_spool_logs_the_redacted_payload(bzctrl, configure, caplog):
     """The log has every field on one line, and no secret that Airflow masks."""
-    configure(spool_path="")
+    configure(spool_path="off")
     mask_secret("hunter2-and-more")
     bzctrl.post(ACC.create_url, status_code=400)
     with pytest.raises(AirflowFailException):
