@@ -30,7 +30,7 @@ def get_faults(extra=None, **fields):
     return dict(caught.value.faults)
 
 
-def test_a_short_connection_gets_the_defaults():
+def test_from_connection_minimal_gets_the_defaults():
     """Login, password and environment are enough."""
     config = make_config({"environment": "ACC"})
     assert config == BzCtrlConfig(
@@ -46,7 +46,7 @@ def test_a_short_connection_gets_the_defaults():
     )
 
 
-def test_every_extra_counts(tmp_path):
+def test_from_connection_all_extras_are_used(tmp_path):
     """Numbers and booleans may be text, as a URI or the UI gives them."""
     ca_bundle = tmp_path / "ca.pem"
     ca_bundle.touch()
@@ -74,7 +74,7 @@ def test_every_extra_counts(tmp_path):
     }
 
 
-def test_null_and_blank_mean_unset(caplog):
+def test_from_connection_null_and_blank_are_unset(caplog):
     """The UI stores null for what was left empty."""
     empty = dict.fromkeys(["reporter", "timeout_s", "verify", "ca_bundle", "message_format", "allow_http"])
     assert make_config({"environment": "ACC", **empty, "assignee": "  "}) == make_config(
@@ -83,7 +83,7 @@ def test_null_and_blank_mean_unset(caplog):
     assert caplog.records == []
 
 
-def test_a_host_overrides_the_environment():
+def test_from_connection_host_overrides_the_environment():
     """Host, Schema and Port make the address; clear text is fine on this machine."""
     config = make_config({"environment": "PROD"}, host="127.0.0.1", schema="http", port=8137)
     assert config.endpoints.token_url.startswith("http://127.0.0.1:8137/")
@@ -92,12 +92,12 @@ def test_a_host_overrides_the_environment():
     )
 
 
-def test_a_login_that_is_no_address_is_no_reporter():
+def test_from_connection_login_no_email_is_no_reporter():
     """Only an e-mail address can stand in for the reporter."""
     assert make_config({"environment": "ACC"}, login="api-user").defaults == {}
 
 
-def test_all_faults_come_at_once():
+def test_from_connection_several_errors_raises_one_error():
     """Fields and extras, each with its name, in one error that names the connection and no secret."""
     faults = get_faults(
         {
@@ -134,12 +134,12 @@ def test_all_faults_come_at_once():
     assert "ACC or PROD, not 'TEST'" in faults["extra.environment"]
 
 
-def test_there_is_no_silent_environment():
+def test_from_connection_without_host_and_environment_raises():
     """Without a host the environment has to be chosen."""
     assert "ACC or PROD" in get_faults()["extra.environment"]
 
 
-def test_a_ca_file_for_an_unchecked_server_is_a_contradiction(tmp_path):
+def test_from_connection_ca_bundle_without_verify_raises(tmp_path):
     """Either the certificate is checked with that file, or it is not checked."""
     (tmp_path / "ca.pem").touch()
     extra = {"environment": "ACC", "verify": False, "ca_bundle": str(tmp_path / "ca.pem")}
@@ -148,12 +148,12 @@ def test_a_ca_file_for_an_unchecked_server_is_a_contradiction(tmp_path):
 
 
 @pytest.mark.parametrize("extra", ["not json", "[1]", '"text"', "5"])
-def test_an_extra_that_is_no_object_is_a_fault(extra):
+def test_from_connection_extra_no_object_raises(extra):
     """It does not count as empty."""
     assert "JSON object" in get_faults(extra)["extra"]
 
 
-def test_unknown_extras_are_named_in_one_warning(caplog):
+def test_from_connection_unknown_extras_are_one_warning(caplog):
     """With the known ones beside them, for the typing error to be seen; they are no fault."""
     with caplog.at_level(logging.WARNING):
         make_config({"environment": "ACC", "domain_workspce": "X", "timeout": 5})
@@ -164,7 +164,7 @@ def test_unknown_extras_are_named_in_one_warning(caplog):
 
 
 @pytest.mark.security
-def test_another_systems_connection_is_refused():
+def test_from_connection_other_conn_type_raises():
     """A mistyped id must not send another system's password to its host."""
     connection = Connection(
         conn_id="crm",
@@ -177,6 +177,6 @@ def test_another_systems_connection_is_refused():
         BzCtrlConfig.from_connection(connection)
 
 
-def test_the_password_is_in_no_repr():
+def test_config_repr_has_no_password():
     """A configuration can be logged."""
     assert "topsecret" not in repr(make_config({"environment": "ACC"}))

@@ -27,7 +27,7 @@ def hook(server, monkeypatch):
     hook.get_conn().close()
 
 
-def test_todos_of_a_hook_cost_a_request_each_and_one_for_the_token(server, hook, fields):
+def test_hook_several_todos_cost_one_request_each_and_one_token(server, hook, fields):
     """N todos are N + 1 requests over a single connection."""
     for _ in range(25):
         hook.create_todo(fields)
@@ -37,7 +37,7 @@ def test_todos_of_a_hook_cost_a_request_each_and_one_for_the_token(server, hook,
 
 
 @pytest.mark.parametrize("threads", [1, 5, 16])
-def test_threads_of_a_hook_share_a_token_and_keep_their_connections(server, hook, fields, threads):
+def test_hook_several_threads_share_a_token_and_keep_connections(server, hook, fields, threads):
     """W threads are one token request and at most W connections, however many todos there are."""
     results = hook.create_todos([fields] * 100, max_workers=threads)
     assert all(result.key for result in results)
@@ -46,7 +46,7 @@ def test_threads_of_a_hook_share_a_token_and_keep_their_connections(server, hook
     assert server.connections <= threads
 
 
-def test_a_generator_is_read_as_the_work_goes_on(server, hook, fields):
+def test_create_todos_generator_is_read_lazily(server, hook, fields):
     """No thread takes a todo before its last one was answered, so that memory does not grow with what is still to come."""
     ahead = []
 
@@ -68,9 +68,7 @@ def test_a_generator_is_read_as_the_work_goes_on(server, hook, fields):
         reply(503, body=b"", headers=["Set-Cookie: session=1"]),
     ],
 )
-def test_a_connection_is_used_again_after_an_answer_that_is_retried(
-    server, new_client, fields, waits, answer
-):
+def test_connection_response_is_retried_is_used_again(server, new_client, fields, waits, answer):
     """The answer is read whole, with and without a body, so the next attempt needs no new connection."""
     server.create = [answer, CREATED]
     client = new_client()
@@ -81,7 +79,7 @@ def test_a_connection_is_used_again_after_an_answer_that_is_retried(
     assert not any("Cookie" in headers for _, _, headers, _ in server.requests)
 
 
-def test_a_connection_is_used_again_after_an_error(server, new_client, fields):
+def test_connection_error_response_is_used_again(server, new_client, fields):
     """A refused todo leaves the connection as it was."""
     server.create = [reply(400, body=b"no such workspace"), reply(404), CREATED]
     client = new_client()
@@ -119,7 +117,7 @@ class Tunnel(Server):
             pass  # the other side went first
 
 
-def test_the_environments_proxy_and_authority_count_over_tls(
+def test_create_todo_tls_through_proxy_of_environment_is_trusted(
     server, new_client, fields, monkeypatch, authority
 ):
     """HTTPS_PROXY gets one CONNECT for all todos, and REQUESTS_CA_BUNDLE vouches for the server behind it."""
@@ -139,7 +137,7 @@ def test_the_environments_proxy_and_authority_count_over_tls(
     proxy.stop()
 
 
-def test_a_closed_client_connects_again(server, new_client, fields):
+def test_client_closed_connects_again(server, new_client, fields):
     """Its connections are closed, and the next todo uses a new one."""
     client = new_client()
     client.create_todo(fields)

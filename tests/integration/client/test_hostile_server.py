@@ -53,7 +53,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("how", ENDLESS.values(), ids=ENDLESS)
 @pytest.mark.parametrize("kind", ["token", "create"])
-def test_what_never_ends_is_ended(server, new_client, fields, kind, how):
+def test_get_response_unbounded_is_aborted_in_time(server, new_client, fields, kind, how):
     """Any unbounded part of a response is aborted within the time of an attempt, with an error of the hierarchy and bounded memory."""
     setattr(server, kind, [how])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -86,7 +86,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
-def test_what_is_no_honest_http_is_an_unknown_outcome(server, new_client, fields, answer):
+def test_get_response_invalid_http_has_unknown_outcome(server, new_client, fields, answer):
     """The todo went out once; the error is one of the tree and its message one of visible characters."""
     server.create = [lambda connection: connection.sendall(answer)]
     error = get_error(new_client(timeout_s=0.5), fields)
@@ -128,7 +128,7 @@ LOCATIONS = [
 
 @pytest.mark.parametrize("location", [*LOCATIONS, "file:///etc/passwd", "javascript:alert(1)", "\x1b[31m"])
 @pytest.mark.parametrize("kind", ["token", "create"])
-def test_no_way_of_leading_elsewhere_is_followed(server, new_client, fields, kind, location):
+def test_create_todo_redirecting_headers_are_not_followed(server, new_client, fields, kind, location):
     """Location, Refresh and Link: neither password, token nor todo reaches another host."""
     elsewhere = Server()
     to = location.format(port=elsewhere.port)
@@ -146,7 +146,7 @@ def test_no_way_of_leading_elsewhere_is_followed(server, new_client, fields, kin
     elsewhere.stop()
 
 
-def test_nothing_of_an_answer_comes_back_to_the_server(server, new_client, fields):
+def test_create_todo_response_headers_are_not_sent_back(server, new_client, fields):
     """No cookie, no wish for other credentials, no token from a header."""
     headers = ["Set-Cookie: a=b; Path=/", "WWW-Authenticate: Basic realm=x", "Authorization: Bearer other"]
     server.token = [TOKEN.replace(b"Content-Length", "\r\n".join([*headers, "Content-Length"]).encode(), 1)]
@@ -157,7 +157,7 @@ def test_nothing_of_an_answer_comes_back_to_the_server(server, new_client, field
         assert sent.get("Authorization") == (None if path.endswith("/oauth/token") else "Bearer token")
 
 
-def test_a_slow_server_holds_no_call_beyond_its_bound(server, new_client, fields):
+def test_create_todo_slow_server_ends_within_the_bound(server, new_client, fields):
     """Each attempt drips to its end, and all of them together end when the call does."""
     server.token = [drip(reply(body=b" " * 100_000))]
     client = new_client(timeout_s=0.4, max_attempts=10, jitter=lambda: 0.0)
@@ -168,7 +168,7 @@ def test_a_slow_server_holds_no_call_beyond_its_bound(server, new_client, fields
     assert len(server.sent("token")) == 2
 
 
-def test_a_ca_file_that_is_none_is_a_clear_error(server, new_client, fields, tmp_path):
+def test_create_todo_invalid_ca_file_raises_and_sends_nothing(server, new_client, fields, tmp_path):
     """No request is sent; the message names the extra and does not quote the file."""
     file = tmp_path / "ca.pem"
     file.write_text("root:x:0:0:no certificate at all")
@@ -181,7 +181,7 @@ def test_a_ca_file_that_is_none_is_a_clear_error(server, new_client, fields, tmp
 
 @pytest.mark.parametrize("status", [100, 102, 103, 199])
 @pytest.mark.parametrize("kind", ["token", "create"])
-def test_an_interim_answer_is_not_the_answer(server, new_client, fields, kind, status):
+def test_get_response_after_interim_response_is_read(server, new_client, fields, kind, status):
     """As a proxy sends it beforehand (103 Early Hints): what follows counts, and nothing is taken for refused."""
     interim = f"HTTP/1.1 {status} Wait\r\nLink: </x>; rel=preload\r\n\r\n".encode() * 3
     setattr(server, kind, [interim + (TOKEN if kind == "token" else CREATED)])

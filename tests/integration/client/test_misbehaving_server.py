@@ -29,7 +29,7 @@ def closed_port():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_create_todo_without_a_connection_is_retried(new_client, fields, waits, host):
+def test_create_todo_no_connection_is_retried(new_client, fields, waits, host):
     """A refused connection and a name that does not exist: all attempts, growing waits, nothing was sent."""
     error = get_error(new_client(f"http://{host}:{closed_port()}"), fields)
     assert type(error) is BzCtrlTransportError
@@ -39,7 +39,7 @@ def test_create_todo_without_a_connection_is_retried(new_client, fields, waits, 
     assert waits == [1.0, 2.0]
 
 
-def test_a_connection_that_comes_with_a_later_attempt_is_used(new_client, fields, waits):
+def test_create_todo_connection_at_later_attempt_creates_todo(new_client, fields, waits):
     """BzCtrl comes back between two attempts: the todo is created, once."""
     other = Server()
     other.stop()
@@ -55,7 +55,7 @@ def test_a_connection_that_comes_with_a_later_attempt_is_used(new_client, fields
     other.stop()
 
 
-def test_a_create_request_without_a_connection_is_sent_again(server, new_client, fields, waits):
+def test_create_request_no_connection_is_sent_again(server, new_client, fields, waits):
     """The same after the token was granted: not connected means not sent, so it is safe."""
     server.token = [TOKEN.replace(b"Content-Length", b"Connection: close\r\nContent-Length")]
     client = new_client()
@@ -87,7 +87,7 @@ NO_WHOLE_ANSWER = {
 
 @pytest.mark.security
 @pytest.mark.parametrize("how", NO_WHOLE_ANSWER.values(), ids=NO_WHOLE_ANSWER)
-def test_a_create_request_without_a_whole_answer_is_never_sent_again(server, new_client, fields, waits, how):
+def test_create_request_no_whole_response_is_not_sent_again(server, new_client, fields, waits, how):
     """However the answer fails to come, the request went out once, in bounded time, and its outcome is unknown."""
     server.create = [how]
     began = time.monotonic()
@@ -101,7 +101,7 @@ def test_a_create_request_without_a_whole_answer_is_never_sent_again(server, new
 
 
 @pytest.mark.parametrize("how", NO_WHOLE_ANSWER.values(), ids=NO_WHOLE_ANSWER)
-def test_a_token_request_without_a_whole_answer_is_sent_again(server, new_client, fields, waits, how):
+def test_token_request_no_whole_response_is_sent_again(server, new_client, fields, waits, how):
     """A token can be asked for twice: nothing is created by it."""
     server.token = [how, how, TOKEN]
     assert new_client(timeout_s=0.3).create_todo(fields).key == "EXA-CON-BUS-WOR-03"
@@ -109,7 +109,7 @@ def test_a_token_request_without_a_whole_answer_is_sent_again(server, new_client
     assert waits == [1.0, 2.0]
 
 
-def test_a_token_request_that_never_gets_an_answer_is_an_error(server, new_client, fields):
+def test_token_request_no_response_at_all_raises(server, new_client, fields):
     """After all attempts; no todo was sent, so its outcome is known."""
     server.token = [reset]
     error = get_error(new_client(), fields)
@@ -128,7 +128,7 @@ def test_a_token_request_that_never_gets_an_answer_is_an_error(server, new_clien
     ("retry_after", "first_wait"),
     [("7", 7.0), ("3600", 60.0), ("0", 0.0), ("soon", 1.0), (None, 1.0)],
 )
-def test_too_busy_is_tried_again_after_the_asked_wait(
+def test_create_todo_busy_is_retried_after_retry_after(
     server, new_client, fields, waits, kind, status, retry_after, first_wait
 ):
     """Seconds count up to a minute; what cannot be read leaves the exponential wait."""
@@ -139,7 +139,7 @@ def test_too_busy_is_tried_again_after_the_asked_wait(
     assert len(server.sent(kind)) == 2
 
 
-def test_a_wait_may_be_asked_for_as_a_date(server, new_client, fields, waits):
+def test_create_todo_retry_after_as_date_is_granted(server, new_client, fields, waits):
     """The HTTP date of half a minute ahead is half a minute, but for the seconds that the test takes."""
     at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=30)
     server.create = [reply(429, headers=[f"Retry-After: {format_datetime(at, usegmt=True)}"]), CREATED]
@@ -148,7 +148,7 @@ def test_a_wait_may_be_asked_for_as_a_date(server, new_client, fields, waits):
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_token_request_survives_a_broken_server(server, new_client, fields, waits, status):
+def test_token_request_server_errors_are_retried(server, new_client, fields, waits, status):
     """The three attempts reach over two failures."""
     server.token = [reply(status), reply(status), TOKEN]
     assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
@@ -168,7 +168,9 @@ def test_a_token_request_survives_a_broken_server(server, new_client, fields, wa
         (404, BzCtrlRejectedError, False, 1),
     ],
 )
-def test_how_often_a_create_request_is_sent(server, new_client, fields, status, error, unknown, requests):
+def test_create_request_each_status_is_sent_as_often_as_safe(
+    server, new_client, fields, status, error, unknown, requests
+):
     """A request that may have created the todo is not repeated; other temporary failures are retried."""
     server.create = [reply(status, headers=["Retry-After: 1"])]
     caught = get_error(new_client(), fields)
@@ -179,14 +181,14 @@ def test_how_often_a_create_request_is_sent(server, new_client, fields, status, 
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
-def test_the_number_of_attempts_is_the_connections(server, new_client, fields, attempts):
+def test_create_todo_max_attempts_counts_the_first_one(server, new_client, fields, attempts):
     """`max_attempts` counts the first one as well."""
     server.create = [reply(429)]
     get_error(new_client(max_attempts=attempts), fields)
     assert len(server.sent("create")) == attempts
 
 
-def test_a_401_is_replayed_once_with_a_fresh_token(server, new_client, fields):
+def test_create_todo_repeated_401_is_replayed_once(server, new_client, fields):
     """Two token requests and two create requests, then an error."""
     server.create = [reply(401)]
     assert type(get_error(new_client(), fields)) is BzCtrlAuthError
@@ -196,7 +198,7 @@ def test_a_401_is_replayed_once_with_a_fresh_token(server, new_client, fields):
 @pytest.mark.security
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("kind", ["token", "create"])
-def test_no_redirect_is_followed(server, new_client, fields, kind, status):
+def test_create_todo_redirect_status_is_not_followed(server, new_client, fields, kind, status):
     """Neither password nor token goes to another host, nor again to the same one."""
     elsewhere = Server()
     location = f"Location: http://localhost:{elsewhere.port}/bzctrl-core-api/oauth/token"
@@ -226,7 +228,7 @@ def flood(connection):
 
 @pytest.mark.security
 @pytest.mark.parametrize("kind", ["token", "create"])
-def test_an_endless_answer_is_not_read_to_its_end(server, new_client, fields, kind):
+def test_get_response_endless_body_is_read_up_to_1_mib(server, new_client, fields, kind):
     """A mebibyte is taken, and what the sockets hold besides."""
     setattr(server, kind, [flood])
     error = get_error(new_client(), fields)
@@ -237,13 +239,13 @@ def test_an_endless_answer_is_not_read_to_its_end(server, new_client, fields, ki
 
 
 @pytest.mark.security
-def test_an_endless_answer_is_not_read_before_a_retry_either(server, new_client, fields):
+def test_get_response_endless_503_is_dropped_before_the_retry(server, new_client, fields):
     """A large 503 is dropped after its mebibyte, and the todo created with the next attempt."""
     server.create = [reply(503, body=b" " * 30_000_000), CREATED]
     assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
 
 
-def test_an_answer_in_chunks_is_an_answer(server, new_client, fields):
+def test_get_response_chunked_is_read(server, new_client, fields):
     """Chunked transfer, as many frameworks send it, and the connection is used again."""
     chunked = (
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{"title": "part"\r\n1\r\n}\r\n0\r\n\r\n'
@@ -257,7 +259,7 @@ def test_an_answer_in_chunks_is_an_answer(server, new_client, fields):
 # --- time ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_whole_call_is_bounded(server, new_client, fields, waits):
+def test_create_todo_wait_outlasts_call_is_not_begun(server, new_client, fields, waits):
     """A wait that would outlast the call is not begun: the last answer is the result."""
     server.create = [reply(429, headers=["Retry-After: 50"])]
     client = new_client(timeout_s=1.0)
@@ -269,7 +271,7 @@ def test_the_whole_call_is_bounded(server, new_client, fields, waits):
     assert not error.outcome_unknown
 
 
-def test_a_call_that_runs_out_of_time_between_attempts_keeps_its_reason(new_client, fields, waits):
+def test_create_todo_out_of_time_keeps_the_reason(new_client, fields, waits):
     """The error is that of the attempt, not one about time."""
     client = new_client(f"http://127.0.0.1:{closed_port()}")
     assert "Connection refused" in str(get_error(client, fields, limit_s=0.5))
@@ -279,7 +281,7 @@ def test_a_call_that_runs_out_of_time_between_attempts_keeps_its_reason(new_clie
 # --- connections and threads -----------------------------------------------------------------------------------------
 
 
-def test_todos_one_after_another_use_one_connection(server, new_client, fields):
+def test_create_todo_one_after_another_uses_one_connection(server, new_client, fields):
     """N todos cost N + 1 requests and a single connection."""
     client = new_client()
     for _ in range(10):
@@ -288,7 +290,7 @@ def test_todos_one_after_another_use_one_connection(server, new_client, fields):
     assert server.connections == 1
 
 
-def test_todos_at_a_time_use_a_connection_a_thread(server, new_client, fields):
+def test_create_todos_each_thread_uses_one_connection(server, new_client, fields):
     """W threads ask for one token and open at most W connections."""
     results = new_client().create_todos([fields] * 200, max_workers=16)
     assert all(result.key for result in results)
@@ -297,7 +299,7 @@ def test_todos_at_a_time_use_a_connection_a_thread(server, new_client, fields):
     assert server.connections <= 16
 
 
-def test_threads_with_a_refused_token_share_the_next_one(server, new_client, fields):
+def test_create_todos_refused_token_is_replaced_once(server, new_client, fields):
     """When eight threads get a 401 at once, one of them asks for a new token."""
     everybody = threading.Barrier(8)
     refused = reply(401)
@@ -314,7 +316,7 @@ def test_threads_with_a_refused_token_share_the_next_one(server, new_client, fie
     assert len(server.sent("create")) == 16
 
 
-def test_a_stopped_bulk_begins_nothing_new(server, new_client, fields):
+def test_create_todos_stopped_begins_no_todo(server, new_client, fields):
     """When the task is stopped, todos that were not begun are not created behind its back."""
     sent = threading.Event()
 
@@ -333,9 +335,7 @@ def test_a_stopped_bulk_begins_nothing_new(server, new_client, fields):
 
 
 @pytest.mark.security
-def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
-    server, new_client, fields, waits, authority
-):
+def test_create_todo_certificate_of_unknown_authority_raises(server, new_client, fields, waits, authority):
     """No second attempt, nothing was sent, and the message names the remedy."""
     server.tls, _ = authority
     error = get_error(new_client(f"https://127.0.0.1:{server.port}"), fields)
@@ -348,7 +348,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
 
 
 @pytest.mark.security
-def test_a_certificate_for_another_host_is_refused(server, new_client, fields, waits, authority):
+def test_create_todo_certificate_of_other_host_raises(server, new_client, fields, waits, authority):
     """The authority is known, the name is not the server's."""
     server.tls, ca_bundle = authority
     error = get_error(new_client(f"https://localhost:{server.port}", verify=ca_bundle), fields)
@@ -356,7 +356,7 @@ def test_a_certificate_for_another_host_is_refused(server, new_client, fields, w
     assert waits == []
 
 
-def test_the_connections_own_authority_is_trusted(server, new_client, fields, authority):
+def test_create_todo_with_ca_bundle_trusts_it(server, new_client, fields, authority):
     """With `ca_bundle` the todo is created, over one connection."""
     server.tls, ca_bundle = authority
     client = new_client(f"https://127.0.0.1:{server.port}", verify=ca_bundle)
@@ -365,14 +365,14 @@ def test_the_connections_own_authority_is_trusted(server, new_client, fields, au
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_an_unchecked_server_is_trusted_where_the_user_says_so(server, new_client, fields, authority):
+def test_create_todo_verify_false_trusts_any_server(server, new_client, fields, authority):
     """`verify: false` creates the todo."""
     server.tls, _ = authority
     client = new_client(f"https://127.0.0.1:{server.port}", verify=False)
     assert client.create_todo(fields).title == "t"
 
 
-def test_a_broken_handshake_is_no_connection(new_client, fields, waits, server):
+def test_create_todo_broken_handshake_was_not_sent(new_client, fields, waits, server):
     """TLS spoken to a clear-text port is tried again and is no unknown outcome: nothing was sent."""
     error = get_error(new_client(f"https://127.0.0.1:{server.port}", timeout_s=0.3), fields)
     assert not error.outcome_unknown
@@ -380,7 +380,7 @@ def test_a_broken_handshake_is_no_connection(new_client, fields, waits, server):
     assert waits == [1.0, 2.0]
 
 
-def test_an_encrypted_connection_that_breaks_is_an_unknown_outcome(server, new_client, fields, authority):
+def test_create_todo_tls_breaks_after_sending_has_unknown_outcome(server, new_client, fields, authority):
     """A TLS error after the request was sent is not taken for a refused certificate."""
     server.tls, ca_bundle = authority
 
@@ -411,7 +411,7 @@ class Proxy(Server):
         return True
 
 
-def test_the_environments_proxy_is_used(server, new_client, fields, monkeypatch):
+def test_create_todo_http_proxy_of_environment_is_used(server, new_client, fields, monkeypatch):
     """HTTP_PROXY gets the requests with their whole address, and NO_PROXY takes a host out."""
     proxy = Proxy()
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")

@@ -68,7 +68,7 @@ def sent(bzctrl, url):
     return [request for request in bzctrl.request_history if request.url == url]
 
 
-def test_the_token_request_is_as_documented(bzctrl, fields):
+def test_token_request_any_grant_is_as_documented(bzctrl, fields):
     """A form-encoded password grant, percent-encoded, without any other credentials."""
     new_client().create_todo(fields)
     (request,) = sent(bzctrl, ACC.token_url)
@@ -79,7 +79,7 @@ def test_the_token_request_is_as_documented(bzctrl, fields):
     assert "Authorization" not in request.headers
 
 
-def test_the_create_request_is_as_documented(bzctrl, fields):
+def test_create_request_any_todo_is_as_documented(bzctrl, fields):
     """JSON in UTF-8 with the token as a Bearer, to the address of the environment."""
     new_client().create_todo(fields, title="Zollanmeldung für 橙 🍊")
     (request,) = sent(bzctrl, ACC.create_url)
@@ -91,7 +91,7 @@ def test_the_create_request_is_as_documented(bzctrl, fields):
     assert "Cookie" not in request.headers
 
 
-def test_production_uses_both_hosts(requests_mock, fields):
+def test_create_todo_in_production_uses_both_hosts(requests_mock, fields):
     """The token comes from the host without www, the todo goes to the one with www."""
     prod = Endpoints.from_environment("PROD")
     requests_mock.post(prod.token_url, json={"access_token": TOKEN})
@@ -101,7 +101,7 @@ def test_production_uses_both_hosts(requests_mock, fields):
     assert [request.hostname for request in requests_mock.request_history] == ["bzctrl.com", "www.bzctrl.com"]
 
 
-def test_the_earlier_message_is_put(bzctrl, fields):
+def test_create_todo_predefined_format_is_put(bzctrl, fields):
     """`predefined` goes out with PUT, in its own shape, to the same path."""
     bzctrl.put(ACC.create_url, json=created_answer())
     new_client(message_format="predefined", in_progress_spelling="INPROGRESS").create_todo(fields)
@@ -112,7 +112,7 @@ def test_the_earlier_message_is_put(bzctrl, fields):
     assert request.json()["status"] == "INPROGRESS"
 
 
-def test_what_was_created_comes_from_the_answer(bzctrl, fields):
+def test_create_todo_success_returns_fields_of_the_response(bzctrl, fields):
     """The key is the last part of the link."""
     assert new_client().create_todo(fields) == CreatedTodo(
         key="EXA-CON-BUS-WOR-03",
@@ -135,7 +135,7 @@ def test_what_was_created_comes_from_the_answer(bzctrl, fields):
         ("https://bzctrl.example.com", None),
     ],
 )
-def test_the_key_is_the_last_part_of_the_link(bzctrl, fields, link, key):
+def test_create_todo_link_gives_its_last_part_as_key(bzctrl, fields, link, key):
     """A link without such a part is kept, and the key is None."""
     bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
     created = new_client().create_todo(fields)
@@ -160,7 +160,7 @@ def test_the_key_is_the_last_part_of_the_link(bzctrl, fields, link, key):
         "https://",
     ],
 )
-def test_a_todo_without_a_usable_link_is_created_all_the_same(bzctrl, fields, caplog, link):
+def test_create_todo_unusable_link_returns_todo_without_link(bzctrl, fields, caplog, link):
     """The todo exists, so this is a success with a warning; nothing but http and https gets into a button."""
     bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
     created = new_client().create_todo(fields)
@@ -171,7 +171,7 @@ def test_a_todo_without_a_usable_link_is_created_all_the_same(bzctrl, fields, ca
     ]
 
 
-def test_an_answer_that_says_little_is_filled_from_what_was_sent(bzctrl, fields):
+def test_create_todo_sparse_response_is_filled_from_the_request(bzctrl, fields):
     """Title, type and description are those of the request where the answer has none; strange tags are dropped."""
     bzctrl.post(ACC.create_url, json={"taskLink": LINK, "title": 5, "tags": ["a", 5, None]})
     created = new_client().create_todo(fields)
@@ -181,14 +181,14 @@ def test_an_answer_that_says_little_is_filled_from_what_was_sent(bzctrl, fields)
     assert new_client().create_todo(fields).tags == []
 
 
-def test_a_faulty_todo_sends_nothing(bzctrl):
+def test_create_todo_invalid_sends_nothing(bzctrl):
     """Not even a token is asked for."""
     with pytest.raises(BzCtrlValidationError):
         new_client().create_todo(title="only a title")
     assert bzctrl.request_history == []
 
 
-def test_fields_win_over_the_todo(bzctrl, fields):
+def test_create_todo_with_fields_replaces_those_of_the_todo(bzctrl, fields):
     """A mapping or a Todo can be given, and single fields beside it."""
     client = new_client(defaults={"assignee": "boss@example.com"})
     client.create_todo(Todo(**fields), title="Another title")
@@ -199,7 +199,7 @@ def test_fields_win_over_the_todo(bzctrl, fields):
     assert first["assignee"] == "boss@example.com"
 
 
-def test_one_token_serves_many_todos_and_is_renewed_in_time(bzctrl, fields):
+def test_create_todo_several_share_a_token_until_its_renewal(bzctrl, fields):
     """Three todos cost four requests; after the lead time's beginning there is a second token."""
     clock = Clock()
     client = new_client(tokens=TokenSource(clock))
@@ -211,14 +211,14 @@ def test_one_token_serves_many_todos_and_is_renewed_in_time(bzctrl, fields):
     assert len(sent(bzctrl, ACC.token_url)) == 2
 
 
-def test_clients_with_the_same_credentials_share_the_token(bzctrl, fields):
+def test_client_same_credentials_share_the_token(bzctrl, fields):
     """A second client of the process asks for no token of its own; one with another password does."""
     for password in ("pass-1", "pass-1", "pass-2"):
         BzCtrlClient(ACC, username="shared@example.com", password=SecretStr(password)).create_todo(fields)
     assert len(sent(bzctrl, ACC.token_url)) == 2
 
 
-def test_a_refused_token_is_replaced_and_the_todo_sent_once_more(bzctrl, fields):
+def test_create_todo_401_is_sent_again_with_a_fresh_token(bzctrl, fields):
     """After a 401 a fresh token is asked for, and the same body goes out again."""
     tokens = iter(["old", "new"])
     bzctrl.post(ACC.token_url, json=lambda *_: {"access_token": next(tokens), "expires_in": 3600})
@@ -229,7 +229,7 @@ def test_a_refused_token_is_replaced_and_the_todo_sent_once_more(bzctrl, fields)
     assert first.body == second.body
 
 
-def test_a_second_401_is_an_error(bzctrl, fields):
+def test_create_todo_second_401_raises_auth_error(bzctrl, fields):
     """One replay and no more; the message says that the right to create may be missing."""
     bzctrl.post(ACC.create_url, status_code=401)
     with pytest.raises(BzCtrlAuthError, match=r"again with a fresh token.*right to create") as caught:
@@ -268,7 +268,7 @@ def test_a_second_401_is_an_error(bzctrl, fields):
         ({"json": {"access_token": 5}}, BzCtrlBadAnswerError, "usable access_token"),
     ],
 )
-def test_no_token_no_todo(bzctrl, fields, answer, error, said):
+def test_create_todo_token_request_fails_sends_no_todo(bzctrl, fields, answer, error, said):
     """After any failure of the token request no todo is sent, and the message says what to do."""
     bzctrl.post(ACC.token_url, **answer)
     with pytest.raises(error, match=said) as caught:
@@ -312,7 +312,7 @@ def test_no_token_no_todo(bzctrl, fields, answer, error, said):
         ({"exc": OSError("no CA file")}, BzCtrlTransportError, False),
     ],
 )
-def test_what_came_instead_of_a_todo(bzctrl, fields, answer, error, unknown):
+def test_create_todo_other_response_raises_its_error(bzctrl, fields, answer, error, unknown):
     """Each response is one error of the hierarchy, with its attributes, and says whether the todo may exist."""
     bzctrl.post(ACC.create_url, **answer)
     with pytest.raises(BzCtrlError) as caught:
@@ -325,7 +325,7 @@ def test_what_came_instead_of_a_todo(bzctrl, fields, answer, error, unknown):
 
 
 @pytest.mark.security
-def test_an_error_quotes_the_beginning_of_what_bzctrl_said(bzctrl, fields):
+def test_create_todo_error_body_is_quoted_in_one_line(bzctrl, fields):
     """One line of at most 500 characters, without control characters."""
     bzctrl.post(ACC.create_url, status_code=400, text="impact:\r\n\x1b[31m must be HIGH " + "x" * 1000)
     with pytest.raises(BzCtrlRejectedError) as caught:
@@ -335,7 +335,7 @@ def test_an_error_quotes_the_beginning_of_what_bzctrl_said(bzctrl, fields):
     assert caught.value.body_excerpt in str(caught.value)
 
 
-def test_create_todo_rate_limit_has_its_seconds(bzctrl, fields):
+def test_create_todo_rate_limit_error_has_its_seconds(bzctrl, fields):
     """`retry_after_s` is what BzCtrl asked for, None where it did not say."""
     bzctrl.post(
         ACC.create_url, [{"status_code": 429, "headers": {"Retry-After": "90"}}, {"status_code": 429}]
@@ -436,7 +436,7 @@ def test_create_todo_signal_handler_raises_propagates(bzctrl, fields, url):
     assert TOKEN[:12] not in shown
 
 
-def test_an_error_does_not_drag_its_causes_along(bzctrl, fields):
+def test_create_todo_transport_error_has_no_causes(bzctrl, fields):
     """It says itself what went wrong; urllib3's errors underneath would bury that in a task's log."""
     bzctrl.post(ACC.create_url, exc=requests.exceptions.ConnectionError("reset by peer"))
     with pytest.raises(BzCtrlTransportError, match="reset by peer") as caught:
@@ -444,7 +444,7 @@ def test_an_error_does_not_drag_its_causes_along(bzctrl, fields):
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def test_bulk_keeps_order_and_length(bzctrl, fields):
+def test_create_todos_some_fail_keeps_order_and_length(bzctrl, fields):
     """Results stand where their todos stood; a faulty and a refused one are errors in their places."""
 
     def answer(request, context):
@@ -465,7 +465,7 @@ def test_bulk_keeps_order_and_length(bzctrl, fields):
     assert len(sent(bzctrl, ACC.token_url)) == 1
 
 
-def test_what_is_no_todo_is_an_error_in_its_place(bzctrl, fields):
+def test_create_todos_item_is_no_todo_is_an_error_in_its_place(bzctrl, fields):
     """A text among the mappings does not lose the results of the others."""
     created, faulty, other = new_client().create_todos([fields, "abc", fields], max_workers=1)
     assert isinstance(faulty, BzCtrlValidationError)
@@ -473,7 +473,7 @@ def test_what_is_no_todo_is_an_error_in_its_place(bzctrl, fields):
 
 
 @pytest.mark.parametrize("location", ["https://[x/", "https://x/\xe9", "//", "nonsense"])
-def test_a_redirect_to_nonsense_is_a_redirect(bzctrl, fields, location):
+def test_create_todo_redirect_to_invalid_url_raises_rejected_error(bzctrl, fields, location):
     """The Location is not read, so whatever is in it, the todo was not created."""
     bzctrl.post(ACC.create_url, status_code=302, headers={"Location": location})
     with pytest.raises(BzCtrlRejectedError) as caught:
@@ -481,7 +481,7 @@ def test_a_redirect_to_nonsense_is_a_redirect(bzctrl, fields, location):
     assert not caught.value.outcome_unknown
 
 
-def test_a_host_may_be_written_in_capitals(requests_mock, fields):
+def test_create_todo_host_in_capitals_is_accepted(requests_mock, fields):
     """requests writes it in small letters, which makes no difference to us."""
     requests_mock.post("https://bz.example/bzctrl-core-api/oauth/token", json={"access_token": TOKEN})
     requests_mock.post("https://bz.example/bzctrl-core-api/api/v1/task/add-task", json=created_answer())
@@ -501,7 +501,7 @@ def test_token_response_unknown_field_is_not_quoted(bzctrl, fields):
 
 
 @pytest.mark.security
-def test_a_clear_text_request_to_this_machine_uses_no_proxy(requests_mock, fields, monkeypatch):
+def test_create_todo_clear_text_to_loopback_uses_no_proxy(requests_mock, fields, monkeypatch):
     """A proxy is another machine, and would see the password."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -515,7 +515,7 @@ def test_a_clear_text_request_to_this_machine_uses_no_proxy(requests_mock, field
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_has_connections_of_its_own(bzctrl, fields):
+def test_create_todo_in_forked_child_opens_a_connection(bzctrl, fields):
     """Two processes on one socket would read each other's answers."""
     client = BzCtrlClient(ACC, username="forked@example.com", password=SecretStr(PASSWORD))
     client.create_todo(fields)
@@ -529,13 +529,13 @@ def test_a_forked_child_has_connections_of_its_own(bzctrl, fields):
     assert client._process.requester is parents
 
 
-def test_bulk_of_nothing_asks_for_nothing(bzctrl):
+def test_create_todos_empty_list_sends_nothing(bzctrl):
     """An empty list makes no request."""
     assert new_client().create_todos([]) == []
     assert bzctrl.request_history == []
 
 
-def test_bulk_with_refused_credentials_logs_in_once(bzctrl, fields):
+def test_create_todos_refused_credentials_requests_one_token(bzctrl, fields):
     """A hundred todos with a wrong password are one refused login, and a hundred errors."""
     bzctrl.post(ACC.token_url, status_code=401)
     results = new_client().create_todos([fields] * 99 + [{}], max_workers=1)
@@ -545,7 +545,7 @@ def test_bulk_with_refused_credentials_logs_in_once(bzctrl, fields):
 
 
 @pytest.mark.parametrize("max_workers", [0, -1, 65])
-def test_bulk_has_a_bounded_pool(max_workers):
+def test_create_todos_max_workers_out_of_range_raises(max_workers):
     """One to 64 threads."""
     with pytest.raises(ValueError, match="1 to 64"):
         new_client().create_todos([], max_workers=max_workers)
@@ -590,7 +590,7 @@ def test_create_todo_mask_of_token_raises_todo_is_created(bzctrl, fields, caplog
     assert TOKEN not in caplog.text
 
 
-def test_each_new_token_is_reported(bzctrl, fields):
+def test_client_new_token_calls_on_new_token(bzctrl, fields):
     """The callback that masks secrets gets each token as soon as it is granted."""
     granted = []
     client = new_client(on_new_token=granted.append)
@@ -600,7 +600,7 @@ def test_each_new_token_is_reported(bzctrl, fields):
 
 
 @pytest.mark.security
-def test_a_netrc_changes_nothing(bzctrl, fields, tmp_path, monkeypatch):
+def test_create_todo_with_netrc_ignores_it(bzctrl, fields, tmp_path, monkeypatch):
     """Credentials of ~/.netrc for the same host get into neither request."""
     (tmp_path / "netrc").write_text("machine acc.bzctrl.com login netrc-user password netrc-password\n")
     (tmp_path / "netrc").chmod(0o600)
@@ -610,7 +610,7 @@ def test_a_netrc_changes_nothing(bzctrl, fields, tmp_path, monkeypatch):
     assert headers == [None, f"Bearer {TOKEN}"]
 
 
-def test_the_environments_proxies_and_authorities_count(bzctrl, fields, monkeypatch):
+def test_create_todo_proxy_and_ca_of_environment_are_used(bzctrl, fields, monkeypatch):
     """HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE work as in requests; the connection's own CA file wins."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company-ca.pem")
@@ -630,7 +630,7 @@ def test_the_environments_proxies_and_authorities_count(bzctrl, fields, monkeypa
 
 
 @pytest.mark.security
-def test_no_cookie_is_kept(bzctrl, fields):
+def test_create_todo_cookies_are_not_sent_back(bzctrl, fields):
     """Cookies of BzCtrl or of a load balancer are not sent back."""
     bzctrl.post(ACC.create_url, json=created_answer(), headers={"Set-Cookie": "session=abc; Path=/"})
     client = new_client()
@@ -640,13 +640,13 @@ def test_no_cookie_is_kept(bzctrl, fields):
     client.close()
 
 
-def test_a_call_has_a_bound_that_follows_from_the_settings():
+def test_client_total_s_any_settings_covers_all_attempts():
     """All attempts at full length and all waits at their longest."""
     assert new_client().total_s == 4 * (3 * 30 + 2 * 60)
     assert new_client(timeout_s=5, max_attempts=1).total_s == 4 * 5
 
 
-def test_shared_errors_are_copies():
+def test_error_copied_keeps_its_attributes():
     """Copying an error keeps what a traceback of another thread would otherwise mix up."""
     error = BzCtrlAuthError("refused")
     assert copy.copy(error) is not error

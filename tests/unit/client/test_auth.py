@@ -45,12 +45,12 @@ class Bank:
         (10**400, 270.0),
     ],
 )
-def test_a_token_is_used_until_shortly_before_its_end(expires_in, seconds):
+def test_token_ttl_s_any_expires_in_ends_before_the_token(expires_in, seconds):
     """A token is renewed a minute, or a tenth of a short life, before its end; the default life is five minutes."""
     assert token_ttl_s(expires_in) == pytest.approx(seconds)
 
 
-def test_one_token_serves_until_it_is_renewed():
+def test_token_source_token_is_live_returns_it():
     """The second call asks nobody; after the lead time's beginning the next one does."""
     clock, bank = Clock(), Bank()
     source = TokenSource(clock)
@@ -70,7 +70,7 @@ def test_token_source_life_of_zero_serves_ten_seconds():
     assert source.get(bank, wait_s=1).value.get_secret_value() == "token-2"
 
 
-def test_a_refused_token_is_replaced_once():
+def test_token_source_two_threads_discard_one_token_fetch_one():
     """Two threads whose token was refused get the same new one."""
     source, bank = TokenSource(Clock()), Bank()
     first = source.get(bank, wait_s=1)
@@ -96,7 +96,7 @@ def in_threads(count, work):
     return threads, results
 
 
-def test_threads_that_need_a_token_at_once_share_one_request():
+def test_token_source_threads_at_once_share_one_request():
     """While one thread asks, sixteen others wait for its answer."""
     source, asked, may_answer, asking = TokenSource(Clock()), [], threading.Event(), threading.Event()
 
@@ -118,7 +118,7 @@ def test_threads_that_need_a_token_at_once_share_one_request():
     assert len(asked) == 1
 
 
-def test_a_wrong_password_is_tried_once_for_all_waiting_threads():
+def test_token_source_refused_password_is_tried_once():
     """The failure is shared as well, each thread with an error object of its own: no account is locked."""
     source, asked, asking, may_answer = TokenSource(Clock()), [], threading.Event(), threading.Event()
     waits = []
@@ -148,7 +148,7 @@ def test_a_wrong_password_is_tried_once_for_all_waiting_threads():
     assert len(asked) == 2
 
 
-def test_a_thread_does_not_wait_for_ever():
+def test_token_source_fetch_outlasts_wait_raises():
     """When another thread's request outlasts the wait, the error says so."""
     source, asking, may_answer = TokenSource(Clock()), threading.Event(), threading.Event()
 
@@ -165,7 +165,7 @@ def test_a_thread_does_not_wait_for_ever():
     threads[0].join(5)
 
 
-def test_a_crash_of_the_fetch_leaves_nobody_waiting():
+def test_token_source_fetch_crashes_next_caller_fetches():
     """An error that is not ours reaches its own thread, and the next caller requests a token again."""
     source = TokenSource(Clock())
 
@@ -181,7 +181,7 @@ def make_source(url, username, password):
     return shared_source(url, username, SecretStr(password))
 
 
-def test_the_same_credentials_share_a_source_and_others_do_not():
+def test_shared_source_same_credentials_is_shared():
     """Address, username and password together are one set of credentials."""
     auth.forget_tokens()
     source = make_source("https://a/token", "user", "password")
@@ -191,7 +191,7 @@ def test_the_same_credentials_share_a_source_and_others_do_not():
     assert make_source("https://a/token", "user\0password", "") is not source
 
 
-def test_a_process_does_not_collect_sources():
+def test_shared_source_too_many_drops_the_oldest():
     """The one that was not used for longest is forgotten first."""
     auth.forget_tokens()
     first = make_source("https://a/token", "user", "0")
@@ -204,7 +204,7 @@ def test_a_process_does_not_collect_sources():
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_starts_without_its_parents_locks():
+def test_shared_source_in_forked_child_has_new_locks():
     """A lock that another thread holds at the fork does not hang the child."""
     auth.forget_tokens()
     make_source("https://a/token", "user", "password")
@@ -216,7 +216,7 @@ def test_a_forked_child_starts_without_its_parents_locks():
 
 
 @pytest.mark.security
-def test_no_repr_shows_a_token():
+def test_token_repr_shows_no_secret():
     """Neither the token nor its source shows the secret."""
     source = TokenSource(Clock())
     token = source.get(lambda: (SecretStr("s3cret-token"), 3600), wait_s=1)

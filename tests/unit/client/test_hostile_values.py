@@ -81,7 +81,7 @@ def client():
         '","todoType":"TASK',
     ],
 )
-def test_text_is_data_and_nothing_else(bzctrl, client, fields, text):
+def test_create_todo_hostile_text_is_sent_unchanged(bzctrl, client, fields, text):
     """No template, no format, no header, no JSON comes of it: BzCtrl gets the characters as they were written."""
     client.create_todo(fields, description=text, order_id=text, lrn=text, category=[text])
     message = bzctrl.last_request.json()
@@ -96,7 +96,7 @@ def test_text_is_data_and_nothing_else(bzctrl, client, fields, text):
     assert bzctrl.last_request.headers.keys() & {"Injected", "header"} == set()
 
 
-def test_a_value_that_utf_8_cannot_hold_is_refused(bzctrl, client, fields):
+def test_create_todo_lone_surrogate_is_invalid(bzctrl, client, fields):
     """Half a surrogate pair, in each field of text; nothing is sent, and the message can be written anywhere."""
     for name in ("title", "description", "order_id", "lrn", "domain_workspace", "category"):
         with pytest.raises(
@@ -129,7 +129,7 @@ def test_a_value_that_utf_8_cannot_hold_is_refused(bzctrl, client, fields):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_object_is_a_fault_of_its_field_and_is_not_asked(bzctrl, client, fields, name, value):
+def test_create_todos_object_in_field_is_invalid_and_unread(bzctrl, client, fields, name, value):
     """No object's own text gets into the message, and no error of its own out of the call; other todos are created."""
     faulty, created = client.create_todos([{**fields, name: value}, fields])
     assert created.key == "EXA-CON-BUS-WOR-03"
@@ -150,7 +150,7 @@ def test_an_object_is_a_fault_of_its_field_and_is_not_asked(bzctrl, client, fiel
     ids=lambda number: f"{type(number).__name__}",
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["financial_impact", "title", "order_id", "category"])
-def test_a_number_that_is_none_or_endless_is_refused(bzctrl, client, fields, name, number):
+def test_create_todo_unbounded_number_is_invalid(bzctrl, client, fields, name, number):
     """At once and by its field's name: it would be a gigabyte of digits, or NaN in JSON."""
     began = time.monotonic()
     with pytest.raises(BzCtrlValidationError) as caught:
@@ -166,7 +166,7 @@ def test_a_number_that_is_none_or_endless_is_refused(bzctrl, client, fields, nam
 
 @pytest.mark.parametrize("name", ["title", "description", "order_id", "lrn", "domain_workspace", "category"])
 @pytest.mark.parametrize("text", ["x" * 5_000_000, "ü" * 600_000], ids=["megabytes", "in bytes"])
-def test_megabytes_of_text_are_refused(bzctrl, client, fields, name, text):
+def test_create_todo_over_size_limit_is_invalid(bzctrl, client, fields, name, text):
     """Before anything is sent: BzCtrl's answer repeats them, and would be too long to be read, so that nobody would know."""
     with pytest.raises(BzCtrlValidationError) as caught:
         client.create_todo(fields, **{name: text})
@@ -177,7 +177,7 @@ def test_megabytes_of_text_are_refused(bzctrl, client, fields, name, text):
     assert bzctrl.request_history == []
 
 
-def test_a_long_text_is_sent_whole_and_bzctrl_decides(bzctrl, client, fields):
+def test_create_todo_below_size_limit_is_sent_whole(bzctrl, client, fields):
     """A text up to the limit is sent whole, and BzCtrl may reject it."""
     text = "x" * (MESSAGE_MAX_BYTES - 1000)
     assert client.create_todo(fields, description=text).key == "EXA-CON-BUS-WOR-03"
@@ -187,7 +187,7 @@ def test_a_long_text_is_sent_whole_and_bzctrl_decides(bzctrl, client, fields):
         client.create_todo(fields, description=text)
 
 
-def test_what_bzctrl_repeats_of_the_longest_todo_can_be_read(bzctrl, client, fields):
+def test_create_todo_longest_response_is_read(bzctrl, client, fields):
     """The limit leaves room for what an answer has besides."""
     text = "x" * (MESSAGE_MAX_BYTES - 1000)
     bzctrl.post(
@@ -204,7 +204,7 @@ def test_what_bzctrl_repeats_of_the_longest_todo_can_be_read(bzctrl, client, fie
     ["a\nforged: line", "\x1b[31m", "\u202eeltit", "x" * 1_000_000, 5, None, ("title",), Secretive(), Raising(), b"title"],
     ids=lambda name: type(name).__name__,
 )  # fmt: skip
-def test_the_name_of_a_field_is_not_trusted_either(bzctrl, client, fields, name):
+def test_create_todo_hostile_field_name_is_one_short_line(bzctrl, client, fields, name):
     """Keys come from the head of a file, say. Each is named on one line, cut, and without asking it."""
     began = time.monotonic()
     with pytest.raises(BzCtrlValidationError) as caught:
@@ -228,7 +228,7 @@ def test_create_todo_many_unknown_names_are_cut(bzctrl, client, fields):
     assert time.monotonic() - began < 5
 
 
-def test_a_mapping_that_cannot_be_read_is_an_error_in_its_place(bzctrl, client, fields):
+def test_create_todos_unreadable_mapping_is_an_error_in_its_place(bzctrl, client, fields):
     """The others of the bulk are created."""
     faulty, created = client.create_todos([RaisingMapping(), fields])
     assert (
@@ -238,7 +238,7 @@ def test_a_mapping_that_cannot_be_read_is_an_error_in_its_place(bzctrl, client, 
     assert created.key == "EXA-CON-BUS-WOR-03"
 
 
-def test_a_todo_object_is_checked_in_the_same_way():
+def test_todo_hostile_value_raises():
     """Made in a DAG's own code."""
     with pytest.raises(BzCtrlValidationError) as caught:
         Todo(title=Secretive(), lrn=RaisingText("x"), priority=Raising())

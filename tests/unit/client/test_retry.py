@@ -30,19 +30,19 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
         ("Sat, 99 Nov 2026 12:00:30 GMT", None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
+def test_parse_retry_after_seconds_or_date_is_read(header, seconds):
     """An invalid value is ignored; a time in the past is a wait of 0 seconds."""
     assert parse_retry_after(header, now=NOW) == seconds
 
 
-def test_what_bzctrl_asks_for_is_granted_up_to_a_minute():
+def test_backoff_s_retry_after_is_granted_up_to_a_minute():
     """Retry-After wins over our own backoff, but holds no task for an hour."""
     assert backoff_s(1, asked_s=7.0, jitter=0.9) == 7.0
     assert backoff_s(3, asked_s=3600.0, jitter=0.0) == 60.0
     assert backoff_s(1, asked_s=0.0, jitter=0.5) == 0.0
 
 
-def test_the_backoff_doubles():
+def test_backoff_s_more_failures_doubles():
     """Without jitter the waits are half a second, one, two, four, and then at most ten."""
     assert [backoff_s(n, asked_s=None, jitter=0.0) for n in range(1, 8)] == [
         0.5,
@@ -56,7 +56,7 @@ def test_the_backoff_doubles():
 
 
 @given(st.integers(1, 100), st.floats(0, 1))
-def test_the_jitter_stays_within_the_second_half(failures, jitter):
+def test_backoff_s_any_jitter_stays_in_the_second_half(failures, jitter):
     """No wait is shorter than half of its step, and none longer than the step."""
     longest = backoff_s(failures, asked_s=None, jitter=1.0)
     assert longest / 2 <= backoff_s(failures, asked_s=None, jitter=jitter) <= longest <= 20.0

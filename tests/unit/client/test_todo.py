@@ -36,7 +36,7 @@ def get_faults(fields, **changes):
     return dict(caught.value.faults)
 
 
-def test_an_incident_with_all_its_fields_looks_as_the_document_shows_it():
+def test_build_message_full_incident_is_as_documented():
     """The sample of the later BzCtrl document comes out to the letter."""
     todo = complete_todo(
         {
@@ -78,7 +78,7 @@ def test_an_incident_with_all_its_fields_looks_as_the_document_shows_it():
     }
 
 
-def test_a_task_has_a_result_and_no_key_without_a_value(fields):
+def test_build_message_task_has_result_and_no_empty_key(fields):
     """Unset, None, blank and empty fields are left out; the task's own field is in."""
     todo = complete(
         fields,
@@ -104,7 +104,7 @@ def test_a_task_has_a_result_and_no_key_without_a_value(fields):
     }
 
 
-def test_the_earlier_documents_message_has_its_own_keys(fields):
+def test_build_message_predefined_has_its_own_keys(fields):
     """`predefined` splits the domain, writes LRN in capitals and the category as one text."""
     todo = complete(fields, domain_workspace="IMP-NLD-EXA-SWA", lrn="7", category=["Customs", "IT"])
     message = build_message(todo, message_format="predefined")
@@ -115,7 +115,7 @@ def test_the_earlier_documents_message_has_its_own_keys(fields):
     assert not message.keys() & {"domainWorkSpace", "lrn", "subCategory"}
 
 
-def test_the_earlier_documents_message_has_no_sub_category(fields):
+def test_complete_todo_predefined_with_sub_category_raises(fields):
     """A field that `predefined` does not know is refused, together with the other faults."""
     with pytest.raises(BzCtrlValidationError) as caught:
         complete_todo(
@@ -124,7 +124,7 @@ def test_the_earlier_documents_message_has_no_sub_category(fields):
     assert [name for name, _ in caught.value.faults] == ["impact", "sub_category"]
 
 
-def test_in_progress_can_be_spelled_as_one_word(fields):
+def test_build_message_in_progress_spelling_is_used(fields):
     """The connection's spelling of the default status goes over the wire, and of no other status."""
     assert build_message(complete(fields), in_progress_spelling="INPROGRESS")["status"] == "INPROGRESS"
     done = complete(fields, status="done")
@@ -140,7 +140,7 @@ def test_in_progress_can_be_spelled_as_one_word(fields):
         ("SWA", "SWA", "SWA-SWA"),
     ],
 )
-def test_domain_and_workspace_make_the_domain_workspace(fields, domain, workspace, joined):
+def test_todo_domain_and_workspace_are_joined(fields, domain, workspace, joined):
     """The two are joined, unless the domain ends in the workspace already; they win over the default."""
     del fields["domain_workspace"]
     todo = complete_todo(
@@ -149,7 +149,7 @@ def test_domain_and_workspace_make_the_domain_workspace(fields, domain, workspac
     assert todo.domain_workspace == joined
 
 
-def test_domain_and_workspace_must_not_contradict_the_domain_workspace(fields):
+def test_todo_contradicting_domain_raises(fields):
     """Three fields that say the same are accepted, two that disagree are refused, half a pair is refused."""
     same = complete(fields, domain="EXA-CON-BUS", workspace="WOR")
     assert same.domain_workspace == "EXA-CON-BUS-WOR"
@@ -161,7 +161,7 @@ def test_domain_and_workspace_must_not_contradict_the_domain_workspace(fields):
 @pytest.mark.parametrize(
     "spelled", ["In Progress", "in_progress", "IN-PROGRESS", "InProgress", " in  progress "]
 )
-def test_fixed_values_are_taken_however_they_are_spelled(fields, spelled):
+def test_todo_fixed_value_in_any_spelling_is_accepted(fields, spelled):
     """Case, spaces, underscores and dashes do not matter."""
     assert complete(fields, status=spelled).status is Status.IN_PROGRESS
     assert complete(fields, status="to do").status is Status.TODO
@@ -171,7 +171,7 @@ def test_fixed_values_are_taken_however_they_are_spelled(fields, spelled):
 
 @pytest.mark.parametrize("name", ["impact", "likelihood", "priority", "status", "todo_type"])
 @pytest.mark.parametrize("value", ["urgent", 1, True, ["HIGH"]])
-def test_other_values_are_refused_with_what_is_allowed(fields, name, value):
+def test_todo_other_value_raises_with_allowed_values(fields, name, value):
     """The message names the field, what was given, and every allowed value."""
     problem = get_faults(fields, **{name: value})[name]
     assert repr(value) in problem
@@ -197,7 +197,7 @@ def test_other_values_are_refused_with_what_is_allowed(fields, name, value):
         ("5.", "5"),
     ],
 )
-def test_an_amount_goes_out_as_digits(fields, amount, wire):
+def test_todo_financial_impact_is_sent_as_digits(fields, amount, wire):
     """Every kind of number becomes digits with an optional point, never with an exponent."""
     assert build_message(complete(fields, financial_impact=amount))["financialImpact"] == wire
 
@@ -238,7 +238,7 @@ def test_an_amount_goes_out_as_digits(fields, amount, wire):
         {"amount": 5},
     ],
 )
-def test_what_is_no_plain_amount_is_refused(fields, amount):
+def test_todo_financial_impact_no_plain_amount_raises(fields, amount):
     """Signs, currencies, separators, booleans, and numbers that are none, are named as a fault of the field."""
     assert "amount in EUR" in get_faults(fields, financial_impact=amount)["financial_impact"]
 
@@ -250,14 +250,14 @@ def test_what_is_no_plain_amount_is_refused(fields, amount):
         st.decimals(0, 10**20, allow_nan=False, places=4),
     )
 )
-def test_no_amount_ever_loses_its_value_or_gets_an_exponent(amount):
+def test_todo_financial_impact_any_amount_keeps_its_value(amount):
     """For any number that is not negative, the wire has digits that mean the same number."""
     wire = str(Todo(financial_impact=amount).financial_impact)
     assert set(wire) <= set("0123456789.")
     assert Decimal(wire) == Decimal(str(amount)).copy_abs()
 
 
-def test_a_number_in_a_text_field_is_sent_as_text(fields):
+def test_todo_number_in_text_field_is_sent_as_text(fields):
     """Native rendering makes numbers of texts; they go back to what they were."""
     todo = complete(
         fields, order_id=725462, lrn=12.5, title=1e22, description=Decimal("7.50"), category=[1, 2]
@@ -272,13 +272,13 @@ def test_a_number_in_a_text_field_is_sent_as_text(fields):
 
 
 @pytest.mark.parametrize("value", [True, ["a"], {"a": 1}, b"bytes", math.nan, "half \ud800"])
-def test_what_is_no_text_is_refused(fields, value):
+def test_todo_no_text_in_text_field_raises(fields, value):
     """A boolean, a structure, bytes, not-a-number and half a surrogate pair are no text."""
     assert get_faults(fields, description=value).keys() == {"description"}
 
 
 @given(st.text(min_size=1).filter(str.strip))
-def test_text_is_sent_as_it_was_written(text):
+def test_todo_any_text_is_sent_unchanged(text):
     """Any Unicode comes back from the JSON as it was, but for the blanks at both ends."""
     todo = complete_todo(
         {
@@ -297,7 +297,7 @@ def test_text_is_sent_as_it_was_written(text):
 
 @pytest.mark.security
 @given(st.text().filter(str.strip))
-def test_a_title_is_one_line(text):
+def test_todo_title_with_line_breaks_is_one_line(text):
     """A title with any line breaks is sent as one line with all its words."""
     title = Todo(title=text).title
     assert title is not None
@@ -308,7 +308,7 @@ def test_a_title_is_one_line(text):
 @pytest.mark.parametrize(
     "value", ["nobody", "a@b@c", "a@b, c@d", "Bob <bob@example.com>", "a b@example.com", "@b", 5]
 )
-def test_what_is_no_single_address_is_refused(fields, value):
+def test_todo_no_single_email_address_raises(fields, value):
     """Reporter and assignee are one e-mail address each."""
     assert "e-mail" in get_faults(fields, reporter=value)["reporter"]
 
@@ -327,19 +327,19 @@ def test_what_is_no_single_address_is_refused(fields, value):
         pendulum.date(2026, 11, 21),
     ],
 )
-def test_a_reminder_is_a_day_however_it_is_given(fields, value):
+def test_todo_reminder_date_in_any_form_is_a_day(fields, value):
     """ISO text, dates, datetimes and pendulum's become YYYY-MM-DD, in their own time zone."""
     assert build_message(complete(fields, reminder_date=value))["reminderDate"] == "2026-11-21"
 
 
 @pytest.mark.parametrize("value", ["21-11-2026", "2026-02-30", "tomorrow", True, ["2026-11-21"]])
-def test_what_is_no_day_is_refused(fields, value):
+def test_todo_reminder_date_no_day_raises(fields, value):
     """A date that does not exist or is not ISO is a fault of the field."""
     assert get_faults(fields, reminder_date=value).keys() == {"reminder_date"}
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, {"a"}, b"a", [["a"]], [True]])
-def test_what_is_no_list_of_texts_is_refused(fields, value):
+def test_todo_category_no_list_of_texts_raises(fields, value):
     """Categories are a list of texts, or one text."""
     assert get_faults(fields, category=value).keys() == {"category"}
     assert complete(fields, category="Customs").category == ("Customs",)
@@ -352,14 +352,14 @@ def test_what_is_no_list_of_texts_is_refused(fields, value):
         ("INCIDENT", {"result": "done"}),
     ],
 )
-def test_a_field_of_the_other_type_is_refused(fields, todo_type, wrong):
+def test_todo_field_of_other_type_raises(fields, todo_type, wrong):
     """A field of the other type of todo is an error with its name, and is not dropped silently."""
     faults = get_faults(fields, todo_type=todo_type, **wrong)
     assert faults.keys() == wrong.keys()
     assert all("leave it out" in problem for problem in faults.values())
 
 
-def test_every_fault_is_reported_at_once():
+def test_complete_todo_several_errors_raises_one_error():
     """Values, contradictions, unknown fields and missing ones come in one error, each with its field's name."""
     with pytest.raises(BzCtrlValidationError) as caught:
         complete_todo(
@@ -394,12 +394,12 @@ def test_every_fault_is_reported_at_once():
     "name", ["todo_type", "domain_workspace", "title", "description", "reporter", "order_id"]
 )
 @pytest.mark.parametrize("blank", [None, "", "  "])
-def test_a_mandatory_field_must_be_there(fields, name, blank):
+def test_complete_todo_mandatory_field_missing_raises(fields, name, blank):
     """Each mandatory field is named where it is absent or blank."""
     assert get_faults(fields, **{name: blank}).keys() == {name}
 
 
-def test_the_connections_defaults_fill_what_is_unset(fields):
+def test_complete_todo_unset_field_gets_the_default(fields):
     """A default counts only where the todo says nothing; the assignee falls back to the reporter last."""
     for name in ("domain_workspace", "reporter"):
         del fields[name]
@@ -414,13 +414,13 @@ def test_the_connections_defaults_fill_what_is_unset(fields):
     assert own.assignee == "own@example.com"
 
 
-def test_a_faulty_value_is_not_papered_over_by_a_default(fields):
+def test_complete_todo_invalid_value_with_default_raises(fields):
     """A default does not hide that the todo's own value is wrong."""
     with pytest.raises(BzCtrlValidationError):
         complete_todo({**fields, "reporter": "nobody"}, defaults={"reporter": "default@example.com"})
 
 
-def test_a_todo_object_is_checked_when_it_is_made_and_can_be_completed_later(fields):
+def test_todo_incomplete_is_checked_and_completed_later(fields):
     """`Todo` reports its faults at once, and may leave to the connection what the connection has."""
     with pytest.raises(BzCtrlValidationError) as caught:
         Todo(impact="urgent", likelihood="never")
@@ -430,7 +430,7 @@ def test_a_todo_object_is_checked_when_it_is_made_and_can_be_completed_later(fie
     assert todo.reporter == "default@example.com"
 
 
-def test_what_was_created_is_plain_json():
+def test_created_todo_as_dict_is_plain_json():
     """`as_dict` goes through JSON unchanged, as an XCom has to."""
     created = CreatedTodo(key=None, link=None, title="t", todo_type="TASK", description="d", tags=["a"])
     assert (
@@ -447,7 +447,7 @@ def test_what_was_created_is_plain_json():
     )
 
 
-def test_the_names_that_users_write_are_the_ones_that_are_checked():
+def test_fields_names_are_those_of_todo_fields():
     """The names of the fields are those with a rule."""
     assert set(FIELDS) == set(TODO_FIELDS)
     assert len(TODO_FIELDS) == 19

@@ -24,7 +24,7 @@ def get_pool(adapter, url, verify=True, proxies=None):
         ("https://bzctrl.example.com/a", True, {"https": "http://proxy.example.com:3128"}),
     ],
 )
-def test_connections_of_other_settings_are_kept_apart(url, verify, proxies):
+def test_adapter_other_settings_have_another_pool(url, verify, proxies):
     """Another host, another trust and another proxy have a pool of their own; the same settings have the same one."""
     adapter = BzCtrlAdapter(connections=1)
     first = get_pool(adapter, "https://bzctrl.example.com/a")
@@ -51,7 +51,7 @@ class DeadSocket:
 
 @pytest.mark.parametrize("kind", [BzCtrlHTTPConnection, BzCtrlHTTPSConnection])
 @pytest.mark.parametrize("addresses", [1, 4])
-def test_all_addresses_of_a_name_share_the_time_of_one_attempt(monkeypatch, kind, addresses):
+def test_connection_several_addresses_share_the_timeout(monkeypatch, kind, addresses):
     """A name with four dead addresses takes no longer than one; otherwise Airflow would end a callback before it can spool."""
     DeadSocket.waits = []
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 443)) for n in range(addresses)]

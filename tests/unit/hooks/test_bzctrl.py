@@ -30,7 +30,7 @@ def masked(monkeypatch):
     return secrets
 
 
-def test_the_hook_creates_with_the_connections_settings(bzctrl, fields):
+def test_hook_create_todo_uses_the_connection(bzctrl, fields):
     """Credentials and defaults come from the Airflow connection."""
     del fields["domain_workspace"]
     assert BzCtrlHook().create_todo(fields, title="By the hook").key == KEY
@@ -40,14 +40,14 @@ def test_the_hook_creates_with_the_connections_settings(bzctrl, fields):
     assert create.json()["title"] == "By the hook"
 
 
-def test_hooks_of_one_connection_share_the_token(bzctrl, fields):
+def test_hook_same_connection_shares_the_token(bzctrl, fields):
     """Three hooks in a process ask for one token."""
     for _ in range(3):
         BzCtrlHook().create_todo(fields)
     assert [request.url for request in bzctrl.request_history].count(ACC.token_url) == 1
 
 
-def test_many_todos_keep_their_order(bzctrl, fields):
+def test_hook_create_todos_keeps_their_order(bzctrl, fields):
     """`create_todos` gives a result or an error for each."""
     created, faulty = BzCtrlHook().create_todos([fields, {}], max_workers=2)
     assert created.key == KEY
@@ -55,13 +55,13 @@ def test_many_todos_keep_their_order(bzctrl, fields):
 
 
 @pytest.mark.security
-def test_password_and_token_are_masked(bzctrl, fields, masked):
+def test_hook_create_todo_masks_password_and_token(bzctrl, fields, masked):
     """The hook registers both with Airflow's masker."""
     BzCtrlHook().create_todo(fields)
     assert masked == [PASSWORD, quote_plus(PASSWORD), TOKEN]
 
 
-def test_a_faulty_connection_is_an_error_with_all_its_faults(monkeypatch):
+def test_hook_get_conn_invalid_connection_raises_all_errors(monkeypatch):
     """Nothing is sent with half a configuration."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "bzctrl", "extra": {"timeout_s": "x"}})
@@ -77,7 +77,7 @@ def test_a_faulty_connection_is_an_error_with_all_its_faults(monkeypatch):
 
 
 @pytest.mark.security
-def test_a_faulty_connection_is_not_shown_by_a_traceback(monkeypatch):
+def test_hook_get_conn_invalid_connection_has_no_secret_in_traceback(monkeypatch):
     """Airflow's connections show their password in their repr, so no frame of the error may hold one."""
     given = {"conn_type": "bzctrl", "login": "user", "password": PASSWORD, "extra": {"timeout_s": "x"}}
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(given))
@@ -112,7 +112,7 @@ def test_test_connection_failure_has_a_reason_and_no_secret(bzctrl, monkeypatch)
     assert "not_there" in said
 
 
-def test_a_missing_connection_says_where_it_may_come_from(monkeypatch):
+def test_hook_missing_connection_raises_with_the_remedy(monkeypatch):
     """In a thread and in a coroutine alike: how to create it, and what Airflow passes over in silence."""
     monkeypatch.setenv("AIRFLOW_CONN_NOT_THERE", '{"conn_type": "bzctrl"')
     said = "no connection 'not_there' here.*AIRFLOW_CONN_NOT_THERE is set already, its JSON is broken"
@@ -122,7 +122,7 @@ def test_a_missing_connection_says_where_it_may_come_from(monkeypatch):
         asyncio.run(BzCtrlHook("not_there").acreate_todo(title="t"))
 
 
-def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
+def test_acreate_todo_slow_response_leaves_the_loop_free(bzctrl, fields, masked):
     """The request runs in another thread than the event loop, and both secrets are masked."""
     threads = []
 
@@ -145,7 +145,7 @@ def test_a_coroutine_can_create_while_the_loop_goes_on(bzctrl, fields, masked):
 
 
 @pytest.mark.security
-def test_every_new_token_of_a_coroutines_hook_is_masked(bzctrl, fields, monkeypatch):
+def test_acreate_todo_each_new_token_is_masked(bzctrl, fields, monkeypatch):
     """Also one that a later call was granted."""
     granted = []
 
@@ -167,14 +167,14 @@ def test_every_new_token_of_a_coroutines_hook_is_masked(bzctrl, fields, monkeypa
     assert granted == ["first-token", "second-token"]
 
 
-def test_a_failing_coroutine_raises_like_the_hook(bzctrl, fields):
+def test_acreate_todo_failure_raises_like_create_todo(bzctrl, fields):
     """The error is the same, and the token is masked all the same."""
     bzctrl.post(ACC.create_url, status_code=400)
     with pytest.raises(BzCtrlRejectedError):
         asyncio.run(BzCtrlHook().acreate_todo(fields))
 
 
-def test_a_coroutine_works_where_airflow_has_no_async_connections(bzctrl, fields, monkeypatch, masked):
+def test_acreate_todo_without_async_connections_creates_todo(bzctrl, fields, monkeypatch, masked):
     """Before Airflow 3.1 the connection is looked up in a thread, before 3.3 the token is masked locally."""
     monkeypatch.delattr(hook_module.BaseHook, "aget_connection", raising=False)
     with contextlib.suppress(ImportError):
@@ -183,7 +183,7 @@ def test_a_coroutine_works_where_airflow_has_no_async_connections(bzctrl, fields
     assert masked == [PASSWORD, quote_plus(PASSWORD), TOKEN]
 
 
-def test_the_form_of_older_versions_comes_from_the_same_table(monkeypatch):
+def test_hook_form_widgets_match_the_provider_info(monkeypatch):
     """Labels, choices and kinds of field follow the provider info; wtforms is not there in Airflow 3.3."""
 
     class Field:
@@ -218,7 +218,7 @@ def test_the_form_of_older_versions_comes_from_the_same_table(monkeypatch):
     assert form["verify"].default is True
 
 
-def test_the_behaviour_of_older_forms_comes_from_the_same_table():
+def test_hook_form_behaviour_matches_the_provider_info():
     """The names are those that the hook method of old had."""
     behaviour = BzCtrlHook.get_ui_field_behaviour()
     assert behaviour["relabeling"]["login"] == "API username"

@@ -1,4 +1,4 @@
-"""A BzCtrl that means harm: what its answers get into a log, an error, an XCom or a button, and what they cost."""
+"""Responses of BzCtrl that do harm: their effect on a log, an error, an XCom or a link, and their cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client():
 # --- into logs and errors --------------------------------------------------------------------------------------------
 
 
-def test_no_field_of_an_answer_forges_a_line_of_the_log(bzctrl, client, fields, caplog):
+def test_created_todo_hostile_field_forges_no_log_line(bzctrl, client, fields, caplog):
     """Type, key and link are in the log line of a created todo; it stays one line of what can be seen."""
     caplog.set_level(logging.INFO)
     hostile = {"taskLink": f"{LINK}%0d%0a%1b%5b31mforged", "taskType": f"INCIDENT{FORGED}"}
@@ -53,7 +53,7 @@ def test_no_field_of_an_answer_forges_a_line_of_the_log(bzctrl, client, fields, 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 200])
 @pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
-def test_no_answer_forges_a_line_of_an_error(bzctrl, client, fields, url, status):
+def test_api_error_hostile_body_forges_no_line(bzctrl, client, fields, url, status):
     """BzCtrl's text is one line in the message, for each status and each format of the body."""
     body = {"error": FORGED, "error_description": f"x{FORGED}"}
     for answer in ({"json": body}, {"content": f"x{FORGED}".encode("utf-8", "surrogatepass")}):
@@ -65,7 +65,7 @@ def test_no_answer_forges_a_line_of_an_error(bzctrl, client, fields, url, status
         assert getattr(error, "body_excerpt", "").isprintable()
 
 
-def test_what_is_created_can_be_kept_in_any_database(bzctrl, client, fields):
+def test_created_todo_control_characters_are_replaced(bzctrl, client, fields):
     """No NUL, which PostgreSQL takes in no text and no JSON, and nothing that UTF-8 cannot hold gets into the XCom."""
     bzctrl.post(
         ACC.create_url,
@@ -85,7 +85,7 @@ def test_what_is_created_can_be_kept_in_any_database(bzctrl, client, fields):
     assert kept["description"].startswith("a\r\n[2026-11-21] ERROR")  # lines are fine in a text
 
 
-def test_what_was_sent_is_made_fit_as_well(bzctrl, client, fields):
+def test_created_todo_sent_text_has_control_characters_replaced(bzctrl, client, fields):
     """A NUL in the data goes to BzCtrl as it was written, and not into the XCom where BzCtrl does not answer the text."""
     bzctrl.post(ACC.create_url, json={"taskLink": LINK})
     created = client.create_todo(fields, description="a\x00b")
@@ -93,7 +93,7 @@ def test_what_was_sent_is_made_fit_as_well(bzctrl, client, fields):
     assert created.description == "a\ufffdb"
 
 
-def test_html_is_nothing_but_text(bzctrl, client, fields):
+def test_created_todo_html_stays_text(bzctrl, client, fields):
     """HTML in a field is kept as text and is not part of a link or key."""
     html = "<img src=x onerror=alert(1)>"
     bzctrl.post(
@@ -123,7 +123,7 @@ def test_html_is_nothing_but_text(bzctrl, client, fields):
         ("%0aK", None),
     ],
 )
-def test_a_key_is_short_and_can_be_seen(bzctrl, client, fields, last, key):
+def test_created_todo_unusable_key_is_none(bzctrl, client, fields, last, key):
     """The link stays usable where its last part is no key."""
     bzctrl.post(ACC.create_url, json={"taskLink": f"https://x/todo/{last}"})
     created = client.create_todo(fields)
@@ -135,7 +135,7 @@ def test_a_key_is_short_and_can_be_seen(bzctrl, client, fields, last, key):
 
 
 @pytest.mark.parametrize("secret", [PASSWORD, TOKEN])
-def test_a_secret_that_is_repeated_gets_into_no_xcom(bzctrl, client, fields, secret, caplog):
+def test_created_todo_repeated_secret_is_redacted(bzctrl, client, fields, secret, caplog):
     """A BzCtrl that answers password or token in a field of the todo does not get it into Airflow."""
     caplog.set_level(logging.DEBUG)
     bzctrl.post(
@@ -154,13 +154,13 @@ def test_a_secret_that_is_repeated_gets_into_no_xcom(bzctrl, client, fields, sec
     assert secret not in repr(created) + json.dumps(created.as_dict()) + caplog.text
 
 
-def test_what_the_dag_wrote_is_no_secret(bzctrl, client, fields):
+def test_created_todo_sent_title_equals_password_is_kept(bzctrl, client, fields):
     """A title that holds what happens to be the password stays: it is the DAG's own."""
     bzctrl.post(ACC.create_url, json={"taskLink": LINK, "title": PASSWORD})
     assert client.create_todo(fields, title=PASSWORD).title == PASSWORD
 
 
-def test_no_client_can_be_pickled(client):
+def test_client_pickled_raises(client):
     """It holds the password; nothing of Airflow may carry it to another process by accident."""
     with pytest.raises(TypeError):
         pickle.dumps(client)
@@ -193,7 +193,7 @@ def test_no_client_can_be_pickled(client):
     ],
     ids=lambda token: f"{token!r:.20}",
 )
-def test_a_token_that_is_no_header_is_refused(bzctrl, client, fields, token):
+def test_token_response_token_is_no_header_value_raises(bzctrl, client, fields, token):
     """No todo is sent, and the error does not quote the token."""
     bzctrl.post(ACC.token_url, json={"access_token": token})
     began = time.monotonic()
@@ -205,7 +205,7 @@ def test_a_token_that_is_no_header_is_refused(bzctrl, client, fields, token):
     assert len(str(error)) < 400
 
 
-def test_the_longest_token_costs_no_long_search(bzctrl, client, fields):
+def test_api_error_longest_token_is_searched_in_bounded_time(bzctrl, client, fields):
     """An answer of a mebibyte is searched for a token of 8,192 characters in bounded time."""
     bzctrl.post(ACC.token_url, json={"access_token": "a1B-" * 2048})
     bzctrl.post(ACC.create_url, status_code=400, text="a1B-" * 250_000)
@@ -217,7 +217,7 @@ def test_the_longest_token_costs_no_long_search(bzctrl, client, fields):
 @pytest.mark.parametrize(
     "expires_in", ["NaN", "Infinity", "-5", "1e999", '"soon"', "[]", "true", "1" * 4000, "{}"]
 )
-def test_a_life_that_is_nonsense_spoils_no_todo(bzctrl, client, fields, expires_in):
+def test_token_response_invalid_expires_in_is_used(bzctrl, client, fields, expires_in):
     """The token serves all the same."""
     bzctrl.post(ACC.token_url, text=f'{{"access_token": "{TOKEN}", "expires_in": {expires_in}}}')
     assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
@@ -241,7 +241,7 @@ NO_JSON_OBJECT = {
 
 @pytest.mark.parametrize("content", NO_JSON_OBJECT.values(), ids=NO_JSON_OBJECT)
 @pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
-def test_what_is_no_json_object_is_a_bad_answer(bzctrl, client, fields, url, content):
+def test_create_response_no_json_object_raises_bad_answer(bzctrl, client, fields, url, content):
     """Bombs as well: quickly, as an error of the tree, of bounded length."""
     bzctrl.post(url, content=content if isinstance(content, bytes) else content.encode())
     began = time.monotonic()
@@ -254,7 +254,7 @@ def test_what_is_no_json_object_is_a_bad_answer(bzctrl, client, fields, url, con
 
 @pytest.mark.parametrize("depth", [100, 900, 960, 970, 980, 990, 1000])
 @pytest.mark.parametrize("status", [200, 400])
-def test_nesting_near_pythons_limit_is_no_crash(bzctrl, client, fields, depth, status):
+def test_create_response_nested_near_recursion_limit_is_handled(bzctrl, client, fields, depth, status):
     """Nesting that can be parsed, but not serialized again, ends in an error of the hierarchy or in a todo."""
     nested = f'{{"error": {"[" * depth}{"]" * depth}, "title": {"[" * depth}{"]" * depth}}}'
     for url in (ACC.create_url, ACC.token_url):
@@ -275,7 +275,7 @@ def test_nesting_near_pythons_limit_is_no_crash(bzctrl, client, fields, depth, s
     ],
     ids=["a key twice", "no numbers", "other kinds", "other kinds again", "a byte order mark"],
 )
-def test_an_odd_object_is_a_created_todo(bzctrl, client, fields, answer):
+def test_create_response_unusual_object_is_a_created_todo(bzctrl, client, fields, answer):
     """The last of two equal keys counts; what is of another kind is taken from what was sent."""
     bzctrl.post(ACC.create_url, content=answer.replace("LINK", LINK).encode())
     created = client.create_todo(fields)
@@ -289,7 +289,7 @@ def test_an_odd_object_is_a_created_todo(bzctrl, client, fields, answer):
     "content_type",
     ["text/html; charset=utf-7", "image/png", "application/json; charset=\x00", "", "a" * 5000],
 )
-def test_the_content_type_decides_nothing(bzctrl, client, fields, content_type):
+def test_create_response_other_content_type_is_read_as_json(bzctrl, client, fields, content_type):
     """A JSON object is one whatever it is called, and its text is read as JSON says, not as the header does."""
     content = json.dumps({"taskLink": LINK, "title": "Zoll für 橙"}, ensure_ascii=False).encode()
     bzctrl.post(ACC.create_url, content=content, headers={"Content-Type": content_type})
@@ -313,7 +313,7 @@ def test_the_content_type_decides_nothing(bzctrl, client, fields, content_type):
         ";;;",
     ],
 )
-def test_a_wait_that_is_nonsense_is_no_crash(bzctrl, client, fields, retry_after):
+def test_create_response_invalid_retry_after_is_ignored(bzctrl, client, fields, retry_after):
     """The error is the one about too many requests, as without the header."""
     bzctrl.post(ACC.create_url, status_code=429, headers={"Retry-After": retry_after})
     error = get_error(client, fields)
@@ -321,7 +321,7 @@ def test_a_wait_that_is_nonsense_is_no_crash(bzctrl, client, fields, retry_after
     assert len(str(error)) < 600
 
 
-def test_redirect_error_names_only_the_host(bzctrl, client, fields):
+def test_create_response_redirect_error_names_only_the_host(bzctrl, client, fields):
     """The error does not quote the path, and the host is bounded in length."""
     bzctrl.post(ACC.create_url, status_code=302, headers={"Location": f"https://{'x' * 5000}/{TOKEN}"})
     error = get_error(client, fields)
