@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.spool import DEFAULTS, new_entry
+
+from bzctrl_provider.client.todo import complete_todo
+from bzctrl_provider.spool.storm import Member, find_storms, summarize
+
+
+def member(number, *, facts=None, **fields):
+    entry = new_entry(number, facts=facts, **fields)
+    values = vars(complete_todo(entry.fields, defaults=DEFAULTS))
+    return Member(
+        entry=entry, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
+    )
+
+
+def failed_run(number, reason="the warehouse is down"):
+    return {
+        "dag_id": f"dag_{number:03}",
+        "run_id": f"run_{number:03}",
+        "run_url": f"http://airflow.example/dags/dag_{number:03}",
+        "what": "run",
+        "reason": reason,
+    }
+
+
+def test_find_storms_groups_by_workspace_and_assignee():
+    """A storm is more than the limit of both the same."""
+    members = [
+        *(member(number) for number in range(3)),
+        *(member(number, assignee="other@example.com") for number in range(3, 5)),
+        *(member(number, domain_workspace="OTHER") for number in range(5, 7)),
+    ]
+    (storm,) = find_storms(members, above=2)
+    assert [one.entry.identity for one in storm] == [one.entry.identity for one in members[:3]]
+    assert find_storms(members, above=3) == []
+    assert find_storms(members, above=0) == []
+
+
+def test_summarize_names_dags_reasons_and_addresses():
+    """Equal reasons are written once with their number, the most frequent first."""
+    members = [
+        member(1, facts=failed_run(1)),
+        member(2, facts=failed_run(2, "a disk is full"), financial_impact="7500"),
+        member(3, facts=failed_run(3)),
+    ]
+    fields = summarize(members).fields
+    assert fields["title"] == "3 DAG runs failed within 2 min (dag_001, dag_002, dag_003)"
+    assert fields["description"] == (
+        "3 DAG runs failed within 2 min, from 2026-11-21T12:01:00Z to 2026-11-21T12:03:00Z.\n"
+        "\n"
+        "2 times: the warehouse is down\n"
+        "- dag_001 run_001, http://airflow.example/dags/dag_001\n"
+        "- dag_003 run_003, http://airflow.example/dags/dag_003\n"
+        "\n"
+        "a disk is full\n"
+        "- dag_002 run_002, financial impact 7500 EUR, http://airflow.example/dags/dag_002"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "title"),
+    [
+        (["task", "task"], "2 tasks failed"),
+        (["deadline", "deadline"], "2 deadlines were missed"),
+        (["run", "task"], "2 failures"),
+        (["", ""], "2 failures"),
+    ],
+)
+def test_summarize_title_says_what_failed(kinds, title):
+    """As far as it is the same for all."""
+    members = [member(number, facts={"what": kind}) for number, kind in enumerate(kinds)]
+    assert summarize(members).fields["title"] == f"{title} within 1 min"
+
+
+def test_summarize_takes_the_highest_levels_and_all_categories():
+    """Nothing of the storm is less urgent than its worst incident."""
+    members = [
+        member(1, priority="LOW", impact="HIGH", category=["a", "b"], reporter="one@example.com"),
+        member(2, priority="MEDIUM", category=["b", "c"]),
+        member(3, likelihood="LOW"),
+    ]
+    fields = summarize(members).fields
+    assert (fields["priority"], fields["impact"], fields["likelihood"]) == ("MEDIUM", "HIGH", "LOW")
+    assert fields["category"] == ["a", "b", "c"]
+    assert fields["reporter"] == "reporter@example.com"
+
+
+def test_summarize_is_the_same_for_the_same_incidents():
+    """So that a delivery after a crash creates the same summary; the order id is its identity."""
+    members = [member(number) for number in range(1, 4)]
+    summary = summarize(members)
+    assert summary == summarize(members)
+    assert summary.fields["order_id"] == summary.identity
+    assert summary.identity.startswith("storm-20261121T120100Z-")
+    assert summarize(members[:2]).identity != summary.identity
+    assert summary.covers == tuple(one.entry.identity for one in members)
+
+
+def test_summarize_of_137_lists_100_and_names_the_rest():
+    """The description is bounded, and says how many are left out."""
+    description = summarize([member(number, facts=failed_run(number)) for number in range(137)]).fields[
+        "description"
+    ]
+    assert description.count("\n- dag_") == 100
+    assert description.endswith("and 37 more")
+    assert "137 times: the warehouse is down" in description
+
+
+def test_summarize_of_many_reasons_lists_the_rest_together():
+    """Twenty are written out; the others keep their lines."""
+    members = [member(number, facts=failed_run(number, f"reason {number}")) for number in range(30)]
+    description = summarize(members).fields["description"]
+    assert "10 times: 10 other reasons" in description
+    assert description.count("\n- dag_") == 30
+
+
+def test_summarize_marks_incidents_that_may_exist_already():
+    """An attempt without a response may have created one of them on its own."""
+    one, two = member(1), member(2)
+    one = Member(
+        entry=one.entry.after_unanswered(one.entry.spooled_at + timedelta(hours=1)),
+        workspace=one.workspace,
+        assignee=one.assignee,
+        values=one.values,
+    )
+    description = summarize([one, two]).fields["description"]
+    assert description.endswith("had no response, so it may exist on its own: dag_1 r.")
+
+
+def test_summarize_of_a_long_storm_counts_hours():
+    """Minutes are for the first two hours."""
+    assert "within 4 h" in summarize([member(1), member(1 + 60 * 4)]).fields["title"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=st.lists(st.text(max_size=300), min_size=1, max_size=40), reason=st.text(max_size=3000))
+def test_summarize_any_storm_is_a_todo_of_bounded_size(names, reason):
+    """The title has at most 200 characters and one line, and BzCtrl's limit is far away."""
+    members = [
+        member(
+            number, facts={"dag_id": name, "run_id": name, "run_url": name, "reason": reason, "what": "run"}
+        )
+        for number, name in enumerate(names)
+    ]
+    fields = summarize(members).fields
+    assert len(fields["title"]) <= 200
+    assert "\n" not in fields["title"]
+    assert len(fields["description"]) < 400_000
+    assert complete_todo(fields, defaults=DEFAULTS).order_id == fields["order_id"]
