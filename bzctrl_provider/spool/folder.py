@@ -97,13 +97,16 @@ class Folder:
             if exc.errno in (errno.ELOOP, errno.ENXIO):
                 raise UnusableFileError("it is a symbolic link or a socket, not a file") from None
             raise
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
+        try:
+            found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise UnusableFileError("it is not a file")
             if found.st_size > MAX_BYTES:
                 raise UnusableFileError(f"it has {found.st_size:,} bytes, and a todo has at most 1,000,000")
-            return file.read(MAX_BYTES + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
 
     def exists(self, path: str) -> bool:
         """Check whether there is something under this path."""
