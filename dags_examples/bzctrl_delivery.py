@@ -18,4 +18,4 @@ from __future__ import annotations
 
 from bzctrl_provider.spool import create_delivery_dag
 
-delivery_dag = create_delivery_dag(doc_md=__doc__)
+dag = create_delivery_dag(doc_md=__doc__)
