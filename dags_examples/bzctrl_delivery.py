@@ -9,6 +9,7 @@ Things to notice:
   otherwise an incident waits until the next callback.
 * One run is active at a time. A run is skipped if nothing waits. It fails if an entry had to be kept or was rejected, after
   it has sent all the others: the error names each file with its reason.
+* The comment counts: Airflow looks for DAGs only in files that contain the words "airflow" and "dag".
 * It raises no incident about itself: the deployment's policy leaves it out, because such an incident would wait for it.
 
 It needs the connections that the entries name.
@@ -18,4 +19,5 @@ from __future__ import annotations
 
 from bzctrl_provider.spool import create_delivery_dag
 
+# A DAG of Airflow
 dag = create_delivery_dag(doc_md=__doc__)

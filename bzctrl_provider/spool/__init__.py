@@ -11,6 +11,7 @@ Writing needs no network for a local spool and loads no HTTP library. A delivery
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.spool.entry import Entry, identify
@@ -42,8 +43,10 @@ def create_delivery_dag(
     ```python
     from bzctrl_provider.spool import create_delivery_dag
 
-    delivery_dag = create_delivery_dag()
+    delivery_dag = create_delivery_dag()  # a DAG of Airflow
     ```
+
+    Airflow looks for DAGs only in files that contain the words "airflow" and "dag": keep the comment.
 
     One run is active at a time. The run is skipped if nothing waits, and fails if an entry had to be kept or was
     rejected, after it has sent all others. It has the tag ``bzctrl_delivery``, which keeps the policy of
@@ -56,4 +59,9 @@ def create_delivery_dag(
     """
     from bzctrl_provider.spool.dag import build
 
-    return build(dag_id, schedule=schedule, **dag_arguments)
+    dag = build(dag_id, schedule=schedule, **dag_arguments)
+    # Of the DAG file, not of the module that makes the DAG: ``dag.test()`` looks for the DAG there.
+    frame = inspect.currentframe()
+    if frame and frame.f_back:
+        dag.fileloc = frame.f_back.f_code.co_filename
+    return dag

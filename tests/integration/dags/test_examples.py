@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
+from bzctrl_provider.settings import settings
+from bzctrl_provider.spool import spool_todo
+
 DAGS_FOLDER = Path(__file__).parents[3] / "dags_examples"
 EXAMPLES = sorted(path.stem for path in DAGS_FOLDER.glob("*.py"))
 
@@ -151,3 +154,21 @@ def test_example_has_a_docstring_that_the_ui_shows(example):
     assert source.startswith('"""')
     assert len(source.split('"""')[1].splitlines()) > 8
     assert "doc_md=__doc__" in source
+
+
+def test_delivery_dag_creates_what_waits(run, bzctrl_sandbox, tmp_path, monkeypatch):
+    """A run of the DAG empties the spool; a run without work is skipped."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
+    settings.cache_clear()
+    for number in range(2):
+        spool_todo(
+            {"todo_type": "INCIDENT", "title": f"T{number}", "description": "d", "order_id": "o"},
+            bzctrl_conn_id="bzctrl_default",
+            reason="BzCtrl could not be reached",
+        )
+    dag_run, tis = run(DAGS_FOLDER / "bzctrl_delivery.py")
+    assert (str(dag_run.state), states(tis)) == ("success", {"deliver": ["success"]})
+    assert sorted(todo["title"] for todo in bzctrl_sandbox.todos) == ["T0", "T1"]
+    assert list(tmp_path.glob("*.json")) == []
+    _, tis = run(DAGS_FOLDER / "bzctrl_delivery.py")
+    assert states(tis) == {"deliver": ["skipped"]}
