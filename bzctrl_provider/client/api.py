@@ -8,10 +8,9 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from pydantic import SecretBytes, SecretStr
@@ -62,8 +61,7 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-@dataclass(frozen=True)
-class _Process:
+class _Process(NamedTuple):
     """Hold what belongs to one process: a forked child must not share its parent's sockets and locks."""
 
     pid: int

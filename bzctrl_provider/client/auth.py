@@ -9,8 +9,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from requests.auth import AuthBase
 
@@ -36,8 +35,7 @@ _SOURCES_MAX = 64
 """How many connections' tokens a process keeps; a triggerer that lives for months must not collect them."""
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A granted token.
 
     :param value: the secret itself.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 Environment = Literal["ACC", "PROD"]
@@ -20,14 +19,13 @@ _NO_HOST = "has no name that a host can have: letters, digits, dots and hyphens,
 _HOST_CHARS = 253
 _BASE_CHARS = 2000
 _PORT_MAX = 65_535
-_NETLOC = re.compile(r"(.*@)?(\[[^\[\]]*\]|[^\[\]:@]*)(:\d*)?")
+_NETLOC = r"(.*@)?(\[[^\[\]]*\]|[^\[\]:@]*)(:\d*)?"
 """A host, and at most a port behind it: Python before 3.11.9 reads ``[::1]elsewhere`` as ``::1``."""
 _NO_SCHEMA = "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
-@dataclass(frozen=True)
-class Endpoints:
+class Endpoints(NamedTuple):
     """The addresses of the two calls.
 
     :param token_url: where a token is asked for.
@@ -92,7 +90,7 @@ class Endpoints:
             _NO_ADDRESS: not parts.hostname or any(char.isspace() for char in base),
             _NO_HOST: not _is_host(parts.hostname or "localhost")
             or not base.isprintable()
-            or not _NETLOC.fullmatch(parts.netloc),
+            or not re.fullmatch(_NETLOC, parts.netloc),
             "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": parts.query
             or parts.fragment
             or "/bzctrl-core-api" in parts.path,

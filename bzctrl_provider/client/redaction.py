@@ -35,7 +35,7 @@ _LONGEST_SPELLING = 10
 
 _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_ESCAPE = r"(?s)\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)"
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
@@ -44,7 +44,7 @@ def _unescape_json(text: str) -> str:
         code = match[1]
         return chr(int(code[1:], 16)) if len(code) > 1 else _ESCAPED.get(code, code)
 
-    decoded = _ESCAPE.sub(char, text)
+    decoded = re.sub(_ESCAPE, char, text)
     # Two halves of a surrogate pair are one character.
     return decoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

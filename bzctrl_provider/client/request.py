@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -54,8 +53,7 @@ _GUESSED_CHARS = 8
 """Shorter secrets are words of any text: what BzCtrl says of a created todo is not searched for them."""
 
 
-@dataclass(frozen=True)
-class RequestInfo:
+class RequestInfo(NamedTuple):
     """Say which request a response or an error belongs to.
 
     :param what: ``token`` or ``create``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -52,17 +51,31 @@ def _filled(template: requests.PreparedRequest, body: bytes, auth: AuthBase) -> 
     return auth(request)
 
 
-@dataclass(frozen=True)
 class _Prepared:
-    """Hold what is the same in all requests of a kind, worked out once."""
+    """Hold what is the same in all requests of a kind; no ``repr`` shows the passwords of proxies.
 
-    template: requests.PreparedRequest
-    settings: dict[str, Any] = field(repr=False)
-    """The proxies, perhaps with a password, and the CA settings of the environment."""
-    secrets: tuple[SecretStr, ...]
-    """The password, and those of the proxies."""
-    has_proxy: bool
-    """Whether the proxy has the form of an address, or there is none; urllib3 raises a TypeError for one without a host."""
+    :param request: without a body.
+    :param verify: whether the server's certificate is checked, or the path of a CA file.
+    :param password: of the API user.
+    :param uses_proxy: whether the proxies of the environment are used.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        request: requests.Request,
+        *,
+        verify: bool | str,
+        password: SecretStr,
+        uses_proxy: bool,
+    ) -> None:
+        settings = session.merge_environment_settings(request.url, {}, False, verify, None)
+        proxies = settings["proxies"] if uses_proxy else {}
+        self.template = session.prepare_request(request)
+        self.settings: dict[str, Any] = {**settings, "proxies": proxies}
+        self.secrets = (password, *map(SecretStr, proxy_passwords(proxies)))
+        self.has_valid_proxy = _is_address(select_proxy(request.url, proxies))
+        """Also if there is none. For one without a host, urllib3 raises a TypeError."""
 
 
 class Requester:
@@ -102,55 +115,24 @@ class Requester:
         adapter = BzCtrlAdapter(connections=MAX_WORKERS)
         for url in (endpoints.create_url, endpoints.token_url):
             self._session.mount(url, adapter)
-        self._prepared = {
-            "token": self._prepare(
-                "POST",
-                endpoints.token_url,
-                endpoints=endpoints,
-                content_type="application/x-www-form-urlencoded",
-                verify=verify,
-                password=password,
-            ),
-            "create": self._prepare(
-                create_method,
-                endpoints.create_url,
-                endpoints=endpoints,
-                content_type="application/json",
-                verify=verify,
-                password=password,
-            ),
-        }
-
-    def _prepare(
-        self,
-        method: str,
-        url: str,
-        *,
-        endpoints: Endpoints,
-        content_type: str,
-        verify: bool | str,
-        password: SecretStr,
-    ) -> _Prepared:
-        settings: dict[str, Any] = dict(
-            self._session.merge_environment_settings(url, {}, False, verify, None)
-        )
-        if endpoints.is_clear_text_to_this_machine:
-            # A proxy is another machine, which would see the password.
-            settings["proxies"] = {}
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            "Content-Type": content_type,
             "User-Agent": f"airflow-provider-bzctrl/{bzctrl_provider.__version__}",
         }
-        return _Prepared(
-            template=self._session.prepare_request(
-                requests.Request(method, url, headers=headers, auth=NoAuth())
-            ),
-            settings=settings,
-            secrets=(password, *map(SecretStr, proxy_passwords(settings["proxies"]))),
-            has_proxy=_is_address(select_proxy(url, settings["proxies"])),
-        )
+
+        def prepare(method: str, url: str, content_type: str) -> _Prepared:
+            request = requests.Request(
+                method, url, headers={**headers, "Content-Type": content_type}, auth=NoAuth()
+            )
+            # A proxy is another machine, which would see the password.
+            uses_proxy = not endpoints.is_clear_text_to_this_machine
+            return _Prepared(self._session, request, verify=verify, password=password, uses_proxy=uses_proxy)
+
+        self._prepared = {
+            "token": prepare("POST", endpoints.token_url, "application/x-www-form-urlencoded"),
+            "create": prepare(create_method, endpoints.create_url, "application/json"),
+        }
 
     def close(self) -> None:
         """Close the connections."""
@@ -173,7 +155,7 @@ class Requester:
             raise BzCtrlTransportError(
                 f"{info} was not sent: the {deadline.limit_s:g} s for this call are used up."
             )
-        if not prepared.has_proxy:
+        if not prepared.has_valid_proxy:
             raise BzCtrlTransportError(
                 f"{info} was not sent: the proxy of this machine's environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) has "
                 "no host. Correct it there, or name BzCtrl's host in NO_PROXY."

@@ -71,10 +71,13 @@ def parse_token(response: Response, request_info: RequestInfo) -> tuple[SecretSt
 def _granted(response: Response) -> tuple[SecretStr, object] | None:
     granted = _json_object(response) or {}
     token = granted.get("access_token")
-    # Only visible ASCII, so that it can be a header.
-    if isinstance(token, str) and len(token) <= _TOKEN_CHARS and re.fullmatch(r"[\x21-\x7e]+", token):
+    if isinstance(token, str) and 0 < len(token) <= _TOKEN_CHARS and _is_header_value(token):
         return SecretStr(token), granted.get("expires_in")
     return None
+
+
+def _is_header_value(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def parse_created(response: Response, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:

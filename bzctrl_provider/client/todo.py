@@ -14,7 +14,7 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from numbers import Integral, Number
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.limits import DIGITS_MAX
@@ -165,10 +165,12 @@ def _day(value: object) -> date | None:
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
+_WITHOUT_SEPARATORS = str.maketrans("", "", "_-")
+
 
 def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
     def letters(text: str) -> str:
-        return re.sub(r"[\s_-]", "", text).upper()
+        return "".join(text.split()).translate(_WITHOUT_SEPARATORS).upper()
 
     by_letters = {letters(choice): choice for choice in choices}
     *others, last = choices
@@ -186,8 +188,7 @@ def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
     return check
 
 
-@dataclass(frozen=True, kw_only=True)
-class Field:
+class Field(NamedTuple):
     """Hold what is known of a field of a todo.
 
     :param rule: checks a value and returns it as it is kept.

@@ -8,7 +8,7 @@ import pytest
 from architecture import PICTURE, picture
 
 from bzctrl_provider.client.todo import FIELDS, Todo
-from bzctrl_provider.config import _Extras
+from bzctrl_provider.config import EXTRAS
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator
@@ -82,7 +82,7 @@ def test_options_of_a_deployment_are_those_of_the_page():
 
 def test_extras_of_the_connection_are_those_of_the_page():
     """The page on the connection has each extra, and no other name."""
-    assert first_column(DOCS / "connection.md") == set(_Extras.model_fields)
+    assert first_column(DOCS / "connection.md") == set(EXTRAS)
 
 
 def test_fields_of_a_todo_are_on_both_pages():

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook, BaseNotifier, BaseOperatorLink
 from jsonschema import Draft7Validator
 
-from bzctrl_provider.config import _Extras
+from bzctrl_provider.config import EXTRAS
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
@@ -103,7 +103,7 @@ def test_form_of_2_11_equals_the_table():
 
 def test_form_has_a_field_for_each_extra():
     """The form has the extras of the configuration, and no others."""
-    assert FORM["conn-fields"].keys() == _Extras.model_fields.keys()
+    assert FORM["conn-fields"].keys() == EXTRAS.keys()
 
 
 def test_form_fields_are_all_optional():

@@ -77,6 +77,7 @@ def test_an_extra_that_is_a_bomb_is_a_fault(extra):
         ("verify", '"no\\u202e\\nforged: line"'),
         ("message_format", '"' + "x" * 1_000_000 + '"'),
         ("ca_bundle", '"/dev/null/\\u0000"'),
+        ("ca_bundle", '"' + "x" * 5000 + '"'),
         ("domain_workspace", "[1]"),
         ("reporter", '"a@b.example\\r\\nforged: line"'),
         ("environment", '{"a": {"b": 1}}'),
