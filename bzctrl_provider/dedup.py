@@ -38,12 +38,14 @@ class _Seen:
     :param count: how often it was seen since.
     :param created: the todo.
     :param key: the key of the failure, for people who read the Variable.
+    :param last: the identity of the incident that was counted last; empty if it has none.
     """
 
     created_at: datetime
     count: int
     created: Mapping[str, Any]
     key: str
+    last: str = ""
 
     @classmethod
     def parse(cls, value: Mapping[str, Any], *, at: datetime) -> _Seen:
@@ -61,7 +63,13 @@ class _Seen:
         time = datetime.fromisoformat(created_at)
         if time.tzinfo is None or time > at + _CLOCK_SKEW:
             raise ValueError("its time has no time zone, or is in the future")
-        return cls(created_at=time, count=count, created=created, key=str(value.get("key"))[:_TEXT_MAX])
+        return cls(
+            created_at=time,
+            count=count,
+            created=created,
+            key=str(value.get("key"))[:_TEXT_MAX],
+            last=str(value.get("last") or "")[:_TEXT_MAX],
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the form in which it is kept."""
@@ -69,6 +77,7 @@ class _Seen:
             "key": self.key,
             "created_at": self.created_at.isoformat(),
             "count": self.count,
+            **({"last": self.last} if self.last else {}),
             "created": {
                 name: value[:_TEXT_MAX] if isinstance(value, str) else value
                 for name, value in self.created.items()
@@ -100,16 +109,18 @@ def deduplicated(
     key: str | None,
     failure: Failure | LazyFailure,
     task_id: str | None = None,
+    identity: str = "",
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that creates a todo unless the failure was seen within the window.
 
     :param window: None returns ``create`` itself.
     :param key: the user's own; default: see ``default_key``. Failures of two connections are never the same.
+    :param identity: see ``create_unless_seen``.
     """
     if window is None:
         return create
     full_key = f"{bzctrl_conn_id}:{key or default_key(failure, task_id=task_id)}"
-    return lambda todo: create_unless_seen(create, todo, key=full_key, window=window)
+    return lambda todo: create_unless_seen(create, todo, key=full_key, window=window, identity=identity)
 
 
 def create_unless_seen(
@@ -118,6 +129,7 @@ def create_unless_seen(
     *,
     key: str,
     window: timedelta,
+    identity: str = "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dict[str, Any]:
     """Create a todo unless one with the same key was created within the window.
@@ -128,24 +140,28 @@ def create_unless_seen(
     :param fields: of the todo.
     :param key: the same for failures that count as the same.
     :param window: how long the first todo counts for the others, from its creation on.
+    :param identity: of the incident: one that is raised twice, because Airflow calls a callback twice, counts once.
     :param now: returns the time, in UTC.
     :return: the created todo, or the first one, with ``deduplicated`` false or true.
     """
     name = variable_name("dedup", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32])
     at = now()
     seen = _read(name, at=at)
+    if seen and identity and identity == seen.last:
+        log.info("Airflow called this callback before: the incident is raised once.")
+        return {**seen.created, "deduplicated": True}
     # A difference, because the sum would be too large for a datetime with timedelta.max.
     if seen and at - seen.created_at < window:
-        _write(name, replace(seen, count=min(seen.count + 1, _COUNT_MAX)))
+        _write(name, replace(seen, count=min(seen.count + 1, _COUNT_MAX), last=identity))
         log.info(
-            "%s was created for the same failure at %s: no other one is created within %s.",
-            safe_key(seen.created),
+            "%s was raised for the same failure at %s: no other one is raised within %s.",
+            _name(seen.created),
             seen.created_at.isoformat(),
             window,
         )
         return {**seen.created, "deduplicated": True}
     todo = create(_with_count(fields, seen))
-    _write(name, _Seen(created_at=at, count=1, created=todo, key=key[:_TEXT_MAX]))
+    _write(name, _Seen(created_at=at, count=1, created=todo, key=key[:_TEXT_MAX], last=identity))
     return {**todo, "deduplicated": False}
 
 
@@ -154,8 +170,13 @@ def _with_count(fields: Mapping[str, Any], seen: _Seen | None) -> dict[str, Any]
     if not seen or seen.count == 1 or not isinstance(description, str) or not description:
         return dict(fields)
     since = seen.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    note = f"Seen {seen.count} times since {since}, when {safe_key(seen.created)} was raised."
+    note = f"Seen {seen.count} times since {since}, when {_name(seen.created)} was raised."
     return {**fields, "description": f"{description}\n\n{note}"}
+
+
+def _name(created: Mapping[str, Any]) -> str:
+    """Return the key of a todo; an incident that was written into the spool has none yet."""
+    return safe_key(created) if created.get("key") else "the first incident"
 
 
 def _read(name: str, *, at: datetime) -> _Seen | None:

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,11 +39,17 @@ os.environ |= {
 
 
 @pytest.fixture(autouse=True)
-def _fresh_settings():
-    """Read the options of [bzctrl] afresh in each test."""
+def _fresh_process(monkeypatch):
+    """Let each test begin as a process does: with options that are not read yet, and with no time spent."""
+    from bzctrl_provider.notifications import direct, outbox
     from bzctrl_provider.settings import settings
+    from bzctrl_provider.spool import runner
 
     settings.cache_clear()
+    monkeypatch.setattr(direct, "_budget", direct.Budget())
+    monkeypatch.setattr(runner, "_budget", runner._Budget())
+    # No thread of one test delivers into the next one.
+    monkeypatch.setattr(outbox, "_delivery", SimpleNamespace(request=lambda: None))
 
 
 @pytest.fixture

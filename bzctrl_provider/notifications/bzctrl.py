@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import hashlib
 import logging
-import time
+import secrets
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, redact
 
-from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlValidationError
 from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.settings import settings
+from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import timedelta
     from typing import Unpack
 
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.failure import Failure, LazyFailure
     from bzctrl_provider.fields import TodoFields
-    from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+    from bzctrl_provider.spool import Entry
 
 log = logging.getLogger(__name__)
 
-_CALLBACK_TOTAL_S = 40.0
-"""Airflow ends the process in which a DAG's callback runs, or that of a task whose worker was lost, after 50 s."""
+_REASON_CHARS = 300
 
 
 class BzCtrlNotifier(BaseNotifier):
@@ -99,8 +99,9 @@ class BzCtrlNotifier(BaseNotifier):
         self.roll_ups: Mapping[str, frozenset[str]] = {}
         """The tasks of the DAG that raise incidents, each with the ids of the tasks before it; set by the policy."""
         # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
+        templates = [(name, safe_repr(value, max_chars=10**6)) for name, value in sorted(fields.items())]
         self._identity = hashlib.sha256(
-            repr([bzctrl_conn_id, *sorted(fields.items())]).encode("utf-8", "replace")
+            repr([bzctrl_conn_id, *templates]).encode("utf-8", "replace")
         ).hexdigest()
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))
@@ -152,109 +153,115 @@ class BzCtrlNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Raise the incident of a context for which the templates are rendered."""
-        if self._waits_for_retry(context):
+        found = self._find_incident(context)
+        if found is None:
             return
+        failure, fields = found
+        identity = self._identify(failure, context)
+
+        def hand_over(todo: dict[str, Any]) -> dict[str, Any]:
+            return self._hand_over(self._entry(failure, todo, identity), failure, context)
+
+        from bzctrl_provider.dedup import deduplicated
+
+        deduplicated(
+            hand_over,
+            window=self.dedup_window,
+            bzctrl_conn_id=self.bzctrl_conn_id,
+            key=self.dedup_key,
+            failure=failure,
+            identity=identity,
+        )(fields)
+
+    async def async_notify(self, context: Context) -> None:
+        """Do the same in the triggerer, whose event loop stays free meanwhile."""
+        found = self._find_incident(context)
+        if found is None:
+            return
+        failure, fields = found
+        from bzctrl_provider.notifications import direct, outbox
+        from bzctrl_provider.version_compat import airflow_at_least
+
+        written = await outbox.awrite(self._entry(failure, fields, self._identify(failure, context)))
+        if written is None:
+            with self._logged_if_lost(fields):
+                await direct.asend(fields, bzctrl_conn_id=self.bzctrl_conn_id)
+        elif airflow_at_least(3, 3):
+            # Before, a thread that looks up a connection in the triggerer can stop its channel to Airflow.
+            outbox.deliver_beside()
+
+    def _find_incident(self, context: Context) -> tuple[Failure, dict[str, Any]] | None:
+        """Return what failed and the fields of its incident; None if none is to be raised."""
+        if self._waits_for_retry(context):
+            return None
         failure = self._get_failure(context)
         if self._is_covered(failure, context):
             log.info(
                 "An IncidentOnFailureOperator of this DAG raised the incident for each of the failed tasks."
             )
-            return
+            return None
         fields = self._fields(failure)
-        if self._is_only_logged(fields, context):
-            return
-        try:
-            client = self._hook().get_conn()
-            ends_at = time.monotonic() + _CALLBACK_TOTAL_S
+        return None if self._is_only_logged(fields, context) else (failure, fields)
 
-            def create(todo: dict[str, Any]) -> dict[str, Any]:
-                limit_s = ends_at - time.monotonic()
-                return client.create_todo(todo, limit_s=limit_s).as_dict()
+    def _hand_over(self, entry: Entry, failure: Failure, context: Context) -> dict[str, Any]:
+        """Write the incident into the spool; without one, send it. Return the todo, as far as it is known yet."""
+        from bzctrl_provider.notifications import direct, outbox
+        from bzctrl_provider.spool import deliver_soon
 
-            self._create(create, fields, failure, context)
-        except Exception as exc:
-            if not self._spooled(fields, exc):
-                self._log_lost(fields)
-                raise
+        written = outbox.write(entry)
+        if written is None:
+            with self._logged_if_lost(entry.fields):
+                created = direct.send(entry.fields, bzctrl_conn_id=self.bzctrl_conn_id)
+        elif written.link or written.key:
+            created = {"key": written.key, "link": written.link}
+        elif _may_wait(failure, context):
+            created = deliver_soon().get(entry.identity, {})
+        else:
+            outbox.deliver_beside()
+            created = {}
+        if _is_in_task(failure, context):
+            outbox.push_link(context, created.get("link"))
+        return created
 
-    async def async_notify(self, context: Context) -> None:
-        """Do the same in the triggerer, whose event loop stays free meanwhile."""
-        if self._waits_for_retry(context):
-            return
-        fields = self._fields(self._get_failure(context))
-        if self._is_only_logged(fields, context):
-            return
-        try:
-            await self._hook().acreate_todo(fields)
-        except Exception as exc:
-            if not await asyncio.to_thread(self._spooled, fields, exc):
-                self._log_lost(fields)
-                raise
+    def _identify(self, failure: Failure, context: Context) -> str:
+        """Return what makes this incident the same one if Airflow calls the callback twice, as after a lost worker."""
+        from bzctrl_provider.spool import identify
 
-    def _create(
-        self,
-        create: Callable[[dict[str, Any]], dict[str, Any]],
-        fields: dict[str, Any],
-        failure: Failure,
-        context: Context,
-    ) -> None:
-        from bzctrl_provider.dedup import deduplicated
-        from bzctrl_provider.memory import TryState, create_once, variable_memory
+        return identify(
+            self.bzctrl_conn_id,
+            failure.kind,
+            failure.dag_id,
+            failure.run_id,
+            *_occasion(failure, context, each_try=self.on_retry),
+            self._identity,
+        )
 
-        create_unless_seen = deduplicated(
-            create,
-            window=self.dedup_window,
+    def _entry(self, failure: Failure, fields: Mapping[str, Any], identity: str) -> Entry:
+        from bzctrl_provider.spool import Entry
+        from bzctrl_provider.text import one_line
+
+        reason = failure.exception or failure.reason or ""
+        return Entry(
+            fields=fields,
             bzctrl_conn_id=self.bzctrl_conn_id,
-            key=self.dedup_key,
-            failure=failure,
-        )
-        ti: Any = context.get("ti")
-        if failure.kind != "task" or not getattr(ti, "run_id", None):
-            create_unless_seen(fields)
-            return
-        # Airflow calls a task's callback twice where it lost the worker. In a Variable, because such a callback runs
-        # in the DAG processor, where the task's state store hangs.
-        tries = TryState.from_ti(ti)
-        generation = f"{tries.generation}.{ti.try_number}" if self.on_retry else tries.generation
-        create_once(
-            create_unless_seen,
-            fields,
-            memory=variable_memory(ti, "callback", generation),
-            key=self._identity,
-            # Nobody calls again what failed here: as in a first try, nothing is known; as in a last one, nothing follows.
-            tries=TryState(generation, is_first=True, is_last=True),
-            on_unknown_outcome="retry",
+            identity=identity,
+            spooled_at=datetime.now(UTC),
+            facts={
+                "what": failure.kind,
+                "dag_id": failure.dag_id,
+                "run_id": failure.run_id,
+                "run_url": failure.run_url or "",
+                "reason": one_line(reason, max_chars=_REASON_CHARS),
+            },
         )
 
-    def _spooled(self, fields: Mapping[str, Any], exc: Exception) -> bool:
-        """Put what could not be sent into the spool, where there is one and sending it later may help."""
-        if isinstance(exc, BzCtrlValidationError | BzCtrlRejectedError):
-            return False
-        from bzctrl_provider.spool import spool_todo
-
+    @contextmanager
+    def _logged_if_lost(self, fields: Mapping[str, Any]) -> Iterator[None]:
         try:
-            file = spool_todo(
-                fields,
-                bzctrl_conn_id=self.bzctrl_conn_id,
-                reason=str(exc) or type(exc).__name__,
-                # Another error came before any request, such as Airflow's error for a missing connection.
-                outcome_unknown=getattr(exc, "outcome_unknown", False),
-            )
-        except Exception as spool_exc:  # noqa: BLE001 - the incident is logged below in any case
-            log.error("The incident could not be spooled either. %s", spool_exc)  # noqa: TRY400 - its frames say nothing more
-            return False
-        if file:
-            log.error(
-                "No incident was raised in BzCtrl; it waits in the spool as %s, until a replay creates it. %s",
-                file,
-                exc,
-            )
-        return file is not None
-
-    def _hook(self) -> BzCtrlHook:
-        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-
-        return BzCtrlHook(self.bzctrl_conn_id)
+            yield
+        except Exception:
+            self._log_lost(fields)
+            raise
 
     def _waits_for_retry(self, context: Context) -> bool:
         # A failed run has a reason; its context also has a task instance, of any of its tasks.
@@ -327,6 +334,39 @@ class BzCtrlNotifier(BaseNotifier):
 
 
 send_bzctrl_notification = BzCtrlNotifier
+
+
+def _occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
+    """Return what tells this failure from others of the same run, the same in each process."""
+    from bzctrl_provider.memory import TryState
+
+    if failure.kind == "task":
+        ti = context["ti"]
+        generation = TryState.from_ti(ti).generation
+        index = getattr(ti, "map_index", None)
+        return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
+    if failure.kind == "deadline":
+        deadline = context.get("deadline") or {}
+        known = deadline.get("id") or deadline.get("deadline_time")
+        return (known or secrets.token_hex(8),)
+    dag_run = context.get("dag_run")
+    cleared = getattr(dag_run, "clear_number", None)
+    # Without it, a run that was cleared and failed again cannot be told from a callback that is called twice.
+    return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
+
+
+def _is_in_task(failure: Failure, context: Mapping[str, Any]) -> bool:
+    """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
+    return failure.kind == "task" and isinstance(context.get("exception"), BaseException)
+
+
+def _may_wait(failure: Failure, context: Mapping[str, Any]) -> bool:
+    """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
+    from bzctrl_provider.notifications.dag_test import is_test_run
+    from bzctrl_provider.version_compat import airflow_at_least
+
+    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
+    return _is_in_task(failure, context) or not airflow_at_least(3, 1) or is_test_run(context)
 
 
 def _will_be_tried_again(ti: Any) -> bool:

@@ -57,6 +57,14 @@ def configure(monkeypatch):
 
 
 @pytest.fixture
+def spool(monkeypatch, tmp_path):
+    """Return the folder of an empty spool, in which incidents are written."""
+    folder = tmp_path / "spool"
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
 def set_airflow_version(monkeypatch):
     """Return a function that sets the Airflow version that the provider sees."""
 

@@ -104,6 +104,7 @@ LAYERS = {
         "bzctrl_provider.hooks",
         "bzctrl_provider.settings",
         "bzctrl_provider.text",
+        "bzctrl_provider.version_compat",
     },
     "bzctrl_provider.decorators": {"bzctrl_provider.fields", "bzctrl_provider.operators"},
     "bzctrl_provider.policy": {

@@ -10,14 +10,16 @@ from types import SimpleNamespace
 import pytest
 from airflow.exceptions import AirflowNotFoundException
 from jinja2.nativetypes import NativeEnvironment
-from support.bzctrl import ACC, PASSWORD, sent_todos
+from support.bzctrl import ACC, LINK, PASSWORD, sent_todos
 from support.contexts import new_task_context
 
-from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.notifications import outbox
+from bzctrl_provider.notifications.background import BackgroundDelivery
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
+from bzctrl_provider.spool import deliver_soon
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -79,21 +81,6 @@ def test_notifier_with_a_failing_look_up_names_the_run(bzctrl):
     context["ti"].get_task_states = lambda **_: 1 / 0
     BzCtrlNotifier()(context)
     assert sent_todos(bzctrl)[0]["title"] == "customs: the run failed"
-
-
-def test_notifier_in_a_callback_is_bounded_in_time(bzctrl, monkeypatch):
-    """All attempts together get 40 of the 50 seconds of its process."""
-    limits_s = []
-    create_todo = BzCtrlClient.create_todo
-    monkeypatch.setattr(
-        BzCtrlClient,
-        "create_todo",
-        lambda self, todo, *, limit_s: limits_s.append(limit_s) or create_todo(self, todo, limit_s=limit_s),
-    )
-    BzCtrlNotifier()({"dag": new_task_context()["dag"], "run_id": "r", "reason": "task_failure"})
-    BzCtrlNotifier()(new_task_context())
-    assert all(39 < limit_s <= 40 for limit_s in limits_s)
-    assert len(limits_s) == 2
 
 
 def test_notifier_for_a_missed_deadline_is_awaited(bzctrl):
@@ -178,7 +165,7 @@ def test_notifier_unknown_field_is_refused():
 
 def test_notifier_invalid_option_is_noted_in_the_incident(bzctrl, configure):
     """People who read incidents see what the deployment's configuration has lost."""
-    configure(dedup_window_s="1d", include_tag="finance")
+    configure(dedup_window_s="1d", include_tag="finance", spool_path="off")
     BzCtrlNotifier(description="written by the user")(new_task_context())
     (todo,) = sent_todos(bzctrl)
     assert todo["description"].startswith("written by the user\n\nInvalid options in [bzctrl]")
@@ -193,30 +180,34 @@ def of_a_run(state="failed", try_number=1, **more):
     return context
 
 
-def test_notifier_callback_called_twice_raises_one(bzctrl, variables):
-    """As Airflow does if it lost the worker; the state store, which hangs there, is not used."""
-    notifier = BzCtrlNotifier()
+def test_notifier_callback_called_twice_raises_one(bzctrl, spool):
+    """As Airflow does if it lost the worker: once delivered, the tombstone says so; a clear is another failure."""
     for _ in range(2):
-        notifier({**of_a_run(), "task_state_store": None})
+        BzCtrlNotifier()({**of_a_run(), "task_state_store": None})
     assert len(sent_todos(bzctrl)) == 1
     cleared = of_a_run()
     cleared["ti"].max_tries = 3
-    notifier(cleared)
+    BzCtrlNotifier()(cleared)
     assert len(sent_todos(bzctrl)) == 2
 
 
-def test_notifier_of_a_lost_worker_names_its_task(bzctrl, variables):
+def test_notifier_of_a_lost_worker_names_its_task(spool):
     """Airflow runs it in the DAG processor, with neither an exception nor a state in the context."""
     context = of_a_run(state=None, try_number=2)
     del context["exception"]
     for _ in range(2):
         BzCtrlNotifier()(context)
-    (todo,) = sent_todos(bzctrl)
-    assert todo["title"] == "customs: load failed"
+    assert [entry["todo"]["title"] for entry in entries(spool)] == ["customs: load failed"]
     waiting = of_a_run(state=None, try_number=1)
     del waiting["exception"]
     BzCtrlNotifier()(waiting)
-    assert len(sent_todos(bzctrl)) == 1
+    assert len(entries(spool)) == 1
+
+
+def entries(spool):
+    """Return the content of the files that wait in a spool, the oldest first."""
+    found = [json.loads(file.read_text()) for file in spool.glob("[!.]*.json")]
+    return sorted(found, key=lambda entry: entry["written_at"])
 
 
 def test_notifier_failure_in_templates_is_that_of_the_incident(bzctrl, variables):
@@ -243,7 +234,6 @@ def test_notifier_with_two_connections_raises_two(bzctrl, variables, monkeypatch
             BzCtrlNotifier(bzctrl_conn_id=conn_id, dedup_window=window)(
                 of_a_run(try_number=1 if window else 2)
             )
-            variables.update({name: "{}" for name in variables if "callback" in name})
     assert len(sent_todos(bzctrl)) == 4
 
 
@@ -271,20 +261,117 @@ def test_notifier_repeated_failure_raises_one(bzctrl, variables):
     assert len(sent_todos(bzctrl)) == 2
 
 
+def test_notifier_of_a_task_delivers_at_once(bzctrl, spool):
+    """In the task's own process nothing follows the callback, so it delivers, and keeps the link for the task's page."""
+    context = of_a_run()
+    BzCtrlNotifier(title="now")(context)
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == ["now"]
+    assert context["ti"].pushed == [("bzctrl_todo_link", LINK)]
+    assert entries(spool) == []
+    (tombstone,) = (spool / "delivered").iterdir()
+    assert json.loads(tombstone.read_text())["link"] == LINK
+
+
+def test_notifier_of_an_operator_with_a_todo_keeps_its_link(bzctrl, spool):
+    """The page of a task has one link, and the todo that the task created itself is its own."""
+    context = of_a_run()
+    context["task"].todo_link = "https://bzctrl.example/own"
+    BzCtrlNotifier()(context)
+    assert len(sent_todos(bzctrl)) == 1
+    assert context["ti"].pushed == []
+
+
+def test_notifier_that_cannot_push_the_link_has_raised_the_incident(bzctrl, spool, caplog):
+    """The link is an addition: its failure costs nothing."""
+    context = of_a_run()
+    context["ti"].xcom_push = lambda **_: 1 / 0
+    BzCtrlNotifier()(context)
+    assert len(sent_todos(bzctrl)) == 1
+    assert "The link of the incident could not be kept" in caplog.text
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_notifier_without_bzctrl_writes_to_the_spool(bzctrl, tmp_path, monkeypatch, caplog, asynchronous):
+def test_notifier_without_bzctrl_leaves_the_incident_in_the_spool(bzctrl, spool, caplog, asynchronous):
     """Nothing is raised then, and the log says where the incident waits."""
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
     bzctrl.post(ACC.create_url, status_code=503)
     notifier = BzCtrlNotifier(title="late", context=new_task_context())
 
     async def alert():
         await notifier
 
-    asyncio.run(alert()) if asynchronous else notifier(new_task_context())
-    (file,) = tmp_path.glob("*.json")
-    assert json.loads(file.read_text())["todo"]["title"] == "late"
+    with caplog.at_level(logging.INFO):
+        asyncio.run(alert()) if asynchronous else notifier(new_task_context())
+    (entry,) = entries(spool)
+    assert entry["todo"]["title"] == "late"
+    (file,) = spool.glob("[!.]*.json")
     assert file.name in caplog.text
+
+
+def test_notifier_facts_of_a_storm_are_in_the_entry(spool, set_airflow_version):
+    """The summary of a storm names DAG, run, address and reason of each."""
+    set_airflow_version(3, 1)
+    context = of_a_run(reason="task_failure")
+    context["dag"].task_ids = ["load"]
+    context["dag"].get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
+    context["ti"].get_task_states = lambda **_: {"r": {"load": "failed"}}
+    context["ti"].xcom_pull = lambda **_: "OSError: disk full\non /data"
+    BzCtrlNotifier()(context)
+    (entry,) = entries(spool)
+    assert entry["facts"] == {
+        "what": "run",
+        "dag_id": "customs",
+        "run_id": "r",
+        "run_url": "http://localhost:8080/dags/customs/runs/r",
+        "reason": "OSError: disk full on /data",
+    }
+
+
+def of_dag(run_id="r", **dag_run):
+    """Return the context of a DAG's callback, of a run that was cleared so many times."""
+    context = {"dag": new_task_context()["dag"], "run_id": run_id, "reason": "task_failure"}
+    return {**context, "dag_run": SimpleNamespace(**dag_run)} if dag_run else context
+
+
+def test_notifier_of_a_run_counts_each_clear_as_a_failure_of_its_own(spool):
+    """A callback that is called twice is one incident; a run that was cleared and fails again is another."""
+    for clear_number in (0, 0, 1):
+        BzCtrlNotifier()(of_dag(clear_number=clear_number))
+    assert len(entries(spool)) == 2
+
+
+def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(spool):
+    """On Airflow 3.0 the context does not say how often a run was cleared."""
+    for _ in range(2):
+        BzCtrlNotifier()(of_dag())
+    assert len(entries(spool)) == 2
+
+
+def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, spool, monkeypatch):
+    """All callbacks of a DAG file run in one process, so none waits for BzCtrl; its end delivers them as a storm."""
+    delivery = BackgroundDelivery(deliver_soon, quiet_s=60)
+    monkeypatch.setattr(outbox, "_delivery", delivery)
+    for number in range(25):
+        BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
+    assert len(entries(spool)) == 25
+    assert bzctrl.request_history == []
+    delivery.finish()
+    assert entries(spool) == []
+    (todo,) = sent_todos(bzctrl)
+    assert todo["title"].startswith("25 DAG runs failed")
+
+
+def test_notifier_of_a_deadline_is_written_once(bzctrl, spool):
+    """The triggerer runs an alert again after a restart; two deadlines of a run are two incidents."""
+
+    async def alert(name):
+        deadline = {"id": name, "deadline_time": "07:00"}
+        await BzCtrlNotifier(
+            context={"dag_run": {"dag_id": "customs", "dag_run_id": "r"}, "deadline": deadline}
+        )
+
+    for name in ("first", "first", "second"):
+        asyncio.run(alert(name))
+    assert len(entries(spool)) == 2
 
 
 def test_notifier_invalid_window_is_refused():
@@ -295,29 +382,39 @@ def test_notifier_invalid_window_is_refused():
         BzCtrlNotifier(dedup_window=3600)
 
 
-def test_notifier_without_a_connection_writes_to_the_spool(tmp_path, monkeypatch):
+def test_notifier_without_a_connection_writes_to_the_spool(spool, monkeypatch, caplog):
     """A connection that Airflow does not have can be made later; the file says that nothing was sent."""
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
 
     def missing(_, conn_id):
         raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
 
     monkeypatch.setattr(BzCtrlHook, "get_connection", missing)
     BzCtrlNotifier(title="late", bzctrl_conn_id="made_later")(new_task_context())
-    (file,) = tmp_path.glob("*.json")
-    spooled = json.loads(file.read_text())
+    (spooled,) = entries(spool)
     assert spooled["bzctrl_conn_id"] == "made_later"
-    assert "Airflow has no connection 'made_later'" in spooled["reason"]
+    assert "Airflow has no connection 'made_later'" in caplog.text
     assert spooled["outcome_unknown"] is False
 
 
-def test_notifier_with_a_failing_spool_raises_the_first_error(bzctrl, tmp_path, monkeypatch):
-    """The error of BzCtrl is raised."""
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_notifier_with_a_failing_spool_sends_directly(bzctrl, tmp_path, monkeypatch, caplog, asynchronous):
+    """A full disk costs no incident; if BzCtrl fails, too, the log has the whole payload."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path / "file" / "no folder"))
+
+    async def alert():
+        await BzCtrlNotifier(title="lost", context=new_task_context())
+
+    def call():
+        asyncio.run(alert()) if asynchronous else BzCtrlNotifier(title="lost")(new_task_context())
+
+    call()
+    assert len(sent_todos(bzctrl)) == 1
+    assert "could not be written into the spool" in caplog.text
     bzctrl.post(ACC.create_url, status_code=500)
     with pytest.raises(BzCtrlServerError):
-        BzCtrlNotifier()(new_task_context())
+        call()
+    assert '"title": "lost"' in caplog.text
 
 
 def test_notifier_invalid_literals_are_one_error_of_the_dag():
@@ -435,7 +532,7 @@ def test_notifier_of_the_policy_with_unreadable_states_raises_one(bzctrl, set_ai
 )
 def test_notifier_in_a_test_run_only_logs(bzctrl, configure, caplog, dag_run, asynchronous):
     """The log has the incident and the option that makes it be sent."""
-    configure()
+    configure(spool_path="off")
     context = new_task_context(dag_run=dag_run)
 
     async def alert():
@@ -447,6 +544,6 @@ def test_notifier_in_a_test_run_only_logs(bzctrl, configure, caplog, dag_run, as
     assert "in_test_runs = True" in caplog.text
     assert '"title": "customs: load failed"' in caplog.text
     assert "connection" not in caplog.text
-    configure(in_test_runs="True")
+    configure(in_test_runs="True", spool_path="off")
     BzCtrlNotifier()(context)
     assert len(sent_todos(bzctrl)) == 1
