@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import secrets
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from airflow.providers.common.compat.sdk import BaseNotifier, redact
 from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.settings import settings
-from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -98,11 +96,7 @@ class BzCtrlNotifier(BaseNotifier):
         self._left_out: list[str] = []
         self.roll_ups: Mapping[str, frozenset[str]] = {}
         """The tasks of the DAG that raise incidents, each with the ids of the tasks before it; set by the policy."""
-        # Of the templates: two notifiers of one callback are two incidents, one that is called twice is one.
-        templates = [(name, safe_repr(value, max_chars=10**6)) for name, value in sorted(fields.items())]
-        self._identity = hashlib.sha256(
-            repr([bzctrl_conn_id, *templates]).encode("utf-8", "replace")
-        ).hexdigest()
+        self._templates = dict(fields)
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))
         self.todo_type = fields.get("todo_type", "INCIDENT")
@@ -226,14 +220,20 @@ class BzCtrlNotifier(BaseNotifier):
     def _identify(self, failure: Failure, context: Context) -> str:
         """Return what makes this incident the same one if Airflow calls the callback twice, as after a lost worker."""
         from bzctrl_provider.spool import identify
+        from bzctrl_provider.text import safe_repr
 
+        # The templates, because two notifiers of one callback are two incidents. Of an object only the type: its repr may
+        # have an address, which is another one in the next process.
+        templates = [
+            f"{name}={safe_repr(value, max_chars=10**6)}" for name, value in sorted(self._templates.items())
+        ]
         return identify(
             self.bzctrl_conn_id,
             failure.kind,
             failure.dag_id,
             failure.run_id,
             *_occasion(failure, context, each_try=self.on_retry),
-            self._identity,
+            *templates,
         )
 
     def _entry(self, failure: Failure, fields: Mapping[str, Any], identity: str) -> Entry:
@@ -337,7 +337,7 @@ send_bzctrl_notification = BzCtrlNotifier
 
 
 def _occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
-    """Return what tells this failure from others of the same run, the same in each process."""
+    """Return the difference of this failure from others of the same run, equal in each process."""
     from bzctrl_provider.memory import TryState
 
     if failure.kind == "task":
@@ -351,7 +351,7 @@ def _occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -
         return (known or secrets.token_hex(8),)
     dag_run = context.get("dag_run")
     cleared = getattr(dag_run, "clear_number", None)
-    # Without it, a run that was cleared and failed again cannot be told from a callback that is called twice.
+    # Without it, a run that was cleared and failed again looks like a callback that is called twice.
     return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
 
 

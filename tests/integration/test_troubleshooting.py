@@ -145,7 +145,7 @@ class Lab:
 
         return self.error(read)
 
-    def callback(self, notifier=None, **fields):
+    def callback(self, notifier=None, *, level=logging.ERROR, **fields):
         """Run the callback of a failed task; return the log after the task's own error."""
         notifier = notifier or BzCtrlNotifier(bzctrl_conn_id="bzctrl_acc", **fields)
         with DAG("customs", schedule=None, start_date=START) as dag:
@@ -158,7 +158,7 @@ class Lab:
             "exception": ValueError("the totals differ by 12.50"),
         }
         error = self.error(lambda: notifier(context))
-        return "\n".join(filter(None, [self.logged(logging.ERROR), "" if error == "no error" else error]))
+        return "\n".join(filter(None, [self.logged(level), "" if error == "no error" else error]))
 
     def spool(self, path=None):
         """Configure a spool."""
@@ -450,7 +450,10 @@ SEEN = {
     ),
     # callbacks and the spool
     "callback": lambda lab: lab.when(token=reply(503)).callback(),
-    "callback-spooled": lambda lab: lab.spool().when(token=reply(503)).callback(),
+    "callback-spooled": lambda lab: lab.spool()
+    .when(token=reply(503))
+    .callback(level=logging.INFO)
+    .splitlines()[0],
     "callback-not-spooled": lambda lab: lab.spool("file:///proc/spool").when(token=reply(503)).callback(),
     "callback-template": lambda lab: lab.callback(title="{{ nothing }}"),
     "callback-without-brackets": lambda lab: lab.callback(BzCtrlNotifier),
