@@ -450,10 +450,9 @@ SEEN = {
     ),
     # callbacks and the spool
     "callback": lambda lab: lab.when(token=reply(503)).callback(),
-    "callback-spooled": lambda lab: lab.spool()
-    .when(token=reply(503))
-    .callback(level=logging.INFO)
-    .splitlines()[0],
+    "callback-spooled": lambda lab: (
+        lab.spool().when(token=reply(503)).callback(level=logging.INFO).splitlines()[0]
+    ),
     "callback-not-spooled": lambda lab: lab.spool("file:///proc/spool").when(token=reply(503)).callback(),
     "callback-template": lambda lab: lab.callback(title="{{ nothing }}"),
     "callback-without-brackets": lambda lab: lab.callback(BzCtrlNotifier),
