@@ -208,7 +208,7 @@ class BzCtrlClient:
     def _new_deadline(
         self, limit_s: float | None = None, *, stopped: threading.Event | None = None
     ) -> Deadline:
-        limit_s = self.total_s if limit_s is None else min(limit_s, self.total_s)
+        limit_s = self.total_s if limit_s is None else max(min(limit_s, self.total_s), 0)
         return Deadline(limit_s, clock=self._clock, stopped=stopped)
 
     def _create(self, todo: Todo | Mapping[str, Any], deadline: Deadline) -> CreatedTodo:

@@ -38,7 +38,9 @@ EXCERPT_CHARS = 500
 UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
 
 HTTP_ERRORS = (requests.RequestException, HTTPError, http.client.HTTPException, OSError)
-"""The errors that are about HTTP. Every other one, such as that of a signal handler, is not caught."""
+"""The errors that are about HTTP. No other one is caught: Airflow ends a task by ``AirflowTaskTimeout``, and 2.11 also by
+``AirflowTaskTerminated``, both ``BaseException``. A handler of the user's own that raises an OSError, such as
+``TimeoutError``, cannot be distinguished from a socket that does."""
 
 _Error = TypeVar("_Error", bound=BaseException)
 

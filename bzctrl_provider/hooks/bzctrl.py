@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from urllib.parse import quote_plus
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
@@ -52,14 +53,30 @@ def _forget_threads() -> None:
 os.register_at_fork(after_in_child=_forget_threads)
 
 
-async def _run(function: Callable[[], _Result]) -> _Result:
-    """Run a function in one of the provider's own threads; if the coroutine is cancelled before it began, it does not run."""
+async def _run(function: Callable[[], _Result], *, limit_s: float | None = None) -> _Result:
+    """Run a function in one of the provider's own threads.
+
+    It does not run if the coroutine is cancelled, or ``limit_s`` seconds have passed, before a thread is free.
+    """
     global _executor  # noqa: PLW0603 - made when it is first needed
     with _lock:
         if _executor is None:
             _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
         executor = _executor
-    return await asyncio.get_running_loop().run_in_executor(executor, function)
+    future = executor.submit(function)
+    if limit_s is not None:
+        # Does nothing once the function runs.
+        asyncio.get_running_loop().call_later(limit_s, future.cancel)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BzCtrlTransportError(
+            f"The todo was not sent: for {limit_s:g} s, each of the {_ASYNC_THREADS} threads for coroutines was "
+            "creating another todo."
+        ) from None
 
 
 def _is_to_mask(token: str) -> bool:
@@ -145,17 +162,26 @@ class BzCtrlHook(BaseHook):
             self._client = _build_client(connection, on_new_token=_mask_token)
         return self._client
 
-    def create_todo(self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any) -> CreatedTodo:
+    def create_todo(
+        self,
+        todo: Todo | Mapping[str, Any] | None = None,
+        /,
+        *,
+        limit_s: float | None = None,
+        **fields: Any,
+    ) -> CreatedTodo:
         """Create one incident or task.
 
         :param todo: a ``Todo``, or a mapping of its fields.
+        :param limit_s: seconds for the whole call, with all its requests and waits; default and maximum: 14 minutes with
+            the default ``timeout_s`` and ``max_attempts`` of the connection.
         :param fields: the same fields one by one; they win over those of ``todo``.
         :return: for example ``CreatedTodo(key="EXA-CON-BUS-WOR-03", link="https://…", …)``.
         :raises BzCtrlConfigError: names every error of the connection; nothing was sent.
         :raises BzCtrlValidationError: names every error of the todo; nothing was sent.
         :raises BzCtrlError: anything else; its ``outcome_unknown`` says whether the todo may exist.
         """
-        return self.get_conn().create_todo(todo, **fields)
+        return self.get_conn().create_todo(todo, limit_s=limit_s, **fields)
 
     def create_todos(
         self, todos: Iterable[Todo | Mapping[str, Any]], *, max_workers: int = 8
@@ -172,14 +198,21 @@ class BzCtrlHook(BaseHook):
         return self.get_conn().create_todos(todos, max_workers=max_workers)
 
     async def acreate_todo(
-        self, todo: Todo | Mapping[str, Any] | None = None, /, **fields: Any
+        self,
+        todo: Todo | Mapping[str, Any] | None = None,
+        /,
+        *,
+        limit_s: float | None = None,
+        **fields: Any,
     ) -> CreatedTodo:
         """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
 
-        A process creates four at a time; a coroutine that is cancelled before its turn creates nothing.
+        A process creates four at a time. The time until its turn counts against ``limit_s``; a coroutine that is cancelled
+        before its turn creates nothing.
 
         Parameters, result and errors are those of ``create_todo``.
         """
+        ends_at = None if limit_s is None else time.monotonic() + limit_s
         if self._client is None:
             try:
                 if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
@@ -191,8 +224,14 @@ class BzCtrlHook(BaseHook):
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
             self._client = _build_client(connection, on_new_token=self._granted.append)
+        client = self._client
+
+        def create() -> CreatedTodo:
+            remaining_s = None if ends_at is None else ends_at - time.monotonic()
+            return client.create_todo(todo, limit_s=remaining_s, **fields)
+
         try:
-            return await _run(partial(self._client.create_todo, todo, **fields))
+            return await _run(create, limit_s=limit_s)
         finally:
             while self._granted:
                 await _amask(self._granted.pop())

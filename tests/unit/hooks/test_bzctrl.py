@@ -15,7 +15,12 @@ from airflow.exceptions import AirflowNotFoundException
 from support.bzctrl import ACC, KEY, LINK, PASSWORD, TOKEN
 
 from bzctrl_provider.client import auth
-from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlRejectedError, BzCtrlValidationError
+from bzctrl_provider.exceptions import (
+    BzCtrlConfigError,
+    BzCtrlRejectedError,
+    BzCtrlTransportError,
+    BzCtrlValidationError,
+)
 from bzctrl_provider.hooks import bzctrl as hook_module
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
@@ -259,9 +264,11 @@ class SlowClient:
         self.released = threading.Event()
         self.lock = threading.Lock()
         self.waiting = self.most = self.created = 0
+        self.limits_s = []
 
-    def create_todo(self, todo):
+    def create_todo(self, todo, *, limit_s):
         with self.lock:
+            self.limits_s.append(limit_s)
             self.waiting += 1
             self.most = max(self.most, self.waiting)
         self.released.wait(10)
@@ -333,3 +340,38 @@ def test_acreate_todo_forked_child_has_threads_of_its_own(slow_hook):
         created = asyncio.run(asyncio.wait_for(hook.acreate_todo({"n": 2}), 10))
         os._exit(0 if created == {"n": 2} else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_acreate_todo_no_free_thread_in_time_raises_and_creates_nothing(slow_hook):
+    """The time until a thread is free counts against the limit; the error says that nothing was sent."""
+    hook, client = slow_hook
+
+    async def create():
+        todos = [asyncio.create_task(hook.acreate_todo({})) for _ in range(4)]
+        await wait_until(lambda: client.waiting == 4)
+        with pytest.raises(BzCtrlTransportError, match="was not sent") as caught:
+            await hook.acreate_todo({}, limit_s=0.01)
+        client.released.set()
+        await asyncio.gather(*todos)
+        return caught.value
+
+    assert asyncio.run(create()).outcome_unknown is False
+    assert client.created == 4
+
+
+def test_acreate_todo_with_limit_passes_the_remaining_seconds(slow_hook):
+    """The client gets what the wait for a thread has left of the limit."""
+    hook, client = slow_hook
+    client.released.set()
+    asyncio.run(hook.acreate_todo({}, limit_s=40))
+    asyncio.run(hook.acreate_todo({}))
+    limit_s, default = client.limits_s
+    assert 30 < limit_s <= 40
+    assert default is None
+
+
+def test_hook_create_todo_limit_is_used_up_sends_nothing(bzctrl, fields):
+    """The limit is that of the client's call."""
+    with pytest.raises(BzCtrlTransportError, match="the 0 s for this call are used up"):
+        BzCtrlHook().create_todo(fields, limit_s=-1)
+    assert bzctrl.request_history == []

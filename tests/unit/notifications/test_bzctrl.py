@@ -97,6 +97,18 @@ def test_notifier_for_a_missed_deadline_is_awaited(bzctrl):
     assert todo["orderID"] == "r"
 
 
+def test_notifier_for_a_missed_deadline_begins_no_wait_beyond_40_s(bzctrl):
+    """A BzCtrl that asks for a minute ends the callback at once, instead of after several of them."""
+    bzctrl.post(ACC.token_url, status_code=503, headers={"Retry-After": "60"})
+
+    async def alert():
+        await BzCtrlNotifier(context={"dag_run": {"dag_id": "customs", "dag_run_id": "r"}, "deadline": {}})
+
+    with pytest.raises(BzCtrlServerError):
+        asyncio.run(alert())
+    assert len(bzctrl.request_history) == 1
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_notifier_rejected_incident_is_logged_and_raised(bzctrl, caplog, asynchronous):
     """With its whole payload, and without the secret that a template put into it."""
