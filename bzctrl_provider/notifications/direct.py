@@ -86,7 +86,7 @@ async def asend(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, 
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
     try:
-        # The limit of the request begins with its thread, which may have to wait for one of the others.
+        # The limit of the hook does not bound the look-up of the connection.
         created = await asyncio.wait_for(
             BzCtrlHook(bzctrl_conn_id).acreate_todo(fields, limit_s=limit_s), limit_s + 1
         )
