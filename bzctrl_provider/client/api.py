@@ -10,6 +10,7 @@ import threading
 import time
 from functools import partial
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from bzctrl_provider.client.auth import TokenSource
+    from bzctrl_provider.client.auth import Token, TokenSource
     from bzctrl_provider.client.endpoints import Endpoints
     from bzctrl_provider.client.request import RequestInfo
     from bzctrl_provider.exceptions import BzCtrlError
@@ -152,6 +153,19 @@ class BzCtrlClient:
         """Close the connections; the token stays for the next client."""
         self._process.requester.close()
 
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Return the fields for todos that have none, read-only."""
+        return MappingProxyType(self._defaults)
+
+    def authenticate(self, *, limit_s: float | None = None) -> None:
+        """Get the token that this process shares, unless it has a valid one.
+
+        :param limit_s: seconds for the whole call; default and at most ``total_s``.
+        :raises BzCtrlError: why there is none.
+        """
+        self._get_token(self._own_process(), self._new_deadline(limit_s))
+
     def check_credentials(self) -> None:
         """Ask for a new token, and for nothing else.
 
@@ -182,12 +196,17 @@ class BzCtrlClient:
         return self._create(values, self._new_deadline(limit_s))
 
     def create_todos(
-        self, todos: Iterable[Todo | Mapping[str, Any]], *, max_workers: int = 8
+        self,
+        todos: Iterable[Todo | Mapping[str, Any]],
+        *,
+        max_workers: int = 8,
+        limit_s: float | None = None,
     ) -> list[CreatedTodo | BzCtrlError]:
         """Create many, several at a time.
 
         :param todos: like ``create_todo``'s; a generator is read as the work goes on.
         :param max_workers: how many at a time, 1 to 64.
+        :param limit_s: seconds for each todo; default and at most ``total_s``.
         :return: for each todo, in the order and the length of the input, the created todo or the error. Once BzCtrl has
             refused the credentials, no further request is made: an account is easily locked.
         :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
@@ -201,7 +220,7 @@ class BzCtrlClient:
         stopped = threading.Event()
 
         def create(todo: Todo | Mapping[str, Any]) -> CreatedTodo:
-            return self._create(todo, self._new_deadline(stopped=stopped))
+            return self._create(todo, self._new_deadline(limit_s, stopped=stopped))
 
         return Bulk(create, todos, stopped=stopped).run(max_workers=max_workers)
 
@@ -232,9 +251,8 @@ class BzCtrlClient:
         self, body: SecretBytes, deadline: Deadline
     ) -> tuple[requests.Response, RequestInfo]:
         process = self._own_process()
-        fetch = partial(self._fetch_token, process.requester, deadline)
         for replayed in (False, True):
-            token = process.tokens.get(fetch, wait_s=deadline.remaining_s())
+            token = self._get_token(process, deadline)
             response, info = process.requester.send("create", body, deadline=deadline, token=token)
             if response.status_code != HTTPStatus.UNAUTHORIZED:
                 return response, info
@@ -242,6 +260,10 @@ class BzCtrlClient:
             if replayed:
                 raise refused_fresh_token(response, info)
         raise AssertionError  # the second round returns or raises
+
+    def _get_token(self, process: _Process, deadline: Deadline) -> Token:
+        fetch = partial(self._fetch_token, process.requester, deadline)
+        return process.tokens.get(fetch, wait_s=deadline.remaining_s())
 
     def _fetch_token(self, requester: Requester, deadline: Deadline) -> tuple[SecretStr, object]:
         token, expires_in = parse_token(*requester.send("token", self._grant(), deadline=deadline))

@@ -73,6 +73,9 @@ class Sender(Protocol):
     def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the complete and checked fields of a todo, or raise BzCtrlValidationError."""
 
+    def authenticate(self) -> None:
+        """Get a token, or raise BzCtrlError."""
+
     def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
         """Create todos, and return for each what was created or the error."""
 
@@ -89,7 +92,7 @@ class Options:
     :param group_above: more incidents than this become one summary; 0: never.
     :param ignore_pauses: whether to try connections that are paused, and entries that have to wait.
     :param first_batch: how many to send at first.
-    :param may_start: whether there is time for another batch after one that took so many seconds.
+    :param may_start: whether there is time for a batch if the last one, or the token, took so many seconds.
     """
 
     bzctrl_conn_id: str | None = None
@@ -207,7 +210,7 @@ class _OfConnection:
         self._entries = entries
         self._stopped: str | None = None
         self._rejected_summary = False
-        self._took_s = 0.0
+        self._took_s: float | None = None
 
     def run(self) -> None:
         """Send what is due; once more, if a summary was rejected and its entries have to be sent one by one."""
@@ -218,6 +221,8 @@ class _OfConnection:
     def _run_once(self) -> None:
         units = self._plan()
         while units:
+            if self._took_s is None:
+                self._authenticate()
             size = self._next_size()
             if self._stopped is None and size == 0:
                 self._stopped = "There was no time for it."
@@ -228,10 +233,19 @@ class _OfConnection:
             units = units[size:]
 
     def _next_size(self) -> int:
-        size = BATCH if self._took_s else self._options.first_batch
+        size = BATCH if self._delivery.sent else self._options.first_batch
         if self._options.limit is not None:
             size = min(size, self._options.limit - self._delivery.sent)
-        return size if self._options.may_start(self._took_s) else 0
+        return size if self._options.may_start(self._took_s or 0.0) else 0
+
+    def _authenticate(self) -> None:
+        """Get the token before an attempt is noted: its time shows whether there is enough for a todo."""
+        before = time.monotonic()
+        try:
+            self._sender.authenticate()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing was sent, and everything is kept
+            self._stopped = self._delivery.pause(self._conn_id, exc)
+        self._took_s = time.monotonic() - before
 
     def _names(self, units: Sequence[Waiting]) -> Iterator[str]:
         """Return the names of the files; of a summary that is not written, those of its entries."""

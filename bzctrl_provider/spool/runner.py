@@ -139,7 +139,7 @@ def _deliver_until(ends_at: float, clock: Callable[[], datetime], todos: dict[st
             return
         options = Options(
             group_above=settings().group_above,
-            # One at first: it shows how long a request takes, before many are sent that there is no time for.
+            # The token may be there already: one todo shows how long a request takes, before many are sent.
             first_batch=1,
             may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
         )

@@ -28,8 +28,7 @@ class Sender:
     """
 
     def __init__(self, conn_id: str, *, workers: int, ends_at: float | None = None) -> None:
-        self._hook = BzCtrlHook(conn_id)
-        self._client = self._hook.get_conn()
+        self._client = BzCtrlHook(conn_id).get_conn()
         self._workers = workers
         self._ends_at = ends_at
         self._call_max_s = min(self._client.total_s, _CALL_MAX_S)
@@ -39,13 +38,23 @@ class Sender:
 
         :raises BzCtrlValidationError: names every error of the todo.
         """
-        return vars(complete_todo(fields, defaults=self._client._defaults))  # noqa: SLF001 - it has no public name yet
+        return vars(complete_todo(fields, defaults=self._client.defaults))
+
+    def authenticate(self) -> None:
+        """Get a token, so that no todo is sent for which there is no time.
+
+        :raises BzCtrlError: why there is none.
+        """
+        self._client.authenticate(limit_s=self._limit_s())
 
     def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
         """Create todos, and return for each what was created or why it was not."""
-        remaining_s = self._ends_at - time.monotonic() if self._ends_at is not None else self._call_max_s
-        self._client.total_s = min(self._call_max_s, remaining_s)
-        return self._hook.create_todos(todos, max_workers=self._workers)
+        return self._client.create_todos(todos, max_workers=self._workers, limit_s=self._limit_s())
+
+    def _limit_s(self) -> float:
+        if self._ends_at is None:
+            return self._call_max_s
+        return min(self._call_max_s, self._ends_at - time.monotonic())
 
     def close(self) -> None:
         """Close the connections; the token stays with the process."""

@@ -47,6 +47,13 @@ class BzCtrlInMemory:
         self.before = lambda: None
         self.after = lambda: None
         self.closed = 0
+        self.logins = 0
+        self.login_error = None
+
+    def authenticate(self):
+        self.logins += 1
+        if self.login_error:
+            raise self.login_error
 
     def check(self, fields):
         return vars(complete_todo(fields, defaults=DEFAULTS))

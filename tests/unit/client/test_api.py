@@ -579,6 +579,31 @@ def test_check_credentials_requests_only_a_token(bzctrl):
     assert [request.url for request in bzctrl.request_history] == [ACC.token_url] * 2
 
 
+def test_authenticate_twice_requests_one_token_that_creates_share(bzctrl, fields):
+    """A kept token is used, by the next call and by the todo after it."""
+    client = new_client()
+    client.authenticate()
+    client.authenticate()
+    client.create_todo(fields)
+    assert [request.url for request in bzctrl.request_history] == [ACC.token_url, ACC.create_url]
+
+
+def test_create_todos_without_time_sends_nothing(bzctrl, fields):
+    """The limit holds for each of many todos, and no outcome is in doubt."""
+    (error,) = new_client().create_todos([fields], limit_s=0)
+    assert isinstance(error, BzCtrlTransportError)
+    assert not error.outcome_unknown
+    assert bzctrl.request_history == []
+
+
+def test_client_defaults_are_read_only():
+    """A caller cannot change the defaults of all later todos."""
+    client = new_client(defaults={"reporter": "a@example.com"})
+    assert client.defaults == {"reporter": "a@example.com"}
+    with pytest.raises(TypeError):
+        client.defaults["reporter"] = "b@example.com"
+
+
 def test_create_todo_mask_of_token_raises_todo_is_created(bzctrl, fields, caplog):
     """A masker that breaks costs no incident; its error, which may hold the token, is not quoted."""
 

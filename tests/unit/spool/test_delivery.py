@@ -103,6 +103,39 @@ def test_delivery_without_time_sends_nothing_more(store, bzctrl):
     assert result.kept[0]["reason"] == "Not tried. There was no time for it."
 
 
+def test_delivery_with_a_slow_token_sends_no_todo_and_notes_no_attempt(store, bzctrl):
+    """The time of the token shows that there is none for a todo, so that nothing is in doubt."""
+    spool(store, 1, 2)
+    result = deliver_to(store, bzctrl, may_start=lambda _: False)
+    assert (bzctrl.logins, bzctrl.batches) == (1, [])
+    assert len(result.kept) == 2
+    assert [entry.unanswered for entry in waiting(store)] == [(), ()]
+
+
+def test_delivery_without_a_token_keeps_all_and_pauses_the_connection(store, bzctrl):
+    """One request for a token is made, none for a todo, and for a minute nobody tries again."""
+    spool(store, 1, 2)
+    bzctrl.login_error = NOT_SENT
+    result = deliver_to(store, bzctrl)
+    assert (bzctrl.logins, bzctrl.batches, len(result.kept)) == (1, [], 2)
+    assert [entry.unanswered for entry in waiting(store)] == [(), ()]
+    bzctrl.login_error = None
+    assert "Not tried before" in deliver_to(store, bzctrl).kept[0]["reason"]
+    assert bzctrl.logins == 1
+    assert len(deliver_to(store, bzctrl, now=LATER + 2 * MINUTE).created) == 2
+
+
+def test_delivery_of_nothing_due_asks_for_no_token(store, bzctrl):
+    """An account is not logged in each minute for entries that have to wait."""
+    spool(store, 1)
+    bzctrl.errors = [UNKNOWN, UNKNOWN, UNKNOWN]
+    for hour in range(1, 4):
+        deliver_to(store, bzctrl, now=NOON + hour * 60 * MINUTE)
+    logins = bzctrl.logins
+    deliver_to(store, bzctrl, now=NOON + 3 * 60 * MINUTE + MINUTE / 2)
+    assert bzctrl.logins == logins
+
+
 def test_delivery_error_without_a_doubt_keeps_the_entry_without_a_note(store, bzctrl):
     """The next delivery creates it as if nothing had happened."""
     spool(store, 1, 2)
