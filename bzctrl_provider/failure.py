@@ -5,27 +5,38 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
+import re
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from bzctrl_provider.text import plain_text
+from bzctrl_provider.check_results import CheckResult, format_check_results
+from bzctrl_provider.reasons import exception_text, remember_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from airflow.providers.common.compat.sdk import Context
-
-log = logging.getLogger(__name__)
-
-EXCEPTION_XCOM_KEY = "bzctrl_exception"
+__all__ = [
+    "CheckResult",
+    "FailedTask",
+    "Failure",
+    "LazyFailure",
+    "as_text",
+    "exception_text",
+    "fill_assignee",
+    "fill_text",
+    "remember_exception",
+]
 
 _TITLE_CHARS = 200
-_EXCEPTION_CHARS = 2000
 _TASKS_SHOWN = 50
-_INDEXES_SHOWN = 10
+_INSTANCES_SHOWN = 10
+_NAMES_SHOWN = 20
+
+_LOST = "Its process ended without an exception, for example because it was killed."
+
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
+"""The form that BzCtrl's assignee must have."""
 
 Kind = Literal["checks", "task", "run", "deadline"]
 
@@ -40,6 +51,11 @@ class FailedTask:
     :param state: its state, such as ``failed``.
     :param log_url: the address of its log in Airflow's UI.
     :param exception: the type and the message of its exception, redacted; None if ``remember_exception`` did not keep it.
+    :param name: the name of a mapped instance, which its ``map_index_template`` gives; None if Airflow does not show it.
+    :param checks: the checks of its operator that failed, each with ``check``, ``table``, ``column``, ``expected`` and
+        ``actual``; empty if the operator keeps none.
+    :param lost: whether its process ended without an exception, for example because it was killed.
+    :param owner: its owner.
     """
 
     task_id: str
@@ -48,11 +64,20 @@ class FailedTask:
     state: str = "failed"
     log_url: str | None = None
     exception: str | None = None
+    name: str | None = None
+    checks: tuple[CheckResult, ...] = ()
+    lost: bool = False
+    owner: str | None = None
 
     @property
     def label(self) -> str:
-        """Return its id, with the index of a mapped instance: ``validate[3]``."""
-        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+        """Return its id, with the name or the index of a mapped instance: ``validate[DHL]``, ``validate[3]``."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.instance}]"
+
+    @property
+    def instance(self) -> str:
+        """Return the name of a mapped instance, otherwise its index."""
+        return self.name or str(self.map_index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +90,8 @@ class Failure:
     :param instances: the number of instances of each task that was looked at.
     :param checks: the number of tasks directly before the operator.
     :param not_run: how many of them could not run, because a task before them failed.
+    :param did_not_run: the ids of the tasks after the failed ones that did not run because of them.
+    :param not_updated: the names of the assets (or datasets) that failed tasks and those after them would have updated.
     :param dag_id: the DAG's id.
     :param run_id: the run's id.
     :param logical_date: the run's logical date in ISO 8601; None if it has none.
@@ -79,6 +106,8 @@ class Failure:
     instances: Mapping[str, int] = field(default_factory=dict)
     checks: int = 0
     not_run: int = 0
+    did_not_run: tuple[str, ...] = ()
+    not_updated: tuple[str, ...] = ()
     dag_id: str
     run_id: str
     logical_date: str | None = None
@@ -101,6 +130,20 @@ class Failure:
         return next((task.exception for task in self.tasks if task.exception), None)
 
     @property
+    def assignee(self) -> str | None:
+        """Return the e-mail address that is the owner of the failed tasks, otherwise that of the DAG.
+
+        None if the owners are no e-mail addresses, or if there is more than one.
+        """
+        for owners in ([task.owner for task in self.tasks], [self.owner]):
+            # Airflow joins the owners of a DAG's tasks by commas.
+            names = {name.strip() for owner in owners if owner for name in owner.split(",")}
+            addresses = [name for name in names if _EMAIL.fullmatch(name)]
+            if len(addresses) == 1:
+                return addresses[0]
+        return None
+
+    @property
     def summary(self) -> str:
         """Return one line of at most 200 characters, for a title: ``customs: 2 of 5 checks failed (amounts, totals)``."""
         start = f"{self.dag_id}: {self._outcome}"
@@ -114,6 +157,8 @@ class Failure:
         parts = [f"In the DAG {self.dag_id}, {self._outcome}."]
         if self.tasks:
             parts.append("\n".join(self._task_lines()))
+        if consequences := list(self._consequences()):
+            parts.append("\n".join(consequences))
         known = {
             "Run": self.run_id,
             "Logical date": self.logical_date,
@@ -138,27 +183,53 @@ class Failure:
             return f"{failed} of {_count(len(self.instances), 'task')} failed"
         return "the run timed out" if self.reason == "timed_out" else "the run failed"
 
+    def _consequences(self) -> Iterable[str]:
+        for title, names in (("Did not run", self.did_not_run), ("Not updated", self.not_updated)):
+            if names:
+                more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+                yield f"{title}: {', '.join(names[:_NAMES_SHOWN])}{more}"
+
     def _task_lines(self) -> Iterable[str]:
         by_task = [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]
         for task_id, tasks in by_task[:_TASKS_SHOWN]:
-            first = tasks[0]
-            operator = f" ({first.operator})" if first.operator else ""
-            if first.map_index < 0:
-                yield f"- {task_id}{operator}: {first.state}"
-            elif self.kind == "task" or self.instances.get(task_id) == 1:
-                yield f"- {first.label}{operator}: {first.state}"
-            else:
-                total = self.instances.get(task_id, len(tasks))
-                indexes = _join_limited([str(task.map_index) for task in tasks], shown=_INDEXES_SHOWN)
-                yield f"- {task_id}{operator}: {len(tasks)} of {total} mapped failed{indexes}"
-            for task in tasks:
-                if task.exception:
-                    index = f"[{task.map_index}] " if task.map_index >= 0 else ""
-                    yield "\n".join(f"  {line}" for line in f"{index}{task.exception}".splitlines())
-            if first.log_url:
-                yield f"  Log: {first.log_url}"
+            yield self._task_line(task_id, tasks)
+            named = len(tasks) > 1 or self._lists_instances(tasks[0])
+            for task in tasks[:_INSTANCES_SHOWN]:
+                yield from _detail_lines(task, named=named)
         if len(by_task) > _TASKS_SHOWN:
             yield f"- and {len(by_task) - _TASKS_SHOWN} more"
+
+    def _task_line(self, task_id: str, tasks: list[FailedTask]) -> str:
+        first = tasks[0]
+        operator = f" ({first.operator})" if first.operator else ""
+        if not self._lists_instances(first):
+            return f"- {first.label}{operator}: {first.state}"
+        total = self.instances.get(task_id, len(tasks))
+        instances = _join_limited([task.instance for task in tasks], shown=_INSTANCES_SHOWN)
+        return f"- {task_id}{operator}: {len(tasks)} of {total} mapped failed{instances}"
+
+    def _lists_instances(self, task: FailedTask) -> bool:
+        return task.map_index >= 0 and self.kind != "task" and self.instances.get(task.task_id) != 1
+
+
+def _detail_lines(task: FailedTask, *, named: bool) -> Iterable[str]:
+    """Return why a task failed and where its log is.
+
+    :param named: whether the lines begin with the name of the mapped instance, because there are others.
+    """
+    if task.checks:
+        lines = format_check_results(task.checks, task_id=task.task_id)
+    elif task.exception:
+        lines = task.exception.splitlines()
+    else:
+        lines = [_LOST] if task.lost else []
+    if task.log_url:
+        lines.append(f"Log: {task.log_url}")
+    if named and task.checks:
+        lines = [f"[{task.instance}]", *(f"  {line}" for line in lines)]
+    elif named and lines:
+        lines[0] = f"[{task.instance}] {lines[0]}"
+    return (f"  {line}" for line in lines)
 
 
 class LazyFailure:
@@ -202,6 +273,16 @@ def fill_text(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict
     return filled
 
 
+def fill_assignee(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an incident whose assignee, if it is unset, is the owner of what failed.
+
+    The owner counts only if it is an e-mail address. Otherwise the assignee stays unset, for the connection's.
+    """
+    value = fields.get("assignee")
+    unset = value is None or (isinstance(value, str) and not value.strip())
+    return {**fields, "assignee": failure.assignee} if unset else dict(fields)
+
+
 def as_text(value: object) -> object:
     """Return the text of a failure or an exception, also within a list, and any other value as it is.
 
@@ -214,38 +295,6 @@ def as_text(value: object) -> object:
     if isinstance(value, BaseException):
         return exception_text(value)
     return [as_text(item) for item in value] if type(value) in (list, tuple) else value  # type: ignore[attr-defined]
-
-
-def exception_text(exception: object) -> str | None:
-    """Return the type and the message of an exception, redacted by Airflow, in at most 2,000 characters.
-
-    A longer one keeps its beginning and its last line, because most errors give their cause there.
-    """
-    if exception is None:
-        return None
-    from airflow.providers.common.compat.sdk import redact
-
-    if isinstance(exception, BaseException):
-        exception = "".join(traceback.format_exception_only(exception))
-    text = plain_text(str(redact(str(exception)))).strip()
-    if len(text) <= _EXCEPTION_CHARS:
-        return text
-    last = _cut(text.rsplit("\n", 1)[-1], _EXCEPTION_CHARS // 2)
-    return f"{text[: _EXCEPTION_CHARS - len(last) - 3]}\n…\n{last}"
-
-
-def remember_exception(context: Context) -> None:
-    """Keep a task's exception for the incident that is raised after it, as an XCom of the task.
-
-    Airflow shows the state of a failed task to the tasks after it, but not the exception. Put this into
-    ``default_args={"on_failure_callback": remember_exception}``, or add it to the callbacks that are there already.
-    """
-    try:
-        text = exception_text(context.get("exception"))
-        if text:
-            context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=text)
-    except Exception:  # an optional callback must not break the others
-        log.exception("The exception could not be kept for the incident.")
 
 
 def _count(number: int, thing: str) -> str:

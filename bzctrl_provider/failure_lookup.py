@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bzctrl_provider.failure import EXCEPTION_XCOM_KEY, FailedTask, Failure, exception_text
+from bzctrl_provider.consequences import find_consequences
+from bzctrl_provider.failure import FailedTask, Failure
+from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, find_reason, parse_reason, remembers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -68,22 +70,17 @@ def _kind(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
 def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
     ti = context["ti"]
     index = -1 if ti.map_index is None else ti.map_index
-    task = FailedTask(
-        task_id=ti.task_id,
-        map_index=index,
-        operator=_operator(context["task"]),
-        log_url=run.log_url(ti.task_id, index),
-        exception=exception_text(context.get("exception")),
-    )
-    return {"tasks": (task,)}
+    task = _new_failed_task(context["task"], (ti.task_id, index), run, find_reason(context))
+    will_be_tried_again = _name(getattr(ti, "state", None)) == "up_for_retry"
+    found = {} if will_be_tried_again else {ti.task_id: index < 0}
+    return {"tasks": (task,), **find_consequences(context["dag"], found)}
 
 
 def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> dict[str, Any]:
     dag = context["dag"]
     checks = sorted(context["task"].upstream_task_ids) if kind == "checks" else []
-    states = _states(
-        context, with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids), run.run_id, kind
-    )
+    asked = with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids)
+    states = _states(context, asked, run.run_id, kind)
     if kind == "checks":
         states = _select_own_instances(context, states)
     root_failures = _root_failures(dag, checks, states) if kind == "checks" else set(states)
@@ -93,23 +90,37 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
         for index, state in sorted(states[task_id].items())
         if state == "failed"
     ]
-    exceptions = _remembered(context.get("ti"), found[:_EXCEPTIONS_SHOWN])
+    reasons = _remembered(context, found[:_EXCEPTIONS_SHOWN])
     tasks = tuple(
-        FailedTask(
-            task_id=task_id,
-            map_index=index,
-            operator=_operator(dag.get_task(task_id)),
-            log_url=run.log_url(task_id, index),
-            exception=exceptions.get((task_id, index)),
+        _new_failed_task(
+            dag.get_task(task_id), (task_id, index), run, reasons.get((task_id, index), Reason())
         )
         for task_id, index in found
     )
+    all_failed = {
+        # Of a task in a mapped task group, only some instances are known here.
+        task_id: not _get_mapped_group(dag.get_task(task_id)) and "success" not in states[task_id].values()
+        for task_id, _ in found
+    }
     return {
         "tasks": tasks,
         "instances": {task_id: len(of) for task_id, of in states.items()},
         "checks": len(checks),
         "not_run": sum("upstream_failed" in states.get(task_id, {}).values() for task_id in checks),
+        **find_consequences(dag, all_failed),
     }
+
+
+def _new_failed_task(task: Any, key: tuple[str, int], run: _RunAddress, reason: Reason) -> FailedTask:
+    task_id, index = key
+    return FailedTask(
+        task_id=task_id,
+        map_index=index,
+        operator=_operator(task),
+        log_url=run.log_url(task_id, index),
+        owner=getattr(task, "owner", None) or None,
+        **reason._asdict(),
+    )
 
 
 @dataclass(frozen=True)
@@ -291,20 +302,26 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     return key, -1
 
 
-def _remembered(ti: Any, found: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """Return the exceptions that ``remember_exception`` kept."""
-    exceptions = {}
+def _remembered(
+    context: Mapping[str, Any], found: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], Reason]:
+    """Return the reasons that ``remember_exception`` kept."""
+    ti, dag = context.get("ti"), context["dag"]
+    reasons = {}
     for task_id, index in found:
         try:
-            text = ti.xcom_pull(
+            value = ti.xcom_pull(  # type: ignore[union-attr]
                 task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
             )
         except Exception:  # the incident is worth more than its reason
             log.warning("The exception of %s could not be looked up.", task_id, exc_info=True)
             break
-        if isinstance(text, str):
-            exceptions[task_id, index] = text
-    return exceptions
+        if value is not None:
+            reasons[task_id, index] = parse_reason(value)
+        elif remembers(dag.get_task(task_id)):
+            # Otherwise its callback would have left something.
+            reasons[task_id, index] = Reason(lost=True)
+    return reasons
 
 
 def _operator(task: Any) -> str | None:

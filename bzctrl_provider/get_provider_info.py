@@ -35,11 +35,11 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "default": "False",
                     },
                     "remember_exceptions": {
-                        "description": "Whether the exception of a failed task is stored as an XCom of the task, for the description of the incident.",
+                        "description": "Whether failed tasks keep their exceptions as XComs for the incident. By default those do of which an incident can be raised: before an IncidentOnFailureOperator, and in DAGs with BzCtrlNotifier or to which incident_on_failed_run applies. If True is set here, all do; if False, only those to which the operator's parameter of this name applies.",
                         "version_added": "0.1.0",
                         "type": "boolean",
-                        "example": "True",
-                        "default": "False",
+                        "example": "False",
+                        "default": "True",
                     },
                     "conn_id": {
                         "description": "The Airflow connection that these incidents are raised with.",
@@ -113,6 +113,13 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                     },
                     "in_test_runs": {
                         "description": "Whether callbacks raise incidents in runs of `airflow dags test` and DAG.test(), too.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "include_check_values": {
+                        "description": "Whether incidents include the values that a SQL check found also if they are no numbers, such as a whole row, which can have personal data.",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": "True",

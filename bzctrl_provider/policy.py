@@ -7,6 +7,7 @@ for policies, and a DAG to which the policy does not apply costs a few microseco
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
@@ -30,6 +31,7 @@ def dag_policy(dag: DAG) -> None:
     """Add the notifier to a DAG that the options choose, beside its own callbacks. Never raises."""
     try:
         _add_notifier(dag)
+        _add_memory_to_dag(dag)
     except Exception as exc:  # noqa: BLE001 - Airflow would show it as an import error of every DAG
         _log_failure("dag_policy", exc)
 
@@ -80,14 +82,43 @@ def _add_notifier(dag: DAG) -> None:
     enable_failure_callback(dag)
 
 
-def _add_memory_of_exceptions(task: BaseOperator) -> None:
-    if not settings().remember_exceptions:
+def _add_memory_to_dag(dag: DAG) -> None:
+    """Keep the exceptions of tasks whose failure raises an incident: of this DAG's notifier, or of a task after them."""
+    # A DAG can only use them if they are loaded.
+    notifier = _find_loaded("notifications.bzctrl", "BzCtrlNotifier")
+    roll_up = _find_loaded("operators.bzctrl", "IncidentOnFailureOperator")
+    if notifier is None and roll_up is None:
         return
-    from bzctrl_provider.failure import remember_exception
+    from bzctrl_provider.failure_lookup import with_all_before
+    from bzctrl_provider.reasons import add_memory
 
-    callbacks = _as_list(task.on_failure_callback)
-    if remember_exception not in callbacks:
-        task.on_failure_callback = [remember_exception, *callbacks]
+    if (
+        notifier
+        and settings().remember_exceptions
+        and any(isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback))
+    ):
+        add_memory(dag.tasks)
+    for task in dag.tasks if roll_up else ():
+        if _is_a(task, roll_up) and roll_up.remembers_exceptions(task):
+            add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
+
+
+def _find_loaded(module: str, name: str) -> Any:
+    return getattr(sys.modules.get(f"bzctrl_provider.{module}"), name, None)
+
+
+def _is_a(task: Any, operator: type) -> bool:
+    kind = getattr(task, "operator_class", type(task))
+    return isinstance(kind, type) and issubclass(kind, operator)
+
+
+def _add_memory_of_exceptions(task: BaseOperator) -> None:
+    options = settings()
+    if not (options.remember_exceptions and "remember_exceptions" in options.configured):
+        return
+    from bzctrl_provider.reasons import add_memory
+
+    add_memory([task])
 
 
 def _as_list(callbacks: Any) -> list[Any]:

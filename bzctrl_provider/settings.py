@@ -85,10 +85,11 @@ class Settings:
     """The options of ``[bzctrl]``; the provider info describes each of them for Airflow.
 
     :param problems: one sentence for each option that is invalid or unknown.
+    :param configured: the names of the options that are set.
     """
 
     incident_on_failed_run: bool = _option(_boolean, default=False, allowed="True or False")
-    remember_exceptions: bool = _option(_boolean, default=False, allowed="True or False")
+    remember_exceptions: bool = _option(_boolean, default=True, allowed="True or False")
     conn_id: str = _option(_text, default="bzctrl_default", allowed="the id of a connection")
     include_tags: tuple[str, ...] = _option(_words, default=(), allowed="tags separated by commas")
     exclude_tags: tuple[str, ...] = _option(_words, default=(), allowed="tags separated by commas")
@@ -108,7 +109,9 @@ class Settings:
         allowed=f"a whole number of incidents from 0 to {_GROUP_MAX}",
     )
     in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
+    include_check_values: bool = _option(_boolean, default=False, allowed="True or False")
     problems: tuple[str, ...] = ()
+    configured: frozenset[str] = frozenset()
 
     @cached_property
     def dedup_window(self) -> timedelta | None:
@@ -176,7 +179,7 @@ def settings() -> Settings:
             _SECTION,
             " ".join(problems),
         )
-    return Settings(**values, problems=tuple(problems))
+    return Settings(**values, problems=tuple(problems), configured=frozenset(values))
 
 
 def _read(name: str) -> Any:

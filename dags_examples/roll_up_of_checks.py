@@ -8,8 +8,9 @@ Good to know:
 
 * The operator writes title and description. The templates of the other fields can use ``failure``, as ``financial_impact``
   does.
-* ``remember_exception`` stores each task's exception for the incident: from Airflow, a task downstream gets only the
-  *state* of another task, not its exception.
+* The operator adds a failure callback to the checks, which keeps each task's exception for the incident: from Airflow, a task
+  downstream gets only the *state* of another task, not its exception.
+* The incident has the names of the feeds, because ``map_index_template`` gives them to the mapped instances.
 * No task is downstream of ``raise_incident``. Tasks that need successful checks are downstream of the checks, beside it.
 
 It needs the connection ``bzctrl_default``. The feeds and their differences are examples.
@@ -19,9 +20,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, get_current_context, task
 
-from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
 DIFFERENCES = {"orders": 0, "invoices": 1250, "refunds": 0, "shipments": 80}
@@ -33,14 +33,14 @@ with DAG(
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    default_args={"on_failure_callback": remember_exception},
     tags=["bzctrl", "example"],
     doc_md=__doc__,
 ) as dag:
 
-    @task
+    @task(map_index_template="{{ feed }}")
     def matches_the_ledger(feed: str) -> None:
         """Fail if the feed and the ledger differ."""
+        get_current_context()["feed"] = feed
         if difference := DIFFERENCES[feed]:
             raise ValueError(f"the feed {feed} differs from the ledger by EUR {difference}")
 

@@ -51,7 +51,10 @@ PLACES = {
     "_airflow_internals": (2, 1.2),
     "lost": (1.5, 1.6),
     "failure_lookup": (4, 1.6),
-    "failure": (12, 0.0),
+    "failure": (9, -3.1),
+    "consequences": (7, -3.1),
+    "reasons": (11, -2.1),
+    "check_results": (12, -3.1),
     "version_compat": (6, 0.6),
     "notes": (12, 0.95),
     # The rules of a deployment.

@@ -309,11 +309,11 @@ class BzCtrlNotifier(BaseNotifier):
         return True
 
     def _fields(self, failure: Failure) -> dict[str, Any]:
-        from bzctrl_provider.failure import fill_text
+        from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
 
         fields, invalid = leave_out_invalid({name: getattr(self, name) for name in TODO_FIELDS})
-        fields = fill_text(failure, fields)
+        fields = fill_assignee(failure, fill_text(failure, fields))
         notes = [settings().note]
         if left_out := [*self._left_out, *invalid]:
             notes.append(

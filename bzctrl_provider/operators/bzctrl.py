@@ -317,12 +317,22 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     minutes. An optional field whose rendered value is invalid is left out, and the description and the log name it. If
     the last try fails, the incident goes into the spool, or all of its fields into the log.
 
+    When it is connected with the checks, it adds ``remember_exception`` to the failure callbacks of these tasks and of all
+    that are before them, in front of their own, so that the incident says why they failed. ``dag_policy`` does the same
+    for the tasks that are connected later, for a mapped operator, and for one that is connected by its task group.
+
+    Without an ``assignee``, the incident is assigned to the owner of the failed tasks, otherwise to the owner of the DAG,
+    if that is an e-mail address; otherwise to the assignee of the connection.
+
     The parameters, results and errors are otherwise those of ``CreateTodoOperator``.
 
+    :param remember_exceptions: whether to do so; default: ``[bzctrl] remember_exceptions``, which is true unless it is
+        switched off. Not templated.
     :raises ValueError: while the DAG is built, where a task is put behind it.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, remember_exceptions: bool | None = None, **kwargs: Any) -> None:
+        self.remember_exceptions = remember_exceptions
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         default_args = kwargs.get("default_args") or {}
         if "retries" not in kwargs and "retries" not in default_args:
@@ -350,14 +360,14 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
         """Return the fields without invalid ones: the incident is worth more than its field."""
-        from bzctrl_provider.failure import fill_text
+        from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
         from bzctrl_provider.notes import add_left_out_note
 
         fields, left_out = leave_out_invalid(self._get_fields())
         fields["todo_type"] = fields["todo_type"] or "INCIDENT"
         fields["order_id"] = fields["order_id"] or failure.run_id
-        return add_left_out_note(fill_text(failure, fields), left_out)
+        return add_left_out_note(fill_assignee(failure, fill_text(failure, fields)), left_out)
 
     def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
         """Spool or log the incident if Airflow makes no further try."""
@@ -380,6 +390,33 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         if not upstream:
             raise self._is_last(other)
         super().update_relative(other, upstream, edge_modifier)
+        self._add_memory(getattr(other, "leaves", ()))
+
+    def set_upstream(self, *args: Any, **kwargs: Any) -> None:
+        """Connect it with tasks before it, which then keep their exceptions."""
+        super().set_upstream(*args, **kwargs)
+        self._add_memory(self.upstream_list)
+
+    @staticmethod
+    def remembers_exceptions(task: Any) -> bool:
+        """Return whether the tasks before a task of this class, which may be mapped, keep their exceptions."""
+        mapped = getattr(task, "partial_kwargs", None)
+        chosen = mapped.get("remember_exceptions") if mapped else getattr(task, "remember_exceptions", None)
+        if chosen is not None:
+            return bool(chosen)
+        from bzctrl_provider.settings import settings
+
+        return settings().remember_exceptions
+
+    def _add_memory(self, tasks: Iterable[Any]) -> None:
+        """Let tasks and those before them keep their exceptions. Never raises: a DAG file is parsed without it."""
+        from bzctrl_provider.reasons import add_memory, find_tasks_before
+
+        try:
+            if self.remembers_exceptions(self):
+                add_memory(find_tasks_before(tasks))
+        except Exception as exc:  # noqa: BLE001 - the incident is raised without the exceptions
+            log.warning("The tasks before %s keep no exceptions for the incident. %r", self.task_id, exc)
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from support.contexts import TaskInstance
 
 from bzctrl_provider.failure import (
+    CheckResult,
     FailedTask,
     Failure,
     LazyFailure,
     exception_text,
+    fill_assignee,
     fill_text,
     remember_exception,
 )
@@ -27,7 +29,7 @@ RUN = {
 LOG = f"{RUN['run_url']}/tasks/"
 
 
-def failed(task_id, *, map_index=-1, operator="SQLCheckOperator", exception=None):
+def failed(task_id, *, map_index=-1, operator="SQLCheckOperator", exception=None, **more):
     mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
     return FailedTask(
         task_id=task_id,
@@ -35,7 +37,14 @@ def failed(task_id, *, map_index=-1, operator="SQLCheckOperator", exception=None
         operator=operator,
         exception=exception,
         log_url=f"{LOG}{task_id}{mapped}",
+        **more,
     )
+
+
+CHECKS = (
+    CheckResult(check="null_check", table="d", column="amount", expected="0", actual="17"),
+    CheckResult(check="min", table="d", column="amount", expected=">= 5", actual="1"),
+)
 
 
 SHAPES = {
@@ -64,6 +73,69 @@ SHAPES = {
     ),
     "a_single_mapped_check": Failure(
         kind="checks", checks=1, tasks=(failed("validate", map_index=3),), instances={"validate": 5}, **RUN
+    ),
+    "named_mapped_checks": Failure(
+        kind="checks",
+        checks=1,
+        tasks=(
+            failed(
+                "carrier_known",
+                map_index=1,
+                operator="@task",
+                name="DHL",
+                exception="ValueError: DHL has 3 orders",
+            ),
+            failed("carrier_known", map_index=3, operator="@task", name="FedEx", lost=True),
+            failed("carrier_known", map_index=4, operator="@task"),
+        ),
+        instances={"carrier_known": 6},
+        did_not_run=("load", "publish"),
+        not_updated=("declarations",),
+        **RUN,
+    ),
+    "results_of_checks": Failure(
+        kind="checks",
+        checks=4,
+        tasks=(
+            failed(
+                "amounts",
+                operator="SQLColumnCheckOperator",
+                checks=CHECKS,
+                exception="AirflowException: Test failed.",
+            ),
+            failed(
+                "rows",
+                operator="SQLTableCheckOperator",
+                checks=(
+                    CheckResult(
+                        check="row_count", table="d", expected="true", actual="0", statement="COUNT(*) > 100"
+                    ),
+                ),
+            ),
+            failed(
+                "totals",
+                checks=(
+                    CheckResult(check="totals", expected="true", statement="SELECT SUM(a) = SUM(b) FROM d"),
+                ),
+            ),
+        ),
+        did_not_run=tuple(f"load_{i}" for i in range(25)),
+        **RUN,
+    ),
+    "results_of_mapped_checks": Failure(
+        kind="checks",
+        checks=1,
+        tasks=(failed("amounts", map_index=1, name="DHL", checks=CHECKS),),
+        instances={"amounts": 3},
+        **RUN,
+    ),
+    "a_killed_task": Failure(
+        kind="checks", checks=1, tasks=(failed("load", operator="@task", lost=True),), **RUN
+    ),
+    "one_named_mapped_task": Failure(
+        kind="task",
+        tasks=(failed("load", map_index=7, name="DHL", operator="@task", exception="OSError: disk full"),),
+        **RUN,
     ),
     "before_the_checks": Failure(
         kind="checks", checks=3, not_run=3, tasks=(failed("load", operator="@task"),), **RUN
@@ -157,10 +229,31 @@ def test_fill_text_set_fields_keeps_them():
     assert filled == {"title": failure.summary, "description": "mine", "lrn": None}
 
 
+@pytest.mark.parametrize(
+    ("of_tasks", "of_dag", "assignee"),
+    [
+        (["airflow"], "airflow", None),
+        (["a@example.com"], "a@example.com, b@example.com", "a@example.com"),
+        (["a@example.com", "a@example.com"], "airflow", "a@example.com"),
+        (["a@example.com", "b@example.com"], "a@example.com, b@example.com", None),
+        (["a@example.com", "b@example.com"], "c@example.com", "c@example.com"),
+        ([None], "airflow, c@example.com", "c@example.com"),
+        ([], "c@example.com", "c@example.com"),
+        (["not an address@"], None, None),
+    ],
+)
+def test_fill_assignee_owner_that_is_an_address_is_the_assignee(of_tasks, of_dag, assignee):
+    """The owner of the failed tasks, otherwise that of the DAG; with none or several, the connection's assignee counts."""
+    tasks = tuple(failed(f"t{i}", owner=owner) for i, owner in enumerate(of_tasks))
+    failure = Failure(kind="run", tasks=tasks, dag_id="d", run_id="r", owner=of_dag)
+    assert fill_assignee(failure, {"assignee": " "}) == {"assignee": assignee}
+    assert fill_assignee(failure, {"assignee": "x@example.com"}) == {"assignee": "x@example.com"}
+
+
 def test_remember_exception_failed_task_pushes_it_to_xcom():
-    """The exception becomes an XCom of the failed task; without an exception there is none, and nothing is raised."""
+    """The exception becomes an XCom of the failed task; without an exception it is empty, and nothing is raised."""
     ti = TaskInstance()
     remember_exception({"ti": ti, "exception": ValueError("why")})
     remember_exception({"ti": ti, "exception": None})
     remember_exception({"exception": ValueError("no ti")})
-    assert ti.pushed == [("bzctrl_exception", "ValueError: why")]
+    assert ti.pushed == [("bzctrl_exception", {"exception": "ValueError: why"}), ("bzctrl_exception", {})]

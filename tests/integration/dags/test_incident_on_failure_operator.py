@@ -20,7 +20,7 @@ def test_a_failed_check_raises_an_incident_and_the_run_stays_failed(run, bzctrl_
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "one_failed: 1 of 2 checks failed (totals)"
     assert todo["description"].startswith(
-        "In the DAG one_failed, 1 of 2 checks failed.\n\n- totals (@task): failed\n  Log: http"
+        "In the DAG one_failed, 1 of 2 checks failed.\n\n- totals (@task): failed\n"
     )
     assert f"\nRun: {dag_run.run_id}\n" in todo["description"]
     assert todo["orderID"] == dag_run.run_id

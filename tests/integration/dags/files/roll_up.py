@@ -6,7 +6,6 @@ import datetime as dt
 
 from airflow.providers.common.compat.sdk import DAG, TaskGroup, Variable, task, task_group
 
-from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
 
 ARGS = {"schedule": None, "start_date": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}
@@ -37,9 +36,7 @@ with DAG("crashes", **ARGS) as crashes:
         task_id="raise_incident", bzctrl_conn_id="not_there", retries=0
     )
 
-with DAG(
-    "mapped_and_grouped", **ARGS, default_args={"on_failure_callback": remember_exception}
-) as mapped_and_grouped:
+with DAG("mapped_and_grouped", **ARGS) as mapped_and_grouped:
 
     @task
     def odd_fails(number: int) -> None:

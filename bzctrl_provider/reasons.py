@@ -1,0 +1,170 @@
+"""The reason of a task's failure: kept by the task itself, because Airflow shows other tasks only its state.
+
+A DAG file that names an operator loads this module, so it imports nothing that only a failed task needs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bzctrl_provider.text import one_line, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from bzctrl_provider.check_results import CheckResult
+
+log = logging.getLogger(__name__)
+
+EXCEPTION_XCOM_KEY = "bzctrl_exception"
+
+_EXCEPTION_CHARS = 2000
+_NAME_CHARS = 80
+
+
+class Reason(NamedTuple):
+    """Describe why a task failed, as far as the task itself knows it.
+
+    :param exception: the type and the message of its exception.
+    :param name: the name of a mapped instance, which its ``map_index_template`` gives.
+    :param checks: its own checks that failed.
+    :param lost: whether its process ended without an exception.
+    """
+
+    exception: str | None = None
+    name: str | None = None
+    checks: tuple[CheckResult, ...] = ()
+    lost: bool = False
+
+
+def remember_exception(context: Context) -> None:
+    """Keep the reason of a task's failure for the incident that is raised after it, as an XCom of the task.
+
+    Airflow shows the state of a failed task to the tasks after it, but not the exception. ``IncidentOnFailureOperator``
+    and the policy add this to the failure callbacks of tasks. For other tasks put it into
+    ``default_args={"on_failure_callback": remember_exception}``, or add it to the callbacks that are there already.
+    """
+    try:
+        reason = find_reason(context)
+        from bzctrl_provider.check_results import dump_check_results
+
+        value = {
+            "exception": reason.exception,
+            "name": reason.name,
+            "checks": dump_check_results(reason.checks),
+        }
+        # Also an empty one: without it, the task is taken for one whose process ended without an exception.
+        if not _is_lost(context):
+            context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value={k: v for k, v in value.items() if v})
+    except Exception:  # an optional callback must not break the others
+        log.exception("The exception could not be kept for the incident.")
+
+
+def find_reason(context: Mapping[str, Any]) -> Reason:
+    """Return the reason that the context of a task's own callback has."""
+    from bzctrl_provider.check_results import read_check_results
+    from bzctrl_provider.settings import settings
+
+    include_values = settings().include_check_values
+    try:
+        checks = read_check_results(context.get("task"), include_values=include_values)
+    except Exception as exc:  # noqa: BLE001 - objects of another package: the exception is worth more than its details
+        log.warning("The results of the task's checks could not be read. %r", exc)
+        checks = ()
+    text = exception_text(context.get("exception"))
+    if checks and text and not include_values:
+        # The rest has the values of whole rows, and the checks say the same.
+        text = text.partition("\n")[0]
+    name = getattr(context.get("ti"), "rendered_map_index", None)
+    return Reason(exception=text, name=_name(name), checks=checks, lost=_is_lost(context))
+
+
+def parse_reason(value: object) -> Reason:
+    """Return the reason that is in an XCom, which others can write as well; what is invalid in it is left out."""
+    if isinstance(value, str):
+        return Reason(exception=_cut_middle(plain_text(value)))
+    if not isinstance(value, Mapping):
+        return Reason()
+    from bzctrl_provider.check_results import parse_check_results
+
+    exception = value.get("exception")
+    return Reason(
+        exception=_cut_middle(plain_text(exception)) if isinstance(exception, str) else None,
+        name=_name(value.get("name")),
+        checks=parse_check_results(value.get("checks")),
+    )
+
+
+def exception_text(exception: object) -> str | None:
+    """Return the type and the message of an exception, redacted by Airflow, in at most 2,000 characters.
+
+    A longer one keeps its beginning and its last line, because most errors give their cause there.
+    """
+    if exception is None:
+        return None
+    from traceback import format_exception_only
+
+    from airflow.providers.common.compat.sdk import redact
+
+    if isinstance(exception, BaseException):
+        exception = "".join(format_exception_only(exception))
+    return _cut_middle(plain_text(str(redact(str(exception)))).strip())
+
+
+def add_memory(tasks: Iterable[Any]) -> None:
+    """Add ``remember_exception`` to the failure callbacks of tasks, before their own and once."""
+    for task in tasks:
+        callbacks = task.on_failure_callback
+        if callbacks is None:
+            callbacks = []
+        elif not isinstance(callbacks, list | tuple):
+            callbacks = [callbacks]
+        if remember_exception not in callbacks:
+            task.on_failure_callback = [remember_exception, *callbacks]
+
+
+def remembers(task: Any) -> bool:
+    """Return whether ``remember_exception`` is among the failure callbacks of a task."""
+    callbacks = getattr(task, "on_failure_callback", None)
+    return callbacks is remember_exception or (
+        isinstance(callbacks, list | tuple) and remember_exception in callbacks
+    )
+
+
+def find_tasks_before(tasks: Iterable[Any]) -> list[Any]:
+    """Return tasks and all that are known to be before them while a DAG is being built."""
+    found: dict[str, Any] = {}
+    pending = list(tasks)
+    while pending:
+        task = pending.pop()
+        if task.task_id not in found:
+            found[task.task_id] = task
+            pending += task.upstream_list
+    return list(found.values())
+
+
+def _is_lost(context: Mapping[str, Any]) -> bool:
+    """Return whether Airflow lost the task's process: then its callback runs in another one and has no state."""
+    ti = context.get("ti")
+    return context.get("exception") is None and ti is not None and getattr(ti, "state", None) is None
+
+
+def _name(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    from airflow.providers.common.compat.sdk import redact
+
+    return one_line(str(redact(value)), max_chars=_NAME_CHARS) or None
+
+
+def _cut_middle(text: str) -> str:
+    if len(text) <= _EXCEPTION_CHARS:
+        return text
+    last = text.rsplit("\n", 1)[-1]
+    if len(last) > _EXCEPTION_CHARS // 2:
+        last = f"{last[: _EXCEPTION_CHARS // 2 - 1]}…"
+    return f"{text[: _EXCEPTION_CHARS - len(last) - 3]}\n…\n{last}"
