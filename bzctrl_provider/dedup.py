@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.failure import exception_text
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
+from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.providers.common.compat.sdk import DAG, get_current_context, task
+from airflow.providers.common.compat.sdk import DAG, task
 
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
@@ -37,10 +37,9 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
 
-    @task(map_index_template="{{ feed }}")
+    @task(map_index_template="{{ task.op_kwargs.feed }}")
     def matches_the_ledger(feed: str) -> None:
         """Fail if the feed and the ledger differ."""
-        get_current_context()["feed"] = feed
         if difference := DIFFERENCES[feed]:
             raise ValueError(f"the feed {feed} differs from the ledger by EUR {difference}")
 

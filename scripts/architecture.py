@@ -53,7 +53,7 @@ PLACES = {
     "failure_lookup": (4, 1.6),
     "failure": (9, -3.1),
     "consequences": (7, -3.1),
-    "reasons": (11, -2.1),
+    "reasons": (11.5, -2.1),
     "check_results": (12, -3.1),
     "version_compat": (6, 0.6),
     "notes": (12, 0.95),

@@ -19,7 +19,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlTransportError,
     BzCtrlValidationError,
 )
-from bzctrl_provider.failure import exception_text
+from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.spool.entry import parse_time
 from bzctrl_provider.spool.ledger import PAUSE, PAUSE_MAX, Todo, Waiting, covered_by
 from bzctrl_provider.spool.storm import Member, find_storms, summarize

@@ -13,8 +13,8 @@ from enum import Enum
 from numbers import Number
 from typing import Any
 
-from bzctrl_provider.failure import exception_text
 from bzctrl_provider.notes import add_duplicate_note
+from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.text import safe_repr
 
 _VERSION = 1

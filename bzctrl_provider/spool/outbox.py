@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.failure import exception_text
+from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool.entry import Entry
 from bzctrl_provider.spool.folder import Folder

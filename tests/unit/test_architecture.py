@@ -57,14 +57,15 @@ LAYERS = {
     "bzctrl_provider.dedup": {
         "bzctrl_provider.failure",
         "bzctrl_provider.memory",
+        "bzctrl_provider.reasons",
         "bzctrl_provider.text",
     },
     "bzctrl_provider.spool": {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
-        "bzctrl_provider.failure",
         "bzctrl_provider.hooks",
         "bzctrl_provider.notes",
+        "bzctrl_provider.reasons",
         "bzctrl_provider.settings",
         "bzctrl_provider.text",
     },

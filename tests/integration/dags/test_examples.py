@@ -108,7 +108,10 @@ def test_many_checks_are_one_incident(run, bzctrl_sandbox):
     assert todo["title"] == "roll_up_of_checks: 1 of 1 check failed (matches_the_ledger)"
     assert "2 of 4 mapped failed (invoices, shipments)" in todo["description"]
     if CALLBACKS_HAVE_THE_EXCEPTION:
-        assert "[invoices] ValueError: the feed invoices differs from the ledger by EUR 1250" in todo["description"]
+        assert (
+            "[invoices] ValueError: the feed invoices differs from the ledger by EUR 1250"
+            in todo["description"]
+        )
     assert todo["financialImpact"] == "2000"
 
 
