@@ -1,4 +1,4 @@
-"""What failed tasks hold up: the tasks after them that do not run, and the assets that are not updated."""
+"""The consequences of failed tasks: the tasks after them that do not run, and the assets that are not updated."""
 
 from __future__ import annotations
 

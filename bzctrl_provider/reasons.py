@@ -66,21 +66,29 @@ def remember_exception(context: Context) -> None:
 
 def find_reason(context: Mapping[str, Any]) -> Reason:
     """Return the reason that the context of a task's own callback has."""
-    from bzctrl_provider.check_results import read_check_results
     from bzctrl_provider.settings import settings
 
     include_values = settings().include_check_values
-    try:
-        checks = read_check_results(context.get("task"), include_values=include_values)
-    except Exception as exc:  # noqa: BLE001 - objects of another package: the exception is worth more than its details
-        log.warning("The results of the task's checks could not be read. %r", exc)
-        checks = ()
+    checks = _read_checks(context, include_values=include_values)
     text = exception_text(context.get("exception"))
     if checks and text and not include_values:
         # The rest has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
     name = getattr(context.get("ti"), "rendered_map_index", None)
     return Reason(exception=text, name=_name(name), checks=checks, lost=_is_lost(context))
+
+
+def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[CheckResult, ...]:
+    from bzctrl_provider.check_results import read_check_results
+
+    # On Airflow 3.0 and 3.1, the task of the context is not the copy that was executed.
+    for task in (getattr(context.get("ti"), "task", None), context.get("task")):
+        try:
+            if checks := read_check_results(task, include_values=include_values):
+                return checks
+        except Exception as exc:  # noqa: BLE001 - objects of another package: the exception is worth more than its details
+            log.warning("The results of the task's checks could not be read. %r", exc)
+    return ()
 
 
 def parse_reason(value: object) -> Reason:

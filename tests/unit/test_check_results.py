@@ -24,7 +24,7 @@ COLUMN = {
     "column": "amount",
     "expected": "0",
     "actual": "17",
-    "content": "SUM(CASE WHEN amount IS NULL THEN 1 ELSE 0 END)",
+    "content": "COUNT(*) FILTER (WHERE amount IS NULL)",
 }
 MINIMUM = {"name": "amount.min", "table": "d", "column": "amount", "expected": ">=5, <=9", "actual": "1"}
 TABLE = {

@@ -261,6 +261,13 @@ def test_find_reason_failed_checks_replace_the_rest_of_the_exception(configure):
     assert reason.checks[0].actual == "(0, 'Jan Jansen')"
 
 
+def test_find_reason_executed_copy_of_the_task_has_the_checks():
+    """Airflow 3.0 executes a copy, which is the task of the task instance but not that of the context."""
+    executed = SimpleNamespace(check_results=[SimpleNamespace(success=False, name="totals")])
+    context = {"ti": TaskInstance(task=executed), "task": SimpleNamespace(check_results=[])}
+    assert [check.check for check in find_reason(context).checks] == ["totals"]
+
+
 def test_find_reason_check_results_that_raise_cost_no_exception():
     """An operator whose results cannot be read still has its exception."""
 
