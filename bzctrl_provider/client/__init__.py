@@ -1,1 +1,1 @@
-"""BzCtrl itself: its todos, its endpoints, its answers. Nothing here imports Airflow."""
+"""BzCtrl itself: its todos, endpoints and responses. Nothing here imports Airflow."""

@@ -462,7 +462,7 @@ def _unknown_fields(names: Sequence[object]) -> list[tuple[str, str]]:
 
 
 def _is_name(text: str) -> bool:
-    return len(text) <= 80 and text.isprintable()  # noqa: PLR2004 - what `shown` shows of a value
+    return len(text) <= 80 and text.isprintable()  # noqa: PLR2004 - as much as `safe_repr` shows of a value
 
 
 def _unknown(name: object) -> str:
