@@ -154,6 +154,10 @@ class Failure:
     @property
     def description(self) -> str:
         """Return the details in plain text, the same on every try of the same run."""
+        return self.describe()
+
+    def describe(self, *, link_to_run: bool = True) -> str:
+        """Return the description, with or without the address of the run."""
         parts = [f"In the DAG {self.dag_id}, {self._outcome}."]
         if self.tasks:
             parts.append("\n".join(self._task_lines()))
@@ -163,7 +167,7 @@ class Failure:
             "Run": self.run_id,
             "Logical date": self.logical_date,
             "Owner": self.owner,
-            "Airflow": self.run_url,
+            "Airflow": self.run_url if link_to_run else None,
         }
         parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
         return "\n\n".join(parts)
@@ -259,17 +263,21 @@ class LazyFailure:
         return str(self.resolve())
 
 
-def fill_text(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict[str, Any]:
+def fill_text(
+    failure: Failure | LazyFailure, fields: Mapping[str, Any], *, link_to_run: bool = True
+) -> dict[str, Any]:
     """Return the fields of a todo with the title and the description generated from a failure, if they are unset.
 
     If nothing failed, the fields stay as they are.
+
+    :param link_to_run: whether a generated description has the address of the run.
     """
     filled = dict(fields)
-    for name, text in (("title", "summary"), ("description", "description")):
+    for name in ("title", "description"):
         value = filled.get(name)
         unset = value is None or (isinstance(value, str) and not value.strip())
         if unset and (failure.tasks or failure.kind in ("run", "deadline")):
-            filled[name] = getattr(failure, text)
+            filled[name] = failure.summary if name == "title" else failure.describe(link_to_run=link_to_run)
     return filled
 
 

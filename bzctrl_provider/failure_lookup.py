@@ -58,6 +58,13 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
     )
 
 
+def find_run_url(context: Mapping[str, Any]) -> str | None:
+    """Return the address of a context's run in Airflow's UI; None outside Airflow. Airflow is not asked for it."""
+    dag_id = getattr(context.get("dag"), "dag_id", None)
+    run_id = context.get("run_id") or getattr(context.get("dag_run"), "run_id", None)
+    return _RunAddress(str(dag_id), str(run_id)).url if dag_id and run_id else None
+
+
 def _kind(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
     if context.get("reason") is not None or (in_callback and context.get("ti") is None):
         return "run"

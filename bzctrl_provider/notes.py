@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,21 @@ def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> 
         return dict(fields)
     attempts = "An attempt" if len(unanswered) == 1 else "Attempts"
     return _add(fields, f"{attempts} at {', '.join(unanswered)} had no response, so this may be a duplicate.")
+
+
+def add_run_link(fields: Mapping[str, Any], run_url: str | None) -> dict[str, Any]:
+    """Return the fields with the address of the run as the last line of the description.
+
+    :param fields: of a todo. A description that is unset, is of an invalid type or has the address stays as it is.
+    :param run_url: the address in Airflow's UI; None for no change.
+    """
+    description = fields.get("description")
+    if not run_url or not isinstance(description, str | int | float) or isinstance(description, bool):
+        return dict(fields)
+    text = str(description)
+    # The address of a task begins with that of its run.
+    has_link = re.search(re.escape(run_url) + r"(?![\w/%&?-])", text)
+    return _add(fields, f"Run: {run_url}") if text.strip() and not has_link else dict(fields)
 
 
 def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         task_id: str
         bzctrl_conn_id: str
         max_workers: int
+        link_to_run: bool
         retries: int
         trigger_rule: str
 
@@ -87,7 +88,7 @@ def bzctrl_todo_task(python_callable: Callable[..., Any] | None = None, **kwargs
 
     :param python_callable: the function, where the decorator is used without brackets.
     :param kwargs: the fields of a todo, for those that the function leaves out; ``bzctrl_conn_id``; ``max_workers``;
-        and what every task takes, such as ``task_id`` and ``retries``.
+        ``link_to_run``; and what every task takes, such as ``task_id`` and ``retries``.
     :return: to XCom, what was created: a mapping, or a list of them in the same order.
     """
     return task_decorator_factory(

@@ -54,6 +54,7 @@ class BzCtrlNotifier(BaseNotifier):
     :param dedup_window: the time for which one incident also represents further failures of the same key; off by default, and not for
         deadline alerts.
     :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
+    :param link_to_run: whether the description has the address of the run in Airflow, as in ``CreateTodoOperator``.
     :param context: Airflow's, where it makes the notifier itself (deadline alerts).
     :param fields: the fields of a todo, as in ``CreateTodoOperator``; all
         optional.
@@ -69,6 +70,7 @@ class BzCtrlNotifier(BaseNotifier):
         on_retry: bool = False,
         dedup_window: timedelta | None = None,
         dedup_key: str | None = None,
+        link_to_run: bool | None = None,
         context: Context | None = None,
         **fields: Unpack[TodoFields],
     ) -> None:
@@ -91,6 +93,7 @@ class BzCtrlNotifier(BaseNotifier):
         self.on_retry = on_retry
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
+        self.link_to_run = link_to_run
         self.context = context or {}
         self._failure: LazyFailure | None = None
         self._left_out: list[str] = []
@@ -311,9 +314,11 @@ class BzCtrlNotifier(BaseNotifier):
     def _fields(self, failure: Failure) -> dict[str, Any]:
         from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
+        from bzctrl_provider.notes import add_run_link
 
         fields, invalid = leave_out_invalid({name: getattr(self, name) for name in TODO_FIELDS})
-        fields = fill_assignee(failure, fill_text(failure, fields))
+        filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
+        fields = fill_assignee(failure, add_run_link(filled, failure.run_url if self.link_to_run else None))
         notes = [settings().note]
         if left_out := [*self._left_out, *invalid]:
             notes.append(

@@ -86,6 +86,8 @@ class CreateTodoOperator(BaseOperator):
     :param on_unknown_outcome: the action after an attempt without a response, whose todo may exist: ``retry`` (default)
         creates it again, and the description's last line says that it may be a duplicate; ``fail`` fails the task and
         says what to look for. Not templated.
+    :param link_to_run: whether the description has the address of the run in Airflow; default: a generated one has it, and
+        one of your own is sent unchanged. With true, its last line is the address. Not templated.
     :param dedup_window: how long one todo covers further failures of the same key; off by default. Within it no second
         one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
     :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
@@ -132,12 +134,14 @@ class CreateTodoOperator(BaseOperator):
         reminder_date: date | str | None = None,
         bzctrl_conn_id: str = "bzctrl_default",
         on_unknown_outcome: OnUnknownOutcome = "retry",
+        link_to_run: bool | None = None,
         dedup_window: timedelta | None = None,
         dedup_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.on_unknown_outcome = on_unknown_outcome
+        self.link_to_run = link_to_run
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.todo_type = todo_type
@@ -188,6 +192,8 @@ class CreateTodoOperator(BaseOperator):
         outcome = values.get("on_unknown_outcome", "retry")
         if outcome not in ("retry", "fail"):
             errors.append(("on_unknown_outcome", f"must be 'retry' or 'fail', not {safe_repr(outcome)}"))
+        if (link := values.get("link_to_run")) not in (None, True, False):
+            errors.append(("link_to_run", f"must be True or False, not {safe_repr(link)}"))
         if (window := values.get("dedup_window")) is not None:
             from bzctrl_provider.dedup import check_window
 
@@ -234,7 +240,7 @@ class CreateTodoOperator(BaseOperator):
         """Return the rendered fields, with the generated title and description."""
         from bzctrl_provider.failure import fill_text
 
-        return fill_text(failure, self._get_fields())
+        return fill_text(failure, self._get_fields(), link_to_run=self.link_to_run is not False)
 
     def _get_fields(self) -> dict[str, Any]:
         from bzctrl_provider.failure import as_text
@@ -247,11 +253,15 @@ class CreateTodoOperator(BaseOperator):
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
         from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.failure_lookup import find_run_url
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_once, open_memory
+        from bzctrl_provider.notes import add_run_link
 
         self.todo_link = ""
         fields = self._prepare_fields(failure)
+        if self.link_to_run:
+            fields = add_run_link(fields, find_run_url(context))
         if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
             log.warning(
                 "A template found no value, so the text is 'None' in: %s. "
@@ -367,7 +377,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         fields, left_out = leave_out_invalid(self._get_fields())
         fields["todo_type"] = fields["todo_type"] or "INCIDENT"
         fields["order_id"] = fields["order_id"] or failure.run_id
-        return add_left_out_note(fill_assignee(failure, fill_text(failure, fields)), left_out)
+        filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
+        return add_left_out_note(fill_assignee(failure, filled), left_out)
 
     def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
         """Spool or log the incident if Airflow makes no further try."""
@@ -448,6 +459,7 @@ class CreateTodosOperator(CreateTodoOperator):
 
     :param todos: a list of mappings of the fields of a todo. (templated) An empty list or None skips the task.
     :param max_workers: how many at a time, 1 to 64; default 8.
+    :param link_to_run: whether the last line of each description is the address of the run in Airflow; default true.
     :param kwargs: the parameters of ``CreateTodoOperator``, for the fields that a mapping does not have.
     :raises BzCtrlError: where one was not created and a retry may help; it creates only those that are missing.
     :raises AirflowFailException: where one was not created and a retry cannot help, or this was the last one.
@@ -459,9 +471,11 @@ class CreateTodosOperator(CreateTodoOperator):
         **CreateTodoOperator.template_fields_renderers,
     }
 
-    def __init__(self, *, todos: Any, max_workers: int = 8, **kwargs: Any) -> None:
+    def __init__(
+        self, *, todos: Any, max_workers: int = 8, link_to_run: bool | None = True, **kwargs: Any
+    ) -> None:
         self.max_workers = max_workers
-        super().__init__(**kwargs)
+        super().__init__(link_to_run=link_to_run, **kwargs)
         self.todos = todos
 
     @classmethod
@@ -493,8 +507,10 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
         from bzctrl_provider.failure import fill_text
+        from bzctrl_provider.failure_lookup import find_run_url
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_all_once, open_memory
+        from bzctrl_provider.notes import add_run_link
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
@@ -502,8 +518,11 @@ class CreateTodosOperator(CreateTodoOperator):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
         failure = _get_failure(context)
+        run_url = find_run_url(context) if self.link_to_run else None
         filled = [
-            fill_text(failure, _filled(todo, defaults))
+            add_run_link(
+                fill_text(failure, _filled(todo, defaults), link_to_run=bool(self.link_to_run)), run_url
+            )
             for todo in _mappings(todos, templated=todos is self.todos)
         ]
         hook = BzCtrlHook(self.bzctrl_conn_id)

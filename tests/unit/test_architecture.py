@@ -117,6 +117,7 @@ LAYERS = {
         "bzctrl_provider.field_checks",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
+        "bzctrl_provider.notes",
         "bzctrl_provider.settings",
         "bzctrl_provider.text",
         "bzctrl_provider.version_compat",

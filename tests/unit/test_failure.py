@@ -250,6 +250,13 @@ def test_fill_assignee_owner_that_is_an_address_is_the_assignee(of_tasks, of_dag
     assert fill_assignee(failure, {"assignee": "x@example.com"}) == {"assignee": "x@example.com"}
 
 
+def test_fill_text_without_link_to_run_leaves_the_address_out():
+    """`link_to_run=False` leaves out the address of the run, and nothing more."""
+    failure = SHAPES["a_run"]
+    filled = fill_text(failure, {}, link_to_run=False)
+    assert f"{filled['description']}\nAirflow: {RUN['run_url']}" == failure.description
+
+
 def test_remember_exception_failed_task_pushes_it_to_xcom():
     """The exception becomes an XCom of the failed task; without an exception it is empty, and nothing is raised."""
     ti = TaskInstance()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 FILE = Path(__file__).parent / "files" / "many.py"
 
@@ -19,7 +20,9 @@ def test_a_list_becomes_todos(run, bzctrl_sandbox):
     dag_run, _ = run(FILE, "a_list")
     assert [todo["tags"] for todo in returned(dag_run, "create")] == [[f"ORDER {n}"] for n in range(5)]
     assert {todo["priority"] for todo in bzctrl_sandbox.todos} == {"HIGH"}
-    assert {todo["description"] for todo in bzctrl_sandbox.todos} == {f"run {dag_run.run_id}"}
+    (description,) = {todo["description"] for todo in bzctrl_sandbox.todos}
+    assert description.startswith(f"run {dag_run.run_id}\n\nRun: http")
+    assert description.endswith(quote(dag_run.run_id))
     assert len([request for request in bzctrl_sandbox.requests if request.path.endswith("token")]) == 1
 
 
@@ -62,7 +65,7 @@ def test_what_a_decorated_function_returns_becomes_todos(run, bzctrl_sandbox):
     assert by_title["one"]["category"] == ["Customs"]
     assert by_title["one"]["orderID"] == dag_run.run_id
     assert by_title["c of decorated"]["priority"] == "LOW"
-    assert by_title["imported"]["description"] == "decorated"
+    assert by_title["imported"]["description"].startswith("decorated\n\nRun: http")
     assert returned(dag_run, "one")["key"] == by_title["one"]["key"]
     assert [todo["key"] for todo in returned(dag_run, "several")] == [
         by_title[f"several {n}"]["key"] for n in range(2)

@@ -5,13 +5,14 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 from types import SimpleNamespace
 
 import pytest
 from airflow.exceptions import AirflowNotFoundException
 from jinja2.nativetypes import NativeEnvironment
 from support.bzctrl import ACC, LINK, PASSWORD, sent_todos
-from support.contexts import new_task_context
+from support.contexts import new_dag, new_task_context
 
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
 from bzctrl_provider.fields import TODO_FIELDS
@@ -559,3 +560,31 @@ def test_notifier_in_a_test_run_only_logs(bzctrl, configure, caplog, dag_run, as
     configure(in_test_runs="True", spool_path="off")
     BzCtrlNotifier()(context)
     assert len(sent_todos(bzctrl)) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "linked"),
+    [
+        ({}, True),
+        ({"link_to_run": False}, False),
+        ({"description": "d"}, False),
+        ({"description": "d", "link_to_run": True}, True),
+    ],
+)
+def test_notifier_link_to_run_decides_about_the_address(bzctrl, parameters, linked):
+    """A generated description has the address of the run by default, and one of the user's own on request."""
+    BzCtrlNotifier(**parameters)(new_task_context())
+    description = bzctrl.request_history[-1].json()["description"]
+    assert bool(re.search(r"\n(Airflow|Run): http\S+$", description)) is linked
+
+
+def test_notifier_owner_that_is_an_address_is_the_assignee(bzctrl):
+    """The owner of the DAG comes before the assignee of the connection, and after the notifier's own."""
+    dag = new_dag()
+    dag.owner = "customs@example.com"
+    BzCtrlNotifier()(new_task_context(dag=dag))
+    BzCtrlNotifier(assignee="mine@example.com")(new_task_context(dag=dag))
+    assert [todo["assignee"] for todo in sent_todos(bzctrl)] == [
+        "customs@example.com",
+        "mine@example.com",
+    ]

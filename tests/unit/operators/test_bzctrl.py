@@ -463,3 +463,39 @@ def test_decorator_generator_that_raises_creates_nothing(bzctrl):
     with pytest.raises(OSError, match="the database is gone"):
         operator.execute({"ti": TaskInstance()})
     assert bzctrl.request_history == []
+
+
+def run_context():
+    dag = SimpleNamespace(dag_id="customs", owner="team")
+    return {"dag": dag, "run_id": "r 1", "ti": TaskInstance(state="running"), "task": None}
+
+
+@pytest.mark.parametrize(("link_to_run", "linked"), [({}, True), ({"link_to_run": False}, False)])
+def test_create_todos_each_description_ends_with_the_run(bzctrl, link_to_run, linked):
+    """Each todo leads back to the run, also that of a function, unless it is switched off."""
+    todos = [{"title": "one", "description": "d"}]
+    operators = [
+        CreateTodosOperator(task_id="t", todos=todos, order_id="o", **link_to_run),
+        BzCtrlTodoDecoratedOperator(
+            task_id="t", python_callable=lambda: todos, op_args=[], op_kwargs={}, order_id="o", **link_to_run
+        ),
+    ]
+    for operator in operators:
+        operator.execute(run_context())
+        *_, last = bzctrl.request_history[-1].json()["description"].splitlines()
+        assert (last == "d") is not linked
+        assert (last.startswith("Run: http") and "r%201" in last) is linked
+
+
+@pytest.mark.parametrize(("link_to_run", "linked"), [({}, False), ({"link_to_run": True}, True)])
+def test_create_todo_own_description_is_unchanged_by_default(bzctrl, link_to_run, linked):
+    """A text of the user's own is sent as it was written, and has the address of the run if that is switched on."""
+    operator = CreateTodoOperator(task_id="t", title="t", description="d", order_id="o", **link_to_run)
+    operator.execute(run_context())
+    assert ("Run: http" in bzctrl.request_history[-1].json()["description"]) is linked
+
+
+def test_create_todo_invalid_link_to_run_is_an_error_of_the_dag_file():
+    """A text is neither true nor false."""
+    with pytest.raises(ValueError, match="link_to_run: must be True or False, not 'no'"):
+        CreateTodoOperator(task_id="t", link_to_run="no")
