@@ -7,6 +7,7 @@ a clear error is raised while the DAG is parsed. ``tests/unit/test_airflow_inter
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -103,3 +104,47 @@ def enable_failure_callback(dag: Any) -> None:
         dag.has_on_failure_callback = True
     else:
         log.error("With this version of Airflow, the policy cannot add a failure callback to a DAG.")
+
+
+def use_metadata_database() -> None:
+    """Let this process of the command line read connections and Variables from Airflow's database.
+
+    Airflow 3.1 and newer do so only in processes that say so; ``airflow connections test`` sets the same. Others ignore it.
+    """
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+
+def read_server_variable(name: str) -> Any:
+    """Return the text of an Airflow Variable in a process of the command line; None if there is none.
+
+    Not the class of the task SDK: on Airflow 3.0 that needs a supervisor.
+    """
+    from airflow.models.variable import Variable
+
+    return Variable.get(name, None)
+
+
+def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
+    """Return ``tags``, ``owner`` and ``team`` of a DAG from Airflow's database, as ``airflow dags details`` does.
+
+    :param dag_id: the id of the DAG.
+    :return: None if the database has no such DAG, or this process has no database.
+    """
+    try:
+        from airflow.models.dag import DagModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            dag = DagModel.get_dagmodel(dag_id, session=session)
+            if dag is None:
+                return None
+            # Teams exist from Airflow 3.1 on.
+            find_team = getattr(DagModel, "get_team_name", None)
+            return {
+                "tags": sorted(tag.name for tag in dag.tags),
+                "owner": dag.owners,
+                "team": find_team(dag_id, session=session) if find_team else None,
+            }
+    except Exception as exc:  # noqa: BLE001 - see the module
+        log.warning("The DAG could not be looked up in Airflow's database: %s", type(exc).__name__)
+        return None

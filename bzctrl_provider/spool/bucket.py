@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,12 @@ class Bucket:
     def move(self, path: str, target: str) -> None:
         """Give a file another path."""
         self._fs.mv(self._key(path), self._key(target))
+
+    def check_writable(self) -> None:
+        """Write an object and delete it."""
+        path = f".check-{secrets.token_hex(4)}"
+        self.write(path, b"")
+        self.remove(path)
 
     @contextlib.contextmanager
     def lock(self, *, wait_s: float, sleep: Callable[[float], object]) -> Iterator[bool]:

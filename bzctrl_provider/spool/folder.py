@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOCK = ".lock"
 _POLL_S = 0.05
+_PROBE_BYTES = 4096
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -132,6 +133,24 @@ class Folder:
         (self._folder / target).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._folder / path).rename(self._folder / target)
         self._sync_names((self._folder / target).parent)
+
+    def check_writable(self) -> None:
+        """Write a file and delete it; if the folder is not there, check that it can be made, and do not make it.
+
+        The user of a check may be another one than that of Airflow, who could not write into a folder of the former.
+        """
+        if os.path.lexists(self._folder):
+            path = f".check-{secrets.token_hex(4)}"
+            try:
+                self.write(path, bytes(_PROBE_BYTES))
+            finally:
+                self.remove(path)
+            return
+        parent = next(folder for folder in self._folder.parents if folder.exists())
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
 
     @contextlib.contextmanager
     def lock(self, *, wait_s: float, sleep: Callable[[float], object]) -> Iterator[bool]:

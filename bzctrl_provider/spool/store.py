@@ -57,5 +57,11 @@ class Store(Protocol):
     def move(self, path: str, target: str) -> None:
         """Give a file another path."""
 
+    def check_writable(self) -> None:
+        """Check that files can be written, without a file left behind.
+
+        :raises OSError: if they cannot; an object store raises its own errors.
+        """
+
     def lock(self, *, wait_s: float, sleep: Callable[[float], object]) -> AbstractContextManager[bool]:
         """Keep other deliverers out, as long as the context is open; its value is False if another one is at work."""

@@ -1,0 +1,173 @@
+"""The commands and their arguments, as data: for ``bzctrl`` and for ``airflow bzctrl``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+HELP = "Check the BzCtrl provider of this deployment, and deliver its spool."
+
+_LIMIT = 100
+_LIMIT_MAX = 10_000
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Hold one argument.
+
+    :param flag: its name, such as ``--json``.
+    :param options: the keyword arguments of ``ArgumentParser.add_argument``.
+    """
+
+    flag: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Hold one command.
+
+    :param name: its name.
+    :param help: one sentence.
+    :param function: the module of this package and the name of the function that runs it.
+    :param arguments: its arguments.
+    """
+
+    name: str
+    help: str
+    function: tuple[str, str]
+    arguments: tuple[Argument, ...]
+
+    def run(self, arguments: argparse.Namespace, out: TextIO) -> int:
+        """Run the command.
+
+        :param arguments: the parsed arguments.
+        :param out: gets the report.
+        :return: the exit code.
+        """
+        module, name = self.function
+        code: int = getattr(import_module(f"bzctrl_provider.cli.{module}"), name)(arguments, out)
+        return code
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold commands with a common name.
+
+    :param name: the name.
+    :param help: one sentence.
+    :param commands: the commands.
+    """
+
+    name: str
+    help: str
+    commands: tuple[Command, ...]
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= (number := int(text[:9])) <= _LIMIT_MAX:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {_LIMIT_MAX}")
+    return number
+
+
+_JSON = Argument("--json", {"action": "store_true", "help": "print one JSON object instead of lines"})
+
+_EXPLANATION = (
+    Argument(
+        "--explain", {"metavar": "DAG_ID", "help": "only print which route gives each field of an incident"}
+    ),
+    Argument(
+        "--task", {"action": "append", "metavar": "ID", "help": "with --explain: a failed task; repeatable"}
+    ),
+    Argument(
+        "--run-type",
+        {
+            "metavar": "TYPE",
+            "help": "with --explain: the type of the run, such as backfill or manual (default: scheduled)",
+        },
+    ),
+    Argument(
+        "--tag",
+        {
+            "action": "append",
+            "metavar": "TAG",
+            "help": "with --explain: a tag, instead of the DAG's; repeatable",
+        },
+    ),
+    Argument(
+        "--owner",
+        {
+            "action": "append",
+            "metavar": "OWNER",
+            "help": "with --explain: an owner, instead of the DAG's; repeatable",
+        },
+    ),
+    Argument("--team", {"metavar": "TEAM", "help": "with --explain: the team, instead of the DAG's"}),
+    Argument(
+        "--file",
+        {
+            "metavar": "PATH",
+            "help": "explain the import error of a DAG file, by its path in the DAG folder or bundle",
+        },
+    ),
+)
+
+COMMANDS: tuple[Command | Group, ...] = (
+    Command(
+        "check",
+        "Check connection, token, options, routes, silences and spool; create nothing. The exit code is 1 on a fault.",
+        ("check", "run"),
+        (
+            Argument(
+                "--conn-id",
+                {"metavar": "ID", "help": "the connection (default: conn_id in the section [bzctrl])"},
+            ),
+            _JSON,
+            *_EXPLANATION,
+        ),
+    ),
+    Group(
+        "spool",
+        "Show or deliver the incidents that wait in the spool.",
+        (
+            Command(
+                "list",
+                "List the oldest entries, one on each line; change nothing.",
+                ("spool", "run_list"),
+                (
+                    Argument(
+                        "--limit",
+                        {
+                            "type": _limit,
+                            "default": _LIMIT,
+                            "metavar": "N",
+                            "help": f"list at most N entries (default: {_LIMIT})",
+                        },
+                    ),
+                    _JSON,
+                ),
+            ),
+            Command(
+                "deliver",
+                "Create all that waits in BzCtrl now. The exit code is 1 if an entry stays or is rejected.",
+                ("spool", "run_deliver"),
+                (
+                    Argument(
+                        "--conn-id",
+                        {
+                            "metavar": "ID",
+                            "help": "the connection for all entries (default: that of each entry)",
+                        },
+                    ),
+                    _JSON,
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,126 @@
+"""The command ``bzctrl check --explain``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider._airflow_internals import read_dag_facts
+from bzctrl_provider.cli.check import routes_path
+from bzctrl_provider.cli.findings import LINE_CHARS
+from bzctrl_provider.routes import POLICY_DEFAULTS, RouteFacts, RoutesFile, explain
+from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from bzctrl_provider.routes import Explanation, LoadedRoutes
+
+_SHOWN = {
+    "dags": "DAG",
+    "tags": "tags",
+    "owners": "owners",
+    "tasks": "tasks",
+    "run_types": "run type",
+    "teams": "team",
+    "files": "file",
+}
+
+
+def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print which route gives each field of an incident; return 1 if the routes file has a fault.
+
+    :param arguments: those of the command.
+    :param out: gets the report.
+    """
+    facts, notes = find_facts(arguments)
+    path = routes_path()
+    loaded = RoutesFile(path).load() if path is not None else None
+    routes = loaded.routes if loaded else None
+    explanation = explain(POLICY_DEFAULTS if routes is None else routes, facts)
+    faults = [str(fault) for fault in loaded.faults] if loaded else []
+    if arguments.json:
+        report = {
+            "ok": not faults,
+            "routes_path": path,
+            "faults": faults,
+            "facts": _facts_as_dict(facts),
+            "notes": notes,
+            **explanation.as_dict(),
+        }
+        print(json.dumps(report, ensure_ascii=False), file=out)
+    else:
+        for line in _lines(explanation, facts, notes, path=path, loaded=loaded):
+            print(one_line(line, max_chars=LINE_CHARS), file=out)
+    return int(bool(faults))
+
+
+def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
+    """Return what is known of a failure, from the arguments and from Airflow's database, and notes about it.
+
+    :param arguments: those of the command; they win over the database.
+    """
+    if not arguments.explain:  # an import error: there is no DAG and no run yet
+        return RouteFacts(
+            tags=arguments.tag,
+            owner=_joined(arguments.owner),
+            task_ids=arguments.task,
+            run_type=arguments.run_type,
+            team=arguments.team,
+            file=arguments.file,
+        ), []
+    known = read_dag_facts(arguments.explain)
+    notes = []
+    if known is None:
+        notes.append(
+            "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "
+            "--tag and --owner."
+        )
+    stored: dict[str, Any] = known or {}
+    facts = RouteFacts(
+        dag_id=arguments.explain,
+        tags=arguments.tag or stored.get("tags"),
+        owner=_joined(arguments.owner) or stored.get("owner"),
+        task_ids=arguments.task,
+        run_type=arguments.run_type or "scheduled",
+        team=arguments.team or stored.get("team"),
+        file=arguments.file,
+    )
+    return facts, notes
+
+
+def _joined(owners: list[str] | None) -> str | None:
+    return ", ".join(owners) if owners else None
+
+
+def _facts_as_dict(facts: RouteFacts) -> dict[str, list[str] | None]:
+    return {name: None if names is None else list(names) for name, names in facts.as_names().items()}
+
+
+def _lines(
+    explanation: Explanation,
+    facts: RouteFacts,
+    notes: list[str],
+    *,
+    path: str | None,
+    loaded: LoadedRoutes | None,
+) -> Iterator[str]:
+    names = facts.as_names()
+    shown = (
+        f"{label}: {', '.join(names[name] or ()) or 'none'}"
+        for name, label in _SHOWN.items()
+        if names[name] is not None
+    )
+    yield "; ".join(shown)
+    yield from notes
+    if loaded is None:
+        yield "There is no routes file: this is the default of the policy."
+    elif loaded.faults:
+        yield f"{path} has faults, so the defaults are used:"
+        yield from (f"- {fault}" for fault in loaded.faults)
+    else:
+        yield f"{path}: for each field, the first route that fits and sets it gives the value."
+    yield from explanation.lines()
+    yield "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."
