@@ -20,6 +20,15 @@ PACKAGE = "bzctrl_provider"
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 PLACES = {
+    # The command line.
+    "cli.provider": (0, -2.35),
+    "cli.main": (0.6, -2.35),
+    "cli.commands": (1.2, -2.35),
+    "cli.spool": (0, -1.35),
+    "cli.check": (0, -0.35),
+    "cli.explain": (0.7, -0.35),
+    "cli.ages": (1.3, -0.35),
+    "cli.findings": (1.3, -1.35),
     # For DAG files and deployments.
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),
@@ -34,6 +43,7 @@ PLACES = {
     "spool.sender": (4, 3.6),
     "spool.ledger": (9, 5.5),
     "spool.storm": (9, 6.6),
+    "spool.inspection": (9, 7.6),
     "spool.outbox": (10, 5.5),
     "spool.entry": (11, 5.3),
     "spool.folder": (11, 6.35),

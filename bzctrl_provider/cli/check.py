@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import read_server_variable, use_metadata_database
+from bzctrl_provider.cli.explain import routes_path, run_explain
 from bzctrl_provider.cli.findings import Finding, describe_error
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.version_compat import airflow_version
@@ -33,8 +34,6 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     """
     use_metadata_database()
     if arguments.explain or arguments.file:
-        from bzctrl_provider.cli.explain import run_explain
-
         return run_explain(arguments, out)
     findings: list[Finding] = []
     for finding in check_all(arguments.conn_id, now=datetime.now(UTC)):
@@ -169,12 +168,6 @@ def check_routes() -> Finding:
         details=tuple(map(str, find_dead_fields(loaded.routes)[:_DETAILS_MAX])),
         facts={**facts, "routes": number},
     )
-
-
-def routes_path() -> str | None:
-    """Return the path of the routes file; None if there is none."""
-    path: str | None = getattr(settings(), "routes_path", None)
-    return path
 
 
 def check_silences(now: datetime) -> Finding:

@@ -126,7 +126,7 @@ COMMANDS: tuple[Command | Group, ...] = (
         (
             Argument(
                 "--conn-id",
-                {"metavar": "ID", "help": "the connection (default: conn_id in the section [bzctrl])"},
+                {"metavar": "ID", "help": "the connection (default: the option conn_id)"},
             ),
             _JSON,
             *_EXPLANATION,

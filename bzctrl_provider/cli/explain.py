@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import read_dag_facts
-from bzctrl_provider.cli.check import routes_path
 from bzctrl_provider.cli.findings import LINE_CHARS
 from bzctrl_provider.routes import POLICY_DEFAULTS, RouteFacts, RoutesFile, explain
+from bzctrl_provider.settings import settings
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ _SHOWN = {
     "teams": "team",
     "files": "file",
 }
+
+
+def routes_path() -> str | None:
+    """Return the path of the routes file; None if there is none."""
+    path: str | None = getattr(settings(), "routes_path", None)
+    return path
 
 
 def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:

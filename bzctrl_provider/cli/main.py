@@ -64,17 +64,22 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
 def _report_stream() -> Iterator[TextIO]:
     """Keep standard output for the report: other output of this process goes to standard error.
 
-    Airflow's versions log to different streams, some of which were opened before, so the file descriptor is replaced.
+    Airflow's versions log to different streams, some of which were opened before, so the file descriptor is replaced, too.
     """
-    sys.stdout.flush()
+    before = sys.stdout
+    before.flush()
     saved = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
-    encoding = sys.stdout.encoding or "utf-8"
     try:
         # Characters that the terminal does not have are written as escapes.
-        with open(saved, "w", encoding=encoding, errors="backslashreplace", closefd=False) as out:
+        with (
+            open(
+                saved, "w", encoding=before.encoding or "utf-8", errors="backslashreplace", closefd=False
+            ) as out,
+            contextlib.redirect_stdout(sys.stderr),
+        ):
             yield out
     finally:
-        sys.stdout.flush()
+        before.flush()
         os.dup2(saved, _STDOUT)
         os.close(saved)

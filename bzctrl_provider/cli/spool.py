@@ -102,7 +102,7 @@ def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
         print(json.dumps({"ok": not code, **result.as_dict()}, ensure_ascii=False), file=out)
     else:
         for line in _delivery_lines(result):
-            print(one_line(line, max_chars=_ADDRESS_CHARS), file=out)
+            print(line, file=out)
     return code
 
 
@@ -111,11 +111,15 @@ def _delivery_lines(result: DeliveryResult) -> Iterator[str]:
         yield "Nothing was sent: another process delivers the spool. Run the command again in a minute."
         return
     for todo in result.created:
-        yield f"created  {todo['key'] or '-'}  {todo['link'] or '-'}  {todo['file']}"
+        yield "  ".join(("created ", *map(_field, (todo["key"], todo["link"], todo["file"]))))
     for state, left in (("kept", result.kept), ("rejected", result.rejected)):
         for one in left:
-            yield f"{state:<8} {one['file']}  {one['reason']}"
+            yield "  ".join((f"{state:<8}", *map(_field, (one["file"], one["reason"]))))
     yield f"{len(result.created)} created, {len(result.kept)} kept, {len(result.rejected)} rejected"
+
+
+def _field(text: str | None) -> str:
+    return one_line(text, max_chars=_ADDRESS_CHARS) if text else "-"
 
 
 def _fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:

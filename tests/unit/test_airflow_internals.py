@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -99,3 +100,28 @@ def test_is_mapped_instance_missing_attribute_is_assumed():
     assert not internals.is_mapped_instance(plain)
     assert internals.is_mapped_instance(BaseOperator(task_id="t", _airflow_from_mapped=True))
     assert internals.is_mapped_instance(SimpleNamespace())
+
+
+def test_use_metadata_database_keeps_a_choice_that_is_made(monkeypatch):
+    """The variable is set as `airflow connections test` sets it, unless the process has chosen."""
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
+    internals.use_metadata_database()
+    assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "client"
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
+    internals.use_metadata_database()
+    assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "server"
+
+
+def test_read_server_variable_reads_airflows_variable(monkeypatch):
+    """The text of a Variable is returned, and None if there is none."""
+    monkeypatch.setattr("airflow.models.variable.Variable.get", {"a": "text"}.get)
+    assert internals.read_server_variable("a") == "text"
+    assert internals.read_server_variable("b") is None
+
+
+def test_read_dag_facts_without_a_database_returns_none(monkeypatch, caplog):
+    """An Airflow without the class, or without a database, gives no facts and one warning."""
+    monkeypatch.delattr("airflow.models.dag.DagModel")
+    assert internals.read_dag_facts("d") is None
+    assert "The DAG could not be looked up" in caplog.text

@@ -131,6 +131,18 @@ LAYERS = {
         "bzctrl_provider.settings",
     },
     "bzctrl_provider.checks": {"bzctrl_provider.exceptions", "bzctrl_provider.text"},
+    "bzctrl_provider.cli": {
+        "bzctrl_provider._airflow_internals",
+        "bzctrl_provider.exceptions",
+        "bzctrl_provider.failure",
+        "bzctrl_provider.hooks",
+        "bzctrl_provider.routes",
+        "bzctrl_provider.settings",
+        "bzctrl_provider.silences",
+        "bzctrl_provider.spool",
+        "bzctrl_provider.text",
+        "bzctrl_provider.version_compat",
+    },
     "bzctrl_provider.sandbox": set(),
 }
 """The other parts that each part of the package may import."""

@@ -22,6 +22,7 @@ from support.airflow_versions import VERSION
 from sybil import Document
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
+from bzctrl_provider.cli.main import make_parser as bzctrl_parser
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.sandbox.cli import make_parser as sandbox_parser
@@ -316,9 +317,15 @@ def check_curl(words, monkeypatch):
         assert requests.request(method, address, data=data, headers=headers, timeout=10).ok
 
 
+def check_bzctrl(words, monkeypatch):
+    arguments = words[1 : words.index("|")] if "|" in words else words[1:]
+    bzctrl_parser().parse_args(arguments)
+
+
 CHECKS = {
     "make": check_make,
     "airflow": check_airflow,
+    "bzctrl": check_bzctrl,
     "bzctrl-sandbox": check_sandbox,
     "export": check_export,
     "pip": check_pip,
@@ -345,7 +352,7 @@ def read_commands(source):
 
 @pytest.mark.parametrize("block", of("bash"), ids=str)
 def test_command_of_a_page_exists(block, capsys, monkeypatch):
-    """Targets of make, sub-commands and options of `airflow` and `bzctrl-sandbox`, connections and URLs exist."""
+    """Targets of make, sub-commands and options of `airflow`, `bzctrl` and `bzctrl-sandbox`, connections and URLs exist."""
     for words in read_commands(block.source):
         if words[0] in NOT_OURS:
             continue

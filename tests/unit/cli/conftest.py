@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from bzctrl_provider.cli.main import make_parser
+
+
+@pytest.fixture(autouse=True)
+def stored(monkeypatch):
+    """Return the text of the Variable with the silences and the facts of DAGs that Airflow's database has."""
+    kept = {"variable": None, "dags": {}}
+    for module in ("check", "explain", "spool"):
+        for name, function in {
+            "use_metadata_database": lambda: None,
+            "read_server_variable": lambda name: kept["variable"],
+            "read_dag_facts": kept["dags"].get,
+        }.items():
+            monkeypatch.setattr(f"bzctrl_provider.cli.{module}.{name}", function, raising=False)
+    return kept
+
+
+@pytest.fixture
+def routes_file(tmp_path, monkeypatch):
+    """Return a function that writes the routes file of the configuration."""
+
+    def write(text):
+        path = tmp_path / "bzctrl_routes.toml"
+        path.write_text(text)
+        monkeypatch.setattr("bzctrl_provider.cli.explain.routes_path", lambda: str(path))
+        monkeypatch.setattr("bzctrl_provider.cli.check.routes_path", lambda: str(path))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run_command():
+    """Return a function that runs a command and returns its exit code and its output."""
+
+    def run(*argv):
+        arguments = make_parser().parse_args(argv)
+        out = io.StringIO()
+        code = arguments.command.run(arguments, out)
+        return code, json.loads(out.getvalue()) if arguments.json else out.getvalue()
+
+    return run
