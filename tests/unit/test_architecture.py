@@ -134,7 +134,7 @@ LAYERS = {
     "bzctrl_provider.cli": {
         "bzctrl_provider._airflow_internals",
         "bzctrl_provider.exceptions",
-        "bzctrl_provider.failure",
+        "bzctrl_provider.reasons",
         "bzctrl_provider.hooks",
         "bzctrl_provider.routes",
         "bzctrl_provider.settings",
