@@ -95,6 +95,15 @@ def get_partial_kwargs(partial: Any) -> dict[str, Any]:
     return kwargs
 
 
+def find_team(ti: Any) -> str | None:
+    """Return the team of a DAG's bundle, which Airflow 3.3 attaches to a task instance for its metrics; None if unknown."""
+    try:
+        team = ti.stats_tags.get("team_name")
+    except Exception:  # noqa: BLE001 - see the module
+        return None
+    return team if isinstance(team, str) and team else None
+
+
 def enable_failure_callback(dag: Any) -> None:
     """Make Airflow call the failure callback of a DAG that was built without one.
 

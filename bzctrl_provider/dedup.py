@@ -114,13 +114,25 @@ def deduplicated(
     """Return a function that creates a todo unless the failure was seen within the window.
 
     :param window: None returns ``create`` itself.
-    :param key: the user's own; default: see ``default_key``. Failures of two connections are never the same.
+    :param key: the user's own; default: see ``default_key``. Failures of two connections or workspaces are never the same:
+        the incident of one team must not suppress that of another.
     :param identity: see ``create_unless_seen``.
     """
     if window is None:
         return create
-    full_key = f"{bzctrl_conn_id}:{key or default_key(failure, task_id=task_id)}"
-    return lambda todo: create_unless_seen(create, todo, key=full_key, window=window, identity=identity)
+
+    def create_in_its_workspace(todo: dict[str, Any]) -> dict[str, Any]:
+        own = key or default_key(failure, task_id=task_id)
+        full_key = f"{bzctrl_conn_id}:{name_workspace(todo)}:{own}"
+        return create_unless_seen(create, todo, key=full_key, window=window, identity=identity)
+
+    return create_in_its_workspace
+
+
+def name_workspace(fields: Mapping[str, Any]) -> str:
+    """Return where the fields put a todo, such as ``EXA-CON-BUS-WOR``; empty if they leave it to the connection."""
+    places = (fields.get(name) for name in ("domain_workspace", "domain", "workspace"))
+    return "/".join(str(place) for place in places if place)
 
 
 def create_unless_seen(

@@ -98,6 +98,20 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "example": "86400",
                         "default": "0",
                     },
+                    "dedup_key": {
+                        "description": "The key of the same failure for dedup_window_s, a template; empty: the DAG and the tasks that failed.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "{{ failure.dag_id }}",
+                        "default": "",
+                    },
+                    "routes_path": {
+                        "description": "The path of a TOML file with the routes: to whom an incident goes, and which runs raise none; empty: no routes.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/opt/airflow/config/bzctrl_routes.toml",
+                        "default": "",
+                    },
                     "spool_path": {
                         "description": "Where incidents are written as files until they are delivered: an absolute path, or an address of Airflow's object storage; empty: the folder bzctrl_spool in AIRFLOW_HOME; off: nowhere.",
                         "version_added": "0.1.0",

@@ -19,7 +19,9 @@ def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> 
     if not unanswered or not description or not isinstance(description, str | int | float):
         return dict(fields)
     attempts = "An attempt" if len(unanswered) == 1 else "Attempts"
-    return _add(fields, f"{attempts} at {', '.join(unanswered)} had no response, so this may be a duplicate.")
+    return add_note(
+        fields, f"{attempts} at {', '.join(unanswered)} had no response, so this may be a duplicate."
+    )
 
 
 def add_run_link(fields: Mapping[str, Any], run_url: str | None) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def add_run_link(fields: Mapping[str, Any], run_url: str | None) -> dict[str, An
     text = str(description)
     # The address of a task begins with that of its run.
     has_link = re.search(re.escape(run_url) + r"(?![\w/%&?-])", text)
-    return _add(fields, f"Run: {run_url}") if text.strip() and not has_link else dict(fields)
+    return add_note(fields, f"Run: {run_url}") if text.strip() and not has_link else dict(fields)
 
 
 def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
@@ -44,11 +46,12 @@ def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dic
     :param left_out: each field with its reason, such as ``priority (must be HIGH, MEDIUM or LOW, not 'urgent')``.
     """
     return (
-        _add(fields, f"Left out, because the value is invalid: {', '.join(left_out)}.")
+        add_note(fields, f"Left out, because the value is invalid: {', '.join(left_out)}.")
         if left_out
         else dict(fields)
     )
 
 
-def _add(fields: Mapping[str, Any], note: str) -> dict[str, Any]:
+def add_note(fields: Mapping[str, Any], note: str) -> dict[str, Any]:
+    """Return the fields with one more paragraph at the end of the description."""
     return {**fields, "description": f"{fields.get('description') or ''}\n\n{note}".strip()}

@@ -71,12 +71,14 @@ def _add_notifier(dag: DAG) -> None:
     callbacks = _as_list(dag.on_failure_callback)
     if any(isinstance(callback, BzCtrlNotifier) for callback in callbacks):
         return
-    notifier = BzCtrlNotifier(
-        bzctrl_conn_id=options.conn_id,
-        domain_workspace=options.domain_workspace,
-        priority=options.priority,
-        dedup_window=options.dedup_window,
-    )
+    notifier = BzCtrlNotifier()
+    notifier.deployment_defaults = {
+        "bzctrl_conn_id": options.conn_id,
+        "domain_workspace": options.domain_workspace,
+        "priority": options.priority,
+        "dedup_window": options.dedup_window,
+        "dedup_key": options.dedup_key,
+    }
     notifier.roll_ups = _find_roll_ups(dag)
     dag.on_failure_callback = [*callbacks, notifier]
     enable_failure_callback(dag)

@@ -102,6 +102,8 @@ class Settings:
         default=0,
         allowed=f"a whole number of seconds from 0 to {_WINDOW_MAX_S} (ten years)",
     )
+    dedup_key: str | None = _option(_text, default=None, allowed="a text or a template")
+    routes_path: str | None = _option(_text, default=None, allowed="the path of a TOML file")
     spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
     group_above: int = _option(
         _integer(maximum=_GROUP_MAX),

@@ -68,6 +68,7 @@ PLACES = {
     "version_compat": (6, 0.6),
     "notes": (12, 0.95),
     # The rules of a deployment.
+    "routing": (1.5, -1.6),
     "routes": (2, -1.6),
     "routes.explanation": (3, -2.1),
     "routes.file": (3, -1.1),

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _REASON_CHARS = 300
 
+_DEFAULTS = {"bzctrl_conn_id": "bzctrl_default", "todo_type": "INCIDENT"}
+"""A parameter with its default counts as left out."""
+
 
 class BzCtrlNotifier(BaseNotifier):
     """Raises an incident that says what failed.
@@ -55,6 +58,7 @@ class BzCtrlNotifier(BaseNotifier):
         deadline alerts.
     :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
     :param link_to_run: whether the description has the address of the run in Airflow, as in ``CreateTodoOperator``.
+    :param routes: whether the deployment's routes apply; default true. They fill what is left out here.
     :param context: Airflow's, where it makes the notifier itself (deadline alerts).
     :param fields: the fields of a todo, as in ``CreateTodoOperator``; all
         optional.
@@ -71,6 +75,7 @@ class BzCtrlNotifier(BaseNotifier):
         dedup_window: timedelta | None = None,
         dedup_key: str | None = None,
         link_to_run: bool | None = None,
+        routes: bool = True,
         context: Context | None = None,
         **fields: Unpack[TodoFields],
     ) -> None:
@@ -94,9 +99,14 @@ class BzCtrlNotifier(BaseNotifier):
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
         self.link_to_run = link_to_run
+        self.routes = routes
         self.context = context or {}
         self._failure: LazyFailure | None = None
         self._left_out: list[str] = []
+        self._notes: tuple[str, ...] = ()
+        self._jinja_env: Environment | None = None
+        self.deployment_defaults: Mapping[str, Any] | None = None
+        """The values of ``[bzctrl]`` for what neither the DAG nor a route sets; set by the policy, otherwise None."""
         self.roll_ups: Mapping[str, frozenset[str]] = {}
         """The tasks of the DAG that raise incidents, each with the ids of the tasks before it; set by the policy."""
         self._templates = dict(fields)
@@ -127,6 +137,7 @@ class BzCtrlNotifier(BaseNotifier):
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = context["failure"] = LazyFailure(context, _get_failure)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
+        self._jinja_env = env
         self._left_out = []
         for name in self.template_fields:
             try:
@@ -146,7 +157,7 @@ class BzCtrlNotifier(BaseNotifier):
             "The template of %s cannot be rendered, so the incident is raised without it. %s", name, reason
         )
         self._left_out.append(f"{name} ({reason})")
-        setattr(self, name, "INCIDENT" if name == "todo_type" else None)
+        setattr(self, name, _DEFAULTS.get(name))
 
     def notify(self, context: Context) -> None:
         """Raise the incident of a context for which the templates are rendered."""
@@ -154,7 +165,7 @@ class BzCtrlNotifier(BaseNotifier):
         if found is None:
             return
         failure, fields = found
-        identity = self._identify(failure, context)
+        identity = self._identify(failure, context, fields)
 
         def hand_over(todo: dict[str, Any]) -> dict[str, Any]:
             return self._hand_over(self._entry(failure, todo, identity), failure, context)
@@ -179,7 +190,7 @@ class BzCtrlNotifier(BaseNotifier):
         from bzctrl_provider.notifications import direct, outbox
         from bzctrl_provider.version_compat import airflow_at_least
 
-        written = await outbox.awrite(self._entry(failure, fields, self._identify(failure, context)))
+        written = await outbox.awrite(self._entry(failure, fields, self._identify(failure, context, fields)))
         if written is None:
             with self._logged_if_lost(fields):
                 await direct.asend(fields, bzctrl_conn_id=self.bzctrl_conn_id)
@@ -197,8 +208,43 @@ class BzCtrlNotifier(BaseNotifier):
                 "An IncidentOnFailureOperator of this DAG raised the incident for each of the failed tasks."
             )
             return None
+        if self._is_ignored(failure, context):
+            return None
         fields = self._fields(failure)
         return None if self._is_only_logged(fields, context) else (failure, fields)
+
+    def _is_ignored(self, failure: Failure, context: Context) -> bool:
+        """Fill what the DAG leaves out from the routes and from ``[bzctrl]``; return whether a route ignores the failure."""
+        from bzctrl_provider.routing import Routed, find_routed
+
+        def render(value: Any) -> Any:
+            return self.render_template(value, context, self._jinja_env, set())
+
+        routed = Routed()
+        if self.routes:
+            routed = find_routed(
+                context,
+                failure,
+                render=render,
+                is_from_policy=self.deployment_defaults is not None,
+                is_set=self._is_set,
+            )
+        if routed.ignored_by:
+            log.info("No incident is raised, because of %s.", routed.ignored_by)
+            return True
+        self._notes = routed.notes
+        for name, value in routed.without(self._is_set).items():
+            setattr(self, name, value)
+        for name, value in Routed(self.deployment_defaults or {}).without(self._is_set).items():
+            try:
+                setattr(self, name, render(value) if isinstance(value, str) else value)
+            except Exception as exc:  # noqa: BLE001 - as in render_template_fields
+                self._leave_out(name, exc)
+        return False
+
+    def _is_set(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value not in (None, "") and value != _DEFAULTS.get(name)
 
     def _hand_over(self, entry: Entry, failure: Failure, context: Context) -> dict[str, Any]:
         """Write the incident into the spool; without one, send it. Return the todo, as far as it is known yet."""
@@ -220,8 +266,9 @@ class BzCtrlNotifier(BaseNotifier):
             outbox.push_link(context, created.get("link"))
         return created
 
-    def _identify(self, failure: Failure, context: Context) -> str:
+    def _identify(self, failure: Failure, context: Context, fields: Mapping[str, Any]) -> str:
         """Return what makes this incident the same one if Airflow calls the callback twice, as after a lost worker."""
+        from bzctrl_provider.dedup import name_workspace
         from bzctrl_provider.spool import identify
         from bzctrl_provider.text import safe_repr
 
@@ -232,6 +279,7 @@ class BzCtrlNotifier(BaseNotifier):
         ]
         return identify(
             self.bzctrl_conn_id,
+            name_workspace(fields),
             failure.kind,
             failure.dag_id,
             failure.run_id,
@@ -319,7 +367,7 @@ class BzCtrlNotifier(BaseNotifier):
         fields, invalid = leave_out_invalid({name: getattr(self, name) for name in TODO_FIELDS})
         filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
         fields = fill_assignee(failure, add_run_link(filled, failure.run_url if self.link_to_run else None))
-        notes = [settings().note]
+        notes = [settings().note, *self._notes]
         if left_out := [*self._left_out, *invalid]:
             notes.append(
                 f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."

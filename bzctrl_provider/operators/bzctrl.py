@@ -338,16 +338,22 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     :param remember_exceptions: whether to do so; default: ``[bzctrl] remember_exceptions``, which is true unless it is
         switched off. Not templated.
+    :param routes: whether the deployment's routes apply; default true. They fill the parameters that are left out or have
+        their defaults; if one has ``ignore``, the task is skipped. Not templated.
     :raises ValueError: while the DAG is built, where a task is put behind it.
     """
 
-    def __init__(self, *, remember_exceptions: bool | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, remember_exceptions: bool | None = None, routes: bool = True, **kwargs: Any
+    ) -> None:
         self.remember_exceptions = remember_exceptions
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         default_args = kwargs.get("default_args") or {}
         if "retries" not in kwargs and "retries" not in default_args:
             kwargs = {**{k: v for k, v in _RETRIES.items() if k not in default_args}, **kwargs}
         super().__init__(**kwargs)
+        self.routes = routes
+        self._routing_notes: tuple[str, ...] = ()
         rule = self.trigger_rule
         self.as_teardown()
         self.trigger_rule = rule
@@ -372,13 +378,43 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Return the fields without invalid ones: the incident is worth more than its field."""
         from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
-        from bzctrl_provider.notes import add_left_out_note
+        from bzctrl_provider.notes import add_left_out_note, add_note
 
         fields, left_out = leave_out_invalid(self._get_fields())
         fields["todo_type"] = fields["todo_type"] or "INCIDENT"
         fields["order_id"] = fields["order_id"] or failure.run_id
         filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
-        return add_left_out_note(fill_assignee(failure, filled), left_out)
+        fields = add_left_out_note(fill_assignee(failure, filled), left_out)
+        for note in self._routing_notes:
+            fields = add_note(fields, note)
+        return fields
+
+    def _apply_routes(self, context: Context, failure: LazyFailure) -> None:
+        """Fill what the DAG leaves out.
+
+        :raises AirflowSkipException: a route says that no incident is raised.
+        """
+        from bzctrl_provider.routing import find_routed
+
+        defaults = {
+            "todo_type": "INCIDENT",
+            "order_id": failure.run_id,
+            "bzctrl_conn_id": "bzctrl_default",
+        }
+
+        def is_set(name: str) -> bool:
+            value = getattr(self, name)
+            return value not in (None, "") and value != defaults.get(name)
+
+        def render(value: Any) -> Any:
+            return self.render_template(value, context, self.get_template_env())
+
+        routed = find_routed(context, failure, render=render, is_set=is_set)
+        if routed.ignored_by:
+            raise AirflowSkipException(f"No incident is raised, because of {routed.ignored_by}.")
+        for name, value in routed.without(is_set).items():
+            setattr(self, name, value)
+        self._routing_notes = routed.notes
 
     def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
         """Spool or log the incident if Airflow makes no further try."""
@@ -444,6 +480,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         failure = _get_failure(context)
         if not failure.tasks:
             raise AirflowSkipException("No check failed: there is nothing to raise.")
+        if self.routes:
+            self._apply_routes(context, failure)
         return self._create(context, failure)
 
 

@@ -47,11 +47,13 @@ def test_policy_switched_on_adds_the_notifier(configure, own, kept):
     *before, notifier = dag.on_failure_callback
     assert before == kept
     assert isinstance(notifier, BzCtrlNotifier)
-    assert (notifier.bzctrl_conn_id, notifier.domain_workspace, notifier.priority) == (
-        "bzctrl_prod",
-        "EXA-CON-BUS-WOR",
-        "HIGH",
-    )
+    assert notifier.deployment_defaults == {
+        "bzctrl_conn_id": "bzctrl_prod",
+        "domain_workspace": "EXA-CON-BUS-WOR",
+        "priority": "HIGH",
+        "dedup_window": None,
+        "dedup_key": None,
+    }
     assert dag.has_on_failure_callback is True
 
 

@@ -25,6 +25,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from bzctrl_provider.cli.main import make_parser as bzctrl_parser
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.routes import find_dead_fields, parse_routes
 from bzctrl_provider.sandbox.cli import make_parser as sandbox_parser
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool import replay_spool
@@ -116,7 +117,7 @@ def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
 
 def test_block_has_a_language_with_a_test():
     """Each language of the fenced blocks has a test below."""
-    known = {"python", "bash", "ini", "json", "dockerfile", "text"}
+    known = {"python", "bash", "ini", "json", "dockerfile", "text", "toml"}
     assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
 
 
@@ -264,6 +265,12 @@ def test_option_of_a_page_exists(block, monkeypatch):
         assert settings().problems == ()
     finally:
         settings.cache_clear()
+
+
+@pytest.mark.parametrize("block", of("toml"), ids=str)
+def test_routes_of_a_page_are_valid(block):
+    """A routes file of a page has no fault, and no field without an effect."""
+    assert find_dead_fields(parse_routes(block.source)) == []
 
 
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))

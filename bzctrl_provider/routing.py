@@ -1,0 +1,136 @@
+"""The routes of the deployment for a failure in Airflow. Nothing here raises: a routes file must not cost an incident."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider._airflow_internals import find_team
+from bzctrl_provider.failure import as_text, exception_text
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile, Routing
+from bzctrl_provider.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bzctrl_provider.failure import Failure, LazyFailure
+    from bzctrl_provider.routes import Route
+
+log = logging.getLogger(__name__)
+
+_PLACE = frozenset({"domain_workspace", "domain", "workspace"})
+_TEMPLATED = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
+
+_routes_file = cache(RoutesFile)
+"""One for each path, because it keeps the last good version."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Hold the values that the routes give to one failure.
+
+    :param values: the fields of the todo, ``bzctrl_conn_id``, ``dedup_key`` and ``dedup_window``, as far as a route sets
+        them; rendered.
+    :param ignored_by: why no incident is raised, such as ``ignore = true in route 2 (line 5)``; None if one is raised.
+    :param notes: sentences for the description.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    ignored_by: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def without(self, is_set: Callable[[str], bool]) -> dict[str, Any]:
+        """Return the values of the fields that are not set yet; ``domain_workspace``, ``domain`` and ``workspace`` are one."""
+        has_place = any(map(is_set, _PLACE))
+        return {
+            name: value
+            for name, value in self.values.items()
+            if not is_set(name) and not (has_place and name in _PLACE)
+        }
+
+
+def find_routed(
+    context: Mapping[str, Any],
+    failure: Failure | LazyFailure,
+    *,
+    render: Callable[[Any], Any],
+    is_from_policy: bool = False,
+    is_set: Callable[[str], bool] = lambda _: False,
+) -> Routed:
+    """Return the values that the routes of ``[bzctrl] routes_path`` give to a failure.
+
+    :param context: Airflow's context of a task, a callback or a deadline alert.
+    :param failure: what failed.
+    :param render: renders a template with the context. If it raises, the field is left out with a note.
+    :param is_from_policy: whether the policy raises the incident; without a file, it raises none for backfills.
+    :param is_set: returns whether the DAG sets a field, so that its route is not rendered.
+    """
+    try:
+        loaded = _load()
+        routes = loaded.routes
+        if routes is None:
+            routes = POLICY_DEFAULTS if is_from_policy else Routes()
+        routing = routes.apply(find_facts(context, failure))
+        if routing.ignore:
+            return Routed(ignored_by=_name_ignore(routing.fields["ignore"].route))
+        routed = _render(routing, render, is_set)
+    except Exception as exc:  # noqa: BLE001 - see the module
+        reason = exception_text(exc)
+        log.error("The routes could not be applied, so the incident is raised without them. %s", reason)  # noqa: TRY400 - its frames may show secrets
+        return Routed(notes=("The routes could not be applied.",))
+    return replace(routed, notes=tuple(filter(None, (loaded.note, *routed.notes))))
+
+
+def _name_ignore(route: Route) -> str:
+    if route.line == 0:
+        return "the default without routes: a backfill raises none"
+    return f"ignore = true in {route.label} of {settings().routes_path}"
+
+
+def _load() -> LoadedRoutes:
+    path = settings().routes_path
+    return _routes_file(path).load() if path else LoadedRoutes(None)
+
+
+def find_facts(context: Mapping[str, Any], failure: Failure | LazyFailure) -> RouteFacts:
+    """Return the facts of a failure that routes match; those that this Airflow does not have are None."""
+    dag, dag_run = context.get("dag"), context.get("dag_run")
+    # In a deadline alert, the run is a mapping.
+    get = dag_run.get if isinstance(dag_run, Mapping) else partial(getattr, dag_run)
+    return RouteFacts(
+        dag_id=failure.dag_id or None,
+        tags=getattr(dag, "tags", None),
+        owner=getattr(dag, "owner", None),
+        task_ids=failure.task_ids,
+        run_type=get("run_type", None),
+        team=find_team(context.get("ti")),
+    )
+
+
+def _render(routing: Routing, render: Callable[[Any], Any], is_set: Callable[[str], bool]) -> Routed:
+    values: dict[str, Any] = {}
+    notes = []
+    for name in _TEMPLATED:
+        if name not in routing.fields or is_set(name):
+            continue
+        given = routing.fields[name]
+        try:
+            value = as_text(render(given.value))
+        except Exception as exc:  # noqa: BLE001 - the incident is worth more than its field
+            reason = exception_text(exc)
+            log.error("The template of %s in %s cannot be rendered. %s", name, given.route.label, reason)  # noqa: TRY400 - as above
+            notes.append(f"Left out, because the template in {given.route.label} raises: {name} ({reason}).")
+            continue
+        if value is not None and value != "":
+            values[name] = value
+    if routing.dedup_window_s is not None:
+        values["dedup_window"] = timedelta(seconds=routing.dedup_window_s)
+    if routing.consecutive_failures is not None:
+        label = routing.fields["consecutive_failures"].route.label
+        log.warning("consecutive_failures in %s has no effect in this version.", label)
+    return Routed(values, notes=tuple(notes))
