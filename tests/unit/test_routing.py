@@ -211,7 +211,7 @@ def test_faulty_file_costs_no_incident(write_routes, bzctrl, caplog, raise_one):
 
 
 def test_routes_that_raise_cost_no_incident(write_routes, bzctrl, monkeypatch):
-    """Whatever is wrong with them."""
+    """The description has a note instead."""
     write_routes(TEAM)
     monkeypatch.setattr("bzctrl_provider.routing.find_facts", lambda *_: 1 / 0)
     BzCtrlNotifier()(new_task_context())
