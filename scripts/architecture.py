@@ -32,6 +32,7 @@ PLACES = {
     # For DAG files and deployments.
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),
+    "plugin": (0, -0.6),
     "operators.bzctrl": (1, 0.6),
     "notifications.bzctrl": (1, 2.6),
     # The number of todos, and the failure.
@@ -58,7 +59,7 @@ PLACES = {
     "notifications.direct": (1.5, 1.6),
     "dedup": (3, 0.5),
     "memory": (4, 0.6),
-    "_airflow_internals": (2, 1.2),
+    "_airflow_internals": (3, -0.3),
     "lost": (1.5, 1.6),
     "failure_lookup": (4, 1.6),
     "failure": (9, -3.1),

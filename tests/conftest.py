@@ -46,7 +46,7 @@ def _fresh_process(monkeypatch):
     from bzctrl_provider.spool import runner
 
     settings.cache_clear()
-    monkeypatch.setattr(direct, "_budget", direct.Budget())
+    direct.budget.renew()
     monkeypatch.setattr(runner, "_budget", runner._Budget())
     # No thread of one test delivers into the next one.
     monkeypatch.setattr(outbox, "_delivery", SimpleNamespace(request=lambda: None))

@@ -1,4 +1,4 @@
-"""The button that leads from a task to its todo."""
+"""The links from a task to its todo, and to the incident about its failure."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ class BzCtrlTodoLink(BaseOperatorLink):
         link = known if known is not None else XCom.get_value(key=self.xcom_key, ti_key=ti_key)
         # Airflow hands out whatever it gets, `javascript:` too, and any task may write XComs.
         return web_address(link) or ""
+
+
+class BzCtrlIncidentLink(BaseOperatorLink):
+    """Shows "BzCtrl todo" on a task whose failure callback raised an incident and delivered it itself.
+
+    The API server asks it for every task; it reads the XCom that the callback pushed.
+    """
+
+    name = "BzCtrl todo"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the address of the incident, or an empty text, which Airflow does not show."""
+        from bzctrl_provider._airflow_internals import read_link
+
+        return web_address(read_link(self.name, BzCtrlTodoLink.xcom_key, ti_key)) or ""

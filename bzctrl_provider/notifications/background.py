@@ -84,4 +84,5 @@ class BackgroundDelivery:
                 self._is_requested = False
                 self._changed.wait(self._quiet_s)
             self._is_requested = False
-            return True
+            # An interpreter that has ended its threads by itself starts no others, which a delivery needs.
+            return threading.main_thread().is_alive()

@@ -32,6 +32,10 @@ class Budget:
         self._began_at = float("-inf")
         self._failed: set[str] = set()
 
+    def renew(self) -> None:
+        """Begin again, as a new process does; for tests."""
+        self._began_at = float("-inf")
+
     def take(self, bzctrl_conn_id: str) -> float:
         """Return the remaining seconds.
 
@@ -61,7 +65,8 @@ class Budget:
         self._failed.add(bzctrl_conn_id)
 
 
-_budget = Budget()
+budget = Budget()
+"""Of this process."""
 
 
 def send(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, Any]:
@@ -70,19 +75,19 @@ def send(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, Any]:
     :return: as ``CreatedTodo.as_dict()``.
     :raises Exception: if it was not created, or the connection is missing or invalid.
     """
-    limit_s = _budget.take(bzctrl_conn_id)
+    limit_s = budget.take(bzctrl_conn_id)
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
     try:
         return BzCtrlHook(bzctrl_conn_id).get_conn().create_todo(fields, limit_s=limit_s).as_dict()
     except BzCtrlTransportError:
-        _budget.note_failure(bzctrl_conn_id)
+        budget.note_failure(bzctrl_conn_id)
         raise
 
 
 async def asend(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, Any]:
     """Do the same from a coroutine; the event loop and its own threads stay free meanwhile."""
-    limit_s = _budget.take(bzctrl_conn_id)
+    limit_s = budget.take(bzctrl_conn_id)
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
     try:
@@ -91,12 +96,12 @@ async def asend(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, 
             BzCtrlHook(bzctrl_conn_id).acreate_todo(fields, limit_s=limit_s), limit_s + 1
         )
     except TimeoutError:
-        _budget.note_failure(bzctrl_conn_id)
+        budget.note_failure(bzctrl_conn_id)
         raise BzCtrlTransportError(
             f"BzCtrl did not respond to the callbacks of this process within {limit_s:.0f} s.",
             outcome_unknown=True,
         ) from None
     except BzCtrlTransportError:
-        _budget.note_failure(bzctrl_conn_id)
+        budget.note_failure(bzctrl_conn_id)
         raise
     return created.as_dict()

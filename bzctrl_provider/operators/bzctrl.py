@@ -379,13 +379,14 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
         from bzctrl_provider.notes import add_left_out_note, add_note
+        from bzctrl_provider.settings import settings
 
         fields, left_out = leave_out_invalid(self._get_fields())
         fields["todo_type"] = fields["todo_type"] or "INCIDENT"
         fields["order_id"] = fields["order_id"] or failure.run_id
         filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
         fields = add_left_out_note(fill_assignee(failure, filled), left_out)
-        for note in self._routing_notes:
+        for note in filter(None, [settings().note, *self._routing_notes]):
             fields = add_note(fields, note)
         return fields
 

@@ -28,11 +28,12 @@ def _bzctrl_sandbox_server() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """Return an empty stand-in BzCtrl, with the Airflow connection ``bzctrl_default`` pointed at it.
 
     Every test gets it without todos, requests, tokens and faults. The environment variable
     ``AIRFLOW_CONN_BZCTRL_DEFAULT`` holds the connection during the test, and ``NO_PROXY`` excludes its address.
+    Callbacks send from ``dag.test()``, directly and not by way of a spool.
     """
     from bzctrl_provider.sandbox.connection import CONNECTION_VARIABLE, PASSWORD, make_connection_json
 
@@ -45,4 +46,18 @@ def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPa
     for variable in ("no_proxy", "NO_PROXY"):
         already = os.environ.get(variable)
         monkeypatch.setenv(variable, f"{already},127.0.0.1" if already else "127.0.0.1")
-    return _bzctrl_sandbox_server
+    monkeypatch.setenv("AIRFLOW__BZCTRL__IN_TEST_RUNS", "True")
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", "off")
+    _forget_process()
+    yield _bzctrl_sandbox_server
+    # The environment is restored after this.
+    _forget_process()
+
+
+def _forget_process() -> None:
+    """Forget what the provider keeps for a process: its options, and the time that callbacks have waited."""
+    from bzctrl_provider.notifications import direct
+    from bzctrl_provider.settings import settings
+
+    settings.cache_clear()
+    direct.budget.renew()

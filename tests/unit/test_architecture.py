@@ -88,7 +88,7 @@ LAYERS = {
         "bzctrl_provider.exceptions",
         "bzctrl_provider.text",
     },
-    "bzctrl_provider.links": {"bzctrl_provider.text"},
+    "bzctrl_provider.links": {"bzctrl_provider._airflow_internals", "bzctrl_provider.text"},
     "bzctrl_provider.hooks": {
         "bzctrl_provider.client",
         "bzctrl_provider.config",
@@ -152,7 +152,9 @@ LAYERS = {
         "bzctrl_provider.text",
         "bzctrl_provider.version_compat",
     },
-    "bzctrl_provider.sandbox": set(),
+    # Its fixture of pytest resets the process of a test.
+    "bzctrl_provider.sandbox": {"bzctrl_provider.notifications", "bzctrl_provider.settings"},
+    "bzctrl_provider.plugin": {"bzctrl_provider.links", "bzctrl_provider.version_compat"},
 }
 """The other parts that each part of the package may import."""
 

@@ -64,16 +64,23 @@ def test_background_delivery_that_hangs_does_not_hold_the_process():
     atexit.unregister(delivery.finish)
 
 
-def test_background_delivery_is_finished_by_the_end_of_the_process():
-    """A process that ends before the moment of quiet delivers first, as the functions of atexit are called."""
-    program = """
+@pytest.mark.parametrize(
+    ("end", "printed"),
+    [("atexit._run_exitfuncs(); os._exit(0)", "delivered\n"), ("sys.exit()", "")],
+    ids=["of Airflow's process", "of an interpreter"],
+)
+def test_background_delivery_at_the_end_of_the_process(end, printed):
+    """Airflow's processes end like this, and deliver what they have written; an interpreter cannot start threads then."""
+    program = f"""
+import atexit, os, sys
 from bzctrl_provider.notifications.background import BackgroundDelivery
-BackgroundDelivery(lambda: print("delivered"), quiet_s=60).request()
+BackgroundDelivery(lambda: print("delivered", flush=True), quiet_s=60).request()
+{end}
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout == "delivered\n"
+    assert done.stdout == printed
 
 
 def test_background_delivery_finished_without_a_request_does_nothing(deliveries):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 def clock(monkeypatch):
     """Return the time of the budget, which a test sets."""
     now = [1000.0]
-    monkeypatch.setattr(direct, "_budget", direct.Budget(clock=lambda: now[0]))
+    monkeypatch.setattr(direct, "budget", direct.Budget(clock=lambda: now[0]))
     return now
 
 

@@ -293,6 +293,15 @@ def raise_incident(*, try_number=1, max_tries=0, failure=FAILURE, render=(), **f
     return operator.execute(context)
 
 
+def test_incident_invalid_option_of_the_deployment_is_noted(bzctrl, configure):
+    """People who read incidents see what the deployment's configuration has lost, as in those of callbacks."""
+    configure(dedup_window_s="1d", spool_path="off")
+    raise_incident()
+    todo = bzctrl.request_history[1].json()
+    assert "Invalid options in [bzctrl]" in todo["description"]
+    assert "dedup_window_s must be a whole number of seconds" in todo["description"]
+
+
 def test_incident_invalid_rendered_fields_are_left_out_with_note(bzctrl, caplog):
     """The incident is raised, and description and log name the fields that it lacks."""
     raise_incident(

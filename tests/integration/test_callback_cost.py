@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, socket, sys, time
+from types import SimpleNamespace
+
+from airflow.sdk import DAG, conf
+from airflow.providers.common.compat.sdk import redact
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+
+def refuse(*arguments, **options):
+    raise AssertionError("a name was looked up")
+
+socket.getaddrinfo = socket.create_connection = refuse
+dag = DAG("customs", schedule=None, on_failure_callback=BzCtrlNotifier(assignee="a@example.com", priority="HIGH"))
+dag.get_template_env()
+redact("text")
+conf.get("core", "dags_folder")
+before = set(sys.modules)
+began_at = time.process_time()
+if sys.argv[1] == "call":
+    dag.on_failure_callback({"dag": dag, "run_id": "r", "reason": "task_failure", "dag_run": SimpleNamespace(clear_number=0)})
+cpu_s = time.process_time() - began_at
+print("RESULT" + json.dumps({"new": sorted(set(sys.modules) - before), "cpu_s": cpu_s}), flush=True)
+# As Airflow ends a process that was killed: nothing is delivered.
+import os
+os._exit(0)
+"""
+
+HEAVY = {"requests", "urllib3", "http.client", "pydantic", "httpx", "aiohttp", "ssl"}
+
+
+@pytest.fixture
+def run_callback(tmp_path):
+    """Return what runs the callback of a DAG in a process of its own, and returns the modules that it has loaded."""
+
+    def run(argument):
+        environment = os.environ | {"AIRFLOW__BZCTRL__SPOOL_PATH": str(tmp_path / "spool")}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, argument],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        (result,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+        return json.loads(result.removeprefix("RESULT"))
+
+    return run
+
+
+def test_callback_with_a_spool_loads_no_http_library_and_looks_up_no_name(run_callback, tmp_path):
+    """The process that writes an incident loads no more than the JSON and the file need."""
+    result = run_callback("call")
+    (file,) = (tmp_path / "spool").glob("[!.]*.json")
+    assert json.loads(file.read_text())["todo"]["title"] == "customs: the run failed"
+    assert HEAVY.isdisjoint(result["new"])
+    assert [name for name in result["new"] if name.startswith("bzctrl_provider.client.")] in (
+        [],
+        ["bzctrl_provider.client.todo"],
+    )
