@@ -11,6 +11,7 @@ import airflow
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, BaseNotifier, BaseOperatorLink
 from jsonschema import Draft7Validator
+from support.airflow_versions import VERSION
 
 from bzctrl_provider.config import EXTRAS
 from bzctrl_provider.get_provider_info import get_provider_info
@@ -46,16 +47,18 @@ def test_provider_info_dotted_paths_lead_to_the_right_kind():
 
 
 def test_entry_points_can_be_loaded():
-    """Airflow's, pytest's and the command."""
+    """Airflow's, pytest's and the command; the plugin has the link on Airflow 3 only."""
     points = distribution("airflow-provider-bzctrl").entry_points
     assert {point.group for point in points} == {
         "apache_airflow_provider",
+        "airflow.plugins",
         "airflow.policy",
         "pytest11",
         "console_scripts",
     }
     loaded = {point.group: point.load() for point in points}
     assert loaded["apache_airflow_provider"] is get_provider_info
+    assert len(loaded["airflow.plugins"].global_operator_extra_links) == (VERSION >= (3, 0))
 
 
 def test_provider_info_fits_airflows_schema():
