@@ -144,12 +144,15 @@ def remembers(task: Any) -> bool:
 
 
 def find_tasks_before(tasks: Iterable[Any]) -> list[Any]:
-    """Return tasks and all that are known to be before them while a DAG is being built."""
+    """Return tasks, and all that are known to be before them while a DAG is being built, without ``remember_exception``.
+
+    The search ends at tasks that have it: so each task is visited once, however many checks are connected one by one.
+    """
     found: dict[str, Any] = {}
     pending = list(tasks)
     while pending:
         task = pending.pop()
-        if task.task_id not in found:
+        if task.task_id not in found and not remembers(task):
             found[task.task_id] = task
             pending += task.upstream_list
     return list(found.values())

@@ -438,12 +438,12 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         if not upstream:
             raise self._is_last(other)
         super().update_relative(other, upstream, edge_modifier)
-        self._add_memory(getattr(other, "leaves", ()))
+        self._add_memory(other)
 
     def set_upstream(self, *args: Any, **kwargs: Any) -> None:
         """Connect it with tasks before it, which then keep their exceptions."""
         super().set_upstream(*args, **kwargs)
-        self._add_memory(self.upstream_list)
+        self._add_memory(args[0] if args else kwargs.get("task_or_task_list"))
 
     @staticmethod
     def remembers_exceptions(task: Any) -> bool:
@@ -456,13 +456,14 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         return settings().remember_exceptions
 
-    def _add_memory(self, tasks: Iterable[Any]) -> None:
+    def _add_memory(self, others: Any) -> None:
         """Let tasks and those before them keep their exceptions. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.reasons import add_memory, find_tasks_before
 
         try:
             if self.remembers_exceptions(self):
-                add_memory(find_tasks_before(tasks))
+                others = others if isinstance(others, Sequence) else [others]
+                add_memory(find_tasks_before(task for other in others for task in other.leaves))
         except Exception as exc:  # noqa: BLE001 - the incident is raised without the exceptions
             log.warning("The tasks before %s keep no exceptions for the incident. %r", self.task_id, exc)
 

@@ -6,6 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from bzctrl_provider.consequences import find_consequences
+from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.failure_lookup import _group_unambiguous, _parse_state_key, describe_failure
 
 
@@ -285,3 +287,90 @@ def test_describe_failure_before_mapped_group_belongs_to_first_instance(map_inde
     states = {"load": "failed", "group.check[0]": "upstream_failed", "group.check[1]": "upstream_failed"}
     failure = describe_failure(new_mapped_group_context(map_index, states))
     assert failure.task_ids == expected
+
+
+def new_dag_of(edges, **changes):
+    """Return a DAG like Airflow's; `edges` has for each task those after it, and `changes` other attributes of tasks."""
+    tasks = {
+        name: SimpleNamespace(
+            task_id=name,
+            downstream_task_ids=set(after),
+            upstream_task_ids={other for other, of in edges.items() if name in of},
+            trigger_rule="all_success",
+            outlets=[],
+        )
+        for name, after in edges.items()
+    }
+    for name, values in changes.items():
+        vars(tasks[name]).update(values)
+    return SimpleNamespace(get_task=tasks.__getitem__)
+
+
+CHAIN = {"check": ["load"], "other": ["load"], "load": ["publish"], "publish": []}
+ASSET = SimpleNamespace(name="declarations", uri="s3://bucket/declarations")
+
+
+@pytest.mark.parametrize(
+    ("rule", "blocked"),
+    [
+        ("all_success", ("load", "publish")),
+        ("none_failed", ("load", "publish")),
+        ("none_failed_min_one_success", ("load", "publish")),
+        (SimpleNamespace(value="all_success"), ("load", "publish")),
+        ("one_success", ()),
+        ("all_done", ()),
+        ("one_failed", ()),
+        ("all_done_setup_success", ()),
+        ("always", ()),
+    ],
+    ids=str,
+)
+def test_find_consequences_trigger_rule_decides_what_runs(rule, blocked):
+    """Only the tasks that need a success of the failed one, and those after them, do not run."""
+    dag = new_dag_of(CHAIN, load={"trigger_rule": rule})
+    assert find_consequences(dag, {"check": True})["did_not_run"] == blocked
+
+
+def test_find_consequences_one_success_after_failures_only_does_not_run():
+    """A task that needs one success has none if all tasks before it failed."""
+    dag = new_dag_of(CHAIN, load={"trigger_rule": "one_success"})
+    assert find_consequences(dag, {"check": True, "other": True})["did_not_run"] == ("load", "publish")
+
+
+@pytest.mark.parametrize(("whole", "names"), [(True, ("orders", "declarations")), (False, ("declarations",))])
+def test_find_consequences_assets_of_failed_and_blocked_tasks_are_named(whole, names):
+    """Once each; the asset of a mapped task of which an instance succeeded is updated."""
+    dag = new_dag_of(
+        CHAIN,
+        check={"outlets": [SimpleNamespace(uri="orders")]},
+        load={"outlets": [ASSET, object()]},
+        publish={"outlets": [ASSET]},
+        other={"outlets": [SimpleNamespace(name="elsewhere")]},
+    )
+    assert find_consequences(dag, {"check": whole})["not_updated"] == names
+
+
+def test_find_consequences_same_mapped_group_is_left_out():
+    """In a mapped task group, the tasks of other indexes do run."""
+    group = object()
+    of_group = {"get_closest_mapped_task_group": lambda: group}
+    dag = new_dag_of(CHAIN, check=of_group, load=of_group)
+    assert find_consequences(dag, {"check": False})["did_not_run"] == ()
+
+
+def test_find_consequences_dag_that_cannot_be_read_has_none():
+    """The incident is worth more than its consequences."""
+    dag = SimpleNamespace(get_task=lambda _: 1 / 0)
+    assert find_consequences(dag, {"check": True}) == {"did_not_run": (), "not_updated": ()}
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "lost"), [([remember_exception], True), (remember_exception, True), ([], False)]
+)
+def test_describe_failure_missing_reason_of_a_remembering_task_is_a_lost_process(callbacks, lost):
+    """A failed task whose callback left nothing had no exception; of a task without the callback, nothing is known."""
+    ti = TaskInstance(states={"a": "failed"})
+    context = new_context({"a": [], "raise_incident": ["a"]}, ti)
+    context["dag"].get_task("a").on_failure_callback = callbacks
+    (task,) = describe_failure(context).tasks
+    assert task.lost is lost

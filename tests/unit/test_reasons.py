@@ -112,6 +112,27 @@ def test_roll_up_mapped_decorated_and_grouped_tasks_are_remembered(configure):
     assert get_callbacks(dag, "group.first") == get_callbacks(dag, "group.second") == [remember_exception]
 
 
+def test_roll_up_after_many_tasks_visits_each_once(configure):
+    """A DAG with a chain of 300 tasks, each connected with the operator, is parsed in linear time."""
+    configure()
+    visited = []
+
+    class Counted(BaseOperator):
+        @property
+        def upstream_list(self):
+            visited.append(self.task_id)
+            return super().upstream_list
+
+    with DAG("customs", schedule=None) as dag:
+        tasks = [Counted(task_id=f"t{i}") for i in range(300)]
+        chain(*tasks)
+        roll_up = new_roll_up()
+        for each in reversed(tasks):
+            each >> roll_up
+            roll_up << each
+    assert sorted(visited) == sorted(dag.task_ids[:-1])
+
+
 def test_roll_up_connected_in_other_ways_is_found_by_the_policy(configure):
     """A task connected later, a mapped roll-up, and a roll-up within a group that is connected as a whole."""
     configure()
