@@ -57,6 +57,7 @@ def test_read_check_results_statement_has_a_line_of_its_own():
     ]
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     ("actual", "by_default"),
     [

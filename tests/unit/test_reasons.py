@@ -231,6 +231,7 @@ def test_remember_exception_without_exception_shows_that_the_callback_ran():
     assert ti.pushed == [("bzctrl_exception", {})]
 
 
+@pytest.mark.security
 @pytest.mark.parametrize(
     "value",
     [{"exception": 5, "name": ["x"], "checks": "x"}, {"checks": [5, {}, {"check": None}]}, [1], 7, {}],
@@ -241,6 +242,7 @@ def test_parse_reason_foreign_value_is_ignored(value):
     assert parse_reason(value) == (None, None, (), False)
 
 
+@pytest.mark.security
 def test_parse_reason_unbounded_texts_are_cut():
     """Each text has a limit, also in an XCom that another program wrote."""
     reason = parse_reason(
@@ -264,6 +266,7 @@ def test_parse_reason_text_of_an_earlier_version_is_the_exception():
     assert parse_reason("ValueError: why").exception == "ValueError: why"
 
 
+@pytest.mark.security
 def test_find_reason_failed_checks_replace_the_rest_of_the_exception(configure):
     """The exception of a SQL check has whole rows: only its first line is kept, unless values are switched on."""
     result = SimpleNamespace(success=False, name="totals", actual="(0, 'Jan Jansen')", expected="all truthy")

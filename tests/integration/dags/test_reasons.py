@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
 FILE = Path(__file__).parent / "files" / "reasons.py"
@@ -47,6 +48,7 @@ def test_task_group_incident_has_exception_and_assets(run, bzctrl_sandbox):
     assert "Not updated: declarations" in lines
 
 
+@pytest.mark.security
 def test_sql_checks_incidents_have_their_results(run, bzctrl_sandbox):
     """Each check operator of common.sql: what was expected and found, and no name of a person."""
     run(FILE, "sql")
