@@ -24,6 +24,7 @@ EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
 _EXCEPTION_CHARS = 2000
 _NAME_CHARS = 80
+_LOST_IN_AIRFLOW_2 = "{'DAG Id': "
 
 
 class Reason(NamedTuple):
@@ -70,7 +71,7 @@ def find_reason(context: Mapping[str, Any]) -> Reason:
 
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
-    text = exception_text(context.get("exception"))
+    text = None if _is_lost(context) else exception_text(context.get("exception"))
     if checks and text and not include_values:
         # The rest has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
@@ -159,9 +160,12 @@ def find_tasks_before(tasks: Iterable[Any]) -> list[Any]:
 
 
 def _is_lost(context: Mapping[str, Any]) -> bool:
-    """Return whether Airflow lost the task's process: then its callback runs in another one and has no state."""
-    ti = context.get("ti")
-    return context.get("exception") is None and ti is not None and getattr(ti, "state", None) is None
+    """Return whether Airflow lost the task's process: its callback runs in another one, which has no exception."""
+    exception, ti = context.get("exception"), context.get("ti")
+    if exception is None:  # Airflow 3, where the task instance then has no state
+        return ti is not None and getattr(ti, "state", None) is None
+    # Airflow 2.11 gives a text with the names of the task and of its host instead.
+    return isinstance(exception, str) and exception.startswith(_LOST_IN_AIRFLOW_2)
 
 
 def _name(value: object) -> str | None:

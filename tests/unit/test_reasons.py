@@ -216,12 +216,24 @@ def test_remember_exception_keeps_exception_and_name():
     assert ti.pushed == [("bzctrl_exception", {"exception": "ValueError: why ***", "name": "DHL ***"})]
 
 
-def test_remember_exception_process_that_ended_leaves_no_xcom():
-    """If Airflow lost the process, its callback has neither state nor exception, and the task stays one without reason."""
-    ti = TaskInstance(state=None)
-    remember_exception({"ti": ti, "exception": None})
-    assert ti.pushed == []
-    assert find_reason({"ti": ti}).lost is True
+@pytest.mark.parametrize(
+    ("state", "exception"),
+    [(None, None), ("failed", "{'DAG Id': 'killed', 'Task Id': 'check', 'Run Id': 'r', 'Hostname': 'vm'}")],
+    ids=["Airflow 3", "Airflow 2.11"],
+)
+def test_remember_exception_process_that_ended_leaves_no_xcom(state, exception):
+    """If Airflow lost the process, its callback has no exception, and the task stays one without a reason."""
+    context = {"ti": TaskInstance(state=state), "exception": exception}
+    remember_exception(context)
+    assert context["ti"].pushed == []
+    assert find_reason(context) == (None, None, (), True)
+
+
+def test_remember_exception_text_of_the_executor_is_the_reason():
+    """Airflow 2.11 gives a text if the executor knows why a task ended."""
+    ti = TaskInstance()
+    remember_exception({"ti": ti, "exception": "The executor reported that it failed"})
+    assert ti.pushed == [("bzctrl_exception", {"exception": "The executor reported that it failed"})]
 
 
 def test_remember_exception_without_exception_shows_that_the_callback_ran():
