@@ -202,7 +202,7 @@ def test_check_spool_that_cannot_be_written_is_a_fault(configure, tmp_path, path
     """A file in the place of the folder is found, with the remedy."""
     (tmp_path / "file").write_text("")
     configure(spool_path=str(tmp_path / path))
-    found = next(iter([check._guard("spool", lambda: check.check_spool(NOW))]))
+    found = check._guard("spool", lambda: check.check_spool(NOW))
     assert found.status == "fault"
     assert "ot a directory" in " ".join([found.message, *found.details])
 
