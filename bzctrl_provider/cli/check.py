@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import read_server_variable, use_metadata_database
-from bzctrl_provider.cli.explain import routes_path, run_explain
+from bzctrl_provider.cli.explain import run_explain
 from bzctrl_provider.cli.findings import Finding, describe_error
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.version_compat import airflow_version
@@ -144,7 +144,7 @@ def check_token(conn_id: str) -> Finding:
 
 def check_routes() -> Finding:
     """Check the routes file."""
-    path = routes_path()
+    path = settings().routes_path
     if path is None:
         return Finding(
             check="routes", message="There is no routes file: routes_path in the section [bzctrl] is empty."

@@ -29,12 +29,6 @@ _SHOWN = {
 }
 
 
-def routes_path() -> str | None:
-    """Return the path of the routes file; None if there is none."""
-    path: str | None = getattr(settings(), "routes_path", None)
-    return path
-
-
 def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     """Print which route gives each field of an incident; return 1 if the routes file has a fault.
 
@@ -42,7 +36,7 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     :param out: gets the report.
     """
     facts, notes = find_facts(arguments)
-    path = routes_path()
+    path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else None
     routes = loaded.routes if loaded else None
     explanation = explain(POLICY_DEFAULTS if routes is None else routes, facts)

@@ -15,7 +15,7 @@ from support.airflow_versions import VERSION
 from bzctrl_provider._airflow_internals import read_dag_facts
 from bzctrl_provider.cli.commands import COMMANDS
 from bzctrl_provider.sandbox.connection import PASSWORD, make_connection_json
-from bzctrl_provider.settings import OPTIONS, settings
+from bzctrl_provider.settings import settings
 from bzctrl_provider.spool import spool_todo
 
 BIN = Path(sys.executable).parent
@@ -145,7 +145,6 @@ def test_check_reads_connection_and_variable_from_the_database(run, bzctrl_sandb
     assert found["silences"]["facts"] == {"active": 1, "ended": 0}
 
 
-@pytest.mark.skipif("routes_path" not in OPTIONS, reason="there is no option routes_path yet")
 def test_check_and_explain_use_the_routes_file(run, tmp_path):
     """A valid file is explained, and a faulty one is a fault with its line."""
     path = tmp_path / "bzctrl_routes.toml"

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from bzctrl_provider.cli.main import make_parser
+from bzctrl_provider.settings import settings
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +30,8 @@ def routes_file(tmp_path, monkeypatch):
     def write(text):
         path = tmp_path / "bzctrl_routes.toml"
         path.write_text(text)
-        monkeypatch.setattr("bzctrl_provider.cli.explain.routes_path", lambda: str(path))
-        monkeypatch.setattr("bzctrl_provider.cli.check.routes_path", lambda: str(path))
+        monkeypatch.setenv("AIRFLOW__BZCTRL__ROUTES_PATH", str(path))
+        settings.cache_clear()
         return path
 
     return write

@@ -34,7 +34,7 @@ def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
     code, text = run_command("check")
     assert code == 0
     assert [line.split()[:2] for line in text.splitlines()] == [["ok", name] for name in CHECKS]
-    assert "changed: priority, spool_path" in text.replace("spool_path, priority", "priority, spool_path")
+    assert "changed: priority, routes_path, spool_path." in text
     assert "1 route." in text
     assert "1 active, 1 ended" in text
     assert "0 waiting, 0 rejected" in text
