@@ -10,8 +10,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_team
-from bzctrl_provider.failure import as_text, exception_text
+from bzctrl_provider.failure import as_text
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile, Routing
 from bzctrl_provider.settings import settings
 
@@ -84,6 +85,13 @@ def find_routed(
         log.error("The routes could not be applied, so the incident is raised without them. %s", reason)  # noqa: TRY400 - its frames may show secrets
         return Routed(notes=("The routes could not be applied.",))
     return replace(routed, notes=tuple(filter(None, (loaded.note, *routed.notes))))
+
+
+def is_given(value: object, *, default: str | None) -> bool:
+    """Return whether a DAG sets a field: neither to nothing, nor to blank text, nor to the default of the parameter."""
+    if isinstance(value, str):
+        return bool(value.strip()) and value != default
+    return value is not None
 
 
 def _name_ignore(route: Route) -> str:

@@ -70,6 +70,7 @@ PLACES = {
     "notes": (12, 0.95),
     # The rules of a deployment.
     "routing": (1.5, -1.6),
+    "silencing": (2, -3.1),
     "routes": (2, -1.6),
     "routes.explanation": (3, -2.1),
     "routes.file": (3, -1.1),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.failure import Failure, LazyFailure
     from bzctrl_provider.fields import TodoFields
+    from bzctrl_provider.silencing import Silencing
     from bzctrl_provider.spool import Entry
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class BzCtrlNotifier(BaseNotifier):
         self._left_out: list[str] = []
         self._notes: tuple[str, ...] = ()
         self._jinja_env: Environment | None = None
+        self._silencing: Silencing | None = None
         self.deployment_defaults: Mapping[str, Any] | None = None
         """The values of ``[bzctrl]`` for what neither the DAG nor a route sets; set by the policy, otherwise None."""
         self.roll_ups: Mapping[str, frozenset[str]] = {}
@@ -168,7 +170,10 @@ class BzCtrlNotifier(BaseNotifier):
         identity = self._identify(failure, context, fields)
 
         def hand_over(todo: dict[str, Any]) -> dict[str, Any]:
-            return self._hand_over(self._entry(failure, todo, identity), failure, context)
+            created = self._hand_over(self._entry(failure, todo, identity), failure, context)
+            if self._silencing:
+                self._silencing.forget()
+            return created
 
         from bzctrl_provider.dedup import deduplicated
 
@@ -208,7 +213,7 @@ class BzCtrlNotifier(BaseNotifier):
                 "An IncidentOnFailureOperator of this DAG raised the incident for each of the failed tasks."
             )
             return None
-        if self._is_ignored(failure, context):
+        if self._is_ignored(failure, context) or self._is_silenced(failure):
             return None
         fields = self._fields(failure)
         return None if self._is_only_logged(fields, context) else (failure, fields)
@@ -242,9 +247,20 @@ class BzCtrlNotifier(BaseNotifier):
                 self._leave_out(name, exc)
         return False
 
+    def _is_silenced(self, failure: Failure) -> bool:
+        from bzctrl_provider.silencing import find_silencing
+
+        self._silencing = find_silencing(failure)
+        if self._silencing.silence is None:
+            self._notes = (*self._notes, self._silencing.note)
+            return False
+        log.info("No incident is raised: %s.", self._silencing.silence)
+        return True
+
     def _is_set(self, name: str) -> bool:
-        value = getattr(self, name)
-        return value not in (None, "") and value != _DEFAULTS.get(name)
+        from bzctrl_provider.routing import is_given
+
+        return is_given(getattr(self, name), default=_DEFAULTS.get(name))
 
     def _hand_over(self, entry: Entry, failure: Failure, context: Context) -> dict[str, Any]:
         """Write the incident into the spool; without one, send it. Return the todo, as far as it is known yet."""

@@ -353,7 +353,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             kwargs = {**{k: v for k, v in _RETRIES.items() if k not in default_args}, **kwargs}
         super().__init__(**kwargs)
         self.routes = routes
-        self._routing_notes: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()
         rule = self.trigger_rule
         self.as_teardown()
         self.trigger_rule = rule
@@ -386,7 +386,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         fields["order_id"] = fields["order_id"] or failure.run_id
         filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
         fields = add_left_out_note(fill_assignee(failure, filled), left_out)
-        for note in filter(None, [settings().note, *self._routing_notes]):
+        for note in filter(None, [settings().note, *self._notes]):
             fields = add_note(fields, note)
         return fields
 
@@ -395,7 +395,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         :raises AirflowSkipException: a route says that no incident is raised.
         """
-        from bzctrl_provider.routing import find_routed
+        from bzctrl_provider.routing import find_routed, is_given
 
         defaults = {
             "todo_type": "INCIDENT",
@@ -404,8 +404,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         }
 
         def is_set(name: str) -> bool:
-            value = getattr(self, name)
-            return value not in (None, "") and value != defaults.get(name)
+            return is_given(getattr(self, name), default=defaults.get(name))
 
         def render(value: Any) -> Any:
             return self.render_template(value, context, self.get_template_env())
@@ -415,7 +414,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             raise AirflowSkipException(f"No incident is raised, because of {routed.ignored_by}.")
         for name, value in routed.without(is_set).items():
             setattr(self, name, value)
-        self._routing_notes = routed.notes
+        self._notes = routed.notes
 
     def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
         """Spool or log the incident if Airflow makes no further try."""
@@ -484,7 +483,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         if self.routes:
             self._apply_routes(context, failure)
-        return self._create(context, failure)
+        from bzctrl_provider.silencing import find_silencing
+
+        silencing = find_silencing(failure)
+        if silencing.silence:
+            raise AirflowSkipException(f"No incident is raised: {silencing.silence}.")
+        self._notes = tuple(filter(None, (*self._notes, silencing.note)))
+        created = self._create(context, failure)
+        if not created.get("deduplicated"):
+            silencing.forget()
+        return created
 
 
 class CreateTodosOperator(CreateTodoOperator):

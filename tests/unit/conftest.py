@@ -27,6 +27,13 @@ def waits(monkeypatch):
     return seconds
 
 
+@pytest.fixture(autouse=True)
+def _no_silences(monkeypatch):
+    """Keep the look-up of silences from the database, and from what another test has read."""
+    monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_SILENCES", "")
+    monkeypatch.setattr("bzctrl_provider.silencing._read", None)
+
+
 @pytest.fixture
 def connection(monkeypatch):
     """Define the connection `bzctrl_default`, for which no token is cached."""

@@ -28,6 +28,7 @@ from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.routes import find_dead_fields, parse_routes
 from bzctrl_provider.sandbox.cli import make_parser as sandbox_parser
 from bzctrl_provider.settings import settings
+from bzctrl_provider.silences import parse_silences
 from bzctrl_provider.spool import replay_spool
 
 try:
@@ -207,9 +208,13 @@ def check_connection(text, monkeypatch):
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
 def test_json_of_a_page_is_valid_for_its_use(block, surroundings, tmp_path, monkeypatch):
-    """A connection can be used, a file of the spool is replayed, a response of the sandbox is the real one."""
+    """A connection can be used, a silence applies, a file of the spool is replayed, a response of the sandbox is the real one."""
     read = json.loads(block.source)
-    if "conn_type" in read:
+    if isinstance(read, list):
+        parsed = parse_silences(block.source)
+        assert parsed.silences
+        assert parsed.faults == ()
+    elif "conn_type" in read:
         check_connection(block.source, monkeypatch)
     elif "todo" in read:
         (tmp_path / "spool" / "20261121T191500123456Z-1f0c9a3e.json").write_text(block.source)
