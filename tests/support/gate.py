@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Literal
+from typing import Literal, Self
 
 Mode = Literal["healthy", "slow", "silent", "refused"]
 
@@ -33,7 +33,7 @@ class Gate:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -67,12 +67,15 @@ class Gate:
             if self.mode == "silent":
                 self._swallow(client)
                 return
-            with contextlib.suppress(OSError), socket.create_connection(self._server) as server:
-                with self._tracked(server):
-                    back = threading.Thread(target=self._forward, args=(server, client, True), daemon=True)
-                    back.start()
-                    self._forward(client, server, False)
-                    back.join()
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(self._server) as server,
+                self._tracked(server),
+            ):
+                back = threading.Thread(target=self._forward, args=(server, client, True), daemon=True)
+                back.start()
+                self._forward(client, server, False)
+                back.join()
 
     @contextlib.contextmanager
     def _tracked(self, connection: socket.socket):

@@ -5,9 +5,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from system.storm.dags import write_dags
 from support.cluster import PASSWORD, RUN, USERNAME, Cluster
 from support.gate import Gate
+from system.storm.dags import write_dags
 
 from bzctrl_provider.sandbox import Sandbox
 
@@ -38,7 +38,7 @@ def start_cluster(tmp_path_factory):
                     "AIRFLOW__BZCTRL__SPOOL_PATH": str(folder / "spool"),
                     "AIRFLOW_CONN_BZCTRL_DEFAULT": json.dumps(connection),
                     "BZCTRL_TESTS_CANARY": str(folder / "canary"),
-                    # Else 160 runs wait for each other.
+                    # With fewer, 160 runs would wait for each other.
                     "AIRFLOW__CORE__PARALLELISM": "64",
                 },
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DAGS_OF_ONE_FILE = 60
 DAGS_OF_OWN_FILES = 60
 LATE_DAGS = 40
 
-_FAILS = '''
+_FAILS = """
 from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -22,9 +25,9 @@ def fails():
 for dag_id in {dag_ids!r}:
     with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), tags=["policy"]):
         fails()
-'''
+"""
 
-_CANARY = '''
+_CANARY = """
 import os
 import time
 from datetime import UTC, datetime
@@ -44,9 +47,9 @@ def fails():
 
 with DAG("canary", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), on_failure_callback=note):
     fails()
-'''
+"""
 
-_LATE = '''
+_LATE = """
 from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -74,13 +77,14 @@ for number in range({count}):
         ),
     ):
         never_runs()
-'''
+"""
 
-_DELIVERY = '''
+_DELIVERY = """
+# Airflow looks for DAGs in files with this word only.
 from bzctrl_provider.spool import create_delivery_dag
 
 delivery_dag = create_delivery_dag()
-'''
+"""
 
 ONE_FILE = [f"one_file_{number:02d}" for number in range(DAGS_OF_ONE_FILE)]
 OWN_FILES = [f"own_file_{number:02d}" for number in range(DAGS_OF_OWN_FILES)]

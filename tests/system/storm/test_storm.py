@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from system.storm.dags import FAILING, LATE
 from support.cluster import RUN, wait_for
+from system.storm.dags import FAILING, LATE
 
 CANARY_RUNS = 3
 END_S = 420
@@ -17,7 +17,7 @@ END_S = 420
 
 @dataclass
 class Measured:
-    """What a storm did to the rest of Airflow, in seconds."""
+    """How long the rest of Airflow took during a storm, in seconds."""
 
     canary_s: list[float] = field(default_factory=list)
     oldest_parse_s: float = 0.0
