@@ -18,8 +18,8 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Configure a spool in a local folder."""
+def folder(tmp_path, monkeypatch, bzctrl_sandbox):
+    """Configure a spool in a local folder, after the sandbox's fixture has switched it off."""
     path = tmp_path / "spool"
     monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", f"file://{path}")
     settings.cache_clear()
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bucket(monkeypatch):
+def bucket(monkeypatch, bzctrl_sandbox):
     """Configure a spool in an object store, in memory."""
     try:
         from airflow.sdk.io.store import attach

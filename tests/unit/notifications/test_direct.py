@@ -74,7 +74,7 @@ def test_notifier_without_a_spool_tries_another_connection(bzctrl, clock, monkey
     """Acceptance out of reach says nothing about production."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_OTHER",
-        '{"conn_type": "bzctrl", "host": "http://127.0.0.1:9", "login": "a", "password": "b"}',
+        '{"conn_type": "bzctrl", "host": "http://127.0.0.1:9", "login": "a", "password": "another-password"}',
     )
     bzctrl.post("http://127.0.0.1:9/bzctrl-core-api/oauth/token", exc=requests.ConnectionError("refused"))
     with pytest.raises(BzCtrlTransportError):
