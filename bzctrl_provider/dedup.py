@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
+from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.text import safe_repr
 
@@ -171,6 +172,7 @@ def create_unless_seen(
             seen.created_at.isoformat(),
             window,
         )
+        count_todos("deduplicated", todo_type=fields.get("todo_type"))
         return {**seen.created, "deduplicated": True}
     todo = create(_with_count(fields, seen))
     _write(name, _Seen(created_at=at, count=1, created=todo, key=key[:_TEXT_MAX], last=identity))

@@ -6,10 +6,11 @@ import logging
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,19 @@ def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None
     """
     if number > 0:
         _send(lambda stats: stats.incr(f"bzctrl.todos.{outcome}", number, tags=_tags(todo_type)))
+
+
+def count_results(results: Iterable[object], *, todo_types: Iterable[object] = ()) -> None:
+    """Count the todos of a bulk as created or failed.
+
+    :param results: for each todo what was created, or the error.
+    :param todo_types: the type of each todo, as far as it is known; an error does not have it.
+    """
+    for result, todo_type in zip_longest(results, todo_types):
+        if isinstance(result, BaseException):
+            count_todos("failed", todo_type=todo_type)
+        elif result is not None:
+            count_todos("created", todo_type=getattr(result, "todo_type", todo_type))
 
 
 @contextmanager

@@ -81,7 +81,7 @@ PLACES = {
     "silences": (7, -2.1),
     "patterns": (8, -1.1),
     "recovery": (2, 3.5),
-    "metrics": (3, 1.5),
+    "metrics": (12.5, 7.6),
     # From Airflow to the client.
     "hooks.bzctrl": (5, 2.65),
     "config": (6, 2.45),

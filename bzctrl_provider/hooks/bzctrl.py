@@ -7,7 +7,9 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote_plus
@@ -15,10 +17,11 @@ from urllib.parse import quote_plus
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError, BzCtrlTransportError
+from bzctrl_provider.metrics import count_results, count_todos, time_create
 from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from airflow.providers.common.compat.sdk import Connection
 
@@ -181,7 +184,9 @@ class BzCtrlHook(BaseHook):
         :raises BzCtrlValidationError: names every error of the todo; nothing was sent.
         :raises BzCtrlError: anything else; its ``outcome_unknown`` says whether the todo may exist.
         """
-        return self.get_conn().create_todo(todo, limit_s=limit_s, **fields)
+        client = self.get_conn()
+        with _counted(todo, fields):
+            return client.create_todo(todo, limit_s=limit_s, **fields)
 
     def create_todos(
         self, todos: Iterable[Todo | Mapping[str, Any]], *, max_workers: int = 8
@@ -195,7 +200,9 @@ class BzCtrlHook(BaseHook):
         :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
             before.
         """
-        return self.get_conn().create_todos(todos, max_workers=max_workers)
+        results = self.get_conn().create_todos(todos, max_workers=max_workers)
+        count_results(results)
+        return results
 
     async def acreate_todo(
         self,
@@ -228,7 +235,8 @@ class BzCtrlHook(BaseHook):
 
         def create() -> CreatedTodo:
             remaining_s = None if ends_at is None else ends_at - time.monotonic()
-            return client.create_todo(todo, limit_s=remaining_s, **fields)
+            with _counted(todo, fields):
+                return client.create_todo(todo, limit_s=remaining_s, **fields)
 
         try:
             return await _run(create, limit_s=limit_s)
@@ -254,6 +262,20 @@ class BzCtrlHook(BaseHook):
             f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
             f"Todos will be created at {client.endpoints.create_url}; none was created now."
         )
+
+
+@contextmanager
+def _counted(todo: Todo | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Iterator[None]:
+    """Count one todo, and measure the time that it takes."""
+    own = todo.get("todo_type") if isinstance(todo, Mapping) else getattr(todo, "todo_type", None)
+    todo_type = fields.get("todo_type") or own
+    try:
+        with time_create(todo_type=todo_type):
+            yield
+    except BaseException:
+        count_todos("failed", todo_type=todo_type)
+        raise
+    count_todos("created", todo_type=todo_type)
 
 
 def _not_found(conn_id: str) -> AirflowNotFoundException:

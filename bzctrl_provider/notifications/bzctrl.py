@@ -220,6 +220,7 @@ class BzCtrlNotifier(BaseNotifier):
 
     def _is_ignored(self, failure: Failure, context: Context) -> bool:
         """Fill what the DAG leaves out from the routes and from ``[bzctrl]``; return whether a route ignores the failure."""
+        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.routing import Routed, find_routed
 
         def render(value: Any) -> Any:
@@ -236,6 +237,7 @@ class BzCtrlNotifier(BaseNotifier):
             )
         if routed.ignored_by:
             log.info("No incident is raised, because of %s.", routed.ignored_by)
+            count_todos("ignored", todo_type=self.todo_type)
             return True
         self._notes = routed.notes
         for name, value in routed.without(self._is_set).items():
@@ -248,6 +250,7 @@ class BzCtrlNotifier(BaseNotifier):
         return False
 
     def _is_silenced(self, failure: Failure) -> bool:
+        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.silencing import find_silencing
 
         self._silencing = find_silencing(failure)
@@ -255,6 +258,7 @@ class BzCtrlNotifier(BaseNotifier):
             self._notes = (*self._notes, self._silencing.note)
             return False
         log.info("No incident is raised: %s.", self._silencing.silence)
+        count_todos("silenced", todo_type=self.todo_type)
         return True
 
     def _is_set(self, name: str) -> bool:

@@ -79,7 +79,7 @@ def send(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, Any]:
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
     try:
-        return BzCtrlHook(bzctrl_conn_id).get_conn().create_todo(fields, limit_s=limit_s).as_dict()
+        return BzCtrlHook(bzctrl_conn_id).create_todo(fields, limit_s=limit_s).as_dict()
     except BzCtrlTransportError:
         budget.note_failure(bzctrl_conn_id)
         raise

@@ -395,6 +395,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         :raises AirflowSkipException: a route says that no incident is raised.
         """
+        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.routing import find_routed, is_given
 
         defaults = {
@@ -411,6 +412,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         routed = find_routed(context, failure, render=render, is_set=is_set)
         if routed.ignored_by:
+            count_todos("ignored", todo_type=self.todo_type)
             raise AirflowSkipException(f"No incident is raised, because of {routed.ignored_by}.")
         for name, value in routed.without(is_set).items():
             setattr(self, name, value)
@@ -483,10 +485,12 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         if self.routes:
             self._apply_routes(context, failure)
+        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.silencing import find_silencing
 
         silencing = find_silencing(failure)
         if silencing.silence:
+            count_todos("silenced", todo_type=self.todo_type)
             raise AirflowSkipException(f"No incident is raised: {silencing.silence}.")
         self._notes = tuple(filter(None, (*self._notes, silencing.note)))
         created = self._create(context, failure)

@@ -19,6 +19,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlTransportError,
     BzCtrlValidationError,
 )
+from bzctrl_provider.metrics import count_todos, gauge_spool
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.spool.entry import parse_time
 from bzctrl_provider.spool.ledger import PAUSE, PAUSE_MAX, Todo, Waiting, covered_by
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bzctrl_provider.spool.entry import Entry
-    from bzctrl_provider.spool.ledger import Ledger
+    from bzctrl_provider.spool.ledger import Inventory, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,21 @@ class Delivery:
             self._deliver(conn_id, entries)
         if self.result.created:
             self.ledger.prune(self.clock())
+        self._gauge(inventory)
         return self.result
+
+    def _gauge(self, inventory: Inventory) -> None:
+        """Set the gauges of what still waits; a summary is no incident more than those that it covers."""
+        rejected = {each["file"] for each in self.result.rejected}
+        written_at = [
+            waiting.entry.spooled_at
+            for waiting in inventory.waiting
+            if not waiting.entry.covers
+            and waiting.entry.identity not in self.todos
+            and self.ledger.rejected_address(waiting.name) not in rejected
+        ]
+        oldest_s = (self.clock() - min(written_at)).total_seconds() if written_at else 0
+        gauge_spool(waiting=len(written_at) + len(inventory.unusable), oldest_s=oldest_s)
 
     def _deliver(self, conn_id: str, entries: list[Waiting]) -> None:
         names = [waiting.name for waiting in entries]
@@ -359,6 +374,7 @@ class _OfConnection:
             {"file": self._ledger.address(waiting.name), "key": todo.key, "link": todo.link}
         )
         if waiting.entry.covers:
+            count_todos("grouped", todo_type="INCIDENT", number=len(waiting.entry.covers))
             log.info("%s is the summary of %d incidents.", todo.key or todo.link, len(waiting.entry.covers))
         self._forget(delivered)
 

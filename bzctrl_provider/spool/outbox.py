@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool.entry import Entry
@@ -91,13 +92,16 @@ def write_entry(entry: Entry, *, path: str | os.PathLike[str] | None = None) -> 
         address = address or spool_path()
         if address is None:
             return None
-        return _write(open_store(address), entry.redacted())
+        written = _write(open_store(address), entry.redacted())
     except Exception as exc:
         where = f" {address}" if address else ""
         raise OSError(
             f"The incident could not be written into the spool{where}: {exception_text(exc)}. Make it a folder that "
             "this process may write to, or set spool_path in the section [bzctrl]."
         ) from exc
+    if not written.already:
+        count_todos("spooled", todo_type=entry.fields.get("todo_type"))
+    return written
 
 
 def _write(store: Store, entry: Entry) -> WriteResult:

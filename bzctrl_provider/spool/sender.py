@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.client.todo import complete_todo
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.metrics import count_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +50,9 @@ class Sender:
 
     def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
         """Create todos, and return for each what was created or why it was not."""
-        return self._client.create_todos(todos, max_workers=self._workers, limit_s=self._limit_s())
+        results = self._client.create_todos(todos, max_workers=self._workers, limit_s=self._limit_s())
+        count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
+        return results
 
     def _limit_s(self) -> float:
         if self._ends_at is None:

@@ -69,12 +69,14 @@ LAYERS = {
         "bzctrl_provider.version_compat",
     },
     "bzctrl_provider.dedup": {
+        "bzctrl_provider.metrics",
         "bzctrl_provider.failure",
         "bzctrl_provider.memory",
         "bzctrl_provider.reasons",
         "bzctrl_provider.text",
     },
     "bzctrl_provider.spool": {
+        "bzctrl_provider.metrics",
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.hooks",
@@ -97,6 +99,7 @@ LAYERS = {
     },
     "bzctrl_provider.links": {"bzctrl_provider._airflow_internals", "bzctrl_provider.text"},
     "bzctrl_provider.hooks": {
+        "bzctrl_provider.metrics",
         "bzctrl_provider.client",
         "bzctrl_provider.config",
         "bzctrl_provider.exceptions",
@@ -104,6 +107,7 @@ LAYERS = {
         "bzctrl_provider.text",
     },
     "bzctrl_provider.operators": {
+        "bzctrl_provider.metrics",
         "bzctrl_provider.limits",
         "bzctrl_provider._airflow_internals",
         "bzctrl_provider.dedup",
@@ -124,6 +128,7 @@ LAYERS = {
         "bzctrl_provider.text",
     },
     "bzctrl_provider.notifications": {
+        "bzctrl_provider.metrics",
         "bzctrl_provider.routing",
         "bzctrl_provider.silencing",
         "bzctrl_provider.dedup",
@@ -250,7 +255,7 @@ LOADED_WITH = {
         "text",
     },
     "notifications": {"exceptions", "field_checks", "fields"},
-    "hooks": {"exceptions", "text"},
+    "hooks": {"exceptions", "metrics", "text"},
     "links": {"text"},
     "decorators": {
         "_airflow_internals",
