@@ -99,11 +99,11 @@ def test_incident_that_is_not_raised_is_counted(
 
 def test_spooled_and_grouped_incidents_are_counted(bzctrl, sent, spool, configure):
     """A second entry with the same identity is no second incident; the summary is one todo."""
+    configure(spool_path=str(spool), group_above="1")
     for number in (1, 2, 2):
         spool_todo(TODO, bzctrl_conn_id="bzctrl_default", reason="", identity=f"i{number}")
     assert sent == [("todos.spooled", 1, "INCIDENT")] * 2
     sent.clear()
-    configure(spool_path=str(spool), group_above="1")
     replay_spool()
     assert sent == [
         ("todos.created", 1, "INCIDENT"),
