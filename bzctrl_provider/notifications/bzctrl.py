@@ -136,6 +136,8 @@ class BzCtrlNotifier(BaseNotifier):
         from bzctrl_provider.failure import LazyFailure
 
         dag = context.get("dag")
+        if dag is None:  # Airflow 2 reads the key while it renders, also where an alert's context has no DAG
+            context["dag"] = None  # type: ignore[typeddict-item]  # as get_template_env takes it
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = context["failure"] = LazyFailure(context, _get_failure)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)

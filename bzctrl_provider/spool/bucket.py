@@ -25,19 +25,21 @@ class Bucket:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
         try:
-            self._root = ObjectStoragePath(address)
-            self._fs = self._root.fs
+            root = ObjectStoragePath(address)
+            self._fs = root.fs
         except ValueError as exc:
             kind = address.partition(":")[0]
             raise ValueError(
                 f"The spool at {kind}:// cannot be used: {exc}. Correct spool_path in the section [bzctrl], or install "
                 "the provider of that store, such as apache-airflow-providers-amazon[s3fs] for s3."
             ) from None
-        self._prefix = self._root.path.rstrip("/")
+        # As configured: Airflow 2 writes the addresses of some stores in another way.
+        self._address = address.rstrip("/")
+        self._prefix = root.path.rstrip("/")
 
     def address(self, path: str) -> str:
         """Return the whole address of a file."""
-        return str(self._root / path)
+        return f"{self._address}/{path}"
 
     def _key(self, path: str) -> str:
         return f"{self._prefix}/{path}".rstrip("/")

@@ -221,7 +221,7 @@ def policy_option(lab):
     settings.cache_clear()
     lab.caplog.clear()
     try:
-        policy.dag_policy(SimpleNamespace(dag_id="customs", tags=[]))
+        policy.dag_policy(SimpleNamespace(dag_id="customs", tags=[], tasks=[], on_failure_callback=None))
     finally:
         settings.cache_clear()
     (record,) = [record for record in lab.caplog.records if record.levelname == "ERROR"]

@@ -14,6 +14,7 @@ from jinja2.nativetypes import NativeEnvironment
 from support.bzctrl import ACC, LINK, PASSWORD, sent_todos
 from support.contexts import new_dag, new_task_context
 
+from bzctrl_provider import version_compat
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
@@ -360,7 +361,8 @@ def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(spool):
 
 
 def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, spool, monkeypatch):
-    """All callbacks of a DAG file run in one process, so none waits for BzCtrl; its end delivers them as a storm."""
+    """From Airflow 3.1, all callbacks of a DAG file run in one process: none waits, and its end delivers a storm."""
+    monkeypatch.setattr(version_compat, "airflow_version", lambda: (3, 1))
     delivery = BackgroundDelivery(deliver_soon, quiet_s=60)
     monkeypatch.setattr(outbox, "_delivery", delivery)
     for number in range(25):
@@ -371,6 +373,16 @@ def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, spool, monk
     assert entries(spool) == []
     (todo,) = sent_todos(bzctrl)
     assert todo["title"].startswith("25 DAG runs failed")
+
+
+def test_notifier_of_a_run_before_airflow_3_1_delivers_before_it_ends(bzctrl, spool, monkeypatch):
+    """Each callback has a process of its own there, which ends without waiting for a thread."""
+    monkeypatch.setattr(version_compat, "airflow_version", lambda: (3, 0))
+    monkeypatch.setattr(outbox, "_delivery", None)
+    for number in range(2):
+        BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
+        assert len(sent_todos(bzctrl)) == number + 1
+    assert entries(spool) == []
 
 
 def test_notifier_of_a_deadline_is_written_once(bzctrl, spool):
