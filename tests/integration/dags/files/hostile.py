@@ -57,15 +57,15 @@ with DAG("hostile_templates", **ARGS) as hostile_templates:
         )
         << found
     )
-    CreateTodosOperator(task_id="by_list", todos=all_found)
+    CreateTodosOperator(task_id="by_list", todos=all_found, link_to_run=False)
     CreateTodoOperator.partial(task_id="mapped").expand_kwargs(all_found)
 
-    @task.bzctrl_todo
+    @task.bzctrl_todo(link_to_run=False)
     def by_function(todo: dict[str, Any]) -> dict[str, Any]:
         """Return what it was given."""
         return todo
 
-    @task.bzctrl_todo
+    @task.bzctrl_todo(link_to_run=False)
     def from_fields(title: str, description: str, order_id: str, category: list[str]) -> dict[str, Any]:
         """Return what it was given, field by field."""
         return {"title": title, "description": description, "order_id": order_id, "category": category}
@@ -85,7 +85,7 @@ with DAG("mapped_templates", **ARGS) as mapped_templates:
     CreateTodoOperator.partial(task_id="single", description="{{ dag.dag_id }}").expand(title=["{{ 6 * 7 }}"])
 
 with DAG("hostile_native", render_template_as_native_obj=True, **ARGS) as hostile_native:
-    CreateTodosOperator(task_id="by_list", todos="{{ ti.xcom_pull('many') }}") << many()
+    CreateTodosOperator(task_id="by_list", todos="{{ ti.xcom_pull('many') }}", link_to_run=False) << many()
 
 
 @task
@@ -98,7 +98,7 @@ with DAG("hostile_exception", **ARGS, on_failure_callback=None) as hostile_excep
     fails.override(on_failure_callback=BzCtrlNotifier(lrn="{{ failure.task_ids | join }}"))()
 
 with DAG("hostile_characters", **ARGS) as hostile_characters:
-    CreateTodosOperator(task_id="create", todos=strange())
+    CreateTodosOperator(task_id="create", todos=strange(), link_to_run=False)
 
 with DAG("hostile_size", **ARGS) as hostile_size:
     CreateTodoOperator(task_id="create", title="t", description="{{ 'x' * 3000000 }}", retries=0)
