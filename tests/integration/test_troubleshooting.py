@@ -515,7 +515,7 @@ def normalised(text, folder):
         r"bzctrl\.invalid": "bzctrl.example.com",
         r"nothing came for 0\.\d+ s": "nothing came for 30 s",
         # Which of the two it is depends on who is quicker.
-        r"\[Errno 104\] Connection reset by peer": "the connection ended before the answer's headers did",
+        r"\[Errno 104\] Connection reset by peer": "the connection ended before the headers of the response did",
         r"https://bzctrl\.example\.com:\d{5}": "https://bzctrl.example.com",
         r"http://localhost:8080/dags/[^\s\\\"]+": "https://airflow.example.com/…",
         r"airflow\.sdk\.exceptions\.": "airflow.exceptions.",

@@ -293,6 +293,11 @@ def check_airflow(words, monkeypatch):
     get_parser().parse_args(words[1:])
 
 
+def check_xargs(words, monkeypatch):
+    """Check the command that it runs, with the argument it adds."""
+    check_airflow([*words[words.index("airflow") :], "name"], monkeypatch)
+
+
 def check_sandbox(words, monkeypatch):
     sandbox_parser().parse_args(words[1:])
 
@@ -342,12 +347,13 @@ CHECKS = {
     "export": check_export,
     "pip": check_pip,
     "curl": check_curl,
+    "xargs": check_xargs,
 }
-NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp"}
+NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp", "grep", "jq"}
 
 
 def read_commands(source):
-    """Return the commands of a shell block, also those of several lines."""
+    """Return the commands of a shell block, also those of several lines and those of a pipeline."""
     pending = ""
     for line in source.replace("\\\n", " ").splitlines():
         pending += line
@@ -357,6 +363,10 @@ def read_commands(source):
             pending += "\n"
             continue
         pending = ""
+        while "|" in words:
+            end = words.index("|")
+            yield words[:end]
+            words = words[end + 1 :]
         if words:
             yield words
     assert not pending
