@@ -213,15 +213,19 @@ def test_metadata_requires_airflow_and_an_http_client(metadata):
 
 
 def test_entry_points_are_those_of_the_documentation(wheel):
-    """Airflow finds the provider and the policy, pytest the fixture, and the shell the sandbox."""
+    """Airflow finds the provider, the policy and the link, pytest the fixture, and the shell both commands."""
     parser = ConfigParser()
     with zipfile.ZipFile(wheel) as archive:
         parser.read_string(archive.read(f"{NAME}-{VERSION}.dist-info/entry_points.txt").decode())
     assert {group: dict(parser[group]) for group in parser.sections()} == {
         "apache_airflow_provider": {"provider_info": "bzctrl_provider.get_provider_info:get_provider_info"},
+        "airflow.plugins": {"bzctrl": "bzctrl_provider.plugin:BzCtrlPlugin"},
         "airflow.policy": {"bzctrl": "bzctrl_provider.policy"},
         "pytest11": {"bzctrl_sandbox": "bzctrl_provider.sandbox.pytest_plugin"},
-        "console_scripts": {"bzctrl-sandbox": "bzctrl_provider.sandbox.cli:main"},
+        "console_scripts": {
+            "bzctrl": "bzctrl_provider.cli.main:main",
+            "bzctrl-sandbox": "bzctrl_provider.sandbox.cli:main",
+        },
     }
 
 
