@@ -26,14 +26,12 @@ _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
 class Endpoints(NamedTuple):
-    """The addresses of the two calls.
-
-    :param token_url: where a token is asked for.
-    :param create_url: where a todo is created.
-    """
+    """The addresses of the two calls."""
 
     token_url: str
+    """Where a token is asked for."""
     create_url: str
+    """Where a todo is created."""
 
     @property
     def is_clear_text_to_this_machine(self) -> bool:

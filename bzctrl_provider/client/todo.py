@@ -517,22 +517,20 @@ def too_large(message: Mapping[str, str | list[str]], *, max_bytes: int) -> BzCt
 
 
 class CreatedTodo(NamedTuple):
-    """Hold the created todo.
-
-    :param key: the todo's key, such as ``EXA-CON-BUS-WOR-03``; None if the response had no usable link.
-    :param link: the address of its page; None if the response had no usable link.
-    :param title: its title, as BzCtrl returned it.
-    :param todo_type: ``INCIDENT`` or ``TASK``.
-    :param description: its description, as BzCtrl returned it.
-    :param tags: its tags: the order id, and the LRN if there is one.
-    """
+    """Hold the created todo."""
 
     key: str | None
+    """The todo's key, such as ``EXA-CON-BUS-WOR-03``; None if the response had no usable link."""
     link: str | None
+    """The address of its page; None if the response had no usable link."""
     title: str
+    """Its title, as BzCtrl returned it."""
     todo_type: str
+    """``INCIDENT`` or ``TASK``."""
     description: str
+    """Its description, as BzCtrl returned it."""
     tags: list[str]
+    """Its tags: the order id, and the LRN if there is one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain JSON, as it goes into an XCom."""
