@@ -36,9 +36,10 @@ unit: $(VENV)/test ## Run only the unit tests: no server, no database
 integration: $(VENV)/test ## Run only the integration tests: HTTP to the sandbox, the example DAGs
 	@$(BIN)/python -m pytest tests/integration $(PYTEST)
 
-lint: $(VENV)/lint ## Check the code and the schemas of GitHub's files
+lint: $(VENV)/lint ## Check the code, the prose and the schemas of GitHub's files
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/python scripts/check_words.py
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
