@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from bzctrl_provider.client.endpoints import ENVIRONMENTS, Endpoints
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlValidationError
-from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.text import is_email, is_encodable, one_line, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,7 +156,7 @@ class BzCtrlConfig(NamedTuple):
         faults += [
             (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
             for name in ("login", "password")
-            if not _is_utf8(getattr(connection, name) or "")
+            if not is_encodable(getattr(connection, name) or "")
         ]
         endpoints = _endpoints(connection, extras, faults)
         if extras["ca_bundle"] and not extras["verify"]:
@@ -168,7 +168,7 @@ class BzCtrlConfig(NamedTuple):
             Todo(**defaults)
         except BzCtrlValidationError as exc:
             faults += [(f"extra.{name}", problem) for name, problem in exc.faults]
-        if "reporter" not in defaults and _is_email(username):
+        if "reporter" not in defaults and is_email(username):
             defaults["reporter"] = username
         if faults or endpoints is None:
             raise BzCtrlConfigError(
@@ -186,22 +186,6 @@ class BzCtrlConfig(NamedTuple):
             in_progress_spelling=extras["in_progress_spelling"],
             defaults=defaults,
         )
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_email(text: str) -> bool:
-    try:
-        Todo(reporter=text)
-    except BzCtrlValidationError:
-        return False
-    return True
 
 
 def _extras(connection: Connection, faults: list[tuple[str, str]]) -> dict[str, Any]:

@@ -86,15 +86,11 @@ class _Seen:
         }
 
 
-def check_window(window: object) -> None:
-    """Check a ``dedup_window``.
-
-    :raises ValueError: if it is not a timedelta, or is negative.
-    """
-    if not isinstance(window, timedelta) or window < timedelta():
-        raise ValueError(
-            f"dedup_window must be a timedelta, such as timedelta(days=1), not {safe_repr(window)}"
-        )
+def find_window_errors(window: object) -> list[tuple[str, str]]:
+    """Return the error of a ``dedup_window`` with its name, for a list of errors: it is a timedelta that is not negative, or None."""
+    if window is None or (isinstance(window, timedelta) and window >= timedelta()):
+        return []
+    return [("dedup_window", f"must be a timedelta, such as timedelta(days=1), not {safe_repr(window)}")]
 
 
 def default_key(failure: Failure | LazyFailure, *, task_id: str | None = None) -> str:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.check_results import CheckResult, format_check_results
 from bzctrl_provider.reasons import exception_text, remember_exception
+from bzctrl_provider.text import is_email
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,9 +34,6 @@ _INSTANCES_SHOWN = 10
 _NAMES_SHOWN = 20
 
 _LOST = "Its process ended without an exception, for example because it was killed."
-
-_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
-"""The form that BzCtrl's assignee must have."""
 
 Kind = Literal["checks", "task", "run", "deadline"]
 
@@ -138,7 +135,7 @@ class Failure:
         for owners in ([task.owner for task in self.tasks], [self.owner]):
             # Airflow joins the owners of a DAG's tasks by commas.
             names = {name.strip() for owner in owners if owner for name in owner.split(",")}
-            addresses = [name for name in names if _EMAIL.fullmatch(name)]
+            addresses = [name for name in names if is_email(name)]
             if len(addresses) == 1:
                 return addresses[0]
         return None

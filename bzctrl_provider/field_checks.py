@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.text import is_encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -104,17 +105,9 @@ def _is_template(value: Any) -> bool:
 
 def _is_valid_at_first_sight(name: str, value: Any) -> bool:
     if isinstance(value, list | tuple) and name in ("category", "sub_category"):
-        return all(isinstance(item, str) and _is_unicode(item) for item in value)
+        return all(isinstance(item, str) and is_encodable(item) for item in value)
     if not isinstance(value, str):
         return False
     if name in _VALID_WORDS:
         return value.upper() in _VALID_WORDS[name]
-    return name in _ANY_TEXT and _is_unicode(value)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return name in _ANY_TEXT and is_encodable(value)

@@ -31,6 +31,11 @@ def keep_incident(fields: Mapping[str, Any], exc: Exception, *, bzctrl_conn_id: 
             return
     except Exception as spool_exc:  # noqa: BLE001 - the incident is logged below
         log.error("The incident could not be spooled either. %s", spool_exc)  # noqa: TRY400 - its frames say nothing more
+    log_incident(fields)
+
+
+def log_incident(fields: Mapping[str, Any]) -> None:
+    """Log the fields of an incident that was not created, so that a person can create it."""
     log.error(
         "No incident was raised in BzCtrl; the next error says why. It would have been: %s",
         format_fields(fields),
@@ -54,6 +59,6 @@ def format_fields(fields: Mapping[str, Any]) -> str:
     from airflow.providers.common.compat.sdk import redact
 
     payload = {name: value for name, value in fields.items() if not isinstance(value, str | None) or value}
-    # Value by value, because JSON writes some characters of a password in another way; and as a whole, for what is
-    # within lists.
+    # A template may have put a connection's password into a text. Value by value, because JSON writes some characters
+    # of a password in another way; and as a whole, for texts in lists.
     return str(redact(json_line(redact(payload))))

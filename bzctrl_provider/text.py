@@ -7,6 +7,7 @@ line, half a surrogate pair not break an encoder of UTF-8, and an object's own `
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ _ADDRESS_CHARS = 2000
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime)
 _CONTAINERS = (list, tuple, set, frozenset)
+
+_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 
 _UNFIT = dict.fromkeys(
     [*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], "\ufffd"
@@ -45,6 +48,20 @@ def web_address(link: object) -> str | None:
     except ValueError:
         return None
     return link if parts.hostname and "@" not in parts.netloc else None
+
+
+def is_email(text: str) -> bool:
+    """Return whether a text is one e-mail address, without a name around it."""
+    return _EMAIL.fullmatch(text) is not None
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether a text can be sent as UTF-8, which half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def json_line(data: object) -> str:

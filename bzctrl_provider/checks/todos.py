@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.text import one_line, plain_text
+from bzctrl_provider.text import is_email, one_line, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,6 @@ _NAMES_SHOWN = 20
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """dbt colours the difference that a unit test found."""
-
-_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class FailedCheck:
     @property
     def emails(self) -> set[str]:
         """Those owners that are e-mail addresses."""
-        return {owner for owner in self.owners if _EMAIL.fullmatch(owner)}
+        return {owner for owner in self.owners if is_email(owner)}
 
     @property
     def lines(self) -> list[str]:

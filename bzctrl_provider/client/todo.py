@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.limits import DIGITS_MAX
-from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.text import is_email, is_encodable, one_line, safe_repr
 
 if TYPE_CHECKING:
     from bzctrl_provider.fields import Text
@@ -91,10 +91,8 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return _text_of_other(value)
     text = str(value).strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value) from None
+    if not is_encodable(text):
+        raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value)
     return text or None
 
 
@@ -118,7 +116,7 @@ def _line(value: object) -> str | None:
 
 def _email(value: object) -> str | None:
     text = _text(value)
-    if text and not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", text):
+    if text and not is_email(text):
         raise _WrongValueError("one e-mail address such as user@example.com", value)
     return text
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseNotifier, redact
+from airflow.providers.common.compat.sdk import BaseNotifier
 
 from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
@@ -148,7 +148,9 @@ class BzCtrlNotifier(BaseNotifier):
                 setattr(self, name, _as_data(self.render_template(getattr(self, name), context, env, set())))
             except Exception as exc:
                 if name == "bzctrl_conn_id":
-                    self._log_lost({name: getattr(self, name) for name in TODO_FIELDS})
+                    from bzctrl_provider.lost import log_incident
+
+                    log_incident({name: getattr(self, name) for name in TODO_FIELDS})
                     raise
                 self._leave_out(name, exc)
 
@@ -333,7 +335,9 @@ class BzCtrlNotifier(BaseNotifier):
         try:
             yield
         except Exception:
-            self._log_lost(fields)
+            from bzctrl_provider.lost import log_incident
+
+            log_incident(fields)
             raise
 
     def _waits_for_retry(self, context: Context) -> bool:
@@ -370,6 +374,7 @@ class BzCtrlNotifier(BaseNotifier):
         )
 
     def _is_only_logged(self, fields: Mapping[str, Any], context: Context) -> bool:
+        from bzctrl_provider.lost import format_fields
         from bzctrl_provider.notifications.dag_test import is_test_run
 
         if settings().in_test_runs or not is_test_run(context):
@@ -377,14 +382,14 @@ class BzCtrlNotifier(BaseNotifier):
         log.warning(
             "This is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section "
             "[bzctrl] of Airflow's configuration. The incident would have been: %s",
-            _payload(fields),
+            format_fields(fields),
         )
         return True
 
     def _fields(self, failure: Failure) -> dict[str, Any]:
         from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
-        from bzctrl_provider.notes import add_run_link
+        from bzctrl_provider.notes import add_note, add_run_link
 
         fields, invalid = leave_out_invalid({name: getattr(self, name) for name in TODO_FIELDS})
         filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
@@ -395,17 +400,11 @@ class BzCtrlNotifier(BaseNotifier):
                 f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
             )
         for note in filter(None, notes):
-            fields["description"] = f"{fields['description'] or ''}\n\n{note}".strip()
+            fields = add_note(fields, note)
         return fields | {
             "order_id": fields["order_id"] or failure.run_id,
             "todo_type": fields["todo_type"] or "INCIDENT",
         }
-
-    def _log_lost(self, fields: Mapping[str, Any]) -> None:
-        log.error(
-            "No incident was raised in BzCtrl; the next error says why. It would have been: %s",
-            _payload(fields),
-        )
 
 
 send_bzctrl_notification = BzCtrlNotifier
@@ -475,13 +474,9 @@ def _succeeded(states: Mapping[int, str], map_index: int) -> bool:
 def _window_errors(window: object) -> list[tuple[str, str]]:
     if window is None:
         return []
-    from bzctrl_provider.dedup import check_window
+    from bzctrl_provider.dedup import find_window_errors
 
-    try:
-        check_window(window)
-    except ValueError as exc:
-        return [("dedup_window", str(exc).removeprefix("dedup_window "))]
-    return []
+    return find_window_errors(window)
 
 
 def _as_data(value: Any) -> Any:
@@ -491,13 +486,3 @@ def _as_data(value: Any) -> Any:
     if isinstance(value, Failure | LazyFailure):
         return str(value)
     return exception_text(value) if isinstance(value, BaseException) else value
-
-
-def _payload(fields: Mapping[str, Any]) -> Any:
-    """Return fields as one line for the log."""
-    from bzctrl_provider.text import json_line
-
-    given = {name: value for name, value in fields.items() if not isinstance(value, str | None) or value}
-    # A template may have put a connection's password into a text. Value by value, because JSON writes some characters
-    # of a password in another way, and as a whole, for texts in lists and the like.
-    return redact(json_line(redact(given)))

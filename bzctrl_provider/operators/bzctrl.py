@@ -195,12 +195,9 @@ class CreateTodoOperator(BaseOperator):
         if (link := values.get("link_to_run")) not in (None, True, False):
             errors.append(("link_to_run", f"must be True or False, not {safe_repr(link)}"))
         if (window := values.get("dedup_window")) is not None:
-            from bzctrl_provider.dedup import check_window
+            from bzctrl_provider.dedup import find_window_errors
 
-            try:
-                check_window(window)
-            except ValueError as exc:
-                errors.append(("dedup_window", str(exc).removeprefix("dedup_window ")))
+            errors += find_window_errors(window)
         return errors
 
     def render_template(

@@ -13,14 +13,12 @@ from enum import Enum
 from numbers import Number
 from typing import Any
 
+from bzctrl_provider.limits import DIGITS_MAX
 from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.text import safe_repr
 
 _VERSION = 1
-
-_DIGITS_MAX = 400
-"""As in a todo, which refuses longer numbers; Python writes no integer of more than 4,300 digits."""
 
 _ATTEMPTS_LISTED = 10
 _IDENTITY_CHARS = 32
@@ -205,16 +203,16 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     text = _text(value)
     masked = str(redact(text))
-    is_number = isinstance(value, int | float) and abs(value) < 10**_DIGITS_MAX
+    is_number = isinstance(value, int | float) and abs(value) < 10**DIGITS_MAX
     return value if is_number and masked == text else masked
 
 
 def _text(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, int) and abs(value) >= 10**_DIGITS_MAX:
+    if isinstance(value, int) and abs(value) >= 10**DIGITS_MAX:
         return hex(value)
-    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= _DIGITS_MAX:
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= DIGITS_MAX:
         return f"{value:f}"  # without the exponent, as a todo writes it
     # No object's own text: it may hold a secret, and a todo takes none anyway.
     return str(value) if isinstance(value, str | Number) else safe_repr(value)

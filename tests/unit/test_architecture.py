@@ -22,7 +22,11 @@ LAYERS = {
         "bzctrl_provider.text",
     },
     "bzctrl_provider.consequences": {"bzctrl_provider.text"},
-    "bzctrl_provider.failure": {"bzctrl_provider.check_results", "bzctrl_provider.reasons"},
+    "bzctrl_provider.failure": {
+        "bzctrl_provider.check_results",
+        "bzctrl_provider.reasons",
+        "bzctrl_provider.text",
+    },
     "bzctrl_provider.failure_lookup": {
         "bzctrl_provider.consequences",
         "bzctrl_provider.failure",
@@ -60,7 +64,11 @@ LAYERS = {
     "bzctrl_provider.text": set(),
     "bzctrl_provider.version_compat": set(),
     "bzctrl_provider.notes": set(),
-    "bzctrl_provider.field_checks": {"bzctrl_provider.client", "bzctrl_provider.exceptions"},
+    "bzctrl_provider.field_checks": {
+        "bzctrl_provider.client",
+        "bzctrl_provider.exceptions",
+        "bzctrl_provider.text",
+    },
     "bzctrl_provider.lost": {"bzctrl_provider.spool", "bzctrl_provider.text"},
     "bzctrl_provider.memory": {
         "bzctrl_provider.exceptions",
@@ -80,6 +88,7 @@ LAYERS = {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.hooks",
+        "bzctrl_provider.limits",
         "bzctrl_provider.notes",
         "bzctrl_provider.reasons",
         "bzctrl_provider.settings",
@@ -140,6 +149,7 @@ LAYERS = {
         "bzctrl_provider.field_checks",
         "bzctrl_provider.fields",
         "bzctrl_provider.hooks",
+        "bzctrl_provider.lost",
         "bzctrl_provider.notes",
         "bzctrl_provider.settings",
         "bzctrl_provider.text",
@@ -254,7 +264,7 @@ LOADED_WITH = {
         "links.bzctrl",
         "text",
     },
-    "notifications": {"exceptions", "field_checks", "fields"},
+    "notifications": {"exceptions", "field_checks", "fields", "text"},
     "hooks": {"exceptions", "metrics", "text"},
     "links": {"text"},
     "decorators": {

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bzctrl_provider.dedup import check_window, create_unless_seen, default_key
+from bzctrl_provider.dedup import create_unless_seen, default_key, find_window_errors
 from bzctrl_provider.exceptions import BzCtrlServerError
 from bzctrl_provider.failure import FailedTask, Failure
 
@@ -150,11 +150,18 @@ def test_create_unless_seen_with_a_time_of_another_zone_reads_it(variables):
     assert "Seen 4 times since 2026-11-21 06:00:00 UTC" in bzctrl.todos[-1]["description"]
 
 
-@pytest.mark.parametrize("window", [3600, "1d", None, dt.timedelta(seconds=-1)])
-def test_check_window_invalid_value_is_refused(window):
-    """With an example of what to write."""
-    with pytest.raises(ValueError, match=r"must be a timedelta, such as timedelta\(days=1\), not "):
-        check_window(window)
+@pytest.mark.parametrize("window", [3600, "1d", dt.timedelta(seconds=-1)])
+def test_find_window_errors_invalid_value_is_named_with_an_example(window):
+    """The error says which parameter is invalid and what to write."""
+    ((name, error),) = find_window_errors(window)
+    assert name == "dedup_window"
+    assert error.startswith("must be a timedelta, such as timedelta(days=1), not ")
+
+
+@pytest.mark.parametrize("window", [None, dt.timedelta(0), dt.timedelta(days=1)])
+def test_find_window_errors_valid_value_has_none(window):
+    """No window, and one of any length, are valid."""
+    assert find_window_errors(window) == []
 
 
 def test_create_unless_seen_at_the_same_moment_creates_two(variables):

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.hostile import Raising, Secretive
 
-from bzctrl_provider.text import json_line, one_line, plain_text, safe_repr, web_address
+from bzctrl_provider.text import (
+    is_email,
+    is_encodable,
+    json_line,
+    one_line,
+    plain_text,
+    safe_repr,
+    web_address,
+)
 
 pytestmark = pytest.mark.security
 
@@ -156,3 +164,27 @@ def test_data_that_holds_itself_is_no_error():
     data = []
     data.append(data)
     assert json_line(data) == '"an object of type list"'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("jane@example.com", True),
+        ("jane@localhost", True),
+        ("Jane <jane@example.com>", False),
+        ("jane@example.com, joe@example.com", False),
+        ("jane@@example.com", False),
+        ("jane@example.com\n", False),
+        ("airflow", False),
+        ("", False),
+    ],
+)
+def test_is_email_accepts_one_bare_address(text, expected):
+    """A todo has one assignee, so a name around the address and a second address are invalid."""
+    assert is_email(text) is expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("déjà vu 🛃", True), ("\ud83d", False), ("", True)])
+def test_is_encodable_half_a_surrogate_pair_is_not(text, expected):
+    """Every text can be sent as UTF-8 unless it has half a surrogate pair."""
+    assert is_encodable(text) is expected
