@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -131,6 +131,49 @@ def read_server_variable(name: str) -> Any:
     from airflow.models.variable import Variable
 
     return Variable.get(name, None)
+
+
+class StoredVariable(NamedTuple):
+    """Hold a Variable of Airflow's database.
+
+    :param name: its key.
+    :param text: its value; None if it cannot be decrypted.
+    :param stored: the value as the database has it.
+    """
+
+    name: str
+    text: str | None
+    stored: str | None
+
+
+def list_stored_variables(prefix: str) -> list[StoredVariable]:
+    """Return the Variables whose names begin with a text, from Airflow's database and from no secrets backend.
+
+    :param prefix: the beginning of their names.
+    """
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        rows: Any = session.query(Variable).filter(Variable.key.startswith(prefix, autoescape=True))  # type: ignore[union-attr,unused-ignore]
+        return [StoredVariable(row.key, row.get_val(), row._val) for row in rows]  # noqa: SLF001 - see the module
+
+
+def delete_stored_variable(variable: StoredVariable) -> bool:
+    """Remove a Variable from Airflow's database, unless it was changed since it was listed.
+
+    :param variable: it, as it was listed.
+    :return: whether it was removed.
+    """
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found: Any = session.query(Variable).filter(
+            Variable.key == variable.name,
+            Variable._val == variable.stored,  # noqa: SLF001 - see the module
+        )
+        return bool(found.delete(synchronize_session=False))
 
 
 def read_dag_facts(dag_id: str) -> dict[str, Any] | None:

@@ -141,11 +141,15 @@ class VariableMemory:
 
     :param name: of the Variable.
     :param generation: see ``TryState``, with the run's id.
+    :param now: returns the time, in UTC.
     """
 
-    def __init__(self, name: str, generation: str) -> None:
+    def __init__(
+        self, name: str, generation: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._name = name
         self._generation = generation
+        self._now = now
 
     def get(self, key: str) -> dict[str, Any]:
         """Return the object that was kept under a key; an empty one if there is none."""
@@ -155,7 +159,9 @@ class VariableMemory:
         """Keep an object, and forget the oldest generation if there are too many."""
         generations = read_variable(self._name)
         # Removed and added again, so that the one in use is the youngest.
-        generations[self._generation] = {**_as_object(generations.pop(self._generation, None)), key: value}
+        kept = _as_object(generations.pop(self._generation, None))
+        # The time is for `bzctrl variables prune`.
+        generations[self._generation] = {**kept, key: value, "written_at": self._now().isoformat()}
         for oldest in list(generations)[:-_GENERATIONS_KEPT]:
             del generations[oldest]
         write_variable(self._name, generations)

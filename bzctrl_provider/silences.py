@@ -174,12 +174,14 @@ def count_silenced(record: Mapping[str, Any] | None, silence: Silence, *, now: d
     :param record: the record of the same failure so far; None or empty for the first time.
     :param silence: the silence that covers it.
     :param now: the present time, with a time zone.
-    :return: plain JSON data, such as ``{"count": 4, "since": "2026-11-30T22:00:00+00:00", "comment": "OPS-123"}``.
+    :return: plain JSON data, such as ``{"count": 4, "since": "2026-11-30T22:00:00+00:00",
+        "last_at": "2026-12-01T02:00:00+00:00", "comment": "OPS-123"}``.
     """
     count, since, _ = _read_record(record)
     return {
         "count": count + 1,
         "since": (since or now.astimezone(UTC)).isoformat(),
+        "last_at": now.astimezone(UTC).isoformat(),
         "comment": silence.comment,
     }
 

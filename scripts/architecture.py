@@ -27,6 +27,8 @@ PLACES = {
     "cli.spool": (0, -1.35),
     "cli.check": (0, -0.35),
     "cli.explain": (0.7, -0.35),
+    "cli.variables": (0.7, -1.35),
+    "pruning": (5, -0.6),
     "cli.ages": (1.3, -0.35),
     "cli.findings": (1.3, -1.35),
     # For DAG files and deployments.

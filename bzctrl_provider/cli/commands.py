@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-HELP = "Check the BzCtrl provider of this deployment, and deliver its spool."
+HELP = "Check the BzCtrl provider of this deployment, deliver its spool, and prune its Variables."
 
 _LIMIT = 100
 _LIMIT_MAX = 10_000
+_DAYS = 30
+_DAYS_MAX = 3650
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,35 @@ class Group:
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= (number := int(text[:9])) <= _LIMIT_MAX:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {_LIMIT_MAX}")
+    return _whole_number(text, _LIMIT_MAX)
+
+
+def _days(text: str) -> int:
+    return _whole_number(text, _DAYS_MAX)
+
+
+def _whole_number(text: str, maximum: int) -> int:
+    if not text.isdecimal() or not 1 <= (number := int(text[:9])) <= maximum:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {maximum}")
     return number
 
 
 _JSON = Argument("--json", {"action": "store_true", "help": "print one JSON object instead of lines"})
+
+_OLDER_THAN = Argument(
+    "--older-than-days",
+    {
+        "type": _days,
+        "default": _DAYS,
+        "metavar": "N",
+        "help": f"a Variable is unused if it was last used N days ago or earlier (default: {_DAYS})",
+    },
+)
+
+_MAXIMUM = Argument(
+    "--limit",
+    {"type": _limit, "default": _LIMIT, "metavar": "N", "help": f"list at most N (default: {_LIMIT})"},
+)
 
 _EXPLANATION = (
     Argument(
@@ -141,15 +166,7 @@ COMMANDS: tuple[Command | Group, ...] = (
                 "List the oldest entries, one on each line; change nothing.",
                 ("spool", "run_list"),
                 (
-                    Argument(
-                        "--limit",
-                        {
-                            "type": _limit,
-                            "default": _LIMIT,
-                            "metavar": "N",
-                            "help": f"list at most N entries (default: {_LIMIT})",
-                        },
-                    ),
+                    _MAXIMUM,
                     _JSON,
                 ),
             ),
@@ -164,6 +181,30 @@ COMMANDS: tuple[Command | Group, ...] = (
                             "metavar": "ID",
                             "help": "the connection for all entries (default: that of each entry)",
                         },
+                    ),
+                    _JSON,
+                ),
+            ),
+        ),
+    ),
+    Group(
+        "variables",
+        "Show or remove the Variables in which the provider remembers todos, windows and silenced failures.",
+        (
+            Command(
+                "list",
+                "List the Variables of the provider in Airflow's database, the oldest first; change nothing.",
+                ("variables", "run_list"),
+                (_OLDER_THAN, _MAXIMUM, _JSON),
+            ),
+            Command(
+                "prune",
+                "Remove the unused Variables from Airflow's database. The exit code is 1 if that is not possible.",
+                ("variables", "run_prune"),
+                (
+                    _OLDER_THAN,
+                    Argument(
+                        "--dry-run", {"action": "store_true", "help": "only print what would be removed"}
                     ),
                     _JSON,
                 ),

@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 from support.airflow_versions import VERSION
 
-from bzctrl_provider._airflow_internals import read_dag_facts
+from bzctrl_provider._airflow_internals import (
+    delete_stored_variable,
+    list_stored_variables,
+    read_dag_facts,
+)
 from bzctrl_provider.cli.commands import COMMANDS
+from bzctrl_provider.memory import variable_name
 from bzctrl_provider.sandbox.connection import PASSWORD, make_connection_json
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool import spool_todo
@@ -184,6 +189,59 @@ def test_spool_delivery_that_fails_ends_with_code_1(run, spooled, bzctrl_sandbox
     assert code == 1, output + errors
     assert output.splitlines()[-1] == "0 created, 2 kept, 0 rejected"
     assert len(list(spooled.glob("[!.]*.json"))) == 2
+
+
+@pytest.fixture
+def stored(_database):
+    """Return a function that stores a Variable in Airflow's database, and one that returns the names that are left."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    def store(name, value):
+        with create_session() as session:
+            session.add(Variable(key=name, val=value))
+
+    def names():
+        with create_session() as session:
+            return {key for (key,) in session.query(Variable.key)}
+
+    yield store, names
+    with create_session() as session:
+        session.query(Variable).delete()
+
+
+@pytest.mark.parametrize("command", WAYS, ids=" ".join)
+def test_variables_are_listed_and_pruned_in_the_database(run, command, stored):
+    """Only the old ones of the provider are removed, and not that of a secrets backend or the environment."""
+    store, names = stored
+    old, new = variable_name("memory", "old_dag", "t"), variable_name("dedup", "new_dag")
+    unreadable = variable_name("silenced", "dag")
+    kept = {new, unreadable, "bzctrl_silences", "bzctrlXXmemory", "mine"}
+    store(old, '{"r 0": {"written_at": "2001-01-01T00:00:00+00:00"}}')
+    store(new, json.dumps({"created_at": datetime.now(UTC).isoformat()}))
+    for name in kept - {new}:
+        store(name, "[]")
+    code, output, errors = run("variables", "list", command=command)
+    assert code == 0, output + errors
+    assert [line.split()[0] for line in output.splitlines()[:-1]] == ["unused", "used", "unreadable"]
+    code, output, errors = run("variables", "prune", "--dry-run", "--json", command=command)
+    assert (code, json.loads(output)["counts"]) == (0, {"unused": 1, "used": 1, "unreadable": 1}), errors
+    assert names() == kept | {old}
+    code, output, errors = run("variables", "prune", command=command)
+    assert code == 0, output + errors
+    assert output.splitlines()[-1] == "1 removed, 1 used, 1 unreadable."
+    assert names() == kept
+
+
+def test_variable_that_was_changed_since_it_was_listed_stays(stored):
+    """The command compares and removes in one statement, so it does not lose what a task has written meanwhile."""
+    store, names = stored
+    store(variable_name("dedup", "a"), "{}")
+    [listed] = list_stored_variables("bzctrl__")
+    assert not delete_stored_variable(listed._replace(stored="before"))
+    assert names() == {listed.name}
+    assert delete_stored_variable(listed)
+    assert names() == set()
 
 
 @pytest.mark.skipif(VERSION < (3, 2), reason="Airflow reads the commands of providers from 3.2 on")

@@ -37,6 +37,7 @@ LAYERS = {
     "bzctrl_provider.limits": set(),
     "bzctrl_provider.metrics": set(),
     "bzctrl_provider.patterns": {"bzctrl_provider.text"},
+    "bzctrl_provider.pruning": set(),
     "bzctrl_provider.recovery": set(),
     "bzctrl_provider.routes": {
         "bzctrl_provider.client",
@@ -167,6 +168,7 @@ LAYERS = {
     "bzctrl_provider.cli": {
         "bzctrl_provider._airflow_internals",
         "bzctrl_provider.exceptions",
+        "bzctrl_provider.pruning",
         "bzctrl_provider.reasons",
         "bzctrl_provider.hooks",
         "bzctrl_provider.routes",
