@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
@@ -21,21 +22,22 @@ PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 PLACES = {
     # The command line.
-    "cli.provider": (0, -2.35),
-    "cli.main": (0.6, -2.35),
-    "cli.commands": (1.2, -2.35),
-    "cli.spool": (0, -1.35),
-    "cli.check": (0, -0.35),
-    "cli.explain": (0.7, -0.35),
-    "cli.variables": (0.7, -1.35),
-    "pruning": (5, -0.6),
-    "cli.ages": (1.3, -0.35),
-    "cli.findings": (1.3, -1.35),
+    "cli.provider": (0, -3.4),
+    "cli.main": (0.6, -3.4),
+    "cli.commands": (1.2, -3.4),
+    "cli.spool": (0, -2.4),
+    "cli.check": (0, -1.4),
+    "cli.explain": (0.5, -1.4),
+    "cli.ages": (1, -1.4),
+    "cli.findings": (1, -2.4),
+    "cli.variables": (0.5, -2.4),
+    "pruning": (5, -0.45),
     # For DAG files and deployments.
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),
-    "plugin": (0, -0.6),
+    "plugin": (0, -0.4),
     "operators.bzctrl": (1, 0.6),
+    "operators.todo_list": (1.5, -0.3),
     "notifications.bzctrl": (1, 2.6),
     # The number of todos, and the failure.
     "links.bzctrl": (2, 0.0),
@@ -52,17 +54,18 @@ PLACES = {
     "spool.folder": (11, 6.35),
     "spool.bucket": (11, 7.4),
     "spool.store": (12, 6.9),
-    "fields": (8, 0.6),
+    "fields": (8, -0.5),
     "settings": (12, 5.6),
     "field_checks": (3, 1.55),
-    "notifications.dag_test": (2, 4.5),
-    "notifications.outbox": (1.5, 3.6),
-    "notifications.background": (2, 5.4),
-    "notifications.direct": (1.5, 1.6),
-    "dedup": (3, 0.5),
+    "notifications.callback_context": (1.5, 5.0),
+    "notifications.dag_test": (2.7, 5.0),
+    "notifications.outbox": (1.5, 3.55),
+    "notifications.background": (2.1, 4.65),
+    "notifications.direct": (1.5, 2.55),
+    "dedup": (3, 0.65),
     "memory": (4, 0.6),
-    "_airflow_internals": (3, -0.3),
-    "lost": (1.5, 1.6),
+    "_airflow_internals": (3, -0.25),
+    "lost": (1.5, 1.5),
     "failure_lookup": (4, 1.6),
     "failure": (9, -3.1),
     "consequences": (7, -3.1),
@@ -75,13 +78,13 @@ PLACES = {
     "silencing": (2, -3.1),
     "routes": (2, -1.6),
     "routes.explanation": (3, -2.1),
-    "routes.file": (3, -1.1),
+    "routes.file": (3, -1.15),
     "routes.parser": (4, -1.1),
     "routes.toml_lines": (5, -1.6),
     "routes.faults": (6, -1.1),
     "routes.route": (6, -2.1),
     "silences": (7, -2.1),
-    "patterns": (8, -1.1),
+    "patterns": (8, -1.45),
     "recovery": (2, 3.5),
     "metrics": (12.5, 7.6),
     # From Airflow to the client.
@@ -112,36 +115,36 @@ PLACES = {
     "text": (13, 0.1),
     "limits": (13, 2.3),
     # The sandbox.
-    "sandbox.__main__": (0, 5.4),
-    "sandbox.pytest_plugin": (0, 7.0),
-    "sandbox.cli": (1, 5.4),
-    "sandbox": (1, 6.5),
-    "sandbox.server": (2, 5.8),
-    "sandbox.app": (3, 5.4),
-    "sandbox.fault_injector": (3, 6.5),
-    "sandbox.http_server": (3, 7.55),
-    "sandbox.control_api": (4, 5.4),
-    "sandbox.page": (4, 6.35),
-    "sandbox.connections": (4, 7.55),
-    "sandbox.controls": (5, 5.4),
-    "sandbox.recorder": (5, 6.65),
-    "sandbox.request": (5, 7.6),
-    "sandbox.faults": (6, 5.4),
-    "sandbox.state": (6, 6.6),
-    "sandbox.response": (6, 7.6),
-    "sandbox.connection": (7, 5.6),
-    "sandbox.contract": (7, 6.75),
+    "sandbox.__main__": (0, 6.4),
+    "sandbox.pytest_plugin": (0, 8.0),
+    "sandbox.cli": (1, 6.4),
+    "sandbox": (1, 7.5),
+    "sandbox.server": (2, 6.8),
+    "sandbox.app": (3, 6.4),
+    "sandbox.fault_injector": (3, 7.5),
+    "sandbox.http_server": (3, 8.55),
+    "sandbox.control_api": (4, 6.4),
+    "sandbox.page": (4, 7.35),
+    "sandbox.connections": (4, 8.55),
+    "sandbox.controls": (5, 6.4),
+    "sandbox.recorder": (5, 7.65),
+    "sandbox.request": (5, 8.6),
+    "sandbox.faults": (6, 6.4),
+    "sandbox.state": (6, 7.6),
+    "sandbox.response": (6, 8.6),
+    "sandbox.connection": (7, 6.6),
+    "sandbox.contract": (7, 7.75),
 }
 """The row and the column of each module."""
 
 BOXES = {
     "routes: the rules of a file": (2, 6, -2.1, -1.1),
     "client: BzCtrl itself, without Airflow": (7, 12, 1.85, 4.2),
-    "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 7, 5.4, 7.6),
+    "sandbox: a stand-in BzCtrl, without Airflow and without the client": (0, 7, 6.4, 8.6),
 }
 """Frames around several modules, with their first and last row and column."""
 
-ROW, COLUMN, WIDTH, HEIGHT, LEFT, TOP = 86, 150, 132, 30, 420, 70
+ROW, COLUMN, WIDTH, HEIGHT, LEFT, TOP = 86, 150, 132, 30, 640, 70
 
 
 @dataclass(frozen=True)
@@ -224,10 +227,30 @@ def arrows(found: Mapping[str, Imports]) -> list[tuple[str, str]]:
     ]
 
 
+def _label(name: str) -> str:
+    return (
+        name.removesuffix(".bzctrl").removeprefix("client.").removeprefix("routes.").removeprefix("sandbox.")
+    )
+
+
+def _width(name: str) -> float:
+    return max(WIDTH, 14 + 6.8 * len(_label(name)))
+
+
+def _find_overlaps() -> list[str]:
+    return [
+        f"{name} and {other}"
+        for (name, (row, column)), (other, (other_row, other_column)) in combinations(PLACES.items(), 2)
+        if abs(row - other_row) * ROW < HEIGHT
+        and abs(column - other_column) * COLUMN < (_width(name) + _width(other)) / 2
+    ]
+
+
 def picture() -> str:
     """Return the picture as SVG text.
 
-    :raises ValueError: names the modules that have no place, the places that have no module, and the arrows that go up.
+    :raises ValueError: names the modules that have no place, the places that have no module, the arrows that go up, and the
+        modules that overlap.
     """
     found = imports()
     if strangers := found.keys() ^ PLACES.keys():
@@ -239,6 +262,8 @@ def picture() -> str:
         raise ValueError(
             f"Every arrow has to point down; move these modules in PLACES of {Path(__file__).name}: {upwards}"
         )
+    if crowded := _find_overlaps():
+        raise ValueError(f"These modules overlap in PLACES of {Path(__file__).name}: {crowded}")
     middle = {name: (LEFT + column * COLUMN, TOP + row * ROW) for name, (row, column) in PLACES.items()}
     width = round(max(x for x, _ in middle.values())) + 100
     height = round(max(y for _, y in middle.values())) + 75
@@ -270,14 +295,9 @@ def picture() -> str:
         )
     for name, (center_x, center_y) in middle.items():
         fill, stroke = ("#dbeafe", "#3b6fb6") if found[name].airflow else ("#ffffff", "#52606d")
-        label = (
-            name.removesuffix(".bzctrl")
-            .removeprefix("client.")
-            .removeprefix("routes.")
-            .removeprefix("sandbox.")
-        )
+        label, wide = _label(name), _width(name)
         parts.append(
-            f'<rect x="{center_x - WIDTH / 2:g}" y="{center_y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="{fill}"'
+            f'<rect x="{center_x - wide / 2:g}" y="{center_y - HEIGHT / 2:g}" width="{wide:g}" height="{HEIGHT}" rx="5" fill="{fill}"'
             f' stroke="{stroke}"/><text x="{center_x:g}" y="{center_y + 4.5:g}" text-anchor="middle" fill="#1f2933">{escape(label)}</text>'
         )
     parts.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import secrets
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -273,6 +272,7 @@ class BzCtrlNotifier(BaseNotifier):
     def _hand_over(self, entry: Entry, failure: Failure, context: Context) -> dict[str, Any]:
         """Write the incident into the spool; without one, send it. Return the todo, as far as it is known yet."""
         from bzctrl_provider.notifications import direct, outbox
+        from bzctrl_provider.notifications.callback_context import is_in_task, may_wait
         from bzctrl_provider.spool import deliver_soon
 
         written = outbox.write(entry)
@@ -281,18 +281,19 @@ class BzCtrlNotifier(BaseNotifier):
                 created = direct.send(entry.fields, bzctrl_conn_id=self.bzctrl_conn_id)
         elif written.link or written.key:
             created = {"key": written.key, "link": written.link}
-        elif _may_wait(failure, context):
+        elif may_wait(failure, context):
             created = deliver_soon().get(entry.identity, {})
         else:
             outbox.deliver_beside()
             created = {}
-        if _is_in_task(failure, context):
+        if is_in_task(failure, context):
             outbox.push_link(context, created.get("link"))
         return created
 
     def _identify(self, failure: Failure, context: Context, fields: Mapping[str, Any]) -> str:
         """Return what makes this incident the same one if Airflow calls the callback twice, as after a lost worker."""
         from bzctrl_provider.dedup import name_workspace
+        from bzctrl_provider.notifications.callback_context import identify_occasion
         from bzctrl_provider.spool import identify
         from bzctrl_provider.text import safe_repr
 
@@ -307,7 +308,7 @@ class BzCtrlNotifier(BaseNotifier):
             failure.kind,
             failure.dag_id,
             failure.run_id,
-            *_occasion(failure, context, each_try=self.on_retry),
+            *identify_occasion(failure, context, each_try=self.on_retry),
             *templates,
         )
 
@@ -341,8 +342,10 @@ class BzCtrlNotifier(BaseNotifier):
             raise
 
     def _waits_for_retry(self, context: Context) -> bool:
+        from bzctrl_provider.notifications.callback_context import will_be_tried_again
+
         # A failed run has a reason; its context also has a task instance, of any of its tasks.
-        if self.on_retry or context.get("reason") is not None or not _will_be_tried_again(context.get("ti")):
+        if self.on_retry or context.get("reason") is not None or not will_be_tried_again(context.get("ti")):
             return False
         log.info("The task will be tried again: no incident is raised yet.")
         return True
@@ -408,48 +411,6 @@ class BzCtrlNotifier(BaseNotifier):
 
 
 send_bzctrl_notification = BzCtrlNotifier
-
-
-def _occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
-    """Return the difference of this failure from others of the same run, equal in each process."""
-    from bzctrl_provider.memory import TryState
-
-    if failure.kind == "task":
-        ti = context["ti"]
-        generation = TryState.from_ti(ti).generation
-        index = getattr(ti, "map_index", None)
-        return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
-    if failure.kind == "deadline":
-        deadline = context.get("deadline") or {}
-        known = deadline.get("id") or deadline.get("deadline_time")
-        return (known or secrets.token_hex(8),)
-    dag_run = context.get("dag_run")
-    cleared = getattr(dag_run, "clear_number", None)
-    # Without it, a run that was cleared and failed again looks like a callback that is called twice.
-    return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
-
-
-def _is_in_task(failure: Failure, context: Mapping[str, Any]) -> bool:
-    """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
-    return failure.kind == "task" and isinstance(context.get("exception"), BaseException)
-
-
-def _may_wait(failure: Failure, context: Mapping[str, Any]) -> bool:
-    """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
-    from bzctrl_provider.notifications.dag_test import is_test_run
-    from bzctrl_provider.version_compat import airflow_at_least
-
-    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
-    return _is_in_task(failure, context) or not airflow_at_least(3, 1) or is_test_run(context)
-
-
-def _will_be_tried_again(ti: Any) -> bool:
-    state = getattr(ti, "state", None)
-    if state is not None:
-        return str(getattr(state, "value", state)) == "up_for_retry"
-    # The callback of a task whose worker was lost: its context has no state.
-    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
-    return try_number is not None and max_tries is not None and try_number <= max_tries
 
 
 def _get_failure(context: Mapping[str, Any]) -> Failure:

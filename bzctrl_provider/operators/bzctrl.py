@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +23,7 @@ from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
-from bzctrl_provider.text import one_line, safe_repr, web_address
+from bzctrl_provider.text import safe_repr, web_address
 
 if TYPE_CHECKING:
     from datetime import date
@@ -45,8 +45,6 @@ _PERMANENT_ERRORS = (
     BzCtrlOutcomeUnknownError,
 )
 
-_TITLE_CHARS = 200
-_WHERE = ("domain", "workspace", "domain_workspace")
 _PLACE = {"domain", "workspace"}
 
 _RETRIES = {"retries": 3, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True}
@@ -560,6 +558,7 @@ class CreateTodosOperator(CreateTodoOperator):
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_all_once, open_memory
         from bzctrl_provider.notes import add_run_link
+        from bzctrl_provider.operators.todo_list import fill_todo, format_results, parse_todos
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
@@ -570,9 +569,9 @@ class CreateTodosOperator(CreateTodoOperator):
         run_url = find_run_url(context) if self.link_to_run else None
         filled = [
             add_run_link(
-                fill_text(failure, _filled(todo, defaults), link_to_run=bool(self.link_to_run)), run_url
+                fill_text(failure, fill_todo(todo, defaults), link_to_run=bool(self.link_to_run)), run_url
             )
-            for todo in _mappings(todos, templated=todos is self.todos)
+            for todo in parse_todos(todos, templated=todos is self.todos)
         ]
         hook = BzCtrlHook(self.bzctrl_conn_id)
         tries = TryState.from_ti(context["ti"])
@@ -600,7 +599,10 @@ class CreateTodosOperator(CreateTodoOperator):
         errors = [result for result in results if isinstance(result, BzCtrlError)]
         if len(results) > 1:
             log.error(
-                "%d of %d todos were not created:\n%s", len(errors), len(results), _table(filled, results)
+                "%d of %d todos were not created:\n%s",
+                len(errors),
+                len(results),
+                format_results(filled, results),
             )
         curable = [error for error in errors if not isinstance(error, _PERMANENT_ERRORS)]
         if curable and not tries.is_last:
@@ -621,49 +623,3 @@ def _get_failure(context: Context) -> LazyFailure:
 
     rendered = context.get("failure")
     return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context, describe_failure)
-
-
-def _table(todos: list[dict[str, Any]], results: list[dict[str, Any] | BzCtrlError]) -> str:
-    lines = []
-    first_lines: dict[str, int] = {}
-    for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1):
-        if not isinstance(result, BzCtrlError):
-            key, link = result.get("key"), result.get("link")
-            outcome = f"created, {key or 'without a key'} {link or 'and without a link'}"
-        elif (first := first_lines.setdefault(str(result), number)) == number:
-            outcome = "not created. " + str(result).replace("\n", "\n   ")
-        else:  # a hundred todos have one reason when BzCtrl is away
-            outcome = f"not created, for the same reason as {first}"
-        lines.append(f"{number}. {_titled(todo)}: {outcome}")
-    return "\n".join(lines)
-
-
-def _titled(todo: Mapping[str, Any]) -> str:
-    title = todo.get("title")
-    if title is None:
-        return "(no title)"
-    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else safe_repr(title)
-
-
-def _filled(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill what a mapping leaves out; a None in it, such as a NULL of a database, leaves out as well."""
-    own = {name: value for name, value in todo.items() if value is not None}
-    if own.keys() & set(_WHERE):
-        defaults = {name: value for name, value in defaults.items() if name not in _WHERE}
-    return {**defaults, **own}
-
-
-def _mappings(todos: Any, *, templated: bool) -> list[Mapping[str, Any]]:
-    found = list(todos) if isinstance(todos, Iterable) and not isinstance(todos, str) else [todos]
-    wrong = [todo for todo in found if not isinstance(todo, Mapping)]
-    if wrong:
-        raise AirflowFailException(
-            "todos must be a list of mappings such as {'title': '…', 'description': '…'}, one for each todo; found "
-            f"{safe_repr(wrong[0])}."
-            + (
-                " A template gives text unless the DAG has render_template_as_native_obj=True."
-                if templated and isinstance(todos, str)
-                else ""
-            )
-        )
-    return found

@@ -1,0 +1,53 @@
+"""The context with which Airflow calls a callback: in which process, before which try, for which failure."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.memory import TryState
+from bzctrl_provider.notifications.dag_test import is_test_run
+from bzctrl_provider.version_compat import airflow_at_least
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bzctrl_provider.failure import Failure
+
+
+def identify_occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
+    """Return the difference of this failure from others of the same run, equal in each process."""
+    if failure.kind == "task":
+        ti = context["ti"]
+        generation = TryState.from_ti(ti).generation
+        index = getattr(ti, "map_index", None)
+        return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
+    if failure.kind == "deadline":
+        deadline = context.get("deadline") or {}
+        known = deadline.get("id") or deadline.get("deadline_time")
+        return (known or secrets.token_hex(8),)
+    dag_run = context.get("dag_run")
+    cleared = getattr(dag_run, "clear_number", None)
+    # Without it, a run that was cleared and failed again looks like a callback that is called twice.
+    return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
+
+
+def is_in_task(failure: Failure, context: Mapping[str, Any]) -> bool:
+    """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
+    return failure.kind == "task" and isinstance(context.get("exception"), BaseException)
+
+
+def may_wait(failure: Failure, context: Mapping[str, Any]) -> bool:
+    """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
+    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
+    return is_in_task(failure, context) or not airflow_at_least(3, 1) or is_test_run(context)
+
+
+def will_be_tried_again(ti: Any) -> bool:
+    """Return whether Airflow has another try for the task of a callback."""
+    state = getattr(ti, "state", None)
+    if state is not None:
+        return str(getattr(state, "value", state)) == "up_for_retry"
+    # The callback of a task whose worker was lost: its context has no state.
+    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
+    return try_number is not None and max_tries is not None and try_number <= max_tries
