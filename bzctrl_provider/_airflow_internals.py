@@ -202,17 +202,15 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
         return None
 
 
-def read_link(name: str, xcom_key: str, ti_key: Any) -> str | None:
-    """Return the XCom that a link of Airflow 3 shows, in the API server, whose ``XCom`` cannot be read by a link."""
+def add_link(task: Any, link: Any) -> None:
+    """Add a link to one task, which may be mapped: Airflow 3 stores the links of each task with its DAG.
+
+    A task whose class computes its links stays as it is.
+    """
+    links = getattr(task, "operator_extra_links", None)
+    if not isinstance(links, tuple | list) or any(known.name == link.name for known in links):
+        return
     try:
-        try:
-            from airflow.serialization.definitions.operatorlink import XComOperatorLink
-        except ImportError:  # Airflow 3.0 and 3.1
-            from airflow.serialization.serialized_objects import XComOperatorLink  # type: ignore[attr-defined]  # moved in 3.2
-        link: str = XComOperatorLink(name=name, xcom_key=xcom_key).get_link(None, ti_key=ti_key)  # type: ignore[arg-type]  # it uses the key only
-    except Exception as exc:  # noqa: BLE001 - the page of the task is worth more than a link
-        log.warning(
-            "The link to the incident cannot be read with this version of Airflow: %s", type(exc).__name__
-        )
-        return None
-    return link
+        task.operator_extra_links = (*links, link)
+    except AttributeError:
+        log.info("With this version of Airflow, no link can be added to %s.", task.task_id)

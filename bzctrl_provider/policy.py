@@ -32,6 +32,7 @@ def dag_policy(dag: DAG) -> None:
     try:
         _add_notifier(dag)
         _add_memory_to_dag(dag)
+        _add_links(dag)
     except Exception as exc:  # noqa: BLE001 - Airflow would show it as an import error of every DAG
         _log_failure("dag_policy", exc)
 
@@ -103,6 +104,27 @@ def _add_memory_to_dag(dag: DAG) -> None:
     for task in dag.tasks if roll_up else ():
         if _is_a(task, roll_up) and roll_up.remembers_exceptions(task):
             add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
+
+
+def _add_links(dag: DAG) -> None:
+    """Give the tasks whose callback may raise an incident a link to it; the others would have an empty list of links.
+
+    Airflow 2 would show a disabled button on each of them.
+    """
+    notifier = _find_loaded("notifications.bzctrl", "BzCtrlNotifier")
+    if notifier is None:
+        return
+    from bzctrl_provider._airflow_internals import add_link
+    from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink
+    from bzctrl_provider.version_compat import airflow_at_least
+
+    if not airflow_at_least(3, 0):
+        return
+    link = BzCtrlIncidentLink()
+    for task in dag.tasks:
+        callbacks = [*_as_list(task.on_failure_callback), *_as_list(task.on_retry_callback)]
+        if any(isinstance(callback, notifier) for callback in callbacks):
+            add_link(task, link)
 
 
 def _find_loaded(module: str, name: str) -> Any:

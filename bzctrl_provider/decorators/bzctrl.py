@@ -64,6 +64,7 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
 
     def execute(self, context: Context) -> Any:
         """Call the function, then create."""
+        self._set_links(context, [])
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **arguments)

@@ -1,4 +1,4 @@
-"""The links from a task to its todo, and to the incident about its failure."""
+"""The links from a task to its todos, and to the incident about its failure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from bzctrl_provider.text import web_address
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -27,16 +28,40 @@ class BzCtrlTodoLink(BaseOperatorLink):
         return web_address(link) or ""
 
 
-class BzCtrlIncidentLink(BaseOperatorLink):
-    """Shows "BzCtrl todo" on a task whose failure callback raised an incident and delivered it itself.
+class BzCtrlFurtherTodoLink(BaseOperatorLink):
+    """Shows "BzCtrl todo 02" and so on beside a task that created several todos.
 
-    The API server asks it for every task; it reads the XCom that the callback pushed.
+    :param number: of the todo, from 2. Two digits in the name, because Airflow sorts the links of a task by name.
     """
 
-    name = "BzCtrl todo"
+    name = ""
+    xcom_key = ""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.name = f"{BzCtrlTodoLink.name} {number:02}"
+        self.xcom_key = f"{BzCtrlTodoLink.xcom_key}_{number:02}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the address of the incident, or an empty text, which Airflow does not show."""
-        from bzctrl_provider._airflow_internals import read_link
+        """Return the address of this todo, or an empty text, which Airflow 3 does not show."""
+        known: tuple[str, ...] = getattr(operator, "todo_links", ())
+        return (web_address(known[self.number - 1]) or "") if len(known) >= self.number else ""
 
-        return web_address(read_link(self.name, BzCtrlTodoLink.xcom_key, ti_key)) or ""
+
+class BzCtrlIncidentLink(BzCtrlTodoLink):
+    """Shows "BzCtrl todo" on a task whose failure callback raised an incident and delivered it itself."""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return an empty text: the callback pushes the address, after Airflow asked for the links of the task."""
+        return ""
+
+
+def get_links_of_todos(shown: int) -> tuple[BaseOperatorLink, ...]:
+    """Return the links of a task with several todos: one for each of the first ones.
+
+    Airflow 2 shows a disabled button for each link without an address, so there it is one, to the only todo or to the log.
+
+    :param shown: the largest number of links.
+    """
+    further = range(2, shown + 1) if airflow_at_least(3, 0) else ()
+    return (BzCtrlTodoLink(), *map(BzCtrlFurtherTodoLink, further))

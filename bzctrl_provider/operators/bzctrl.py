@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,13 +22,14 @@ from bzctrl_provider.exceptions import (
 from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.limits import MAX_WORKERS
-from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
+from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
 from bzctrl_provider.text import safe_repr, web_address
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
     from jinja2 import Environment
 
     from bzctrl_provider.failure import LazyFailure
@@ -45,6 +46,8 @@ _PERMANENT_ERRORS = (
     BzCtrlOutcomeUnknownError,
 )
 
+_LINKS_SHOWN = 10
+_LINKS = get_links_of_todos(_LINKS_SHOWN)
 _PLACE = {"domain", "workspace"}
 
 _RETRIES = {"retries": 3, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True}
@@ -77,7 +80,8 @@ class CreateTodoOperator(BaseOperator):
     :param reporter: an e-mail address; default: the connection's.
     :param category: a list of texts, or one text.
     :param sub_category: a list of texts, or one text.
-    :param order_id: text, which BzCtrl makes a tag; default: the id of the DAG run, so that the tag leads back to it.
+    :param order_id: text, which BzCtrl makes a tag; default: the id of the DAG run, so that the tag leads back to it. (Runs of
+        two DAGs may have the same id; ``"{{ dag.dag_id }} {{ run_id }}"`` names the DAG, too.)
     :param lrn: text, a Local Reference Number, which BzCtrl makes a tag.
     :param reminder_date: a date, a datetime or ISO 8601 text.
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``.
@@ -101,7 +105,7 @@ class CreateTodoOperator(BaseOperator):
         "category": "json",
         "sub_category": "json",
     }
-    operator_extra_links = (BzCtrlTodoLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = (BzCtrlTodoLink(),)
     todo_link: str | None = None
     """The address of the todo, once the task runs; empty while there is none."""
     _mapped_data: list[Any] | None = None
@@ -504,6 +508,9 @@ class CreateTodosOperator(CreateTodoOperator):
     A faulty or refused one does not keep the others from being created: the task fails after all of them were tried,
     with a table of both in its log. It returns what was created, one mapping for each todo, in the order of ``todos``.
 
+    The task's page gets a link to each of the first ten: "BzCtrl todo", "BzCtrl todo 02" and so on. In Airflow 2 it is one
+    link, "BzCtrl todo": to the todo if there is one, otherwise to the task's log, which has the address of each.
+
     :param todos: a list of mappings of the fields of a todo. (templated) An empty list or None skips the task.
     :param max_workers: how many at a time, 1 to 64; default 8.
     :param link_to_run: whether the last line of each description is the address of the run in Airflow; default true.
@@ -517,6 +524,9 @@ class CreateTodosOperator(CreateTodoOperator):
         "todos": "json",
         **CreateTodoOperator.template_fields_renderers,
     }
+    operator_extra_links = _LINKS
+    todo_links: tuple[str, ...] = ()
+    """The addresses of the first todos, once they were created."""
 
     def __init__(
         self, *, todos: Any, max_workers: int = 8, link_to_run: bool | None = True, **kwargs: Any
@@ -550,6 +560,7 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> Any:
         """Create the todos."""
+        self._set_links(context, [])
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
@@ -594,6 +605,7 @@ class CreateTodosOperator(CreateTodoOperator):
         except (BzCtrlConfigError, ValueError) as exc:
             raise AirflowFailException(str(exc)) from None
         created = [result for result in results if not isinstance(result, BzCtrlError)]
+        self._set_links(context, created)
         if len(created) == len(results):
             return created
         errors = [result for result in results if isinstance(result, BzCtrlError)]
@@ -614,6 +626,19 @@ class CreateTodosOperator(CreateTodoOperator):
             else f"{len(errors)} of {len(results)} todos were not created; the table above says which and why. "
             f"{'The reason' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
         )
+
+    def _set_links(self, context: Context, created: Iterable[Mapping[str, Any]]) -> None:
+        """Show the links of the first todos on the page of the task."""
+        links = [link for todo in created if (link := web_address(todo.get("link")))][:_LINKS_SHOWN]
+        self.todo_links = tuple(links)
+        self.todo_link = links[0] if links else ""
+        if airflow_at_least(3, 0):
+            # Airflow stores an XCom for each link of the executed operator, also for an empty one.
+            self.operator_extra_links = _LINKS[: len(links)]
+        elif links:
+            if len(links) > 1:
+                self.todo_link = context["ti"].log_url
+            context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=self.todo_link)
 
 
 def _get_failure(context: Context) -> LazyFailure:

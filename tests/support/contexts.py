@@ -10,6 +10,7 @@ class TaskInstance(SimpleNamespace):
 
     def __init__(self, **changes):
         values = {"task_id": "load", "map_index": -1, "state": "failed", "try_number": 1}
+        values["log_url"] = "https://airflow.example.com/log"
         super().__init__(pushed=[], **{**values, **changes})
 
     def xcom_push(self, key, value):

@@ -125,3 +125,21 @@ def test_read_dag_facts_without_a_database_returns_none(monkeypatch, caplog):
     monkeypatch.delattr("airflow.models.dag.DagModel")
     assert internals.read_dag_facts("d") is None
     assert "The DAG could not be looked up" in caplog.text
+
+
+def test_add_link_of_computed_links_changes_nothing():
+    """A class may compute its links, and a later Airflow may keep them elsewhere: the task has no link to the incident."""
+    link = SimpleNamespace(name="BzCtrl todo")
+
+    class Fixed:
+        task_id = "t"
+        operator_extra_links = property(lambda _: ("its own",)[:0])
+
+    for task in (
+        Fixed(),
+        SimpleNamespace(task_id="t"),
+        SimpleNamespace(operator_extra_links=Fixed.operator_extra_links),
+    ):
+        before = getattr(task, "operator_extra_links", None)
+        internals.add_link(task, link)
+        assert getattr(task, "operator_extra_links", None) == before

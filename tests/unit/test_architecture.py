@@ -107,7 +107,7 @@ LAYERS = {
         "bzctrl_provider.exceptions",
         "bzctrl_provider.text",
     },
-    "bzctrl_provider.links": {"bzctrl_provider._airflow_internals", "bzctrl_provider.text"},
+    "bzctrl_provider.links": {"bzctrl_provider.text", "bzctrl_provider.version_compat"},
     "bzctrl_provider.hooks": {
         "bzctrl_provider.metrics",
         "bzctrl_provider.client",
@@ -136,6 +136,7 @@ LAYERS = {
         "bzctrl_provider.routing",
         "bzctrl_provider.silencing",
         "bzctrl_provider.text",
+        "bzctrl_provider.version_compat",
     },
     "bzctrl_provider.notifications": {
         "bzctrl_provider.metrics",
@@ -160,9 +161,11 @@ LAYERS = {
     "bzctrl_provider.policy": {
         "bzctrl_provider._airflow_internals",
         "bzctrl_provider.failure_lookup",
+        "bzctrl_provider.links",
         "bzctrl_provider.notifications",
         "bzctrl_provider.reasons",
         "bzctrl_provider.settings",
+        "bzctrl_provider.version_compat",
     },
     "bzctrl_provider.checks": {"bzctrl_provider.exceptions", "bzctrl_provider.text"},
     "bzctrl_provider.cli": {
@@ -180,7 +183,7 @@ LAYERS = {
     },
     # Its fixture of pytest resets the process of a test.
     "bzctrl_provider.sandbox": {"bzctrl_provider.notifications", "bzctrl_provider.settings"},
-    "bzctrl_provider.plugin": {"bzctrl_provider.links", "bzctrl_provider.version_compat"},
+    "bzctrl_provider.plugin": set(),
 }
 """The other parts that each part of the package may import."""
 
@@ -265,10 +268,11 @@ LOADED_WITH = {
         "links",
         "links.bzctrl",
         "text",
+        "version_compat",
     },
     "notifications": {"exceptions", "field_checks", "fields", "text"},
     "hooks": {"exceptions", "metrics", "text"},
-    "links": {"text"},
+    "links": {"text", "version_compat"},
     "decorators": {
         "_airflow_internals",
         "operators",
@@ -280,6 +284,7 @@ LOADED_WITH = {
         "links",
         "links.bzctrl",
         "text",
+        "version_compat",
     },
 }
 """The parts that a DAG file may import, each with the modules of this package that this loads as well."""

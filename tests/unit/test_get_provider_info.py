@@ -11,7 +11,6 @@ import airflow
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, BaseNotifier, BaseOperatorLink
 from jsonschema import Draft7Validator
-from support.airflow_versions import VERSION
 
 from bzctrl_provider.config import EXTRAS
 from bzctrl_provider.get_provider_info import get_provider_info
@@ -47,7 +46,7 @@ def test_provider_info_dotted_paths_lead_to_the_right_kind():
 
 
 def test_entry_points_can_be_loaded():
-    """Airflow's, pytest's and the command; the plugin has the link on Airflow 3 only."""
+    """Airflow's, pytest's and the command; the plugin gives no link to the tasks of other DAGs."""
     points = distribution("airflow-provider-bzctrl").entry_points
     assert {point.group for point in points} == {
         "apache_airflow_provider",
@@ -58,7 +57,7 @@ def test_entry_points_can_be_loaded():
     }
     loaded = {point.group: point.load() for point in points}
     assert loaded["apache_airflow_provider"] is get_provider_info
-    assert len(loaded["airflow.plugins"].global_operator_extra_links) == (VERSION >= (3, 0))
+    assert loaded["airflow.plugins"].global_operator_extra_links == []
 
 
 def test_provider_info_fits_airflows_schema():

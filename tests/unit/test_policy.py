@@ -4,10 +4,12 @@ import logging
 import time
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
+from support.airflow_versions import VERSION
 
 from bzctrl_provider import policy
 from bzctrl_provider.failure import remember_exception
+from bzctrl_provider.links.bzctrl import BzCtrlFurtherTodoLink
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
 
@@ -161,3 +163,31 @@ def test_policy_exception_breaks_no_dag(configure, monkeypatch, caplog, hook):
     (record,) = caplog.records
     assert hook in record.getMessage()
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.skipif(VERSION < (3, 0), reason="Airflow 2 would show a disabled button")
+def test_policy_task_with_a_notifier_gets_the_link(configure):
+    """Once, beside its own links, also a mapped task and for a retry; the other tasks and the class get none."""
+    configure()
+    own = BzCtrlFurtherTodoLink(2)
+    with new_dag() as dag:
+        plain = BaseOperator(task_id="plain", on_failure_callback=[mine, BzCtrlNotifier()])
+        plain.operator_extra_links = [own]
+        BaseOperator(task_id="retry", on_retry_callback=BzCtrlNotifier())
+        mapped = CreateTodoOperator.partial(task_id="mapped", on_failure_callback=BzCtrlNotifier())
+        mapped.expand(title=["a"])
+        task(task_id="function", on_failure_callback=BzCtrlNotifier())(mine).expand(context=[1])
+        CreateTodoOperator(task_id="created", title="t", on_failure_callback=BzCtrlNotifier())
+        BaseOperator(task_id="other", on_failure_callback=mine)
+    policy.dag_policy(dag)
+    policy.dag_policy(dag)
+    names = {task.task_id: [link.name for link in task.operator_extra_links] for task in dag.tasks}
+    assert names == {
+        "plain": ["BzCtrl todo 02", "BzCtrl todo"],
+        "retry": ["BzCtrl todo"],
+        "mapped": ["BzCtrl todo"],
+        "function": ["BzCtrl todo"],
+        "created": ["BzCtrl todo"],
+        "other": [],
+    }
+    assert not BaseOperator.operator_extra_links

@@ -3,9 +3,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from support.airflow_versions import VERSION
 
 from bzctrl_provider.links import bzctrl as link_module
-from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink, BzCtrlTodoLink
+from bzctrl_provider.links.bzctrl import (
+    BzCtrlFurtherTodoLink,
+    BzCtrlIncidentLink,
+    BzCtrlTodoLink,
+    get_links_of_todos,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,21 +38,30 @@ def test_the_button_has_its_promised_name():
     assert BzCtrlTodoLink().name == "BzCtrl todo"
 
 
+def test_incident_link_in_the_worker_has_no_address():
+    """Its callback runs after Airflow asked for the links; no XCom is looked up before."""
+    assert BzCtrlIncidentLink().get_link(SimpleNamespace(), ti_key="the key") == ""
+    assert BzCtrlIncidentLink().xcom_key == "bzctrl_todo_link"
+
+
+@pytest.mark.skipif(VERSION < (3, 0), reason="Airflow 2 has one link")
+def test_links_of_todos_have_names_that_airflow_sorts():
+    """The first has the name of the only link of other operators, and each has an XCom of its own."""
+    links = get_links_of_todos(10)
+    names = [link.name for link in links]
+    assert names == sorted(names) == ["BzCtrl todo", *(f"BzCtrl todo {n:02}" for n in range(2, 11))]
+    assert len({link.xcom_key for link in links}) == 10
+
+
 @pytest.mark.parametrize(
-    ("pushed", "shown"),
+    ("known", "shown"),
     [
-        ("https://bzctrl.example.com/x", "https://bzctrl.example.com/x"),
-        ("javascript:alert(1)", ""),
-        (None, ""),
+        (("https://b.example.com/1", "https://b.example.com/2"), "https://b.example.com/2"),
+        (("https://b.example.com/1",), ""),
+        (("https://b.example.com/1", "javascript:alert(1)"), ""),
     ],
 )
-def test_incident_link_reads_what_the_callback_pushed(monkeypatch, pushed, shown):
-    """Any task may write XComs, so only a web address is shown."""
-    monkeypatch.setattr("bzctrl_provider._airflow_internals.read_link", lambda *_: pushed)
-    assert BzCtrlIncidentLink().get_link(None, ti_key="the key") == shown
-
-
-def test_incident_link_with_a_failing_look_up_is_empty(caplog):
-    """The page of the task is shown without it; here, Airflow has no database."""
-    assert BzCtrlIncidentLink().get_link(None, ti_key="no key") == ""
-    assert "The link to the incident cannot be read" in caplog.text
+def test_link_of_a_further_todo_is_that_of_the_operator(known, shown):
+    """Only a web address is shown, and nothing if there are fewer todos."""
+    operator = SimpleNamespace(todo_links=known)
+    assert BzCtrlFurtherTodoLink(2).get_link(operator, ti_key="the key") == shown

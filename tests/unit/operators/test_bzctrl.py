@@ -10,10 +10,12 @@ import requests
 from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowFailException,
+    AirflowSkipException,
     BaseOperator,
     TaskGroup,
     mask_secret,
 )
+from support.airflow_versions import VERSION
 from support.bzctrl import ACC, KEY, LINK, register_bzctrl
 from support.contexts import TaskInstance
 
@@ -494,6 +496,33 @@ def test_create_todos_each_description_ends_with_the_run(bzctrl, link_to_run, li
         *_, last = bzctrl.request_history[-1].json()["description"].splitlines()
         assert (last == "d") is not linked
         assert (last.startswith("Run: http") and "r%201" in last) is linked
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_create_todos_links_lead_to_the_first_ten(bzctrl, count):
+    """Airflow 3 stores one XCom for each of them and no empty one; Airflow 2 has one link, to the log if there are several."""
+    todos = [{"title": f"t{n}", "description": "d", "order_id": "o"} for n in range(count)]
+    operator = CreateTodosOperator(task_id="t", todos=todos)
+    context = run_context()
+    operator.execute(context)
+    shown = [link.get_link(operator, ti_key=None) for link in operator.operator_extra_links]
+    assert len(CreateTodosOperator.operator_extra_links) == (10 if VERSION >= (3, 0) else 1)
+    if VERSION >= (3, 0):
+        assert shown == [LINK] * min(count, 10)
+        assert context["ti"].pushed == []
+    else:
+        assert shown == [LINK if count == 1 else "https://airflow.example.com/log"]
+        assert context["ti"].pushed == [("bzctrl_todo_link", shown[0])]
+
+
+def test_create_todos_that_creates_none_stores_no_link(bzctrl):
+    """A skipped task has no XCom with an empty link."""
+    operator = CreateTodosOperator(task_id="t", todos=[])
+    with pytest.raises(AirflowSkipException):
+        operator.execute(run_context())
+    assert [link.get_link(operator, ti_key=None) for link in operator.operator_extra_links] == (
+        [] if VERSION >= (3, 0) else [""]
+    )
 
 
 @pytest.mark.parametrize(("link_to_run", "linked"), [({}, False), ({"link_to_run": True}, True)])

@@ -21,6 +21,11 @@ with DAG("a_list", **ARGS) as a_list:
         task_id="create", todos=find(), max_workers=3, description="run {{ run_id }}", priority="high"
     )
 
+with DAG("more_than_ten", **ARGS) as more_than_ten:
+    CreateTodosOperator(
+        task_id="create", todos=[{"title": f"t{n}", "order_id": f"o{n}"} for n in range(11)], description="d"
+    )
+
 with DAG("an_empty_list", **ARGS) as an_empty_list:
     CreateTodosOperator(task_id="create", todos=[])
 
