@@ -8,8 +8,24 @@ longer rewrite.
 def __getattr__(name: str) -> str:
     """Read the version from the installed metadata, and only when somebody asks: DAG files never do."""
     if name == "__version__":
-        from importlib.metadata import version
+        return _find_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-        return version("airflow-provider-bzctrl")
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+
+def _find_version() -> str:
+    """Return the version from the name of the metadata's folder, as the specification of installed projects has it."""
+    import os
+    import sys
+
+    # `importlib.metadata` parses the names of all distributions and then this one's README: 4 ms of each task.
+    for place in sys.path:
+        try:
+            names = os.listdir(place or os.curdir)
+        except OSError:
+            continue
+        for name in names:
+            if name.startswith("airflow_provider_bzctrl-") and name.endswith(".dist-info"):
+                return name.removesuffix(".dist-info").partition("-")[2]
+    from importlib.metadata import version
+
+    return version("airflow-provider-bzctrl")
