@@ -20,7 +20,7 @@ def _find_version() -> str:
     # `importlib.metadata` parses the names of all distributions and then this one's README: 4 ms of each task.
     for place in sys.path:
         try:
-            names = os.listdir(place or os.curdir)
+            names = os.listdir(place or os.curdir)  # noqa: PTH208 - pathlib makes an object of each name
         except OSError:
             continue
         for name in names:
