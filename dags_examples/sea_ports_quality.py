@@ -1,21 +1,22 @@
-"""A failed data check becomes an incident, and the run stays failed.
+"""A failed data check becomes an incident with the amount at stake, and the run stays failed.
 
 Use case: a list of sea ports is loaded, checked, and published to the people who book ships. A port without coordinates, or
 with coordinates in the wrong sea, cannot be booked and costs money until the data is fixed. If a check fails, one incident
-has the failed checks, the amount at stake, and a link to the run.
+has the failed checks, the amount at stake, and the addresses of the run and of the log of each failed check.
 
 ::
 
     load ─> check_… (one task for each rule) ─┬─> publish
-                                              └─> what_failed ─> raise_incident
+                                              └─> raise_incident
 
 Good to know:
 
-* The checks are Airflow's own SQL checks.
-* ``what_failed`` waits for *all* checks (``all_done``) and is skipped if every rule holds; ``one_failed`` would run after
-  the first failure, while other checks are still running.
-* ``raise_incident`` succeeds, and Airflow marks a run as successful if its last tasks succeed. The run stays failed
-  because ``publish`` is downstream of the same checks and becomes ``upstream_failed``.
+* The checks are Airflow's own SQL checks: each counts the ports that violate its rule.
+* ``raise_incident`` waits for *all* checks, and is skipped if every rule holds. ``one_failed`` would run after the first
+  failure, while other checks are still running.
+* Its templates use ``failure``: each failed check has the number of ports as its actual value. The description is the
+  generated one.
+* ``raise_incident`` succeeds, and the run stays failed all the same; ``publish`` does not run.
 
 It needs two connections: ``bzctrl_default``, and ``sea_ports_db`` of type ``sqlite``, whose host is the path of a writable
 file. ``data/README.md`` names the source and the licence of the data.
@@ -26,12 +27,11 @@ from __future__ import annotations
 import csv
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, task
-from airflow.providers.common.sql.operators.sql import SQLCheckOperator
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.sql.operators.sql import SQLValueCheckOperator
 
-from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
 SEA_PORTS = Path(__file__).parent / "data" / "sea_ports.csv"
 DB = "sea_ports_db"
@@ -46,6 +46,11 @@ FAULTY_WHERE = {
     "coordinates_in_europe": "longitude NOT BETWEEN -32 AND 45 OR latitude NOT BETWEEN 27 AND 82",
 }
 """The SQL condition of each rule, which selects the ports that violate it."""
+
+FAULTY_PORTS = (
+    "failure.tasks | map(attribute='checks') | sum(start=()) | map(attribute='actual') | map('int') | sum"
+)
+"""The ports that violate a rule, as an expression for a template."""
 
 
 with DAG(
@@ -80,11 +85,11 @@ with DAG(
         return len(ports)
 
     checks = [
-        SQLCheckOperator(
+        SQLValueCheckOperator(
             task_id=f"check_{rule}",
             conn_id=DB,
-            # Airflow's check fails where a value of the first row is false.
-            sql=f"SELECT COUNT(*) = 0 FROM sea_ports WHERE {faulty}",  # noqa: S608 - the conditions stand above
+            sql=f"SELECT COUNT(*) FROM sea_ports WHERE {faulty}",  # noqa: S608 - the conditions are above
+            pass_value=0,
         )
         for rule, faulty in FAULTY_WHERE.items()
     ]
@@ -94,44 +99,13 @@ with DAG(
         """Hand the ports on to the booking system; here, say so."""
         print("The list of sea ports is published.")  # noqa: T201 - what a task prints is in its log
 
-    @task(trigger_rule="all_done")
-    def what_failed() -> dict[str, Any]:
-        """Name the broken rules with their ports, or skip where there are none."""
-        from airflow.providers.sqlite.hooks.sqlite import SqliteHook
-
-        db = SqliteHook(sqlite_conn_id=DB)
-        broken = {}
-        for rule, faulty in FAULTY_WHERE.items():
-            sql = f"SELECT unlocode, name FROM sea_ports WHERE {faulty} ORDER BY unlocode"  # noqa: S608 - as above
-            if ports := db.get_records(sql):
-                broken[rule] = [f"{unlocode} {name}" for unlocode, name in ports]
-        if not broken:
-            raise AirflowSkipException("Every rule holds.")
-        ports = {port for listed in broken.values() for port in listed}
-        return {
-            "rules": len(broken),
-            "ports": len(ports),
-            "amount": len(ports) * EUR_PER_PORT,
-            "lines": "\n".join(f"- {rule}: {', '.join(listed)}" for rule, listed in broken.items()),
-        }
-
-    found = what_failed()
-
-    raise_incident = CreateTodoOperator(
+    load() >> checks >> publish()
+    checks >> IncidentOnFailureOperator(
         task_id="raise_incident",
-        title="Sea ports: {{ ti.xcom_pull('what_failed')['ports'] }} ports cannot be booked",
-        description=(
-            "{{ ti.xcom_pull('what_failed')['rules'] }} of "
-            f"{len(FAULTY_WHERE)} checks failed in the DAG {{{{ dag.dag_id }}}}, nothing was published.\n"
-            "{{ ti.xcom_pull('what_failed')['lines'] }}\n"
-            "Run: {{ ti.log_url }}"
-        ),
-        financial_impact="{{ ti.xcom_pull('what_failed')['amount'] }}",
+        title=f"Sea ports: {{{{ {FAULTY_PORTS} }}}} ports cannot be booked",
+        financial_impact=f"{{{{ {EUR_PER_PORT} * ({FAULTY_PORTS}) }}}}",
         impact="HIGH",
         likelihood="HIGH",
         priority="HIGH",
         category=["Data quality"],
     )
-
-    load() >> checks >> publish()
-    checks >> found >> raise_incident

@@ -1,4 +1,4 @@
-"""Run the data-quality example in a real Airflow, and show the incident that it raises in the sandbox."""
+"""Run the DAG of README.md and the data-quality example in a real Airflow, and show their incidents in the sandbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from local_airflow import DAGS_FOLDER, environment
+from local_airflow import DAGS_FOLDER, environment, fill_warehouse, write_readme_dag
 
 from bzctrl_provider.sandbox import Sandbox
 
@@ -57,48 +57,71 @@ def divert_output(to: Path) -> None:
         os.dup2(log.fileno(), 2)
 
 
-def run_dag(dag_id: str) -> Any:
-    """Run an example DAG, whose file has the same name, in this process; return the run."""
-    from airflow.utils.db import upgradedb
+def run_dag(file: Path) -> Any:
+    """Run the DAG of a file in this process; return the run."""
+    with step(f"Running the DAG {file.stem}"):
+        found = runpy.run_path(str(file))
+        return found["dag"].test() if "dag" in found else find_dag(found).test()
 
-    with step("Preparing a separate Airflow (SQLite, one process)"):
-        upgradedb()
-    with step(f"Running the DAG {dag_id}"):
-        return runpy.run_path(str(DAGS_FOLDER / f"{dag_id}.py"))["dag"].test()
+
+def find_dag(names: dict[str, Any]) -> Any:
+    """Return the DAG to which a task of a file belongs."""
+    return next(value.dag for value in names.values() if hasattr(value, "task_id"))
+
+
+def show(run: Any, todos: list[dict[str, Any]]) -> bool:
+    """Print the states of a run and its incident; return whether it is as expected."""
+    states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
+    say(f"  The run: {run.state}; {', '.join(f'{task} {state}' for task, state in sorted(states.items()))}")
+    if len(todos) != 1 or str(run.state) != "failed":
+        say(f"Expected one incident and a failed run, but the sandbox has {len(todos)} todos:\n")
+        return False
+    (todo,) = todos
+    say(f"  The incident, as the sandbox has it: {todo['taskLink']}")
+    known = {
+        "EUR": todo.get("financialImpact"),
+        "priority": todo.get("priority"),
+        "assigned to": todo["assignee"],
+    }
+    say(f"  {todo['todoType']} {todo['key']}: {todo['title']}")
+    say(f"  {', '.join(f'{name} {value}' for name, value in known.items() if value)}")
+    for line in todo["description"].splitlines():
+        say(f"  | {line}")
+    return True
 
 
 def main() -> int:
-    """Return 0 if the failed check became an incident."""
+    """Return 0 if both failed runs became an incident each."""
     with tempfile.TemporaryDirectory(prefix="bzctrl-demo-") as folder, Sandbox() as sandbox:
         home = Path(folder)
         log = home / "airflow.log"
         divert_output(log)
         os.environ.update(environment(home, sandbox_url=sandbox.url))
+        files = {
+            write_readme_dag(home / "readme"): "the first code of README.md, with its default texts",
+            DAGS_FOLDER / "sea_ports_quality.py": "an example on real data, with the amount at stake",
+        }
+        fill_warehouse(home / "dwh.db")
         try:
-            run = run_dag("sea_ports_quality")
+            from airflow.utils.db import upgradedb
+
+            with step("Preparing a separate Airflow (SQLite, one process)"):
+                upgradedb()
+            for file, about in files.items():
+                say(f"\n{file.stem}: {about}")
+                before = len(sandbox.todos)
+                if not show(run_dag(file), sandbox.todos[before:]):
+                    say(log.read_text()[-4000:])
+                    return 1
         except Exception:  # noqa: BLE001 - the user at the terminal has to see any error
             say(f"{log.read_text()[-4000:]}\n{traceback.format_exc()}")
             return 1
-        states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
-        checks = {task: state for task, state in states.items() if task.startswith("check_")}
-        say(f"Checked: {', '.join(f'{task} {state}' for task, state in sorted(checks.items()))}")
-        say(f"The run: {run.state}; publish: {states['publish']}; raise_incident: {states['raise_incident']}")
-        if len(sandbox.todos) != 1 or str(run.state) != "failed":
-            say(f"Expected one incident and a failed run, but the sandbox has {len(sandbox.todos)} todos:\n")
-            say(log.read_text()[-4000:])
-            return 1
-        todo = sandbox.todos[0]
-        say(f"The incident, as the sandbox has it: {todo['taskLink']}")
-        say(f"  {todo['todoType']} {todo['key']}: {todo['title']}")
-        say(f"  EUR {todo['financialImpact']}, priority {todo['priority']}, assigned to {todo['assignee']}")
-        for line in todo["description"].splitlines():
-            say(f"  | {line}")
         if sys.stdin.isatty():
-            say("Open the link; Enter ends the sandbox. ", end="")
+            say("\nOpen a link to an incident; Enter ends the sandbox. ", end="")
             sys.stdin.readline()
         else:
             say(
-                "Both links are closed by now; `make ui` keeps Airflow and the sandbox running, to click through."
+                "\nAll links are closed by now; `make ui` keeps Airflow and the sandbox running, to click through."
             )
     return 0
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import psutil
 import requests
-from local_airflow import environment
+from local_airflow import README_DAG_ID, environment, fill_warehouse, write_readme_dag
 
 from bzctrl_provider.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DAG_ID = "sea_ports_quality"
+DAG_IDS = (README_DAG_ID, "sea_ports_quality")
 START_S = 180
 END_S = 30
 
@@ -56,8 +56,8 @@ def store_connections(variables: Mapping[str, str], log: TextIO) -> dict[str, st
     return rest
 
 
-def trigger(address: str) -> None:
-    """Run the data-quality example once, as soon as Airflow has parsed it."""
+def trigger(address: str, dag_id: str) -> None:
+    """Run a DAG once, as soon as Airflow has parsed it."""
     ends_at = time.monotonic() + START_S
     session = requests.Session()
     while time.monotonic() < ends_at:
@@ -65,7 +65,7 @@ def trigger(address: str) -> None:
         try:
             token = session.get(f"{address}/auth/token", timeout=10).json()["access_token"]
             session.headers["Authorization"] = f"Bearer {token}"
-            dag = f"{address}/api/v2/dags/{DAG_ID}"
+            dag = f"{address}/api/v2/dags/{dag_id}"
             session.patch(dag, json={"is_paused": False}, timeout=10).raise_for_status()
             session.post(f"{dag}/dagRuns", json={"logical_date": None}, timeout=10).raise_for_status()
         except (requests.RequestException, KeyError, ValueError):
@@ -94,6 +94,8 @@ def main() -> int:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         }
+        write_readme_dag(home / "readme")
+        fill_warehouse(home / "dwh.db")
         address = variables["AIRFLOW__API__BASE_URL"]
         print("Preparing a separate Airflow …", flush=True)
         with (home / "standalone.log").open("w") as log:
@@ -106,9 +108,10 @@ def main() -> int:
             )
             try:
                 print("Starting it; this takes up to a minute …", flush=True)
-                trigger(address)
-                print(f"Airflow:  {address}/dags/{DAG_ID}  (a run has just been triggered; no login)")
-                print(f"BzCtrl:   {sandbox.url}/app/  (the sandbox; the incident appears here)")
+                for dag_id in DAG_IDS:
+                    trigger(address, dag_id)
+                    print(f"Airflow:  {address}/dags/{dag_id}  (a run has just been triggered; no login)")
+                print(f"BzCtrl:   {sandbox.url}/app/  (the sandbox; the incidents appear here)")
                 print("Ctrl-C ends both.", flush=True)
                 process.wait()
             except KeyboardInterrupt:

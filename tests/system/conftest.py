@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from local_airflow import fill_warehouse, write_readme_dag
 from support.cluster import PASSWORD, REFUSED_PASSWORD, ROOT, RUN, USERNAME, Cluster, free_ports
 
 from bzctrl_provider.sandbox import Sandbox
@@ -35,9 +36,15 @@ def bzctrl(tmp_path_factory, issued):
 def cluster(bzctrl, tmp_path_factory):
     """Start the cluster with the connections in its database; check that none of its processes is left."""
     folder = tmp_path_factory.mktemp("cluster")
+    write_readme_dag(folder / "readme")
+    fill_warehouse(folder / "dwh.db")
     cluster = Cluster(
         logs=RUN / "logs",
-        bundles={"system": ROOT / "tests" / "system" / "dags", "examples": ROOT / "dags_examples"},
+        bundles={
+            "system": ROOT / "tests" / "system" / "dags",
+            "examples": ROOT / "dags_examples",
+            "readme": folder / "readme",
+        },
         settings={
             "AIRFLOW__BZCTRL__INCIDENT_ON_FAILED_RUN": "True",
             "AIRFLOW__BZCTRL__INCLUDE_TAGS": "policy",
@@ -57,11 +64,12 @@ def cluster(bzctrl, tmp_path_factory):
             cluster.api(
                 "POST", "/connections", json={**connection, "connection_id": conn_id, "password": password}
             )
-        cluster.api(
-            "POST",
-            "/connections",
-            json={"connection_id": "sea_ports_db", "conn_type": "sqlite", "host": str(folder / "ports.db")},
-        )
+        for conn_id, file in {"sea_ports_db": "ports.db", "dwh": "dwh.db"}.items():
+            cluster.api(
+                "POST",
+                "/connections",
+                json={"connection_id": conn_id, "conn_type": "sqlite", "host": str(folder / file)},
+            )
         cluster.spool = folder / "spool"
         yield cluster
     finally:

@@ -4,6 +4,7 @@ import re
 from urllib.parse import quote
 
 import pytest
+from local_airflow import README_DAG_ID
 from playwright.sync_api import expect
 
 from bzctrl_provider.get_provider_info import get_provider_info
@@ -15,11 +16,12 @@ PASSWORD = "Dachs im Formular"
 
 @pytest.fixture(scope="module")
 def failed_run(cluster, bzctrl):
-    """Run the example whose checks fail on real data, and return the run's id and the todo."""
+    """Run the first code of README.md, and return the run's id and the todo."""
     bzctrl.reset()
-    run_id, state = cluster.run("sea_ports_quality")
+    run_id, state = cluster.run(README_DAG_ID)
     assert state == "failed"
-    (todo,) = bzctrl.todos
+    # The DAG has a schedule, too.
+    (todo,) = [todo for todo in bzctrl.todos if todo["orderID"] == run_id]
     return run_id, todo
 
 
@@ -127,7 +129,7 @@ def test_link_of_a_task_opens_its_todo(cluster, bzctrl, page, failed_run, pictur
     """The button "BzCtrl todo" among the details of the task leads to the todo's page in BzCtrl."""
     run_id, todo = failed_run
     page.set_viewport_size({"width": 1180, "height": 640})
-    page.goto(f"{cluster.url}/dags/sea_ports_quality/runs/{quote(run_id)}/tasks/raise_incident/details")
+    page.goto(f"{cluster.url}/dags/{README_DAG_ID}/runs/{quote(run_id)}/tasks/raise_incident/details")
     link = page.get_by_role("link", name="BzCtrl todo")
     expect(link).to_be_visible()
     expect(page.get_by_role("heading", name="raise_incident")).to_be_visible()
@@ -144,6 +146,27 @@ def test_link_of_a_task_opens_its_todo(cluster, bzctrl, page, failed_run, pictur
     incident.screenshot(path=pictures / "incident.png")
 
 
+def test_links_of_several_todos_are_one_button_each(cluster, bzctrl, page):
+    """A task that created two todos has two buttons; a task that can have none has no heading for links."""
+    bzctrl.reset()
+    run_id, state = cluster.run("todos_from_a_function")
+    assert state == "success"
+    assert len(bzctrl.todos) == 2
+    task = f"{cluster.url}/dags/todos_from_a_function/runs/{quote(run_id)}/tasks"
+    page.goto(f"{task}/remind_customers/details")
+    buttons = page.get_by_role("link", name=re.compile("^BzCtrl todo"))
+    expect(buttons).to_have_text(["BzCtrl todo", "BzCtrl todo 02"])
+    hrefs = [button.get_attribute("href") for button in buttons.all()]
+    assert sorted(hrefs) == sorted(todo["taskLink"] for todo in bzctrl.todos)
+    expect(page.get_by_text("Extra Links")).to_be_visible()
+    failed_id, _ = cluster.run("sea_ports_quality")
+    page.goto(f"{cluster.url}/dags/sea_ports_quality/runs/{quote(failed_id)}/tasks/load/details")
+    expect(page.get_by_role("heading", name="load")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="State").get_by_text("success")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_text("Extra Links")).to_have_count(0)
+
+
 def test_link_of_a_mapped_task_instance_opens_its_own_todo(cluster, bzctrl, page):
     """The second instance has the link of the second todo."""
     run_id, state = cluster.run("mapped")
@@ -156,9 +179,9 @@ def test_link_of_a_mapped_task_instance_opens_its_own_todo(cluster, bzctrl, page
     assert opened.value.url == second["taskLink"]
 
 
-def test_rendered_templates_show_the_sent_fields(cluster, page, failed_run, pictures):
+def test_rendered_templates_show_the_sent_fields(cluster, page, pictures):
     """The page has the rendered fields, and no secret."""
-    run_id, _ = failed_run
+    run_id, _ = cluster.run("sea_ports_quality")
     page.goto(
         f"{cluster.url}/dags/sea_ports_quality/runs/{quote(run_id)}/tasks/raise_incident/rendered_templates"
     )

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from architecture import PICTURE, picture
+from site_hooks import FILES, HINT, on_page_markdown
 
 from bzctrl_provider.client.todo import FIELDS, Todo
 from bzctrl_provider.config import EXTRAS
@@ -48,7 +52,7 @@ def test_link_of_a_page_has_a_target(page, to):
     file, _, anchor = to.partition("#")
     target = (page.parent / file).resolve() if file else page
     assert target.exists()
-    if DOCS in page.parents:
+    if DOCS in page.parents and page.name not in FILES:
         assert DOCS in target.parents
     if anchor:
         assert anchor in anchors(target)
@@ -60,11 +64,63 @@ def test_included_page_has_no_relative_links():
     assert [(page.name, to) for page, to in LINKS if page in included and not to.startswith("#")] == []
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "dags_examples").glob("*.py")), ids=lambda file: file.name)
-def test_example_is_included_in_one_page(example):
-    """A page includes the file that the tests run."""
-    reference = f'--8<-- "dags_examples/{example.name}"'
-    assert sum(page.read_text().count(reference) for page in PAGES) == 1
+EXAMPLE = re.compile(
+    r'^```python title="dags_examples/(?P<name>\w+\.py)"\n(?P<code>.*?)^```$', re.MULTILINE | re.DOTALL
+)
+
+
+def test_example_is_on_one_page_as_the_tests_run_it():
+    """The pages have the code itself, so that they read whole on a code host, and `EXAMPLES=write` updates it."""
+    files = {file.name: file.read_text() for file in (ROOT / "dags_examples").glob("*.py")}
+    if os.environ.get("EXAMPLES") == "write":
+        for page in PAGES:
+            page.write_text(
+                EXAMPLE.sub(
+                    lambda block: (
+                        f'```python title="dags_examples/{block["name"]}"\n{files[block["name"]]}```'
+                    ),
+                    page.read_text(),
+                )
+            )
+    found = [block for page in PAGES for block in EXAMPLE.finditer(page.read_text())]
+    assert sorted(block["name"] for block in found) == sorted(files)
+    assert {block["name"]: block["code"] for block in found} == files
+
+
+def test_page_reads_whole_without_the_site():
+    """A code host fills no directive, so that no page has one."""
+    directives = re.compile(r"^\s*(?:-+8<-+|::: |\[TOC\]|\{%|\{\{)", re.MULTILINE)
+    assert [str(page.relative_to(ROOT)) for page in PAGES if directives.search(prose(page))] == []
+    included = re.compile(r"-+8<-+")
+    assert [str(page.relative_to(ROOT)) for page in PAGES if included.search(page.read_text())] == []
+
+
+def test_site_has_the_docstrings_and_the_files_of_the_repository():
+    """In the site, each name of a reference page is a directive with its options, and two pages are files."""
+    operators = DOCS / "reference" / "operators.md"
+    made = on_page_markdown(operators.read_text(), page=site_page("reference/operators.md"))
+    assert (
+        "\n::: bzctrl_provider.operators.bzctrl.CreateTodosOperator\n    options:\n      members: false\n"
+        in made
+    )
+    assert HINT in operators.read_text()
+    assert HINT not in made
+    for page, file in FILES.items():
+        assert on_page_markdown("", page=site_page(page)) == (ROOT / file).read_text()
+
+
+def site_page(address):
+    return SimpleNamespace(file=SimpleNamespace(src_uri=address))
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=lambda page: page.name)
+def test_item_of_the_reference_is_the_first_sentence_of_its_docstring(page):
+    """The sentence on the page is that of the code."""
+    items = re.findall(r"^\* `([\w.]+)`: (.+?)\.(?: <!--.*)?$", page.read_text(), re.MULTILINE)
+    assert items
+    for name, sentence in items:
+        docstring = " ".join(pkgutil.resolve_name(name).__doc__.replace("``", "`").split())
+        assert docstring.lower().startswith(sentence.lower()), name
 
 
 def first_column(page):
@@ -113,7 +169,7 @@ def test_recipe_for_a_field_names_every_file_of_a_field():
     places = {
         str(file.relative_to(ROOT))
         for file in files
-        if re.search(r"\breminder_?date\b", file.read_text(), re.IGNORECASE)
+        if re.search(r"\breminder_?date\b", EXAMPLE.sub("", file.read_text()), re.IGNORECASE)
     }
     named = set(re.findall(r"`((?:bzctrl_provider|docs)/[\w./-]+)`", recipe("Add a field")))
     assert named == places

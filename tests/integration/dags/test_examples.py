@@ -21,7 +21,7 @@ def states(tis):
 
 
 def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctrl_sandbox):
-    """The data's own faults fail two of four checks; the incident names the ports, the amount and the run."""
+    """The data's own faults fail two of four checks; the incident has them, the amount, the run and their logs."""
     dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
     assert str(dag_run.state) == "failed"
     assert states(tis) == {
@@ -31,7 +31,6 @@ def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctr
         "check_coordinates_present": ["failed"],
         "check_coordinates_in_europe": ["failed"],
         "publish": ["upstream_failed"],
-        "what_failed": ["success"],
         "raise_incident": ["success"],
     }
     (todo,) = bzctrl_sandbox.todos
@@ -39,11 +38,21 @@ def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctr
     assert todo["title"] == "Sea ports: 6 ports cannot be booked"
     assert todo["financialImpact"] == "7500"
     assert todo["orderID"] == dag_run.run_id
-    assert "2 of 4 checks failed in the DAG sea_ports_quality" in todo["description"]
-    assert "- coordinates_present: ESEBO Cebolla, GBEIL Sheildaig" in todo["description"]
-    assert "- coordinates_in_europe: ANEUX Sint Eustatius (Antilles), ISESK" in todo["description"]
-    # Airflow 3.0 knows no address of a task under dag.test(); with a scheduler it does.
-    assert re.search(r"\nRun: (http\S+sea_ports_quality\S+|None)$", todo["description"])
+    description = todo["description"]
+    assert description.startswith(
+        "In the DAG sea_ports_quality, 2 of 4 checks failed.\n\n- check_coordinates_in_europe ("
+    )
+    assert (
+        "- check_coordinates_present (SQLValueCheckOperator): failed\n  expected 0, actual 4\n    SELECT"
+        in description
+    )
+    assert "\nDid not run: publish\n" in description
+    failed = ("check_coordinates_in_europe", "check_coordinates_present")
+    logs = re.findall(r"Log: (http\S+)", description)
+    assert [name in log for name, log in zip(failed, logs, strict=True)] == [True, True]
+    # Neither leads to the task that raised the incident.
+    assert "raise_incident" not in description
+    assert description.splitlines()[-1].startswith("Airflow: http")
     assert [(request.path.rpartition("/")[2], request.status) for request in bzctrl_sandbox.requests] == [
         ("token", 200),
         ("add-task", 200),
@@ -56,7 +65,7 @@ def test_data_without_faults_raises_nothing(run, bzctrl_sandbox, monkeypatch):
     dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
     assert str(dag_run.state) == "success"
     assert states(tis)["publish"] == ["success"]
-    assert states(tis)["what_failed"] == states(tis)["raise_incident"] == ["skipped"]
+    assert states(tis)["raise_incident"] == ["skipped"]
     assert bzctrl_sandbox.requests == []
 
 
