@@ -35,7 +35,9 @@ _NAMES_SHOWN = 20
 
 _LOST = "Its process ended without an exception, for example because it was killed."
 
-Kind = Literal["checks", "task", "run", "deadline"]
+_NOT_IMPORTED = "the DAG file cannot be imported"
+
+Kind = Literal["checks", "task", "run", "deadline", "import"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +84,25 @@ class Failure:
     """Describe what failed, as far as Airflow's context shows it.
 
     :param kind: where it was noticed: in an operator after its ``checks``, in the callback of one ``task``, in the
-        callback of a DAG's ``run``, or in a ``deadline`` alert.
+        callback of a DAG's ``run``, in a ``deadline`` alert, or in the ``import`` of a DAG file.
     :param tasks: the tasks that failed by themselves, by id and map index; empty if Airflow does not show them.
     :param instances: the number of instances of each task that was looked at.
     :param checks: the number of tasks directly before the operator.
     :param not_run: how many of them could not run, because a task before them failed.
     :param did_not_run: the ids of the tasks after the failed ones that did not run because of them.
     :param not_updated: the names of the assets (or datasets) that failed tasks and those after them would have updated.
-    :param dag_id: the DAG's id.
-    :param run_id: the run's id.
+    :param dag_id: the DAG's id; empty for a DAG file.
+    :param run_id: the run's id; empty for a DAG file.
     :param logical_date: the run's logical date in ISO 8601; None if it has none.
     :param try_number: the try, from 1, of the task in which it was noticed.
     :param owner: the owner of the DAG.
     :param run_url: the address of the run in Airflow's UI.
-    :param reason: for a failed run Airflow's reason, such as ``task_failure``; for a deadline its time.
+    :param reason: for a failed run Airflow's reason, such as ``task_failure``; for a deadline its time; for a DAG file the
+        last line of the trace.
+    :param file: the path of a DAG file that cannot be imported, relative to its bundle or to the DAGs folder.
+    :param bundle: the name of its bundle, on Airflow 3.
+    :param broken_since: when it was first seen broken, in ISO 8601.
+    :param broken_for_s: how many seconds ago that was.
     """
 
     kind: Kind
@@ -112,6 +119,10 @@ class Failure:
     owner: str | None = None
     run_url: str | None = None
     reason: str | None = None
+    file: str | None = None
+    bundle: str | None = None
+    broken_since: str | None = None
+    broken_for_s: int = 0
 
     def __str__(self) -> str:
         return self.summary
@@ -143,6 +154,8 @@ class Failure:
     @property
     def summary(self) -> str:
         """Return one line of at most 200 characters, for a title: ``customs: 2 of 5 checks failed (amounts, totals)``."""
+        if self.kind == "import":
+            return _cut_beginning(self.file or "", f": {_NOT_IMPORTED}", _TITLE_CHARS)
         start = f"{self.dag_id}: {self._outcome}"
         if self.kind in ("checks", "run"):
             start += _join_limited(self.task_ids, _TITLE_CHARS - len(start))
@@ -155,6 +168,8 @@ class Failure:
 
     def describe(self, *, link_to_run: bool = True) -> str:
         """Return the description, with or without the address of the run."""
+        if self.kind == "import":
+            return self._describe_file()
         parts = [f"In the DAG {self.dag_id}, {self._outcome}."]
         if self.tasks:
             parts.append("\n".join(self._task_lines()))
@@ -168,6 +183,15 @@ class Failure:
         }
         parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
         return "\n\n".join(parts)
+
+    def _describe_file(self) -> str:
+        parts = [f"The DAG file {self.file} cannot be imported.", self.reason]
+        known = {
+            "Broken": f"for {_span(self.broken_for_s)}, since {self.broken_since}",
+            "Bundle": self.bundle,
+        }
+        parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
+        return "\n\n".join(filter(None, parts))
 
     @property
     def _outcome(self) -> str:
@@ -273,7 +297,7 @@ def fill_text(
     for name in ("title", "description"):
         value = filled.get(name)
         unset = value is None or (isinstance(value, str) and not value.strip())
-        if unset and (failure.tasks or failure.kind in ("run", "deadline")):
+        if unset and (failure.tasks or failure.kind in ("run", "deadline", "import")):
             filled[name] = failure.summary if name == "title" else failure.describe(link_to_run=link_to_run)
     return filled
 
@@ -322,3 +346,16 @@ def _join_limited(words: list[str], room: int = 10**6, *, shown: int | None = No
 
 def _cut(text: str, chars: int) -> str:
     return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
+def _cut_beginning(text: str, end: str, chars: int) -> str:
+    room = chars - len(end)
+    return f"{text}{end}" if len(text) <= room else f"…{text[1 - room :]}{end}"
+
+
+def _span(seconds: int) -> str:
+    """Return a time in words, such as ``5 min``."""
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds // unit_s} {unit}"
+    return f"{seconds} s"

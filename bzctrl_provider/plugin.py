@@ -5,10 +5,15 @@ Airflow loads it in each of its processes, by the entry point group ``airflow.pl
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
+
+from bzctrl_provider.import_errors import listener
 
 
 class BzCtrlPlugin(AirflowPlugin):
-    """Adds nothing to Airflow: the links of tasks come with their DAGs."""
+    """Adds the listener for import errors, which an option switches on; the links of tasks come with their DAGs."""
 
     name = "bzctrl"
+    listeners: list[Any] = [listener]  # noqa: RUF012 - declared by Airflow

@@ -117,6 +117,7 @@ def find_facts(context: Mapping[str, Any], failure: Failure | LazyFailure) -> Ro
         task_ids=failure.task_ids,
         run_type=get("run_type", None),
         team=find_team(context.get("ti")),
+        file=failure.file,
     )
 
 

@@ -29,6 +29,7 @@ _SECTION = "bzctrl"
 _ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
 _WINDOW_MAX_S = 10 * 365 * 86_400
 _GROUP_MAX = 1_000_000
+_GRACE_MAX_S = 30 * 86_400
 _NAME_CHARS = 60
 _NOTE_CHARS = 1000
 _PROBLEMS_SHOWN = 20
@@ -112,6 +113,12 @@ class Settings:
     )
     in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
     include_check_values: bool = _option(_boolean, default=False, allowed="True or False")
+    incident_on_import_error: bool = _option(_boolean, default=False, allowed="True or False")
+    import_error_grace_s: int = _option(
+        _integer(maximum=_GRACE_MAX_S),
+        default=300,
+        allowed=f"a whole number of seconds from 0 to {_GRACE_MAX_S} (30 days)",
+    )
     problems: tuple[str, ...] = ()
     configured: frozenset[str] = frozenset()
 

@@ -36,6 +36,13 @@ PLACES = {
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),
     "plugin": (0, -0.4),
+    # Broken DAG files.
+    "import_errors.listener": (0.05, 3.8),
+    "import_errors.reporter": (0.42, 3.8),
+    "import_errors.delivery": (1.14, 3.8),
+    "import_errors.incident": (0.78, 3.8),
+    "import_errors.episodes": (3.1, 3.8),
+    "import_errors.dag_files": (3.5, 3.8),
     "operators.bzctrl": (1, 0.6),
     "operators.todo_list": (1.5, -0.3),
     "notifications.bzctrl": (1, 2.6),

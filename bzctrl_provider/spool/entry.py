@@ -47,7 +47,7 @@ class Entry:
     :param spooled_at: when it was written, with a time zone.
     :param reason: why it could not be created yet; empty if nobody has tried.
     :param facts: for the summary of a storm: ``dag_id``, ``run_id``, ``run_url``, ``reason`` (one line) and ``what``
-        (``run``, ``task`` or ``deadline``).
+        (``run``, ``task``, ``deadline`` or ``import``, which has ``file`` instead of the ids).
     :param unanswered: the times in UTC of the attempts whose outcome is unknown.
     :param covers: for the summary of a storm: the identities of the entries that it replaces.
     :param single: whether it is left out of summaries, because the one that had it was rejected.

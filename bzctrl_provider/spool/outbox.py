@@ -51,11 +51,32 @@ def spool_path() -> str | None:
     address = settings().spool_path
     if address is not None and address.lower() == "off":
         return None
-    if address is not None:
-        return address
+    return default_folder() if address is None else address
+
+
+def default_folder() -> str:
+    """Return the folder of the spool of this machine, which is the default for ``spool_path``."""
     from airflow.configuration import get_airflow_home
 
     return str(Path(get_airflow_home()).absolute() / "bzctrl_spool")
+
+
+def find_folder(address: str) -> Path | None:
+    """Return the path of a spool in a folder; None for an object store.
+
+    :param address: see ``open_store``.
+    :raises ValueError: if the path is relative.
+    """
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme not in ("file", "local"):
+        return None
+    path = Path(rest if separator else address)
+    if not path.is_absolute():
+        raise ValueError(
+            f"The spool {address} is not an absolute path: set spool_path in the section [bzctrl] to one, "
+            "because each process has its own working directory."
+        )
+    return path
 
 
 def open_store(address: str) -> Store:
@@ -65,17 +86,11 @@ def open_store(address: str) -> Store:
         ``s3://conn_id@bucket/prefix``.
     :raises ValueError: if Airflow does not know this kind of storage, or the path is relative.
     """
-    scheme, separator, _ = address.partition("://")
-    if separator and scheme not in ("file", "local"):
+    path = find_folder(address)
+    if path is None:
         from bzctrl_provider.spool.bucket import Bucket
 
         return Bucket(address)
-    path = Path(address.partition("://")[2] if separator else address)
-    if not path.is_absolute():
-        raise ValueError(
-            f"The spool {address} is not an absolute path: set spool_path in the section [bzctrl] to one, "
-            "because each process has its own working directory."
-        )
     return Folder(path)
 
 

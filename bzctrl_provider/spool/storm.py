@@ -29,6 +29,7 @@ _NOUNS = {
     "run": "DAG runs failed",
     "task": "tasks failed",
     "deadline": "deadlines were missed",
+    "import": "DAG files cannot be imported",
 }
 
 
@@ -101,7 +102,7 @@ def _span(time: timedelta) -> str:
 
 
 def _headline(happened: str, members: Iterable[Member]) -> str:
-    names = list(dict.fromkeys(filter(None, (_fact(member, "dag_id") for member in members))))
+    names = list(dict.fromkeys(filter(None, map(_source, members))))
     title = happened
     for number in range(len(names), 0, -1):
         rest = ", …" if number < len(names) else ""
@@ -160,8 +161,12 @@ def _line(member: Member) -> str:
 
 
 def _label(member: Member) -> str:
-    dag_id, run_id = _fact(member, "dag_id"), _fact(member, "run_id")
-    return f"{dag_id} {run_id}".strip() if dag_id else _title(member)
+    source, run_id = _source(member), _fact(member, "run_id")
+    return f"{source} {run_id}".strip() if source else _title(member)
+
+
+def _source(member: Member) -> str:
+    return _fact(member, "dag_id") or _fact(member, "file")
 
 
 def _title(member: Member) -> str:

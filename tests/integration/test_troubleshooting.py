@@ -32,6 +32,7 @@ from bzctrl_provider import policy
 from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
 from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.import_errors import listener
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import (
     CreateTodoOperator,
@@ -288,6 +289,19 @@ def spool_file_damaged(lab):
     return lab.logged()
 
 
+def import_error(lab, path):
+    listener._logged.clear()
+    lab.monkeypatch.setenv("AIRFLOW__BZCTRL__INCIDENT_ON_IMPORT_ERROR", "True")
+    lab.spool(path)
+    listener.on_new_dag_import_error("/dags/customs.py", "ModuleNotFoundError: No module named 'pandas'")
+    return lab.logged(logging.ERROR)
+
+
+def import_error_without_a_folder(lab):
+    (lab.folder / "spool").write_text("a file")
+    return import_error(lab, (lab.folder / "spool").as_uri())
+
+
 def sandbox_port_in_use(lab):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return lab.sandbox("--port", str(taken.getsockname()[1]))
@@ -463,6 +477,8 @@ SEEN = {
     "spool-address": lambda lab: lab.spool("s4://bucket/bzctrl").error(replay_spool),
     "spool-file-damaged": spool_file_damaged,
     "spool-connection": lambda lab: lab.spool().kept(title="Totals differ", description="d"),
+    "import-error-off": lambda lab: import_error(lab, "off"),
+    "import-error-spool": import_error_without_a_folder,
     "spool-todo": lambda lab: lab.spool().connect("made_later").kept(title="Totals differ", impact="urgent"),
     # results of other tools
     "checks-no-xcom": lambda lab: lab.error(partial(checks_from_gx, None)),

@@ -183,7 +183,22 @@ LAYERS = {
     },
     # Its fixture of pytest resets the process of a test.
     "bzctrl_provider.sandbox": {"bzctrl_provider.notifications", "bzctrl_provider.settings"},
-    "bzctrl_provider.plugin": set(),
+    "bzctrl_provider.import_errors": {
+        "bzctrl_provider._airflow_internals",
+        "bzctrl_provider.failure",
+        "bzctrl_provider.field_checks",
+        "bzctrl_provider.fields",
+        "bzctrl_provider.metrics",
+        "bzctrl_provider.notes",
+        "bzctrl_provider.notifications",
+        "bzctrl_provider.reasons",
+        "bzctrl_provider.routing",
+        "bzctrl_provider.settings",
+        "bzctrl_provider.spool",
+        "bzctrl_provider.text",
+        "bzctrl_provider.version_compat",
+    },
+    "bzctrl_provider.plugin": {"bzctrl_provider.import_errors"},
 }
 """The other parts that each part of the package may import."""
 
@@ -242,6 +257,7 @@ def test_client_and_sandbox_import_no_airflow(module):
     [
         ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
         ("settings", set()),
+        ("import_errors/listener", {"airflow.listeners", "bzctrl_provider.settings"}),
     ],
 )
 def test_policy_at_its_top_imports_only_the_hook_marker(name, allowed):

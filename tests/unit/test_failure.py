@@ -157,6 +157,16 @@ SHAPES = {
     "a_run_of_which_nothing_is_known": Failure(kind="run", reason="task_failure", **RUN),
     "a_run_that_timed_out": Failure(kind="run", reason="timed_out", **RUN),
     "a_missed_deadline": Failure(kind="deadline", reason="2026-11-21T07:00:00Z", **RUN),
+    "a_broken_dag_file": Failure(
+        kind="import",
+        dag_id="",
+        run_id="",
+        file="customs/orders.py",
+        bundle="company",
+        reason="ModuleNotFoundError: No module named 'pandas'",
+        broken_since="2026-11-21T12:00:00Z",
+        broken_for_s=312,
+    ),
     "a_manual_run_without_owner": Failure(
         kind="checks",
         checks=1,
@@ -165,6 +175,25 @@ SHAPES = {
         run_id="manual__x",
     ),
 }
+
+
+def test_failure_of_a_file_with_a_long_path_keeps_its_name():
+    """The name of the file is at the end of its path."""
+    failure = Failure(kind="import", dag_id="", run_id="", file=f"{'folder/' * 100}orders.py")
+    assert failure.summary.startswith("…")
+    assert failure.summary.endswith("/orders.py: the DAG file cannot be imported")
+    assert len(failure.summary) == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "span"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
+)
+def test_failure_of_a_file_says_how_long_it_is_broken(seconds, span):
+    """In the unit that a person would use."""
+    failure = Failure(
+        kind="import", dag_id="", run_id="", file="a.py", broken_since="noon", broken_for_s=seconds
+    )
+    assert f"Broken: for {span}, since noon" in failure.description
 
 
 @pytest.mark.parametrize("shape", SHAPES)

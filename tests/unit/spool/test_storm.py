@@ -63,11 +63,25 @@ def test_summarize_names_dags_reasons_and_addresses():
     )
 
 
+def test_summarize_names_dag_files():
+    """A shared module that is broken is one reason, with the files that import it."""
+    reason = "ModuleNotFoundError: No module named 'shared'"
+    members = [
+        member(number, facts={"what": "import", "file": f"team/dag_{number}.py", "reason": reason})
+        for number in (1, 2)
+    ]
+    fields = summarize(members).fields
+    assert fields["title"] == "2 DAG files cannot be imported within 1 min (team/dag_1.py, team/dag_2.py)"
+    assert fields["description"].endswith(f"2 times: {reason}\n- team/dag_1.py\n- team/dag_2.py")
+
+
 @pytest.mark.parametrize(
     ("kinds", "title"),
     [
         (["task", "task"], "2 tasks failed"),
         (["deadline", "deadline"], "2 deadlines were missed"),
+        (["import", "import"], "2 DAG files cannot be imported"),
+        (["import", "run"], "2 failures"),
         (["run", "task"], "2 failures"),
         (["", ""], "2 failures"),
     ],
