@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote_plus
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.metrics import count_results, count_todos, time_create
@@ -284,8 +284,21 @@ def _not_found(conn_id: str) -> AirflowNotFoundException:
     return AirflowNotFoundException(
         f"Airflow has no connection {safe_repr(conn_id, max_chars=300)} here. Create it with the type bzctrl (in the UI, with `airflow connections "
         f"add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If "
-        f"{variable} is set already, its JSON is broken."
+        f"{variable} is set already, its JSON is broken.{_backend_note()}"
     )
+
+
+def _backend_note() -> str:
+    """Return another cause if Airflow has a secrets backend: Airflow logs its error, and asks the next one."""
+    try:
+        backend = conf.get("secrets", "backend", fallback="") or conf.get(
+            "workers", "secrets_backend", fallback=""
+        )
+    except Exception:  # noqa: BLE001 - the option itself can be a command that fails
+        backend = "unknown"
+    if not backend:
+        return ""
+    return " If the secrets backend failed, its error is in the log before this message."
 
 
 class _OpaqueConnection:

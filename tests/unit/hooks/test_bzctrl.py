@@ -375,3 +375,19 @@ def test_hook_create_todo_limit_is_used_up_sends_nothing(bzctrl, fields):
     with pytest.raises(BzCtrlTransportError, match="the 0 s for this call are used up"):
         BzCtrlHook().create_todo(fields, limit_s=-1)
     assert bzctrl.request_history == []
+
+
+@pytest.mark.parametrize("backend", ["", "airflow.secrets.local_filesystem.LocalFilesystemBackend"])
+def test_missing_connection_names_the_secrets_backend_if_there_is_one(monkeypatch, backend):
+    """Airflow logs the error of a backend that is down and finds no connection then, so the message says where to look."""
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", backend)
+    with pytest.raises(AirflowNotFoundException) as raised:
+        BzCtrlHook("absent").get_conn()
+    assert ("If the secrets backend failed" in str(raised.value)) is bool(backend)
+
+
+def test_missing_connection_with_an_unreadable_option_still_says_so(monkeypatch):
+    """An option that cannot be read does not hide the error."""
+    monkeypatch.setattr("bzctrl_provider.hooks.bzctrl.conf.get", lambda *_, **__: 1 / 0)
+    with pytest.raises(AirflowNotFoundException, match="has no connection 'absent'"):
+        BzCtrlHook("absent").get_conn()

@@ -1,0 +1,162 @@
+"""Connection and Variables from a secrets backend that Airflow asks before its database: here its own for local files.
+
+Each deployment is a process of its own, because Airflow reads the option for the backend when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+from bzctrl_provider.sandbox import Sandbox
+from bzctrl_provider.sandbox.connection import make_connection_json
+
+BIN = Path(sys.executable).parent
+LOGIN, OLD, NEW = "user@example.com", "old p@ss/word", "new p@ss/word"
+SILENCE = [{"dags": "silenced_*", "until": "2999-01-01T00:00Z"}]
+
+RUN = """
+import sys
+from datetime import timedelta
+from airflow.providers.common.compat.sdk import DAG, task
+from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
+
+
+@task
+def check():
+    raise ValueError("The totals differ.")
+
+
+with DAG(sys.argv[1], schedule=None) as dag:
+    check() >> IncidentOnFailureOperator(task_id="raise_incident", dedup_window=timedelta(days=1), retries=0)
+if __name__ == "__main__":
+    states = []
+    for secrets in sys.argv[2:]:
+        # A backend whose secrets are changed while Airflow's processes run.
+        with open(secrets) as new, open("connections.json", "w") as file:
+            file.write(new.read())
+        run = dag.test()
+        states.append({ti.task_id: str(ti.state) for ti in run.get_task_instances()}["raise_incident"])
+    print("STATES", *states)
+"""
+
+
+def make_connection(url, password):
+    return json.loads(make_connection_json(url, login=LOGIN, password=password))
+
+
+def make_uri(url, password):
+    parts = urllib.parse.urlsplit(url)
+    user = ":".join(urllib.parse.quote(text, safe="") for text in (LOGIN, password))
+    return f"bzctrl://{user}@{parts.netloc}/{parts.scheme}?domain_workspace=EXA-CON-BUS-WOR"
+
+
+@pytest.fixture
+def sandbox():
+    """Start a BzCtrl that accepts only the new password."""
+    with Sandbox(username=LOGIN, password=NEW) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def start(_database, sandbox, tmp_path):
+    """Return a function that runs a command in a deployment with the backend, and returns code and output."""
+
+    def run(*argv, connections="connections.json", **options):
+        files = {
+            "connections_file_path": f"{tmp_path}/{connections}",
+            "variables_file_path": f"{tmp_path}/variables.json",
+        }
+        bundle = {
+            "name": "secrets",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(tmp_path)},
+        }
+        environment = {
+            **{name: text for name, text in os.environ.items() if not name.startswith("AIRFLOW_CONN_")},
+            "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(files),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+            "PYTHONWARNINGS": "ignore",
+            **options,
+        }
+        result = subprocess.run(
+            argv, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300
+        )
+        for password in (OLD, NEW):
+            assert password not in result.stdout + result.stderr
+        return result.returncode, result.stdout, result.stderr
+
+    (tmp_path / "variables.json").write_text(json.dumps({"bzctrl_silences": json.dumps(SILENCE)}))
+    (tmp_path / "run.py").write_text(RUN)
+    for name, password in (("old", OLD), ("new", NEW)):
+        secrets = {"bzctrl_default": make_connection(sandbox.url, password)}
+        (tmp_path / f"{name}.json").write_text(json.dumps(secrets))
+    return run
+
+
+@pytest.fixture
+def silence_in_the_ui(_database):
+    """Store silences in Airflow's database, as the UI does; other Variables are removed."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.query(Variable).delete()
+        session.add(Variable(key="bzctrl_silences", val="[]"))
+    yield
+    with create_session() as session:
+        session.query(Variable).delete()
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    ("file", "password", "status"),
+    [
+        ("connections.json", NEW, "ok"),
+        ("connections.yaml", NEW, "ok"),
+        ("connections.env", NEW, "ok"),
+        ("connections.json", OLD, "fault"),
+    ],
+)
+def test_check_uses_the_secrets_of_the_backend(
+    start, sandbox, tmp_path, silence_in_the_ui, file, password, status
+):
+    """As JSON, YAML or URI, and with the silences of the backend, which hide those of the UI; no password is in the output."""
+    text = {
+        "connections.json": json.dumps({"bzctrl_default": make_connection(sandbox.url, password)}),
+        # YAML has every JSON text.
+        "connections.yaml": f"bzctrl_default: {json.dumps(make_connection(sandbox.url, password))}\n",
+        "connections.env": f"bzctrl_default={make_uri(sandbox.url, password)}\n",
+    }
+    (tmp_path / file).write_text(text[file])
+    code, output, errors = start(BIN / "bzctrl", "check", "--json", connections=file)
+    found = {one["check"]: one for one in json.loads(output)["checks"]}
+    assert found["connection"]["status"] == "ok", output + errors
+    assert (found["token"]["status"], code) == (status, int(status == "fault"))
+    assert found["silences"]["facts"] == {"active": 1, "ended": 0}
+    assert sandbox.todos == []
+
+
+def test_password_that_is_changed_in_the_backend_is_used_by_the_next_task(start, sandbox, silence_in_the_ui):
+    """Without a restart; the window of the incident is in the database, although the backend is asked first."""
+    code, output, errors = start(sys.executable, "run.py", "rotated", "old.json", "new.json", "new.json")
+    assert code == 0, output + errors
+    assert "STATES failed success success" in output
+    [todo] = sandbox.todos
+    assert todo["title"] == "rotated: 1 of 1 check failed (check)"
+
+
+def test_silence_in_the_backend_hides_that_of_the_ui(start, sandbox, silence_in_the_ui):
+    """The operator is skipped although the Variable in the database has no silence."""
+    code, output, errors = start(sys.executable, "run.py", "silenced_dag", "new.json")
+    assert code == 0, output + errors
+    assert "STATES skipped" in output
+    assert sandbox.todos == []
