@@ -5,7 +5,7 @@ from bench.goals import GOALS
 from bench.processes import bench
 
 
-def test_the_benchmark_counts_on_the_wire():
+def test_bench_wire_counts_requests_and_connections():
     """Its server and its children work, and what they count exactly is what was promised."""
     with bench(is_quick=True) as place:
         measured = {figure.key: figure.value for figure in wire.measure(place)}

@@ -46,7 +46,7 @@ def kill_in_the_middle(sandbox, memory, policy="retry"):
     process.communicate()
 
 
-def test_a_process_that_was_killed_in_the_middle_leaves_a_trace(bzctrl_sandbox, tmp_path):
+def test_create_todo_process_killed_meanwhile_leaves_a_note(bzctrl_sandbox, tmp_path):
     """The next try finds the intent and creates again, with a note; the try after that creates nothing."""
     memory = tmp_path / "memory.json"
     kill_in_the_middle(bzctrl_sandbox, memory)
@@ -60,9 +60,7 @@ def test_a_process_that_was_killed_in_the_middle_leaves_a_trace(bzctrl_sandbox, 
     assert second["description"].splitlines()[-1].endswith("had no response, so this may be a duplicate.")
 
 
-def test_a_process_that_was_killed_in_the_middle_is_not_repeated_where_that_is_forbidden(
-    bzctrl_sandbox, tmp_path
-):
+def test_create_todo_process_killed_meanwhile_policy_fail_is_not_repeated(bzctrl_sandbox, tmp_path):
     """With `fail` there is one todo, and the error says what to look for."""
     memory = tmp_path / "memory.json"
     kill_in_the_middle(bzctrl_sandbox, memory, "fail")
@@ -71,7 +69,7 @@ def test_a_process_that_was_killed_in_the_middle_is_not_repeated_where_that_is_f
     assert len(bzctrl_sandbox.todos) == 1
 
 
-def test_a_thousand_todos_through_faults_are_created_once_or_reported(bzctrl_sandbox, monkeypatch):
+def test_create_todos_thousand_through_faults_are_created_once_or_reported(bzctrl_sandbox, monkeypatch):
     """A fifth of the requests fails; each todo is there exactly once, or its error says that it may be or is not."""
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 

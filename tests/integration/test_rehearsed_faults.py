@@ -105,7 +105,9 @@ FATAL = {
 @pytest.mark.parametrize(
     ("fault", "on", "more", "error", "unknown", "requests", "todos"), FATAL.values(), ids=FATAL
 )
-def test_what_ends_a_call(bzctrl_sandbox, client, fault, on, more, error, unknown, requests, todos):
+def test_create_todo_rehearsed_fault_ends_as_documented(
+    bzctrl_sandbox, client, fault, on, more, error, unknown, requests, todos
+):
     """The error of the table, with what is known of the outcome, after exactly so many requests."""
     bzctrl_sandbox.fail_next(fault, times=ALWAYS, on=on, **more)
     with pytest.raises(BzCtrlError) as caught:
@@ -120,7 +122,7 @@ def test_what_ends_a_call(bzctrl_sandbox, client, fault, on, more, error, unknow
         assert todos == 0
 
 
-def test_a_sandbox_that_is_not_running_is_no_connection(bzctrl_sandbox, client):
+def test_create_todo_sandbox_not_running_is_not_connected(bzctrl_sandbox, client):
     """All attempts, and certainly nothing was sent."""
     closed = BzCtrlClient(
         Endpoints.from_host("http://127.0.0.1:9"),

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
+from support.hostile import FORGED, find_one
 
 from bzctrl_provider.dedup import create_unless_seen, default_key, find_window_errors
 from bzctrl_provider.exceptions import BzCtrlServerError
@@ -187,3 +189,19 @@ def test_default_key_names_what_failed():
     failure = Failure(kind="checks", dag_id="customs", run_id="r", tasks=failed)
     assert default_key(failure, task_id="raise_incident") == "customs/raise_incident/b/m"
     assert default_key(failure) == "customs//b/m"
+
+
+@pytest.mark.security
+def test_create_unless_seen_poisoned_variable_forges_no_line(monkeypatch, caplog):
+    """The same holds for the memory of a failure that repeats."""
+    now = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+    seen = {
+        "created_at": now.isoformat(),
+        "count": 1,
+        "created": {"key": f"EXA{FORGED}", "link": "javascript:x"},
+    }
+    variable = SimpleNamespace(get=lambda *_: json.dumps(seen), set=lambda *_: None)
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
+    with caplog.at_level(logging.INFO):
+        create_unless_seen(None, {}, key="k", window=dt.timedelta(days=1), now=lambda: now)
+    assert find_one(caplog.records, "for the same failure").isprintable()

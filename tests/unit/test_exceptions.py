@@ -39,7 +39,7 @@ EXAMPLES = [
 @pytest.mark.parametrize(
     "through", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
 )
-def test_an_error_keeps_its_facts_on_its_way_between_processes(error, through):
+def test_error_pickled_or_copied_keeps_its_facts(error, through):
     """A copy and a pickled error have the type, the message and every attribute of the original."""
     other = through(error)
     assert type(other) is type(error)
@@ -47,7 +47,7 @@ def test_an_error_keeps_its_facts_on_its_way_between_processes(error, through):
     assert vars(other) == vars(error)
 
 
-def test_the_tree_is_as_promised():
+def test_error_classes_are_the_promised_tree():
     """Who catches a base class catches all below it, and a faulty todo also as a ValueError."""
     tree = {error: error.__base__ for error in map(type, EXAMPLES)}
     assert (
@@ -58,7 +58,7 @@ def test_the_tree_is_as_promised():
     assert not issubclass(BzCtrlConfigError, ValueError)
 
 
-def test_the_docstrings_tree_names_every_public_error():
+def test_exceptions_docstring_names_every_public_error():
     """The drawing at the top of the module leaves nobody out."""
     public = [name for name in vars(exceptions) if name.startswith("BzCtrl")]
     assert len(public) == 12

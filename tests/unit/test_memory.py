@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.hostile import FORGED, RaisingInComparisons, Secretive
 
 from bzctrl_provider import memory as memory_module
 from bzctrl_provider.exceptions import (
@@ -514,3 +515,45 @@ def test_create_once_without_clock_uses_the_present():
     create_once(bzctrl.create, FIELDS, memory=DictMemory(), key="k", tries=LAST, on_unknown_outcome="retry")
     assert str(dt.datetime.now(dt.UTC).year) in bzctrl.todos[0]["description"]
     assert memory_module.NoMemory().get("k") == {}
+
+
+@pytest.mark.security
+def test_create_once_hostile_title_is_one_short_line():
+    """Title and order id are data, of any length."""
+
+    def no_answer(_):
+        raise BzCtrlTransportError("no answer", outcome_unknown=True)
+
+    memory = SimpleNamespace(get=lambda _: {}, set=lambda *_: None)
+    with pytest.raises(BzCtrlOutcomeUnknownError) as caught:
+        create_once(
+            no_answer,
+            {"title": f"t{FORGED}" + "x" * 1_000_000, "order_id": Secretive()},
+            memory=memory,
+            key="k",
+            tries=TryState("1", is_first=True, is_last=True),
+            on_unknown_outcome="fail",
+        )
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.security
+def test_create_all_once_todo_without_identity_is_tried():
+    """Keys of several kinds, an object that raises, a list in itself: BzCtrl's client says what is wrong with them."""
+    itself = []
+    itself.append(itself)
+    todos = [{5: "x", "title": "t"}, {"title": RaisingInComparisons()}, {"category": itself}]
+    refused = BzCtrlValidationError("refused", [])
+    tried = []
+    results = create_all_once(
+        lambda some: tried.extend(some) or [refused] * len(some),
+        todos,
+        memory=SimpleNamespace(get=lambda _: {}, set=lambda *_: None),
+        tries=TryState("1", is_first=True, is_last=True),
+        on_unknown_outcome="retry",
+        batch_size=10,
+    )
+    assert results == [refused] * 3
+    assert len(tried) == 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,13 +13,14 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
     task,
 )
-from support.contexts import TaskInstance
+from support.bzctrl import sent_todos
+from support.contexts import TaskInstance, new_task_context
 
 from bzctrl_provider import policy
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
-from bzctrl_provider.reasons import find_reason, parse_reason
+from bzctrl_provider.reasons import exception_text, find_reason, parse_reason
 
 
 def mine(context):
@@ -313,3 +315,26 @@ def test_find_reason_check_results_that_raise_cost_no_exception():
             raise RuntimeError
 
     assert find_reason({"task": Hostile(), "exception": OSError("why")}).exception == "OSError: why"
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("text", ["x" * 10_000_000, "x\n" * 2_000_000, "\x00" * 1_000_000, "{{" * 1_000_000])
+def test_remember_exception_unbounded_size_is_cut_in_bounded_time(bzctrl, connection, text):
+    """2,000 characters of it, in the incident and in the XCom that remembers it."""
+    began = time.monotonic()
+    pushed = []
+    context = new_task_context(exception=ValueError(text))
+    context["ti"].xcom_push = lambda **xcom: pushed.append(xcom["value"])
+    remember_exception(context)
+    BzCtrlNotifier()(context)
+    assert all(len(kept) <= 2000 for kept in pushed)
+    assert len(sent_todos(bzctrl)[0]["description"]) < 5000
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.security
+def test_exception_text_secret_at_the_cut_is_masked():
+    """A secret in the middle of what is cut out is gone as well."""
+    mask_secret("s3cret-of-a-task")
+    text = exception_text(ValueError("x" * 1990 + "s3cret-of-a-task" + "y" * 5000))
+    assert "s3cret" not in text

@@ -40,7 +40,7 @@ class Colour(StrEnum):
 
 
 @given(ANYTHING, st.integers(0, 50))
-def test_a_line_is_one_line_of_what_can_be_seen(text, max_chars):
+def test_one_line_any_text_is_printable_and_bounded(text, max_chars):
     """Any text becomes one printable line of at most the given length."""
     line = one_line(text, max_chars=max_chars)
     assert line.isprintable()
@@ -50,7 +50,7 @@ def test_a_line_is_one_line_of_what_can_be_seen(text, max_chars):
 
 
 @given(ANYTHING)
-def test_a_plain_text_can_be_kept_anywhere(text):
+def test_plain_text_any_text_has_no_control_characters(text):
     """PostgreSQL takes no NUL and UTF-8 no half surrogate pair; lines stay lines, and nothing is cut."""
     plain = plain_text(text)
     plain.encode()
@@ -59,7 +59,7 @@ def test_a_plain_text_can_be_kept_anywhere(text):
 
 
 @pytest.mark.parametrize("text", ["a line\nand another\r\n\tand a tab", "Zoll für 橙 🍊", "שלום\u200f!", ""])
-def test_an_honest_text_stays_as_it_is(text):
+def test_plain_text_text_of_any_alphabet_is_unchanged(text):
     """Line breaks, any alphabet, and the marks of direction that some need."""
     assert plain_text(text) == text
 
@@ -73,7 +73,7 @@ def test_an_honest_text_stays_as_it_is(text):
         "https://[::1]:8137/app/",
     ],
 )
-def test_an_address_may_become_a_button(link):
+def test_web_address_valid_address_is_returned(link):
     """The links of BzCtrl and of the sandbox are accepted."""
     assert web_address(link) == link
 
@@ -110,7 +110,7 @@ def test_an_address_may_become_a_button(link):
         "https://x/" + "y" * 2000,
     ],
 )
-def test_nothing_else_becomes_a_button(link):
+def test_web_address_invalid_address_is_none(link):
     """No script, no data, no other scheme, no way out of an attribute, no host in disguise, nothing endless."""
     assert web_address(link) is None
 
@@ -137,7 +137,7 @@ def test_nothing_else_becomes_a_button(link):
         (["x"] * 1000, "an object of type list"),
     ],
 )
-def test_a_value_is_shown_without_asking_it(value, text):
+def test_safe_repr_any_value_runs_no_code_of_it(value, text):
     """Plain data as Python writes it, cut; of anything else the type, whose own text may be a secret or an error."""
     assert safe_repr(value) == text
 

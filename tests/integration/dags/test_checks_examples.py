@@ -25,7 +25,7 @@ def states(tis):
     return {task: str(ti.state) for task, (ti,) in tis.items()}
 
 
-def test_dbt_tests_that_failed_become_one_incident(run, bzctrl_sandbox):
+def test_example_failed_dbt_tests_are_one_incident(run, bzctrl_sandbox):
     """One request creates an incident that lists the failed tests with their SQL; the run stays failed."""
     dag_run, tis = run(DAGS_FOLDER / "dbt_tests.py")
     assert str(dag_run.state) == "failed"
@@ -43,7 +43,7 @@ def test_dbt_tests_that_failed_become_one_incident(run, bzctrl_sandbox):
     assert [request.path.rpartition("/")[2] for request in bzctrl_sandbox.requests] == ["token", "add-task"]
 
 
-def test_dbt_artifacts_that_are_missing_are_no_success(run, bzctrl_sandbox, monkeypatch):
+def test_example_missing_dbt_artifacts_fail_the_task(run, bzctrl_sandbox, monkeypatch):
     """Where dbt ended before it wrote its results, the task that reads them fails and creates nothing."""
     monkeypatch.setattr("shutil.copy", lambda *args: None)
     dag_run, tis = run(DAGS_FOLDER / "dbt_tests.py")
@@ -52,7 +52,7 @@ def test_dbt_artifacts_that_are_missing_are_no_success(run, bzctrl_sandbox, monk
     assert bzctrl_sandbox.todos == []
 
 
-def test_expectations_that_were_not_met_become_one_incident(run, bzctrl_sandbox):
+def test_example_failed_expectations_are_one_incident(run, bzctrl_sandbox):
     """One request creates an incident for their common owner, without a value of the data; the run stays failed."""
     dag_run, tis = run(DAGS_FOLDER / "great_expectations_checks.py")
     assert str(dag_run.state) == "failed"

@@ -7,7 +7,7 @@ from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 FILE = Path(__file__).parent / "files" / "create_todo.py"
 
 
-def test_every_field_is_rendered(run, bzctrl_sandbox):
+def test_create_todo_operator_templates_of_all_fields_are_rendered(run, bzctrl_sandbox):
     """Templates work in all fields, the lists' items and the connection's id included."""
     dag_run, _ = run(FILE, "rendered")
     (todo,) = bzctrl_sandbox.todos
@@ -33,7 +33,7 @@ def test_every_field_is_rendered(run, bzctrl_sandbox):
     }
 
 
-def test_native_rendering_gives_the_same_message(run, bzctrl_sandbox):
+def test_create_todo_operator_native_rendering_sends_the_same_message(run, bzctrl_sandbox):
     """Numbers, lists and dates that native rendering makes of templates go out as the contract wants them."""
     run(FILE, "native")
     (todo,) = bzctrl_sandbox.todos
@@ -44,7 +44,7 @@ def test_native_rendering_gives_the_same_message(run, bzctrl_sandbox):
     assert "lrn" not in todo
 
 
-def test_the_operator_can_be_mapped(run, bzctrl_sandbox):
+def test_create_todo_operator_mapped_creates_one_per_instance(run, bzctrl_sandbox):
     """`expand` over what a task returned: one todo for each, each with its own return value and link."""
     dag_run, tis = run(FILE, "mapped")
     assert [str(ti.state) for ti in tis["create"]] == ["success"] * 3
@@ -57,7 +57,7 @@ def test_the_operator_can_be_mapped(run, bzctrl_sandbox):
     assert len([request for request in bzctrl_sandbox.requests if request.path.endswith("token")]) == 1
 
 
-def test_a_faulty_todo_fails_and_sends_nothing(run, bzctrl_sandbox):
+def test_create_todo_operator_invalid_todo_fails_and_sends_nothing(run, bzctrl_sandbox):
     """Faults show after rendering: the task fails and BzCtrl hears nothing."""
     _dag_run, tis = run(FILE, "faulty")
     assert {task: str(of[0].state) for task, of in tis.items()} == dict.fromkeys(
@@ -66,14 +66,14 @@ def test_a_faulty_todo_fails_and_sends_nothing(run, bzctrl_sandbox):
     assert bzctrl_sandbox.requests == []
 
 
-def test_the_button_leads_to_the_todo(run, bzctrl_sandbox):
+def test_create_todo_operator_link_leads_to_the_todo(run, bzctrl_sandbox):
     """`get_link` finds what `execute` pushed."""
     _dag_run, tis = run(FILE, "plain")
     (todo,) = bzctrl_sandbox.todos
     assert tis["create"][0].xcom_pull(task_ids="create", key=BzCtrlTodoLink.xcom_key) == todo["taskLink"]
 
 
-def test_a_busy_bzctrl_costs_nothing_but_time(run, bzctrl_sandbox):
+def test_create_todo_operator_busy_bzctrl_succeeds_after_a_wait(run, bzctrl_sandbox):
     """The client retries after a 429 and a 401 within the task."""
     bzctrl_sandbox.fail_next(429, retry_after_s=0)
     bzctrl_sandbox.fail_next(401)

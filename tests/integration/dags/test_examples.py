@@ -20,7 +20,7 @@ def states(tis):
     return {task: [str(ti.state) for ti in of] for task, of in tis.items()}
 
 
-def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctrl_sandbox):
+def test_example_failed_check_is_one_incident_and_run_stays_failed(run, bzctrl_sandbox):
     """The data's own faults fail two of four checks; the incident has them, the amount, the run and their logs."""
     dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
     assert str(dag_run.state) == "failed"
@@ -59,7 +59,7 @@ def test_a_failed_check_becomes_one_incident_and_the_run_stays_failed(run, bzctr
     ]
 
 
-def test_data_without_faults_raises_nothing(run, bzctrl_sandbox, monkeypatch):
+def test_example_data_without_faults_raises_nothing(run, bzctrl_sandbox, monkeypatch):
     """When every rule holds, the ports are published, and nobody hears of it."""
     monkeypatch.setattr("csv.reader", clean_reader)
     dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
@@ -77,7 +77,7 @@ def clean_reader(file):
     return (row for row in _csv.reader(file) if row[0] not in faulty)
 
 
-def test_each_faulty_order_has_an_incident_of_its_own(run, bzctrl_sandbox):
+def test_example_faulty_orders_have_one_incident_each(run, bzctrl_sandbox):
     """Order and LRN come from the data; the links lead to the todo of the same order."""
     dag_run, tis = run(DAGS_FOLDER / "incident_per_order.py")
     assert str(dag_run.state) == "success"
@@ -96,7 +96,7 @@ def test_each_faulty_order_has_an_incident_of_its_own(run, bzctrl_sandbox):
     assert [ti.rendered_map_index for ti in tis["raise_incident"]] == ["ORDER 778", "ORDER 780"]
 
 
-def test_a_task_has_a_reminder(run, bzctrl_sandbox):
+def test_example_task_has_a_reminder(run, bzctrl_sandbox):
     """The TASK goes to its assignee, with the day a week after the run."""
     dag_run, _ = run(DAGS_FOLDER / "task_with_reminder.py")
     assert str(dag_run.state) == "success"
@@ -108,7 +108,7 @@ def test_a_task_has_a_reminder(run, bzctrl_sandbox):
     assert abs(dt.date.fromisoformat(todo["reminderDate"]) - in_a_week) <= dt.timedelta(days=1)
 
 
-def test_many_checks_are_one_incident(run, bzctrl_sandbox):
+def test_example_many_failed_checks_are_one_incident(run, bzctrl_sandbox):
     """The incident has both feeds with their exceptions, and the amount is that of the failed checks."""
     dag_run, tis = run(DAGS_FOLDER / "roll_up_of_checks.py")
     assert str(dag_run.state) == "failed"
@@ -124,7 +124,7 @@ def test_many_checks_are_one_incident(run, bzctrl_sandbox):
     assert todo["financialImpact"] == "2000"
 
 
-def test_a_failed_run_is_one_incident_by_callback(run, bzctrl_sandbox):
+def test_example_failed_run_is_one_incident_by_callback(run, bzctrl_sandbox):
     """Without an operator in the DAG."""
     dag_run, _ = run(DAGS_FOLDER / "incident_by_callback.py")
     assert str(dag_run.state) == "failed"
@@ -133,7 +133,7 @@ def test_a_failed_run_is_one_incident_by_callback(run, bzctrl_sandbox):
     assert todo["category"] == ["Operations"]
 
 
-def test_a_function_finds_the_todos(run, bzctrl_sandbox):
+def test_example_decorated_function_creates_its_todos(run, bzctrl_sandbox):
     """One for each invoice that is overdue."""
     run(DAGS_FOLDER / "todos_from_a_function.py")
     assert sorted(todo["orderID"] for todo in bzctrl_sandbox.todos) == ["2026-0117", "2026-0130"]
@@ -141,7 +141,7 @@ def test_a_function_finds_the_todos(run, bzctrl_sandbox):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_parses_without_connection_network_and_heavy_imports(example):
+def test_example_parsed_without_connection_imports_no_heavy_module(example):
     """A DAG file is parsed again and again: it looks nothing up, and what it loads of ours is next to nothing."""
     code = f"""
 import runpy, socket, sys

@@ -12,7 +12,7 @@ def get_state(tis, task_id="raise_incident"):
     return [str(ti.state) for ti in tis[task_id]]
 
 
-def test_a_failed_check_raises_an_incident_and_the_run_stays_failed(run, bzctrl_sandbox):
+def test_incident_operator_failed_check_raises_one_and_run_stays_failed(run, bzctrl_sandbox):
     """The roll-up succeeds, is the only last task, and masks nothing; title and description are written by themselves."""
     dag_run, tis = run(FILE, "one_failed")
     assert str(dag_run.state) == "failed"
@@ -26,7 +26,7 @@ def test_a_failed_check_raises_an_incident_and_the_run_stays_failed(run, bzctrl_
     assert todo["orderID"] == dag_run.run_id
 
 
-def test_nothing_is_raised_where_nothing_failed(run, bzctrl_sandbox):
+def test_incident_operator_no_failure_raises_nothing(run, bzctrl_sandbox):
     """The roll-up is skipped, the run succeeds, and BzCtrl hears nothing."""
     dag_run, tis = run(FILE, "none_failed")
     assert str(dag_run.state) == "success"
@@ -34,7 +34,7 @@ def test_nothing_is_raised_where_nothing_failed(run, bzctrl_sandbox):
     assert bzctrl_sandbox.requests == []
 
 
-def test_a_roll_up_that_crashes_leaves_the_run_failed(run, bzctrl_sandbox):
+def test_incident_operator_own_failure_leaves_the_run_failed(run, bzctrl_sandbox):
     """An incident that cannot be raised hides nothing either."""
     dag_run, tis = run(FILE, "crashes")
     assert str(dag_run.state) == "failed"
@@ -42,7 +42,7 @@ def test_a_roll_up_that_crashes_leaves_the_run_failed(run, bzctrl_sandbox):
     assert bzctrl_sandbox.todos == []
 
 
-def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzctrl_sandbox):
+def test_incident_operator_mapped_and_grouped_checks_have_their_exceptions(run, bzctrl_sandbox):
     """Mapped failures share a line, a task that looks like an instance is none, and the incident has the stored exceptions."""
     dag_run, _ = run(FILE, "mapped_and_grouped")
     assert str(dag_run.state) == "failed"
@@ -59,7 +59,7 @@ def test_mapped_and_grouped_checks_are_rolled_up_with_their_exceptions(run, bzct
         assert "  and that is no even number" in lines
 
 
-def test_a_failure_before_the_checks_is_raised_as_well(run, bzctrl_sandbox):
+def test_incident_operator_failure_before_the_checks_raises_one(run, bzctrl_sandbox):
     """Checks that could not run are no good news: the task before them is named."""
     _dag_run, tis = run(FILE, "before_the_checks")
     assert get_state(tis) == ["success"]
@@ -75,14 +75,14 @@ def test_task_after_one_check_is_beside_the_operator(run, bzctrl_sandbox):
     assert len(bzctrl_sandbox.todos) == 1
 
 
-def test_a_failure_that_was_dealt_with_is_none(run, bzctrl_sandbox):
+def test_incident_operator_handled_failure_raises_nothing(run, bzctrl_sandbox):
     """Behind a task that runs whatever happened and succeeds, there is nothing to raise."""
     _dag_run, tis = run(FILE, "dealt_with")
     assert get_state(tis) == ["skipped"]
     assert bzctrl_sandbox.todos == []
 
 
-def test_the_roll_up_can_be_mapped(run, bzctrl_sandbox):
+def test_incident_operator_mapped_raises_one_per_instance(run, bzctrl_sandbox):
     """One incident for each workspace, with `failure` in the templates of each, and the run stays failed."""
     dag_run, tis = run(FILE, "mapped_roll_up")
     assert str(dag_run.state) == "failed"
@@ -94,7 +94,9 @@ def test_the_roll_up_can_be_mapped(run, bzctrl_sandbox):
 
 
 @pytest.mark.parametrize(("fixed", "state", "todos"), [("no", "success", 1), ("yes", "skipped", 0)])
-def test_a_check_that_passes_now_raises_nothing(run, bzctrl_sandbox, monkeypatch, fixed, state, todos):
+def test_incident_operator_check_that_passes_after_clear_raises_nothing(
+    run, bzctrl_sandbox, monkeypatch, fixed, state, todos
+):
     """The same DAG raises while the check fails, and is skipped once it passes."""
     monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_TEST_FIXED", fixed)
     _, tis = run(FILE, "fixed")

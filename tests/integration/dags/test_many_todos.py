@@ -15,7 +15,7 @@ def returned(dag_run, task_id, index=-1):
     return ti.xcom_pull(task_ids=task_id, map_indexes=index if index >= 0 else None)
 
 
-def test_a_list_becomes_todos(run, bzctrl_sandbox):
+def test_create_todos_list_becomes_todos(run, bzctrl_sandbox):
     """In the order of the list, each with the operator's fields where it has none of its own."""
     dag_run, _ = run(FILE, "a_list")
     assert [todo["tags"] for todo in returned(dag_run, "create")] == [[f"ORDER {n}"] for n in range(5)]
@@ -26,14 +26,14 @@ def test_a_list_becomes_todos(run, bzctrl_sandbox):
     assert len([request for request in bzctrl_sandbox.requests if request.path.endswith("token")]) == 1
 
 
-def test_an_empty_list_is_skipped(run, bzctrl_sandbox):
+def test_create_todos_empty_list_is_skipped(run, bzctrl_sandbox):
     """There is nothing to do, and that is no failure."""
     _, tis = run(FILE, "an_empty_list")
     assert str(tis["create"][0].state) == "skipped"
     assert bzctrl_sandbox.requests == []
 
 
-def test_a_faulty_one_does_not_keep_the_others_from_being_created(run, bzctrl_sandbox):
+def test_create_todos_invalid_one_leaves_the_others_created(run, bzctrl_sandbox):
     """The task fails after all were tried, and for good: a retry would create the others again."""
     _, tis = run(FILE, "partly_faulty")
     assert str(tis["create"][0].state) == "failed"
@@ -41,14 +41,14 @@ def test_a_faulty_one_does_not_keep_the_others_from_being_created(run, bzctrl_sa
     assert titles(bzctrl_sandbox) == ["good", "partly_faulty"]
 
 
-def test_what_is_no_list_of_mappings_is_refused(run, bzctrl_sandbox):
+def test_create_todos_no_list_of_mappings_fails(run, bzctrl_sandbox):
     """A text that a template made, and a mapping on its own."""
     _, tis = run(FILE, "no_list")
     assert {str(of[0].state) for of in tis.values()} == {"failed"}
     assert bzctrl_sandbox.requests == []
 
 
-def test_what_a_decorated_function_returns_becomes_todos(run, bzctrl_sandbox):
+def test_task_decorator_returned_mappings_become_todos(run, bzctrl_sandbox):
     """One, several, none; mapped, with an override, and with the decorator imported by name."""
     dag_run, tis = run(FILE, "decorated")
     assert titles(bzctrl_sandbox) == [

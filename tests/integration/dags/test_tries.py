@@ -12,7 +12,7 @@ def get_state(tis):
     return [str(ti.state) for ti in tis["create"]]
 
 
-def test_a_retry_reuses_the_todo_of_the_first_try(run, bzctrl_sandbox):
+def test_create_todo_retry_reuses_the_todo_of_the_first_try(run, bzctrl_sandbox):
     """One todo, which the second try returns and links."""
     dag_run, tis = run(FILE, "reuses")
     assert get_state(tis) == ["success"]
@@ -23,7 +23,7 @@ def test_a_retry_reuses_the_todo_of_the_first_try(run, bzctrl_sandbox):
     assert ti.xcom_pull(task_ids="create", key="bzctrl_todo_link") == todo["taskLink"]
 
 
-def test_each_mapped_instance_has_a_memory_of_its_own(run, bzctrl_sandbox):
+def test_create_todo_mapped_instances_have_separate_memories(run, bzctrl_sandbox):
     """Two instances and four tries are two todos."""
     _, tis = run(FILE, "mapped_reuses")
     assert get_state(tis) == ["success", "success"]
@@ -41,7 +41,7 @@ def test_attempt_without_response_is_repeated_with_a_note(run, bzctrl_sandbox, n
     assert second["description"].endswith(NOTE)
 
 
-def test_an_attempt_without_an_answer_can_be_the_last_one(run, bzctrl_sandbox):
+def test_create_todo_policy_fail_without_response_is_not_repeated(run, bzctrl_sandbox):
     """With `fail` there is no second request, although a retry was left."""
     bzctrl_sandbox.fail_next("reset_after")
     _, tis = run(FILE, "no_answer_fails")
@@ -50,7 +50,7 @@ def test_an_attempt_without_an_answer_can_be_the_last_one(run, bzctrl_sandbox):
     assert len(bzctrl_sandbox.todos) == 1
 
 
-def test_a_retry_of_many_creates_what_is_missing(run, bzctrl_sandbox):
+def test_create_todos_retry_creates_only_missing_ones(run, bzctrl_sandbox):
     """Six todos, of which two had no answer or were not taken: in the end all are there, in order, one with a note."""
     for fault in ("reset_after", 500):
         bzctrl_sandbox.fail_next(fault)
@@ -66,7 +66,7 @@ def test_a_retry_of_many_creates_what_is_missing(run, bzctrl_sandbox):
     ]
 
 
-def test_a_repeated_failure_is_one_todo(run, bzctrl_sandbox):
+def test_create_todo_repeated_failure_is_one_todo(run, bzctrl_sandbox):
     """Across runs: the second one returns and links the first one's."""
     first, _ = run(FILE, "repeated")
     second, _ = run(FILE, "repeated")
@@ -78,7 +78,7 @@ def test_a_repeated_failure_is_one_todo(run, bzctrl_sandbox):
     assert returned[0]["link"] == returned[1]["link"]
 
 
-def test_a_key_of_the_users_own_counts(run, bzctrl_sandbox):
+def test_create_todo_own_dedup_key_is_used(run, bzctrl_sandbox):
     """It is a template."""
     run(FILE, "own_key")
     run(FILE, "own_key")

@@ -50,7 +50,7 @@ def faults_of(run_results, manifest=None):
 
 
 @pytest.mark.parametrize("version", SCHEMAS)
-def test_the_artifacts_were_written_by_the_versions_of_the_recipe(version, artifact):
+def test_dbt_artifacts_were_written_by_the_versions_of_the_recipe(version, artifact):
     """Each folder holds what its version of dbt-core wrote, in the schema versions that are supported."""
     run_results, manifest = SCHEMAS[version]
     for name, schema in {
@@ -62,7 +62,7 @@ def test_the_artifacts_were_written_by_the_versions_of_the_recipe(version, artif
         assert metadata["dbt_schema_version"] == f"https://schemas.getdbt.com/dbt/{schema}.json"
 
 
-def test_the_recipe_records_these_versions():
+def test_dbt_recipe_records_the_tested_versions():
     """The recipe and these tests name the same versions of dbt-core."""
     recipe = (Path(__file__).parent / "recipe" / "record.py").read_text()
     assert set(json.loads(re.search(r"^DBT = (\{.*\})", recipe, re.MULTILINE)[1])) == SCHEMAS.keys()

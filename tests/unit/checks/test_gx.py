@@ -50,7 +50,7 @@ def faults_of(result):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_results_were_written_by_the_versions_of_the_recipe(version, artifact):
+def test_gx_results_were_written_by_the_versions_of_the_recipe(version, artifact):
     """Each folder holds what its version of GX Core wrote, and the recipe names the same versions."""
     written = artifact(f"gx-{version}/suite.json")["meta"]["great_expectations_version"]
     assert written.startswith(f"{version}.")

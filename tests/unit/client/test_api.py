@@ -675,3 +675,20 @@ def test_error_copied_keeps_its_attributes():
     """Copying an error keeps what a traceback of another thread would otherwise mix up."""
     error = BzCtrlAuthError("refused")
     assert copy.copy(error) is not error
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "text",
+    ["a\r\nInjected: header", "a&grant_type=client_credentials", "ü 橙 %00", "\x00\x1b", "x" * 100_000],
+)
+def test_check_credentials_any_characters_stay_in_their_field(requests_mock, text):
+    """Credentials with any characters are one value of the form."""
+    acc = Endpoints.from_environment("ACC")
+    requests_mock.post(acc.token_url, json={"access_token": "made-up-token"})
+    BzCtrlClient(acc, username=text, password=SecretStr(text)).check_credentials()
+    request = requests_mock.last_request
+    assert request.text.count("&") == 2
+    assert request.text.count("=") == 3
+    assert "\r" not in request.text
+    assert "Injected" not in request.headers

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -391,3 +392,20 @@ def test_missing_connection_with_an_unreadable_option_still_says_so(monkeypatch)
     monkeypatch.setattr("bzctrl_provider.hooks.bzctrl.conf.get", lambda *_, **__: 1 / 0)
     with pytest.raises(AirflowNotFoundException, match="has no connection 'absent'"):
         BzCtrlHook("absent").get_conn()
+
+
+@pytest.mark.security
+def test_hook_with_client_shows_no_secret(monkeypatch):
+    """No repr, traceback or pickle contains a secret; a hook with a client cannot be pickled."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_BZCTRL_DEFAULT",
+        json.dumps(
+            {"conn_type": "bzctrl", "login": "user", "password": PASSWORD, "extra": {"environment": "ACC"}}
+        ),
+    )
+    hook = BzCtrlHook()
+    assert PASSWORD.encode() not in pickle.dumps(hook.bzctrl_conn_id)
+    client = hook.get_conn()
+    assert PASSWORD not in repr(hook) + repr(client) + repr(vars(hook)) + repr(vars(client))
+    with pytest.raises(TypeError):
+        pickle.dumps(hook)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from support import hostile
 from support.airflow_versions import VERSION
 
 from bzctrl_provider.links import bzctrl as link_module
@@ -17,7 +18,7 @@ from bzctrl_provider.links.bzctrl import (
 @pytest.mark.parametrize(
     ("pushed", "shown"), [("https://bzctrl.example.com/x", "https://bzctrl.example.com/x"), (None, "")]
 )
-def test_the_link_reads_what_the_operator_pushed(monkeypatch, pushed, shown):
+def test_get_link_of_a_run_task_reads_the_xcom(monkeypatch, pushed, shown):
     """Where nothing was pushed, the button has no address, and nothing is raised."""
     asked = []
     xcom = SimpleNamespace(get_value=lambda **kwargs: asked.append(kwargs) or pushed)
@@ -27,13 +28,13 @@ def test_the_link_reads_what_the_operator_pushed(monkeypatch, pushed, shown):
 
 
 @pytest.mark.parametrize("known", ["https://bzctrl.example.com/x", ""])
-def test_an_operator_that_has_run_is_asked_itself(monkeypatch, known):
+def test_get_link_operator_that_has_run_has_the_link(monkeypatch, known):
     """In the worker no XCom is looked up, which Airflow would report as an error where there is none."""
     monkeypatch.setattr(link_module, "XCom", None)
     assert BzCtrlTodoLink().get_link(SimpleNamespace(todo_link=known), ti_key="the key") == known
 
 
-def test_the_button_has_its_promised_name():
+def test_link_name_is_as_promised():
     """Users look for it by this name."""
     assert BzCtrlTodoLink().name == "BzCtrl todo"
 
@@ -65,3 +66,13 @@ def test_link_of_a_further_todo_is_that_of_the_operator(known, shown):
     """Only a web address is shown, and nothing if there are fewer todos."""
     operator = SimpleNamespace(todo_links=known)
     assert BzCtrlFurtherTodoLink(2).get_link(operator, ti_key="the key") == shown
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("link", hostile.LINKS, ids=lambda link: f"{link!r:.20}")
+def test_get_link_hostile_xcom_is_no_link(monkeypatch, link):
+    """Airflow 2.11 reads an XCom that any code of the task may have pushed, 3.x asks the operator."""
+    monkeypatch.setattr(link_module, "XCom", SimpleNamespace(get_value=lambda **_: link))
+    assert BzCtrlTodoLink().get_link(None, ti_key="the key") == ""
+    known = SimpleNamespace(todo_link=link)
+    assert BzCtrlTodoLink().get_link(known, ti_key="the key") == ""

@@ -10,9 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.exceptions import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import mask_secret
 from jinja2.nativetypes import NativeEnvironment
-from support.bzctrl import ACC, LINK, PASSWORD, sent_todos
-from support.contexts import new_dag, new_task_context
+from support import hostile
+from support.bzctrl import ACC, LINK, PASSWORD, sent_todos, set_connection
+from support.contexts import new_dag, new_run_context, new_task_context
+from support.hostile import FORGED, RaisingInComparisons, Secretive, find_one
 
 from bzctrl_provider import version_compat
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
@@ -600,3 +603,81 @@ def test_notifier_owner_that_is_an_address_is_the_assignee(bzctrl):
         "customs@example.com",
         "mine@example.com",
     ]
+
+
+def failing_notifier(**fields):
+    """Return one whose todo BzCtrl refuses, so that its payload is in the log."""
+    return BzCtrlNotifier(order_id="o", **{"title": "lost", "description": "d", **fields})
+
+
+async def _awaited(notifier):
+    await notifier
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_notifier_lost_incident_is_one_line_without_secrets(bzctrl, monkeypatch, caplog, asynchronous):
+    """It has no forged line and no password, not even one that JSON escapes."""
+    set_connection(monkeypatch, password=hostile.PASSWORD)
+    mask_secret(hostile.PASSWORD)
+    bzctrl.post(ACC.create_url, status_code=400)
+    notifier = failing_notifier(
+        description=f"Zoll 橙 {hostile.PASSWORD}{FORGED}", category=[hostile.PASSWORD]
+    )
+    if asynchronous:
+        notifier.context = new_run_context()
+    with pytest.raises(Exception, match="400"), caplog.at_level(logging.ERROR):
+        asyncio.run(_awaited(notifier)) if asynchronous else notifier(new_run_context())
+    line = find_one(caplog.records, "It would have been")
+    assert line.isprintable()
+    assert "Zoll 橙 ***" in line
+    logged = json.loads(line.partition("been: ")[2])
+    assert logged["category"] == ["***"]
+    for secret in (hostile.PASSWORD, json.dumps(hostile.PASSWORD)[1:-1], "mpl3"):
+        assert secret not in caplog.text
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("value", [Secretive(), RaisingInComparisons(), {("a",): RaisingInComparisons()}])
+def test_notifier_object_in_field_is_left_out(bzctrl, caplog, value):
+    """The incident is raised without its field, and log and description only have the object's type."""
+    notifier = BzCtrlNotifier(order_id="o", title="kept", description="d")
+    notifier.lrn = value
+    with caplog.at_level(logging.ERROR):
+        notifier.notify(new_run_context())
+    (todo,) = sent_todos(bzctrl)
+    assert todo["title"] == "kept"
+    assert "lrn" not in todo
+    for text in (caplog.text, todo["description"]):
+        assert "lrn (must be text, not an object of type" in text or "lrn (cannot be read" in text
+        assert "hunter2" not in text
+
+
+@pytest.mark.security
+def test_notifier_template_in_exception_is_data(bzctrl):
+    """A template in it is not rendered, half a surrogate pair and control characters do not lose the incident."""
+    text = "{{ conn.bzctrl_default.password }} caf\udce9 \x00\x1b[31m <script>"
+    BzCtrlNotifier()(new_task_context(exception=ValueError(text)))
+    BzCtrlNotifier(title="{{ exception }}", description="{{ failure.exception }}")(
+        new_task_context(exception=ValueError("{{ 7 * 7 }} {% raw %}"))
+    )
+    first, second = sent_todos(bzctrl)
+    assert "{{ conn.bzctrl_default.password }} caf\ufffd \ufffd\ufffd[31m <script>" in first["description"]
+    assert (second["title"], second["description"]) == (
+        "{{ 7 * 7 }} {% raw %}",
+        "ValueError: {{ 7 * 7 }} {% raw %}",
+    )
+
+
+@pytest.mark.security
+def test_notifier_unreadable_exception_raises_an_incident(bzctrl):
+    """The incident has the type of the exception."""
+
+    class UnreadableError(Exception):
+        def __str__(self):
+            raise RuntimeError("hunter2")
+
+    BzCtrlNotifier()(new_task_context(exception=UnreadableError()))
+    (todo,) = sent_todos(bzctrl)
+    assert "Unreadable" in todo["description"]
+    assert "hunter2" not in todo["description"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +16,11 @@ from airflow.providers.common.compat.sdk import (
     TaskGroup,
     mask_secret,
 )
+from support import hostile
 from support.airflow_versions import VERSION
-from support.bzctrl import ACC, KEY, LINK, register_bzctrl
+from support.bzctrl import ACC, KEY, LINK, register_bzctrl, sent_todos
 from support.contexts import TaskInstance
+from support.hostile import FORGED, RaisingInComparisons, Secretive, find_one
 
 from bzctrl_provider.decorators.bzctrl import BzCtrlTodoDecoratedOperator
 from bzctrl_provider.exceptions import BzCtrlServerError, BzCtrlTransportError
@@ -43,7 +46,7 @@ def execute(**fields):
     return operator.execute({"ti": ti}), ti
 
 
-def test_the_operator_creates_an_incident_and_returns_it(bzctrl):
+def test_execute_valid_fields_creates_an_incident_and_returns_it(bzctrl):
     """The return value is plain JSON, and the link is pushed for the button."""
     returned, ti = execute(title="t", description="d")
     assert returned == {
@@ -67,7 +70,7 @@ def test_the_operator_creates_an_incident_and_returns_it(bzctrl):
     }
 
 
-def test_without_a_link_nothing_is_pushed(bzctrl):
+def test_execute_response_without_link_pushes_nothing(bzctrl):
     """The todo exists and the task succeeds."""
     bzctrl.post(ACC.create_url, json={})
     returned, ti = execute(title="t", description="d")
@@ -123,13 +126,13 @@ def test_execute_after_rendering_reuses_the_failure(bzctrl):
     assert len(asked) == 1
 
 
-def test_a_template_that_found_nothing_is_noticed(bzctrl, caplog):
+def test_execute_text_none_is_warned_about(bzctrl, caplog):
     """The text 'None' is what Jinja makes of nothing; it is sent as it is, with a warning."""
     execute(title="t", description="None")
     assert any("'None' in: description" in record.message for record in caplog.records)
 
 
-def test_every_field_of_a_todo_is_a_template_field():
+def test_template_fields_are_all_fields_of_a_todo():
     """The names are those of the contract, and each is a parameter of the operator."""
     assert set(CreateTodoOperator.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id", "dedup_key"}
     parameters = inspect.signature(CreateTodoOperator.__init__).parameters
@@ -137,18 +140,18 @@ def test_every_field_of_a_todo_is_a_template_field():
     assert set(CreateTodoOperator.template_fields_renderers) < set(CreateTodoOperator.template_fields)
 
 
-def test_no_type_at_all_is_still_a_fault(bzctrl):
+def test_execute_todo_type_none_fails(bzctrl):
     """The default replaces a missing value, but not an empty one."""
     with pytest.raises(AirflowFailException, match="todo_type: is mandatory"):
         execute(title="t", description="d", todo_type=None)
 
 
-def test_the_order_id_leads_back_to_the_run():
+def test_order_id_by_default_is_the_run_id():
     """BzCtrl's tag is the id of the DAG run unless the user says otherwise."""
     assert CreateTodoOperator(task_id="t").order_id == "{{ run_id }}"
 
 
-def test_a_faulty_template_field_is_no_error_at_parse_time():
+def test_operator_templates_of_fixed_values_are_valid_at_parse():
     """Fields are not validated before rendering: a DAG with templates and mapped arguments can be built."""
     with DAG("d", schedule=None):
         CreateTodoOperator(
@@ -168,7 +171,7 @@ def test_operator_invalid_option_raises_when_the_dag_is_built():
         CreateTodosOperator(task_id="t", todos=[], dedup_window=dt.timedelta(days=1))
 
 
-def test_what_a_mapping_leaves_out_comes_from_the_operator(bzctrl):
+def test_create_todos_field_left_out_comes_from_the_operator(bzctrl):
     """None leaves out as well, and a domain of its own takes the place of the operator's workspace."""
     operator = CreateTodosOperator(
         task_id="t",
@@ -185,13 +188,13 @@ def test_what_a_mapping_leaves_out_comes_from_the_operator(bzctrl):
 
 
 @pytest.mark.parametrize("todos", [[None, {}], [{}, "abc"], "abc", 5])
-def test_what_is_no_list_of_mappings_fails_for_good(todos):
+def test_create_todos_no_list_of_mappings_fails_without_a_retry(todos):
     """A retry would get the same."""
     with pytest.raises(AirflowFailException, match="list of mappings"):
         CreateTodosOperator(task_id="t", todos=todos).execute({"ti": TaskInstance()})
 
 
-def test_a_connection_that_is_not_there_leaves_no_doubt(bzctrl):
+def test_execute_missing_connection_remembers_no_attempt(bzctrl):
     """No attempt is remembered where none was made."""
     kept = {}
     store = SimpleNamespace(get=kept.get, set=kept.__setitem__)
@@ -201,7 +204,7 @@ def test_a_connection_that_is_not_there_leaves_no_doubt(bzctrl):
     assert kept == {}
 
 
-def test_nothing_can_stand_behind_the_roll_up():
+def test_incident_operator_task_after_it_raises_with_the_remedy():
     """Whichever side says so, the error says what to write instead."""
     with DAG("d", schedule=None):
         incident = IncidentOnFailureOperator(task_id="raise_incident")
@@ -537,3 +540,93 @@ def test_create_todo_invalid_link_to_run_is_an_error_of_the_dag_file():
     """A text is neither true nor false."""
     with pytest.raises(ValueError, match="link_to_run: must be True or False, not 'no'"):
         CreateTodoOperator(task_id="t", link_to_run="no")
+
+
+class Poisoned:
+    """A memory that another user has changed."""
+
+    def __init__(self, created):
+        self._created = created
+
+    def get(self, key):
+        return {"page": 0, "todos": {"todo": {"created": self._created}}} if key == "todo.0" else {}
+
+    def set(self, _key, _value):
+        raise AssertionError("nothing is created again")
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "value", [Secretive(), RaisingInComparisons(), [RaisingInComparisons()], {"password": "hunter2"}]
+)
+@pytest.mark.parametrize("name", ["title", "description", "category", "financial_impact", "lrn"])
+def test_execute_object_in_field_fails_with_the_field_name(bzctrl, name, value):
+    """Native rendering may put any object into a field, a connection too: it is neither asked nor sent."""
+    operator = CreateTodoOperator(task_id="raise_incident", title="t", description="d", order_id="o")
+    setattr(operator, name, value)
+    with pytest.raises(AirflowFailException, match=f"- {name}: ") as caught:
+        operator.execute({"ti": SimpleNamespace()})
+    assert "hunter2" not in str(caught.value)
+    assert bzctrl.request_history == []
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        {"title": Secretive()},
+        {"title": RaisingInComparisons()},
+        {5: "x", "title": "t"},
+        {None: 1, ("a",): 2},
+        {"title": {1: "a", "b": 2}},
+        {f"title{FORGED}": "x"},
+        {"title": f"t{FORGED}", "impact": f"urgent{FORGED}"},
+    ],
+    ids=range(7),
+)
+def test_create_todos_hostile_one_leaves_the_others_created(bzctrl, caplog, faulty):
+    """It is named in the table of the log, on a line of its own that it cannot forge and that contains no secret."""
+    operator = CreateTodosOperator(
+        task_id="t", todos=[faulty, {"title": "good"}], description="d", order_id="o"
+    )
+    with pytest.raises(AirflowFailException, match="1 of 2 todos"), caplog.at_level(logging.ERROR):
+        operator.execute({"ti": SimpleNamespace(try_number=1, max_tries=0)})
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == ["good"]
+    table = find_one(caplog.records, "todos were not created")
+    assert "hunter2" not in table
+    lines = table.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("[2026") for line in lines)
+    assert any(line.startswith("1. ") for line in lines)
+    assert lines[-1] == f"2. good: created, {KEY} {LINK}"
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "todos", [[Secretive()], [RaisingInComparisons()], RaisingInComparisons(), "<script>" * 10_000]
+)
+def test_create_todos_hostile_list_is_named_by_its_type(bzctrl, todos):
+    """The message has its type, and is short."""
+    operator = CreateTodosOperator(task_id="t", todos=todos)
+    with pytest.raises(AirflowFailException, match="list of mappings") as caught:
+        operator.execute({"ti": SimpleNamespace()})
+    assert "hunter2" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("link", hostile.LINKS, ids=lambda link: f"{link!r:.20}")
+def test_execute_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog, link):
+    """A user with write access to Variables cannot put a script into the link of a task."""
+    monkeypatch.setattr(
+        "bzctrl_provider.memory.open_memory",
+        lambda _: Poisoned({"key": f"EXA{FORGED}", "link": link}),
+    )
+    pushed = []
+    ti = SimpleNamespace(xcom_push=lambda **xcom: pushed.append(xcom))
+    operator = CreateTodoOperator(task_id="raise_incident", title="t", description="d", order_id="o")
+    with caplog.at_level(logging.INFO):
+        operator.execute({"ti": ti})
+    assert operator.todo_link == ""
+    assert pushed == []
+    assert find_one(caplog.records, "An earlier try").isprintable()

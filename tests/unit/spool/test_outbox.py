@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.hostile import RaisingInComparisons, Secretive
 from support.spool import NOON, new_entry
 
 from bzctrl_provider.spool import WriteResult, identify, spool_path, spool_todo, write_entry
@@ -173,3 +174,20 @@ def test_write_entry_is_light(tmp_path):
     cpu_s, heavy, ours = result.stdout.splitlines()[-3:]
     assert (heavy, ours) == ("", "")
     assert float(cpu_s) < 0.005
+
+
+@pytest.mark.security
+def test_spool_todo_object_in_field_is_written_as_its_type(tmp_path, monkeypatch):
+    """Its type does: the file is read by people, and its own text may be a secret."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", f"file://{tmp_path}")
+    spool_todo(
+        {"title": "t", "lrn": Secretive(), "category": [RaisingInComparisons()]},
+        bzctrl_conn_id="bzctrl_default",
+        reason="r",
+    )
+    (file,) = tmp_path.glob("*.json")
+    assert json.loads(file.read_text())["todo"] == {
+        "title": "t",
+        "lrn": "an object of type Secretive",
+        "category": ["an object of type RaisingInComparisons"],
+    }

@@ -12,7 +12,7 @@ FILE = Path(__file__).parent / "files" / "hostile.py"
 TEMPLATE = runpy.run_path(str(FILE))["TEMPLATE"]
 
 
-def test_a_template_in_data_is_rendered_nowhere(run, bzctrl_sandbox):
+def test_template_in_data_is_rendered_nowhere(run, bzctrl_sandbox):
     """By a template, from a list, mapped, and from a function: what came out of XCom goes to BzCtrl as it was."""
     dag_run, tis = run(FILE, "hostile_templates")
     assert str(dag_run.state) == "success", {name: [str(ti.state) for ti in of] for name, of in tis.items()}
@@ -26,7 +26,7 @@ def test_a_template_in_data_is_rendered_nowhere(run, bzctrl_sandbox):
         )
 
 
-def test_a_template_of_the_dag_file_is_rendered_in_mapped_tasks(run, bzctrl_sandbox):
+def test_template_of_dag_file_is_rendered_in_mapped_tasks(run, bzctrl_sandbox):
     """Beside data, too; and the default of the order id, which is one."""
     dag_run, _ = run(FILE, "mapped_templates")
     todos = {todo["title"]: todo for todo in bzctrl_sandbox.todos}
@@ -36,13 +36,13 @@ def test_a_template_of_the_dag_file_is_rendered_in_mapped_tasks(run, bzctrl_sand
     assert {todo["orderID"] for todo in todos.values()} == {dag_run.run_id}
 
 
-def test_native_rendering_renders_once_as_well(run, bzctrl_sandbox):
+def test_template_in_data_native_rendering_renders_once(run, bzctrl_sandbox):
     """The result of a native template is not rendered again."""
     run(FILE, "hostile_native")
     assert [todo["description"] for todo in bzctrl_sandbox.todos] == [TEMPLATE] * 2
 
 
-def test_a_template_in_an_exception_is_rendered_nowhere(run, bzctrl_sandbox):
+def test_template_in_exception_is_rendered_nowhere(run, bzctrl_sandbox):
     """The generated text of a callback's incident quotes the exception unchanged."""
     run(FILE, "hostile_exception")
     (todo,) = bzctrl_sandbox.todos
@@ -52,7 +52,7 @@ def test_a_template_in_an_exception_is_rendered_nowhere(run, bzctrl_sandbox):
         assert f"ValueError: {TEMPLATE}" in todo["description"]
 
 
-def test_control_characters_go_through_airflow(run, bzctrl_sandbox):
+def test_create_todo_operator_control_characters_in_data_are_replaced(run, bzctrl_sandbox):
     """To BzCtrl as they were written, and made fit in what the task returns; the title is one line."""
     dag_run, _ = run(FILE, "hostile_characters")
     assert str(dag_run.state) == "success"
@@ -65,7 +65,7 @@ def test_control_characters_go_through_airflow(run, bzctrl_sandbox):
     assert "\x00" not in returned["title"]
 
 
-def test_megabytes_fail_the_task_and_send_nothing(run, bzctrl_sandbox):
+def test_create_todo_operator_megabytes_of_data_fail_and_send_nothing(run, bzctrl_sandbox):
     """Refused before a request, so that nobody has to wonder whether the todo exists."""
     dag_run, tis = run(FILE, "hostile_size")
     assert str(dag_run.state) == "failed"
