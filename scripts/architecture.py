@@ -53,6 +53,7 @@ PLACES = {
     "spool.runner": (3, 2.55),
     "spool.delivery": (4, 2.55),
     "spool.sender": (4, 3.6),
+    "spool.schedule": (5, 5.5),
     "spool.ledger": (9, 5.5),
     "spool.storm": (9, 6.6),
     "spool.inspection": (9, 7.6),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.memory import TryState
 from bzctrl_provider.notifications.dag_test import is_test_run
+from bzctrl_provider.spool.schedule import is_scheduled
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ def is_in_task(failure: Failure, context: Mapping[str, Any]) -> bool:
 
 def may_wait(failure: Failure, context: Mapping[str, Any]) -> bool:
     """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
+    if is_in_task(failure, context) or is_test_run(context):
+        return True
     # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
-    return is_in_task(failure, context) or not airflow_at_least(3, 1) or is_test_run(context)
+    return not airflow_at_least(3, 1) and not is_scheduled()
 
 
 def will_be_tried_again(ti: Any) -> bool:

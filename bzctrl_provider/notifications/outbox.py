@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.notifications.background import BackgroundDelivery
 from bzctrl_provider.spool import deliver_soon, write_entry
+from bzctrl_provider.spool.schedule import is_scheduled
 from bzctrl_provider.text import web_address
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def _writer() -> ThreadPoolExecutor:
 
 
 def deliver_beside() -> None:
-    """Have what waits delivered while this process goes on."""
-    _delivery.request()
+    """Have what waits delivered while this process goes on, unless the delivery DAG does it."""
+    if not is_scheduled():
+        _delivery.request()
 
 
 _delivery = BackgroundDelivery(deliver_soon)

@@ -25,9 +25,11 @@ class DeliverSpoolOperator(BaseOperator):
         del context
         from bzctrl_provider.spool.outbox import spool_path
         from bzctrl_provider.spool.runner import deliver
+        from bzctrl_provider.spool.schedule import note_scheduled
 
         if spool_path() is None:
             raise AirflowSkipException("There is no spool: spool_path in the section [bzctrl] is off.")
+        note_scheduled()
         result = deliver(limit_s=_LIMIT_S)
         if result.busy:
             raise AirflowSkipException("Another process delivers the spool.")

@@ -92,6 +92,8 @@ class Options:
     :param limit: the most todos to send; None: all.
     :param group_above: more incidents than this become one summary; 0: never.
     :param ignore_pauses: whether to try connections that are paused, and entries that have to wait.
+    :param beside: whether the process has other work, and little time: if BzCtrl is too slow for that, only such
+        processes keep from it for a while.
     :param first_batch: how many to send at first.
     :param may_start: whether there is time for a batch if the last one, or the token, took so many seconds.
     """
@@ -100,6 +102,7 @@ class Options:
     limit: int | None = None
     group_above: int = 20
     ignore_pauses: bool = False
+    beside: bool = False
     first_batch: int = BATCH
     may_start: Callable[[float], bool] = lambda _: True
 
@@ -181,6 +184,9 @@ class Delivery:
         """Keep everybody from a connection for a while, and return the reason."""
         shown = one_line(conn_id, max_chars=_CONN_ID_CHARS)
         reason = f"The connection {shown} cannot be used at present: {exception_text(exc)}"
+        if self.options.beside and isinstance(exc, BzCtrlTransportError):
+            self.pause_beside(reason)
+            return reason
         refusals, length = 0, PAUSE
         if isinstance(exc, BzCtrlAuthError):
             # Longer each time, because BzCtrl may lock the account.
@@ -194,6 +200,15 @@ class Delivery:
         except Exception as pause_exc:  # noqa: BLE001 - the next delivery tries again, and nothing is lost
             log.warning("The pause could not be written into the spool: %s", exception_text(pause_exc))
         return reason
+
+    def pause_beside(self, reason: str) -> None:
+        """Keep processes with other work from BzCtrl for a while, if this one has: each would wait as long as this one."""
+        if not self.options.beside:
+            return
+        try:
+            self.ledger.pause_beside(until=self.clock() + PAUSE, reason=reason)
+        except Exception as exc:  # noqa: BLE001 - the next process tries again, and nothing is lost
+            log.warning("The pause could not be written into the spool: %s", exception_text(exc))
 
     def keep(self, names: Sequence[str], reason: str) -> None:
         """Report entries that go on waiting, with one line of the log for all of them."""
@@ -241,6 +256,7 @@ class _OfConnection:
             size = self._next_size()
             if self._stopped is None and size == 0:
                 self._stopped = "There was no time for it."
+                self._delivery.pause_beside(self._stopped)
             if self._stopped is not None:
                 self._delivery.keep(list(self._names(units)), f"Not tried. {self._stopped}")
                 return

@@ -3,7 +3,7 @@
 ```text
 6f1ed0….json             an entry that waits
 .attempt.json            the entries that are being sent; there is one only while a delivery is at work, or was killed
-.pause-….json            a connection that is not to be used for a while
+.pause-….json            a connection that is not to be used for a while; ``beside``: deliveries beside other work
 .lock                    locked by the delivery at work, in local spools
 delivered/6f1ed0….json   the tombstone of an entry: key and link of its todo, for 7 days
 rejected/6f1ed0….json    an entry that BzCtrl rejects, with the reason
@@ -39,6 +39,7 @@ PAUSE_MAX = timedelta(minutes=30)
 
 _ATTEMPT = ".attempt.json"
 _PAUSE = ".pause-"
+_PAUSE_BESIDE = f"{_PAUSE}beside.json"
 _ADDRESS_CHARS = 2000
 
 
@@ -252,15 +253,22 @@ class Ledger:
 
     def pause(self, conn_id: str, *, until: datetime, reason: str, refusals: int = 0) -> None:
         """Keep everybody from using a connection for a while."""
+        self._pause(_pause_name(conn_id), until=until, reason=reason, refusals=refusals)
+
+    def pause_beside(self, *, until: datetime, reason: str) -> None:
+        """Keep processes with other work from delivering for a while; the delivery DAG and people may."""
+        self._pause(_PAUSE_BESIDE, until=until, reason=reason, refusals=0)
+
+    def _pause(self, name: str, *, until: datetime, reason: str, refusals: int) -> None:
         data = {"until": until.astimezone(UTC).isoformat(), "reason": reason, "refusals": refusals}
-        self._store.write(_pause_name(conn_id), _as_json(data))
+        self._store.write(name, _as_json(data))
 
     def read_pause(self, conn_id: str) -> Pause | None:
         """Return the last pause of a connection, which may be over."""
         return self._read_pause(_pause_name(conn_id))
 
     def any_pause(self, now: datetime) -> bool:
-        """Check whether any connection is paused."""
+        """Check whether any connection is paused, or BzCtrl was too slow for a delivery beside other work."""
         pauses = [name for name in self._store.names() if name.startswith(_PAUSE)]
         return any((pause := self._read_pause(name)) and now < pause.until for name in pauses)
 

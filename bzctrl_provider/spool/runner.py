@@ -101,7 +101,7 @@ def deliver_soon(
     """Deliver what waits in a local spool, if nobody else does and there is time; never raise.
 
     For the process that has just written. It returns at once if the spool is in an object store, another process
-    delivers, or a connection has failed within the last minute. All calls of a process take at most 5 seconds in a
+    delivers, or BzCtrl was not reachable or too slow for this within the last minute. All calls of a process take at most 5 seconds in a
     minute together.
 
     :param limit_s: how many seconds it may take.
@@ -139,6 +139,7 @@ def _deliver_until(ends_at: float, clock: Callable[[], datetime], todos: dict[st
             return
         options = Options(
             group_above=settings().group_above,
+            beside=True,
             # The token may be there already: one todo shows how long a request takes, before many are sent.
             first_batch=1,
             may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,

@@ -25,6 +25,7 @@ from bzctrl_provider.notifications import outbox
 from bzctrl_provider.notifications.background import BackgroundDelivery
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
 from bzctrl_provider.spool import deliver_soon
+from bzctrl_provider.spool.schedule import note_scheduled
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -376,6 +377,17 @@ def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, spool, monk
     assert entries(spool) == []
     (todo,) = sent_todos(bzctrl)
     assert todo["title"].startswith("25 DAG runs failed")
+
+
+@pytest.mark.parametrize("version", [(2, 11), (3, 0), (3, 1)])
+def test_notifier_of_a_run_leaves_the_delivery_to_its_dag(bzctrl, spool, monkeypatch, version):
+    """The process of a DAG's callback keeps one of the few places in which Airflow parses DAG files."""
+    monkeypatch.setattr(version_compat, "airflow_version", lambda: version)
+    monkeypatch.setattr(outbox, "_delivery", None)
+    note_scheduled()
+    BzCtrlNotifier()(of_dag(clear_number=0))
+    assert len(entries(spool)) == 1
+    assert bzctrl.request_history == []
 
 
 def test_notifier_of_a_run_before_airflow_3_1_delivers_before_it_ends(bzctrl, spool, monkeypatch):

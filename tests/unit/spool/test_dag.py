@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipExc
 
 from bzctrl_provider.spool import create_delivery_dag
 from bzctrl_provider.spool.delivery import DeliveryResult
+from bzctrl_provider.spool.schedule import is_scheduled
 
 CREATED = {"file": "f", "key": "K-1", "link": "https://k.example/1"}
 KEPT = {"file": "g", "reason": "503"}
@@ -59,6 +60,14 @@ def test_create_delivery_dag_is_left_out_by_the_policy(configure):
 def test_delivery_task_returns_what_was_created(run):
     """As plain JSON."""
     assert run(DeliveryResult(created=[CREATED]))["created"] == [CREATED]
+
+
+def test_delivery_task_marks_the_spool_even_if_it_fails(run):
+    """Callbacks leave the delivery to it also while BzCtrl is away."""
+    assert not is_scheduled()
+    with pytest.raises(AirflowException):
+        run(DeliveryResult(kept=[KEPT]))
+    assert is_scheduled()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 import pytest
 from support.spool import BzCtrlInMemory, new_entry
 
-from bzctrl_provider.exceptions import BzCtrlTransportError
+from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
 from bzctrl_provider.spool import deliver, deliver_soon, replay_spool, runner, write_entry
 
 
@@ -107,6 +107,53 @@ def test_deliver_soon_after_a_failed_connection_does_not_try(folder, bzctrl):
     deliver_soon()
     assert deliver_soon() == {}
     assert bzctrl.batches == [1]
+
+
+def test_deliver_soon_with_a_silent_bzctrl_does_not_pause_the_delivery_dag(folder, bzctrl):
+    """A task that has 5 seconds for it is no reason for those to wait that have more."""
+    write_entry(new_entry())
+    bzctrl.login_error = BzCtrlTransportError("no response within 5 s")
+    assert deliver_soon() == deliver_soon() == {}
+    assert bzctrl.logins == 1
+    bzctrl.login_error = None
+    assert len(deliver().created) == 1
+
+
+def test_deliver_soon_with_refused_credentials_pauses_everybody(folder, bzctrl):
+    """BzCtrl may lock the account."""
+    write_entry(new_entry())
+    bzctrl.login_error = BzCtrlAuthError("refused")
+    deliver_soon()
+    assert len(deliver().kept) == 1
+    assert bzctrl.logins == 1
+
+
+def test_deliver_soon_without_time_for_all_keeps_the_next_processes_from_it(folder, bzctrl, monkeypatch):
+    """Each of the processes of a storm would wait for a slow BzCtrl, one after the other."""
+    for number in range(3):
+        write_entry(new_entry(number))
+    passed = []
+    monotonic = time.monotonic
+    monkeypatch.setattr(runner.time, "monotonic", lambda: monotonic() + sum(passed))
+    bzctrl.before = lambda: passed.append(4)
+    assert len(deliver_soon()) == 1
+    monkeypatch.setattr(runner, "_budget", runner._Budget())  # of another process
+    assert deliver_soon() == {}
+    assert bzctrl.batches == [1]
+    assert len(deliver().created) == 2
+
+
+def test_deliver_soon_whose_pause_cannot_be_written_does_not_raise(folder, bzctrl, monkeypatch, caplog):
+    """The next process tries again."""
+    write_entry(new_entry())
+    bzctrl.login_error = BzCtrlTransportError("no response")
+
+    def fail(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("bzctrl_provider.spool.ledger.Ledger.pause_beside", fail)
+    assert deliver_soon() == {}
+    assert "the disk is full" in caplog.text
 
 
 def test_deliver_soon_spends_five_seconds_of_a_process_and_minute(folder, bzctrl, monkeypatch):
