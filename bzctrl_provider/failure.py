@@ -153,13 +153,28 @@ class Failure:
 
     @property
     def summary(self) -> str:
-        """Return one line of at most 200 characters, for a title: ``customs: 2 of 5 checks failed (amounts, totals)``."""
+        """Return one line of at most 200 characters, for a title: ``customs: 2 of 5 checks failed (amounts, totals)``.
+
+        Mapped instances with names have them, if there is room: ``customs: 1 of 5 checks failed (validate[DHL, GLS])``.
+        """
         if self.kind == "import":
             return _cut_beginning(self.file or "", f": {_NOT_IMPORTED}", _TITLE_CHARS)
         start = f"{self.dag_id}: {self._outcome}"
         if self.kind in ("checks", "run"):
-            start += _join_limited(self.task_ids, _TITLE_CHARS - len(start))
+            room = _TITLE_CHARS - len(start)
+            named = _join_limited(self._labels())
+            start += named if len(named) <= room else _join_limited(self.task_ids, room)
         return _cut(start, _TITLE_CHARS)
+
+    def _labels(self) -> list[str]:
+        """Return the ids of the tasks that failed, each with the names of its instances."""
+        labels = []
+        for task_id, of in groupby(self.tasks, lambda task: task.task_id):
+            tasks = list(of)
+            names = [task.instance for task in tasks] if any(task.name for task in tasks) else []
+            more = ", …" if len(names) > _INSTANCES_SHOWN else ""
+            labels.append(f"{task_id}[{', '.join(names[:_INSTANCES_SHOWN])}{more}]" if names else task_id)
+        return labels
 
     @property
     def description(self) -> str:

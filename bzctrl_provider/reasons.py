@@ -75,8 +75,17 @@ def find_reason(context: Mapping[str, Any]) -> Reason:
     if checks and text and not include_values:
         # The rest has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
+    if text and (limit := _find_missed_limit(context)):
+        text = f"{text}\nThe task ran longer than its execution_timeout of {limit}."
     name = getattr(context.get("ti"), "rendered_map_index", None)
     return Reason(exception=text, name=_name(name), checks=checks, lost=_is_lost(context))
+
+
+def _find_missed_limit(context: Mapping[str, Any]) -> object:
+    """Return the ``execution_timeout`` that ended a task: Airflow's exception has only the number of the process."""
+    if type(context.get("exception")).__name__ != "AirflowTaskTimeout":
+        return None
+    return getattr(context.get("task"), "execution_timeout", None)
 
 
 def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[CheckResult, ...]:
@@ -120,7 +129,10 @@ def exception_text(exception: object) -> str | None:
     from airflow.providers.common.compat.sdk import redact
 
     if isinstance(exception, BaseException):
+        module = f"{type(exception).__module__}."
         exception = "".join(format_exception_only(exception))
+        if module.startswith("airflow."):  # which module it is differs with the version
+            exception = exception.removeprefix(module)
     return _cut_middle(plain_text(str(redact(str(exception)))).strip())
 
 

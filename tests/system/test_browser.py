@@ -139,7 +139,7 @@ def test_link_of_a_task_opens_its_todo(cluster, bzctrl, page, failed_run, pictur
     with page.context.expect_page() as opened:
         link.click()
     incident = opened.value
-    incident.set_viewport_size({"width": 1180, "height": 640})
+    incident.set_viewport_size({"width": 1180, "height": 860})
     expect(incident.get_by_role("heading", name=todo["title"])).to_be_visible()
     expect(incident.get_by_text(todo["key"]).first).to_be_visible()
     assert incident.url == todo["taskLink"]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 from support.contexts import TaskInstance
@@ -219,6 +221,24 @@ def test_failure_of_10000_tasks_has_bounded_text():
     assert failure.description.count("\n") < 120
     assert "- and 9950 more" in failure.description
     assert len(failure.summary) <= 200
+
+
+def test_summary_names_of_instances_without_room_are_left_out():
+    """The title then has the ids of the tasks, and of many names the first ten."""
+
+    def title(names):
+        tasks = tuple(FailedTask(task_id="t", map_index=i, name=name) for i, name in enumerate(names))
+        return Failure(kind="checks", checks=1, tasks=tasks, dag_id="d", run_id="r").summary
+
+    assert title(["DHL", None, "GLS"]) == "d: 1 of 1 check failed (t[DHL, 1, GLS])"
+    assert title([str(n) for n in range(11)]).endswith("(t[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …])")
+    assert title(["x" * 80] * 3) == "d: 1 of 1 check failed (t)"
+
+
+def test_exception_text_of_airflow_has_no_module():
+    """The module differs with the version of Airflow; that of other errors stays."""
+    assert exception_text(AirflowFailException("no")) == "AirflowFailException: no"
+    assert exception_text(json.JSONDecodeError("no", "", 0)).startswith("json.decoder.JSONDecodeError: no")
 
 
 def test_exception_text_long_exception_keeps_beginning_and_last_line():

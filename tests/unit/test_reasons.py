@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import time
 from types import SimpleNamespace
 
@@ -338,3 +339,20 @@ def test_exception_text_secret_at_the_cut_is_masked():
     mask_secret("s3cret-of-a-task")
     text = exception_text(ValueError("x" * 1990 + "s3cret-of-a-task" + "y" * 5000))
     assert "s3cret" not in text
+
+
+class AirflowTaskTimeout(BaseException):
+    """Stand in for Airflow's, of the same name."""
+
+
+def test_find_reason_of_a_timeout_names_the_limit():
+    """Airflow's message has only the number of the process."""
+    context = {
+        "ti": TaskInstance(),
+        "task": new_task("t", execution_timeout=dt.timedelta(minutes=5)),
+        "exception": AirflowTaskTimeout("Timeout, PID: 42"),
+    }
+    *_, last = find_reason(context).exception.splitlines()
+    assert last == "The task ran longer than its execution_timeout of 0:05:00."
+    context["exception"] = ValueError("Timeout, PID: 42")
+    assert find_reason(context).exception == "ValueError: Timeout, PID: 42"

@@ -114,7 +114,8 @@ def test_example_many_failed_checks_are_one_incident(run, bzctrl_sandbox):
     assert str(dag_run.state) == "failed"
     assert states(tis)["close_the_hour"] == ["upstream_failed"]
     (todo,) = bzctrl_sandbox.todos
-    assert todo["title"] == "roll_up_of_checks: 1 of 1 check failed (matches_the_ledger)"
+    failed = "matches_the_ledger[invoices, shipments]"
+    assert todo["title"] == f"roll_up_of_checks: 1 of 1 check failed ({failed})"
     assert "2 of 4 mapped failed (invoices, shipments)" in todo["description"]
     if CALLBACKS_HAVE_THE_EXCEPTION:
         assert (
