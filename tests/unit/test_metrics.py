@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
+import re
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
+import yaml
 
-from bzctrl_provider.metrics import count_todos, gauge_spool, time_create
+from bzctrl_provider.metrics import Outcome, count_todos, gauge_spool, time_create
+
+MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 
 
 @pytest.fixture
@@ -71,3 +78,70 @@ def test_metrics_error_of_airflow_never_reaches_the_caller(monkeypatch, caplog):
         gauge_spool(waiting=0, oldest_s=0)
     assert "statsd.internal" not in caplog.text
     assert caplog.text.count("A metric could not be sent: OSError") == 4
+
+
+def find_metrics(expression):
+    """Return the names of metrics in an expression of Prometheus."""
+    return set(re.findall(r"\bairflow_\w+", expression))
+
+
+@pytest.fixture
+def names(sent):
+    """Return the names that the statsd_exporter makes of what the code sends, by kind; a timer is a summary."""
+    for outcome in get_args(Outcome):
+        count_todos(outcome, todo_type="INCIDENT")
+    with time_create(todo_type="INCIDENT"):
+        pass
+    gauge_spool(waiting=1, oldest_s=1)
+    made = {}
+    for kind, name, *_ in sent:
+        made.setdefault(kind, set()).add(f"airflow.{name}".replace(".", "_"))
+    made["timing"] |= {f"{name}_{part}" for name in made["timing"] for part in ("sum", "count")}
+    return made
+
+
+def test_dashboard_uses_metrics_that_are_sent(names):
+    """Each expression has at least one metric, each metric of the provider has a panel, and none is unknown."""
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert all(map(find_metrics, expressions))
+    assert set().union(*map(find_metrics, expressions)) == set().union(*names.values())
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    [variable] = dashboard["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    for panel in dashboard["panels"]:
+        for one in (panel, *panel["targets"]):
+            assert one["datasource"] == {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
+
+
+def test_alerts_use_metrics_that_are_sent(names):
+    """Each alert of the page is there, with a summary and an action; a counter is compared by its increase."""
+    [group] = yaml.safe_load((MONITORING / "prometheus-alerts.yml").read_text())["groups"]
+    for rule in group["rules"]:
+        found = find_metrics(rule["expr"])
+        assert found
+        assert found <= names["incr"] | names["gauge"]
+        for counter in found & names["incr"]:
+            assert f"increase({counter}[" in rule["expr"]
+        assert set(rule["annotations"]) == {"summary", "action"}
+    page = (
+        (MONITORING.parent / "metrics.md").read_text().partition("## Alarms to set")[2].partition("\n## ")[0]
+    )
+    assert len(re.findall(r"^\| [^|]+ \| `bzctrl", page, re.MULTILINE)) == len(group["rules"])
+
+
+def test_mapping_of_the_exporter_covers_the_gauges(names):
+    """The mapping gives a gauge the name that it has without a mapping, and lets it end."""
+    [mapping] = yaml.safe_load((MONITORING / "statsd-exporter.yml").read_text())["mappings"]
+    prefix = mapping["match"].removesuffix("*").replace(".", "_")
+    assert {name for name in names["gauge"] if name.startswith(prefix)} == names["gauge"]
+    assert mapping["name"] == f"{prefix}${{1}}"
+    assert mapping["ttl"] == "15m"
+
+
+def test_page_has_each_metric(names):
+    """The page on metrics names each counter, timer and gauge."""
+    page = (MONITORING.parent / "metrics.md").read_text()
+    documented = {name.replace(".", "_") for name in re.findall(r"`(bzctrl\.[\w.]+)`", page)}
+    sent = {name.removeprefix("airflow_") for kind in names.values() for name in kind}
+    assert documented == {name for name in sent if not name.endswith(("_sum", "_count"))}
