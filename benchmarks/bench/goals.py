@@ -36,6 +36,7 @@ GOALS = {
     "create.cpu": Goal("at most", 1.0),
     "create.time_http_hook": Goal("at most", 0.3),
     "create.cpu_http_hook": Goal("at most", 0.3),
+    "cold.cpu": Goal("at most", 1.2),
     "imports.operator": Goal("at most", 2.0),
     "imports.notifier": Goal("at most", 2.0),
     "parse.first": Goal("at most", 1.5),
