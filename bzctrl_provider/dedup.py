@@ -33,7 +33,7 @@ _CLOCK_SKEW = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """A failure that was seen before.
+    """Hold a failure that was seen before.
 
     :param created_at: when its todo was created, with a time zone.
     :param count: how often it was seen since.

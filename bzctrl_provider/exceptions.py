@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class FieldError(NamedTuple):
-    """One thing that is wrong with a todo or a connection."""
+    """Hold one error of a todo or a connection."""
 
     field: str
     """The field's name as the user writes it, for example ``financial_impact`` or ``extra.timeout_s``."""
@@ -72,27 +72,27 @@ class _FaultyInputError(BzCtrlError):
 
 
 class BzCtrlConfigError(_FaultyInputError):
-    """The Airflow connection is incomplete or contradicts itself. Nothing was sent."""
+    """Report an Airflow connection that is incomplete or contradicts itself. Nothing was sent."""
 
 
 class BzCtrlValidationError(_FaultyInputError, ValueError):
-    """The todo is incomplete or contradicts itself. Nothing was sent."""
+    """Report a todo that is incomplete or contradicts itself. Nothing was sent."""
 
 
 class BzCtrlAuthError(BzCtrlError):
-    """BzCtrl refused the credentials, or refused a token that it had just granted."""
+    """Report credentials that BzCtrl refused, or a token that it refused just after granting it."""
 
 
 class BzCtrlTransportError(BzCtrlError):
-    """No response came: not connected, certificate refused, timed out, or the connection broke."""
+    """Report that no response came: not connected, certificate refused, timed out, or the connection broke."""
 
 
 class BzCtrlOutcomeUnknownError(BzCtrlError):
-    """An earlier attempt may have created the todo, and ``on_unknown_outcome="fail"`` forbids another one."""
+    """Report an earlier attempt that may have created the todo; ``on_unknown_outcome="fail"`` forbids another one."""
 
 
 class BzCtrlBulkError(BzCtrlError):
-    """The todos of ``create_todos`` could not be read to their end; the error of the iterable is the cause.
+    """Report that the todos of ``create_todos`` could not be read to their end; the error of the iterable is the cause.
 
     :param results: for each todo that was read, in order, the created todo or the error.
     """
@@ -103,7 +103,7 @@ class BzCtrlBulkError(BzCtrlError):
 
 
 class BzCtrlAPIError(BzCtrlError):
-    """BzCtrl responded, but not with a created todo.
+    """Report a response that has no created todo.
 
     :param status_code: the HTTP status of the response.
     :param body_excerpt: the beginning of the body as text, without secrets; empty if there was none.
@@ -118,11 +118,11 @@ class BzCtrlAPIError(BzCtrlError):
 
 
 class BzCtrlRejectedError(BzCtrlAPIError):
-    """A 3xx or 4xx response: the same request would be refused again. The todo was not created."""
+    """Report a 3xx or 4xx response: the same request would be refused again. The todo was not created."""
 
 
 class BzCtrlRateLimitError(BzCtrlAPIError):
-    """Still 429 on the last attempt. The todo was not created.
+    """Report a 429 on the last attempt. The todo was not created.
 
     :param retry_after_s: the seconds that BzCtrl asked to wait, None if it did not say.
     """
@@ -133,8 +133,8 @@ class BzCtrlRateLimitError(BzCtrlAPIError):
 
 
 class BzCtrlServerError(BzCtrlAPIError):
-    """A 5xx response: BzCtrl failed. ``outcome_unknown`` says whether it may have created the todo before."""
+    """Report a 5xx response: BzCtrl failed. ``outcome_unknown`` says whether it may have created the todo before."""
 
 
 class BzCtrlBadAnswerError(BzCtrlAPIError):
-    """A 2xx response that is no JSON object, or is larger than 1 MiB."""
+    """Report a 2xx response that is no JSON object, or is larger than 1 MiB."""

@@ -338,7 +338,7 @@ def _create_batch(
 
 
 class _Journal:
-    """The records of a task's todos by name, kept in its memory page by page.
+    """Keep the records of a task's todos by name in its memory, page by page.
 
     A page has the records of one attempt. It is written twice: before the attempt with the names of its todos, and after
     it with their results.

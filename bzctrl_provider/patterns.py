@@ -53,7 +53,7 @@ class Patterns:
 
     @cached_property
     def match_everything(self) -> bool:
-        """Whether one of them is ``*``, so that no name needs to be known."""
+        """Return whether one of them is ``*``, so that no name needs to be known."""
         return any(not text.strip("*") for text in self.texts)
 
     def match(self, name: str) -> bool:

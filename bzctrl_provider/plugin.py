@@ -13,7 +13,7 @@ from bzctrl_provider.import_errors import listener
 
 
 class BzCtrlPlugin(AirflowPlugin):
-    """Adds the listener for import errors, which an option switches on; the links of tasks come with their DAGs."""
+    """Add the listener for import errors, which an option switches on; the links of tasks come with their DAGs."""
 
     name = "bzctrl"
     listeners: list[Any] = [listener]  # noqa: RUF012 - declared by Airflow

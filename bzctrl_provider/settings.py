@@ -83,7 +83,7 @@ def _option(parse: Callable[[str], T | None], default: T, allowed: str) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The options of ``[bzctrl]``; the provider info describes each of them for Airflow.
+    """Hold the options of ``[bzctrl]``; the provider info describes each of them for Airflow.
 
     :param problems: one sentence for each option that is invalid or unknown.
     :param configured: the names of the options that are set.
@@ -150,7 +150,7 @@ class Settings:
 
 
 class _Choice:
-    """Tags and patterns of DAG ids, prepared for many DAGs."""
+    """Hold tags and patterns of DAG ids, prepared for many DAGs."""
 
     def __init__(self, tags: Iterable[str], patterns: Iterable[str]) -> None:
         self._tags = frozenset(tags)

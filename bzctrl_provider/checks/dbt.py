@@ -87,7 +87,7 @@ def checks_from_dbt(
 
 @dataclass(frozen=True, kw_only=True)
 class _Result:
-    """One entry of the run results."""
+    """Hold one entry of the run results."""
 
     unique_id: str
     status: str
@@ -167,7 +167,7 @@ def _result(entry: object, where: str, faults: Faults) -> _Result:
 
 
 class _Nodes:
-    """The nodes of a project by their ids, as a manifest describes them; without a manifest there are none."""
+    """Hold the nodes of a project by their ids, as a manifest describes them; without a manifest there are none."""
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self._by_id = {

@@ -105,7 +105,7 @@ def checks_from_gx(
 
 @dataclass(frozen=True, kw_only=True)
 class _Expectation:
-    """One expectation with its result."""
+    """Hold one expectation with its result."""
 
     type: str
     success: bool
@@ -177,7 +177,7 @@ class _Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class _Suite:
-    """The validation of one batch of data with one suite of expectations."""
+    """Hold the validation of one batch of data with one suite of expectations."""
 
     name: str
     url: str

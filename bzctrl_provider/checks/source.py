@@ -19,7 +19,7 @@ _PATH_CHARS = 300
 
 
 class Faults:
-    """Collects the faults of a tool's results, for one error that names them all.
+    """Collect the faults of a tool's results, for one error that names them all.
 
     A fault is never skipped: results that cannot be read must not look like results without a failure.
 

@@ -24,7 +24,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True, kw_only=True)
 class FailedCheck:
-    """One check that failed.
+    """Describe one check that failed.
 
     :param label: which check, for example ``accepted_values of orders.status``.
     :param state: how it ended: ``failed``, ``error`` or ``warned``.
@@ -39,19 +39,19 @@ class FailedCheck:
 
     @property
     def emails(self) -> set[str]:
-        """Those owners that are e-mail addresses."""
+        """Return those owners that are e-mail addresses."""
         return {owner for owner in self.owners if is_email(owner)}
 
     @property
     def lines(self) -> list[str]:
-        """Its facts, one a line; a text of several lines is indented, so that it cannot pass for a fact."""
+        """Return its facts, one a line; a text of several lines is indented, so that it cannot pass for a fact."""
         facts = {**self.facts, "Owner": ", ".join(self.owners)}
         return [f"{name}:{_indented(text)}" for name, text in facts.items() if text]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All checks of one run of a tool that failed.
+    """Describe all failed checks of one run of a tool.
 
     :param tool: the name of the tool with that of the project or suite, for the titles.
     :param run: which run it was, for the descriptions.

@@ -32,7 +32,7 @@ _NAME_CHARS = 250
 
 @dataclass(frozen=True)
 class _Row:
-    """A Variable of the provider.
+    """Hold a Variable of the provider.
 
     :param variable: as it is stored.
     :param age: what is known about it.

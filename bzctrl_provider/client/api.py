@@ -71,7 +71,7 @@ class _Process(NamedTuple):
 
 
 class BzCtrlClient:
-    """Creates todos. Safe to use from several threads.
+    """Create todos. Safe to use from several threads.
 
     A call ends after ``total_s`` seconds at the latest: all attempts of the token request, the create request
     and its one replay together.

@@ -36,7 +36,7 @@ _SOURCES_MAX = 64
 
 
 class Token(NamedTuple):
-    """A granted token.
+    """Hold a granted token.
 
     :param value: the secret itself.
     :param renew_at: when to ask for another one, on the clock of its source.
@@ -61,7 +61,7 @@ def token_ttl_s(expires_in: object) -> float:
 
 
 class BearerAuth(AuthBase):
-    """Puts the token on a request; as an auth object, because requests would let ``.netrc`` overwrite a header."""
+    """Put the token on a request; as an auth object, because requests would let ``.netrc`` overwrite a header."""
 
     def __init__(self, token: Token) -> None:
         self._token = token
@@ -73,7 +73,7 @@ class BearerAuth(AuthBase):
 
 
 class NoAuth(AuthBase):
-    """Keeps ``.netrc`` from adding credentials to the token request, which has its own."""
+    """Keep ``.netrc`` from adding credentials to the token request, which has its own."""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Leave the request as it is."""
@@ -81,7 +81,7 @@ class NoAuth(AuthBase):
 
 
 class _Request:
-    """A token request in progress, and its result for every thread that waits for it."""
+    """Hold a token request in progress, and its result for every thread that waits for it."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -90,7 +90,7 @@ class _Request:
 
 
 class TokenSource:
-    """The token of one set of credentials, shared by every client that has them.
+    """Keep the token of one set of credentials for every client that has them.
 
     :param clock: monotonic seconds.
     """

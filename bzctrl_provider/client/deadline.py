@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Deadline:
-    """Bounds all attempts and waits of one call.
+    """Bound all attempts and waits of one call.
 
     :param limit_s: seconds from now on.
     :param clock: monotonic seconds.

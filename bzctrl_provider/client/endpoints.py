@@ -26,7 +26,7 @@ _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
 
 class Endpoints(NamedTuple):
-    """The addresses of the two calls."""
+    """Hold the addresses of the two calls."""
 
     token_url: str
     """Where a token is asked for."""
@@ -35,7 +35,7 @@ class Endpoints(NamedTuple):
 
     @property
     def is_clear_text_to_this_machine(self) -> bool:
-        """Whether http is spoken, to a loopback address."""
+        """Return whether http is spoken, to a loopback address."""
         parts = urlsplit(self.create_url)
         return parts.scheme == "http" and is_loopback(parts.hostname or "")
 

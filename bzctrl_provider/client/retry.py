@@ -39,7 +39,7 @@ RequestKind = Literal["token", "create"]
 
 
 class SendFailure(Enum):
-    """Why a request has no response."""
+    """List the reasons why a request has no response."""
 
     NOT_CONNECTED = auto()
     """There was no connection: nothing was sent."""

@@ -27,7 +27,7 @@ class LookupTimeoutError(socket.gaierror):
 
 
 class _Lookup:
-    """A look-up in progress, and its result for every thread that waits for it."""
+    """Hold a look-up in progress, and its result for every thread that waits for it."""
 
     def __init__(self, host: str, port: int) -> None:
         self.key = (host, port)

@@ -259,7 +259,7 @@ FIELDS: Mapping[str, Field] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)  # a generated repr costs each task a millisecond
 class Todo:
-    """An incident or a task, checked when it is made.
+    """Hold an incident or a task, checked when it is made.
 
     A field that is None, blank, an empty list, or ``NaT`` or ``NA`` of pandas is unset. The fields that the connection can
     supply (``domain_workspace``, ``reporter``, ``assignee``) may be left out here; a todo must be complete when it is sent.

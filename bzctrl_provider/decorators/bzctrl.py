@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
-    """Calls a function and creates the todos that it returns."""
+    """Call a function and create the todos that it returns."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *CreateTodoOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {

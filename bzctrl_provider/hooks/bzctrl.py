@@ -100,7 +100,7 @@ def _mask_token(token: str) -> None:
 
 
 class BzCtrlHook(BaseHook):
-    """Creates incidents and tasks in BzCtrl.
+    """Create incidents and tasks in BzCtrl.
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``.
     """
@@ -302,7 +302,7 @@ def _backend_note() -> str:
 
 
 class _OpaqueConnection:
-    """A connection whose ``repr`` is not shown by a traceback with local variables: it holds the password."""
+    """Hide a connection from tracebacks with local variables: its ``repr`` has the password."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

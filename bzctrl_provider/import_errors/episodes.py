@@ -97,7 +97,7 @@ def _longest_gap(previous: Episode, parse_interval_s: float) -> float:
 
 
 class Episodes:
-    """The files of the memory, in a folder of the spool.
+    """Keep the files of the memory, in a folder of the spool.
 
     :param folder: the folder, which is made when the first file is written.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class BzCtrlTodoLink(BaseOperatorLink):
-    """Shows "BzCtrl todo" beside a task that created one. It only reads what the operator pushed."""
+    """Show "BzCtrl todo" beside a task that created one. The link only reads the XCom that the operator pushed."""
 
     name = "BzCtrl todo"
     xcom_key = "bzctrl_todo_link"
@@ -29,7 +29,7 @@ class BzCtrlTodoLink(BaseOperatorLink):
 
 
 class BzCtrlFurtherTodoLink(BaseOperatorLink):
-    """Shows "BzCtrl todo 02" and so on beside a task that created several todos.
+    """Show "BzCtrl todo 02" and so on beside a task that created several todos.
 
     :param number: of the todo, from 2. Two digits in the name, because Airflow sorts the links of a task by name.
     """
@@ -49,7 +49,7 @@ class BzCtrlFurtherTodoLink(BaseOperatorLink):
 
 
 class BzCtrlIncidentLink(BzCtrlTodoLink):
-    """Shows "BzCtrl todo" on a task whose failure callback raised an incident and delivered it itself."""
+    """Show "BzCtrl todo" on a task whose failure callback raised an incident and delivered it itself."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
         """Return an empty text: the callback pushes the address, after Airflow asked for the links of the task."""

@@ -19,7 +19,7 @@ _JOIN_S = 5.0
 
 
 class BackgroundDelivery:
-    """Delivers in one daemon thread, when no callback has written for a moment, or the process ends.
+    """Deliver in one daemon thread, when no callback has written for a moment, or the process ends.
 
     So the callbacks of one process are all written before any of them is delivered, and a storm of them is delivered as
     one. Airflow ends such a process with ``os._exit``, but calls the functions of ``atexit`` before.

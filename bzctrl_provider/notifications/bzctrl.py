@@ -36,7 +36,7 @@ _DEFAULTS = {"bzctrl_conn_id": "bzctrl_default", "todo_type": "INCIDENT"}
 
 
 class BzCtrlNotifier(BaseNotifier):
-    """Raises an incident that says what failed.
+    """Raise an incident that says what failed.
 
     ```python
     DAG("declarations", on_failure_callback=BzCtrlNotifier())

@@ -20,7 +20,7 @@ _PERIOD_S = 60.0
 
 
 class Budget:
-    """The seconds that the callbacks of this process may wait for BzCtrl in all, and the connections that failed.
+    """Limit the seconds that the callbacks of this process wait for BzCtrl in all, and note the connections that failed.
 
     It begins with the first callback, and again after a minute, because a triggerer runs for months.
 

@@ -58,7 +58,7 @@ _AFTER_ALL = "all_done_setup_success"
 
 
 class CreateTodoOperator(BaseOperator):
-    """Creates one incident or task in BzCtrl.
+    """Create one incident or task in BzCtrl.
 
     Every field of the todo is a template field and is checked after rendering; all faults are reported at once.
     The task's page gets the link "BzCtrl todo". The task returns what was created, by this try or by an earlier one since
@@ -308,7 +308,7 @@ class CreateTodoOperator(BaseOperator):
 
 
 class IncidentOnFailureOperator(CreateTodoOperator):
-    """Raises one incident when any of the checks before it failed, and leaves the run failed.
+    """Raise one incident if any of the checks before it failed, and leave the run failed.
 
     ```python
     checks >> IncidentOnFailureOperator(task_id="raise_incident")
@@ -499,7 +499,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
 
 class CreateTodosOperator(CreateTodoOperator):
-    """Creates many incidents or tasks in BzCtrl, several at a time.
+    """Create many incidents or tasks in BzCtrl, several at a time.
 
     ```python
     CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")

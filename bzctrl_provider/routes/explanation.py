@@ -28,7 +28,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """Why, as a text such as ``owners does not match``."""
+        """Return the reason as a text such as ``owners does not match``."""
         if self.mismatch is None:
             return "fits"
         return f"{self.mismatch} {'is not known' if self.is_unknown else 'does not match'}"

@@ -97,7 +97,7 @@ class Route:
 
     @property
     def label(self) -> str:
-        """Its number and its line: ``route 2 (line 5)``."""
+        """Return its number and its line: ``route 2 (line 5)``."""
         return f"route {self.number} (line {self.line})" if self.line else "the default without routes"
 
     def line_of(self, key: str) -> int:
@@ -135,35 +135,35 @@ class Routing:
 
     @property
     def todo_fields(self) -> dict[str, Any]:
-        """The fields of the todo, as templates."""
+        """Return the fields of the todo, as templates."""
         return {name: self.fields[name].value for name in TODO_FIELDS if name in self.fields}
 
     @property
     def ignore(self) -> bool:
-        """Whether no incident is raised."""
+        """Return whether no incident is raised."""
         return bool(self._option("ignore"))
 
     @property
     def bzctrl_conn_id(self) -> str | None:
-        """The connection's id, as a template; None if no route sets it."""
+        """Return the connection's id, as a template; None if no route sets it."""
         value: str | None = self._option("bzctrl_conn_id")
         return value
 
     @property
     def dedup_window_s(self) -> int | None:
-        """The window in seconds, where 0 switches it off; None if no route sets it."""
+        """Return the window in seconds; 0 switches it off; None if no route sets it."""
         value: int | None = self._option("dedup_window_s")
         return value
 
     @property
     def dedup_key(self) -> str | None:
-        """The key, as a template; None if no route sets it."""
+        """Return the key, as a template; None if no route sets it."""
         value: str | None = self._option("dedup_key")
         return value
 
     @property
     def consecutive_failures(self) -> int | None:
-        """How many failures in a row raise an incident; None if no route sets it."""
+        """Return how many failures in a row raise an incident; None if no route sets it."""
         value: int | None = self._option("consecutive_failures")
         return value
 

@@ -84,7 +84,7 @@ def make_fault_response(fault: Fault, *, base_url: str, now: datetime) -> Respon
 
 
 class FaultInjector:
-    """Stand between the server and the application.
+    """Handle each request between the server and the application.
 
     :param application: responds to requests without any fault.
     :param faults: decides which request gets which fault.

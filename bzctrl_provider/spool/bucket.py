@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Bucket:
-    """Objects below an address of Airflow's object storage.
+    """Store objects below an address of Airflow's object storage.
 
     It has no lock: the delivery DAG, of which one run is active at a time, must be the only deliverer.
     """

@@ -18,7 +18,7 @@ _LISTED = 20
 
 
 class DeliverSpoolOperator(BaseOperator):
-    """Delivers the spool: skipped if nothing waits, failed if something is kept or rejected."""
+    """Deliver the spool: skipped if nothing waits, failed if something is kept or rejected."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what waits for at most 5 minutes; the next run goes on."""

@@ -50,7 +50,7 @@ _WRONG_ADDRESS = (404, 405, 407)
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """The result of a delivery.
+    """Hold the result of a delivery.
 
     :param created: for each todo that was created ``{"file": …, "key": …, "link": …}``; a summary is one of them.
     :param kept: for each entry that still waits ``{"file": …, "reason": …}``, the oldest first.
@@ -69,7 +69,7 @@ class DeliveryResult:
 
 
 class Sender(Protocol):
-    """A connection to BzCtrl."""
+    """Describe a connection to BzCtrl."""
 
     def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the complete and checked fields of a todo, or raise BzCtrlValidationError."""
@@ -86,7 +86,7 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a delivery is done.
+    """Hold the options of a delivery.
 
     :param bzctrl_conn_id: the connection to create all entries with; None: that of each entry.
     :param limit: the most todos to send; None: all.
@@ -108,7 +108,7 @@ class Options:
 
 
 class Delivery:
-    """One delivery, by the only deliverer of the spool.
+    """Deliver the entries once, as the only deliverer of the spool.
 
     :param todos: gets for each identity that is delivered what BzCtrl created.
     """
@@ -229,7 +229,7 @@ class Delivery:
 
 
 class _OfConnection:
-    """The delivery of the entries of one connection."""
+    """Deliver the entries of one connection."""
 
     def __init__(self, delivery: Delivery, conn_id: str, sender: Sender, entries: list[Waiting]) -> None:
         self._delivery = delivery

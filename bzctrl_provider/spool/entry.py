@@ -39,7 +39,7 @@ def identify(*parts: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A todo that waits for its delivery.
+    """Hold a todo that waits for its delivery.
 
     :param fields: the fields of the todo, as in ``CreateTodoOperator``; unset ones are left out of the file.
     :param bzctrl_conn_id: the connection to create it with.

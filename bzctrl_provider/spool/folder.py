@@ -26,7 +26,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 class Folder:
-    """A folder of mode 0700 with files of mode 0600; it is made when the first file is written."""
+    """Store files of mode 0600 in a folder of mode 0700, which is made when the first file is written."""
 
     is_local = True
 

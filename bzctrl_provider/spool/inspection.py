@@ -21,7 +21,7 @@ READ_MAX = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A file of the spool.
+    """Describe a file of the spool.
 
     :param name: the name of the file.
     :param state: ``waiting``; ``rejected`` by BzCtrl or as a damaged file; ``unusable`` if it cannot be read.
@@ -51,17 +51,17 @@ class Inspection:
 
     @property
     def waiting_count(self) -> int:
-        """How many entries wait."""
+        """Return how many entries wait."""
         return sum(item.state == "waiting" for item in self.items) + self.unread
 
     @property
     def unusable_count(self) -> int:
-        """How many files have the name of an entry and cannot be read."""
+        """Return how many files have the name of an entry and cannot be read."""
         return sum(item.state == "unusable" for item in self.items)
 
     @property
     def count(self) -> int:
-        """How many files there are of any state."""
+        """Return how many files there are of any state."""
         return self.waiting_count + self.unusable_count + self.rejected_count
 
     def oldest_s(self, now: datetime) -> float | None:

@@ -45,7 +45,7 @@ _ADDRESS_CHARS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """An entry with the name of its file."""
+    """Hold an entry with the name of its file."""
 
     name: str
     entry: Entry
@@ -53,7 +53,7 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Todo:
-    """The todo that was created for an entry: what its tombstone names."""
+    """Hold the todo that was created for an entry, as its tombstone names it."""
 
     key: str | None
     link: str | None
@@ -61,7 +61,7 @@ class Todo:
 
 @dataclass
 class Inventory:
-    """The content of the spool.
+    """Hold the content of the spool.
 
     :param waiting: the entries, the oldest first.
     :param unusable: what has the name of an entry and stays, with the reason.
@@ -74,7 +74,7 @@ class Inventory:
 
 
 class Ledger:
-    """Reads and writes what a delivery has to remember.
+    """Read and write what a delivery has to remember.
 
     :param store: where the files are.
     """
@@ -299,7 +299,7 @@ class Ledger:
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """Why and until when a connection is not used.
+    """Hold why and until when a connection is not used.
 
     :param refusals: how often in a row BzCtrl has refused its credentials.
     """

@@ -28,7 +28,7 @@ REJECTED = "rejected"
 
 @dataclass(frozen=True, kw_only=True)
 class WriteResult:
-    """The result of writing an entry.
+    """Hold the result of writing an entry.
 
     :param address: its file, or that of the entry with the same identity.
     :param already: whether the spool had one with this identity: waiting, rejected, or delivered in the last 7 days.

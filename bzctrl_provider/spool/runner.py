@@ -177,7 +177,7 @@ def _utc_now() -> datetime:
 
 
 class _Budget:
-    """The seconds that this process may spend on deliveries beside its own work, per minute."""
+    """Limit the seconds per minute that this process spends on deliveries beside its own work."""
 
     def __init__(self) -> None:
         self._period_began_at = float("-inf")

@@ -20,7 +20,7 @@ _CALL_MAX_S = 1800.0
 
 
 class Sender:
-    """Creates todos with one connection.
+    """Create todos with one connection.
 
     :param conn_id: the Airflow connection.
     :param workers: how many requests at a time.

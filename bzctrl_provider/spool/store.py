@@ -17,11 +17,11 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class UnusableFileError(ValueError):
-    """There is something under the name of an entry that is not a file, or is too large to be read."""
+    """Report a name of an entry that is not a file, or is a file that is too large to be read."""
 
 
 class Store(Protocol):
-    """Reads and writes files of bytes."""
+    """Read and write files of bytes."""
 
     is_local: bool
     """Whether processes can lock it."""

@@ -35,7 +35,7 @@ _NOUNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """An incident that may be part of a storm.
+    """Hold an incident that may be part of a storm.
 
     :param entry: as it waits.
     :param workspace: its domain workspace, or that of its connection.
