@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -102,6 +104,85 @@ def find_team(ti: Any) -> str | None:
     except Exception:  # noqa: BLE001 - see the module
         return None
     return team if isinstance(team, str) and team else None
+
+
+def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime | None:
+    """Return the end of the successful run of a DAG that has the latest logical date; None if there was none.
+
+    Only the look-up of a task is public (``get_previous_ti``, from Airflow 3.2 on). ``get_previous_dagrun`` sees only runs
+    before the own one: not the success after an incident, if an older run is cleared and fails.
+
+    :param context: of a callback.
+    :param of_task: whether the success of the task itself is looked up. On Airflow 3.0 and 3.1 that is a success in the
+        last successful run.
+    :return: None also if Airflow cannot be asked here: in a test run's callback of a DAG, and in a process whose parent
+        does not know the request, which would hang.
+    :raises Exception: Airflow's own error.
+    """
+    from bzctrl_provider.version_compat import airflow_at_least
+
+    ti, dag_id = context.get("ti"), getattr(context.get("dag"), "dag_id", None)
+    if not dag_id:
+        return None
+    task_id = getattr(ti, "task_id", None) if of_task else None
+    index = getattr(ti, "map_index", None)
+    index = -1 if index is None else index
+    if not airflow_at_least(3, 0):
+        return _read_last_success(dag_id, task_id, index)
+    now = datetime.now(UTC)
+    if task_id and (find_previous := getattr(ti, "get_previous_ti", None)):
+        found = find_previous(state="success", logical_date=now, map_index=index)
+    else:
+        found = _request_last_run(dag_id, now)
+        # A run can be successful although the task failed. In the DAG processor of 3.0 the request would hang.
+        can_ask = airflow_at_least(3, 1) or isinstance(context.get("exception"), BaseException)
+        if found and task_id and can_ask and not _succeeded_in(found.run_id, ti, index):
+            return None
+    end: datetime | None = getattr(found, "end_date", None)
+    return end
+
+
+def _succeeded_in(run_id: str, ti: Any, index: int) -> bool:
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[run_id])
+    name = ti.task_id if index < 0 else f"{ti.task_id}_{index}"
+    return str(states.get(run_id, {}).get(name)) == "success"
+
+
+def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> datetime | None:
+    """Return it from the database, which tasks and callbacks of Airflow 2 can read."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        if task_id is None:
+            query = session.query(DagRun.end_date).filter_by(dag_id=dag_id, state="success")
+        else:
+            query = (
+                session.query(TaskInstance.end_date)
+                .join(TaskInstance.dag_run)
+                .filter(
+                    TaskInstance.dag_id == dag_id,
+                    TaskInstance.task_id == task_id,
+                    TaskInstance.map_index == map_index,
+                    TaskInstance.state == "success",
+                )
+            )
+        end: datetime | None = query.order_by(DagRun.execution_date.desc()).limit(1).scalar()
+    return end
+
+
+def _request_last_run(dag_id: str, before: datetime) -> Any:
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetPreviousDagRun
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    processor = sys.modules.get("airflow.dag_processing.processor")
+    known = str(getattr(processor, "ToManager", GetPreviousDagRun.__name__))
+    if comms is None or GetPreviousDagRun.__name__ not in known:
+        return None
+    response = comms.send(GetPreviousDagRun(dag_id=dag_id, logical_date=before, state="success"))
+    return getattr(response, "dag_run", None)
 
 
 def enable_failure_callback(dag: Any) -> None:

@@ -1,5 +1,7 @@
 """One todo for a failure that repeats: within a window of time, the first todo counts for the others.
 
+A success ends the window. If it is not known whether there was one, a todo is created.
+
 The memory is one Airflow Variable per key, so it holds across runs, workers and Airflow versions. Two tasks that read it
 at the same moment may both find nothing: at worst one todo too many, never one too few.
 """
@@ -10,11 +12,13 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.recovery import is_within_window
 from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
@@ -29,6 +33,18 @@ _TEXT_MAX = 500
 
 _COUNT_MAX = 10**9
 _CLOCK_SKEW = timedelta(hours=1)
+
+
+class FindSuccess(Protocol):
+    """Return the end of the last success before a failure, such as ``successes.LastSuccess``."""
+
+    def __call__(self, *, if_unknown: datetime | None) -> datetime | None:
+        """Return None if there was none, and ``if_unknown`` if Airflow cannot be asked."""
+
+
+def no_success(*, if_unknown: datetime | None) -> datetime | None:  # noqa: ARG001 - see FindSuccess
+    """Return None, for a window that only ends by its time."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,23 +123,44 @@ def deduplicated(
     failure: Failure | LazyFailure,
     task_id: str | None = None,
     identity: str = "",
+    last_success: FindSuccess = no_success,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that creates a todo unless the failure was seen within the window.
 
     :param window: None returns ``create`` itself.
-    :param key: the user's own; default: see ``default_key``. Failures of two connections or workspaces are never the same:
-        the incident of one team must not suppress that of another.
+    :param key: see ``full_key``.
     :param identity: see ``create_unless_seen``.
+    :param last_success: see ``create_unless_seen``.
     """
     if window is None:
         return create
 
     def create_in_its_workspace(todo: dict[str, Any]) -> dict[str, Any]:
-        own = key or default_key(failure, task_id=task_id)
-        full_key = f"{bzctrl_conn_id}:{name_workspace(todo)}:{own}"
-        return create_unless_seen(create, todo, key=full_key, window=window, identity=identity)
+        own = full_key(todo, bzctrl_conn_id=bzctrl_conn_id, key=key, failure=failure, task_id=task_id)
+        return create_unless_seen(
+            create, todo, key=own, window=window, identity=identity, last_success=last_success
+        )
 
     return create_in_its_workspace
+
+
+def full_key(
+    fields: Mapping[str, Any],
+    *,
+    bzctrl_conn_id: str,
+    key: str | None,
+    failure: Failure | LazyFailure,
+    task_id: str | None = None,
+) -> str:
+    """Return what makes two failures the same one.
+
+    Failures of two connections or workspaces are never the same: the incident of one team must not suppress that of
+    another.
+
+    :param fields: of the todo.
+    :param key: the user's own; default: see ``default_key``.
+    """
+    return f"{bzctrl_conn_id}:{name_workspace(fields)}:{key or default_key(failure, task_id=task_id)}"
 
 
 def name_workspace(fields: Mapping[str, Any]) -> str:
@@ -139,9 +176,10 @@ def create_unless_seen(
     key: str,
     window: timedelta,
     identity: str = "",
+    last_success: FindSuccess = no_success,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dict[str, Any]:
-    """Create a todo unless one with the same key was created within the window.
+    """Create a todo unless one with the same key was created within the window, and no success came since.
 
     The last line of the description of the first todo after a window says how often the failure was seen in it.
 
@@ -150,6 +188,7 @@ def create_unless_seen(
     :param key: the same for failures that count as the same.
     :param window: how long the first todo counts for the others, from its creation on.
     :param identity: of the incident: one that is raised twice, because Airflow calls a callback twice, counts once.
+    :param last_success: returns the end of the last success; it is asked only if the window has not ended by its time.
     :param now: returns the time, in UTC.
     :return: the created todo, or the first one, with ``deduplicated`` false or true.
     """
@@ -159,8 +198,7 @@ def create_unless_seen(
     if seen and identity and identity == seen.last:
         log.info("Airflow called this callback before: the incident is raised once.")
         return {**seen.created, "deduplicated": True}
-    # A difference, because the sum would be too large for a datetime with timedelta.max.
-    if seen and at - seen.created_at < window:
+    if seen and _covers(seen, at=at, window=window, last_success=last_success):
         _write(name, replace(seen, count=min(seen.count + 1, _COUNT_MAX), last=identity))
         log.info(
             "%s was raised for the same failure at %s: no other one is raised within %s.",
@@ -173,6 +211,23 @@ def create_unless_seen(
     todo = create(_with_count(fields, seen))
     _write(name, _Seen(created_at=at, count=1, created=todo, key=key[:_TEXT_MAX], last=identity))
     return {**todo, "deduplicated": False}
+
+
+def _covers(seen: _Seen, *, at: datetime, window: timedelta, last_success: FindSuccess) -> bool:
+    """Return whether the first todo counts for a failure."""
+    is_within = partial(is_within_window, first_at=seen.created_at, now=at, window=window)
+    if not is_within(last_success_at=None):
+        return False
+    success_at = last_success(if_unknown=at)
+    if is_within(last_success_at=success_at):
+        return True
+    log.info(
+        "%s was raised for the same failure at %s, but a success at %s ended its window.",
+        _name(seen.created),
+        seen.created_at.isoformat(),
+        success_at and success_at.isoformat(),
+    )
+    return False
 
 
 def _with_count(fields: Mapping[str, Any], seen: _Seen | None) -> dict[str, Any]:

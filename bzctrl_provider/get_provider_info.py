@@ -105,6 +105,13 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "example": "{{ failure.dag_id }}",
                         "default": "",
                     },
+                    "consecutive_failures": {
+                        "description": "How many runs in a row must fail with the same tasks before one of these incidents is raised; 1: each failed run raises one.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "3",
+                        "default": "1",
+                    },
                     "routes_path": {
                         "description": "The path of a TOML file with the routes: to whom an incident goes, and which runs raise none; empty: no routes.",
                         "version_added": "0.1.0",

@@ -79,6 +79,7 @@ def _add_notifier(dag: DAG) -> None:
         "priority": options.priority,
         "dedup_window": options.dedup_window,
         "dedup_key": options.dedup_key,
+        "consecutive_failures": options.consecutive_failures,
     }
     notifier.roll_ups = _find_roll_ups(dag)
     dag.on_failure_callback = [*callbacks, notifier]

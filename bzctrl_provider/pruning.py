@@ -16,10 +16,10 @@ VARIABLE_PREFIX = "bzctrl__"
 DEFAULT_DAYS = 30
 """As long as Airflow 3.3 keeps the state of a task."""
 
-_NAME = re.compile(r"bzctrl__(?P<kind>memory|dedup|silenced)__.*__[0-9a-f]{16}", re.DOTALL)
+_NAME = re.compile(r"bzctrl__(?P<kind>memory|dedup|failures|passed|silenced)__.*__[0-9a-f]{16}", re.DOTALL)
 
 _TIMES = ("written_at", "created_at", "last_at", "since")
-"""The keys of the times that ``memory``, ``dedup`` and ``silencing`` write."""
+"""The keys of the times that ``memory``, ``dedup``, ``consecutive``, ``successes`` and ``silencing`` write."""
 
 _TODO = "created"
 """The key of a created todo: its content is not from this provider."""
@@ -32,7 +32,7 @@ class VariableAge:
     """Hold what is known about one Variable of this provider.
 
     :param name: of the Variable.
-    :param kind: what it keeps: ``memory``, ``dedup`` or ``silenced``.
+    :param kind: what it keeps: ``memory``, ``dedup``, ``failures``, ``passed`` or ``silenced``.
     :param last_used_at: the newest time in it; None if it holds nothing, or cannot be read.
     :param reason: why it cannot be read; empty if it can.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARS = 500
 _COUNT_MAX = 10**6
+_OCCURRENCES_KEPT = 20
 
 
 def is_recovered(*, since: datetime, last_success_at: datetime | None) -> bool:
@@ -31,15 +32,12 @@ def is_within_window(
     If the last success is not known, only the window counts.
 
     :param first_at: when the first incident was raised, with a time zone.
-    :param now: the present time, with a time zone. A first incident in the future, by a clock that was set back, covers
-        nothing.
+    :param now: the present time, with a time zone; another worker's clock may be behind that of the first incident.
     :param window: how long an incident covers the same failure.
     :param last_success_at: see ``is_recovered``.
     """
-    age = now - first_at
     # A difference instead of a sum: first_at plus the longest timedelta is beyond the calendar.
-    is_running = age.total_seconds() >= 0 and age < window
-    return is_running and not is_recovered(since=first_at, last_success_at=last_success_at)
+    return now - first_at < window and not is_recovered(since=first_at, last_success_at=last_success_at)
 
 
 @dataclass(frozen=True)
@@ -48,30 +46,33 @@ class FailureStreak:
 
     :param count: the failures since the last success.
     :param last_at: when the last of them was seen.
-    :param last_occurrence: what names the last of them, such as the run's id.
+    :param occurrences: what names the last of them, such as the runs' ids.
     """
 
     count: int
     last_at: datetime
-    last_occurrence: str
+    occurrences: tuple[str, ...]
 
     @classmethod
     def parse(cls, record: Mapping[str, Any] | None) -> FailureStreak | None:
         """Read a streak from JSON data; None if it is none, for others can write Variables, too."""
         try:
             values = dict(record or {})
-            streak = cls(
-                values["count"], datetime.fromisoformat(values["last_at"]), values["last_occurrence"]
-            )
+            count, last_at, occurrences = values["count"], values["last_at"], values["occurrences"]
+            streak = cls(count, datetime.fromisoformat(last_at), tuple(map(str, occurrences)))
         except (KeyError, TypeError, ValueError):
             return None
-        valid_count = type(streak.count) is int and 1 <= streak.count <= _COUNT_MAX
-        valid = valid_count and streak.last_at.tzinfo is not None and isinstance(streak.last_occurrence, str)
+        valid_count = type(count) is int and 1 <= count <= _COUNT_MAX
+        valid = valid_count and streak.last_at.tzinfo is not None and isinstance(occurrences, list)
         return streak if valid else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return {**asdict(self), "last_at": self.last_at.isoformat()}
+        return {
+            "count": self.count,
+            "last_at": self.last_at.isoformat(),
+            "occurrences": list(self.occurrences),
+        }
 
     def is_enough(self, consecutive_failures: int) -> bool:
         """Return whether an incident is raised.
@@ -90,7 +91,8 @@ def count_failure(
 ) -> FailureStreak:
     """Return the streak with one more failure.
 
-    A success after the last failure begins it again. The same occurrence counts once: Airflow may call a callback twice.
+    A success after the last failure begins it again. The same occurrence counts once: Airflow may call a callback twice,
+    and a run may be cleared.
 
     :param streak: the streak so far; None for the first failure.
     :param occurrence: what names this failure, and stays the same in a second call for it.
@@ -100,7 +102,8 @@ def count_failure(
     """
     occurrence = occurrence[:_NAME_CHARS]
     if streak is None or is_recovered(since=streak.last_at, last_success_at=last_success_at):
-        return FailureStreak(1, now.astimezone(UTC), occurrence)
-    if streak.last_occurrence == occurrence:
+        return FailureStreak(1, now.astimezone(UTC), (occurrence,))
+    if occurrence in streak.occurrences:
         return streak
-    return FailureStreak(min(streak.count + 1, _COUNT_MAX), now.astimezone(UTC), occurrence)
+    last = (*streak.occurrences, occurrence)[-_OCCURRENCES_KEPT:]
+    return FailureStreak(min(streak.count + 1, _COUNT_MAX), now.astimezone(UTC), last)

@@ -35,8 +35,8 @@ _routes_file = cache(RoutesFile)
 class Routed:
     """Hold the values that the routes give to one failure.
 
-    :param values: the fields of the todo, ``bzctrl_conn_id``, ``dedup_key`` and ``dedup_window``, as far as a route sets
-        them; rendered.
+    :param values: the fields of the todo, ``bzctrl_conn_id``, ``dedup_key``, ``dedup_window`` and
+        ``consecutive_failures``, as far as a route sets them; rendered.
     :param ignored_by: why no incident is raised, such as ``ignore = true in route 2 (line 5)``; None if one is raised.
     :param notes: sentences for the description.
     """
@@ -140,6 +140,5 @@ def _render(routing: Routing, render: Callable[[Any], Any], is_set: Callable[[st
     if routing.dedup_window_s is not None:
         values["dedup_window"] = timedelta(seconds=routing.dedup_window_s)
     if routing.consecutive_failures is not None:
-        label = routing.fields["consecutive_failures"].route.label
-        log.warning("consecutive_failures in %s has no effect in this version.", label)
+        values["consecutive_failures"] = routing.consecutive_failures
     return Routed(values, notes=tuple(notes))

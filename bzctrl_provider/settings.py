@@ -30,6 +30,7 @@ _ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
 _WINDOW_MAX_S = 10 * 365 * 86_400
 _GROUP_MAX = 1_000_000
 _GRACE_MAX_S = 30 * 86_400
+_FAILURES_MAX = 1000
 _NAME_CHARS = 60
 _NOTE_CHARS = 1000
 _PROBLEMS_SHOWN = 20
@@ -60,10 +61,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _integer(*, maximum: int) -> Callable[[str], int]:
+def _integer(*, minimum: int = 0, maximum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number = int(text)
-        if not 0 <= number <= maximum:
+        if not minimum <= number <= maximum:
             raise ValueError(text)
         return number
 
@@ -104,6 +105,11 @@ class Settings:
         allowed=f"a whole number of seconds from 0 to {_WINDOW_MAX_S} (ten years)",
     )
     dedup_key: str | None = _option(_text, default=None, allowed="a text or a template")
+    consecutive_failures: int = _option(
+        _integer(minimum=1, maximum=_FAILURES_MAX),
+        default=1,
+        allowed=f"a whole number of failures from 1 to {_FAILURES_MAX}",
+    )
     routes_path: str | None = _option(_text, default=None, allowed="the path of a TOML file")
     spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
     group_above: int = _option(

@@ -93,7 +93,10 @@ PLACES = {
     "routes.route": (6, -2.1),
     "silences": (7, -2.1),
     "patterns": (8, -1.45),
-    "recovery": (2, 3.5),
+    "recovery": (4, -2.5),
+    "consecutive": (2.2, 1.0),
+    "successes": (2.5, -0.55),
+    "notifications.coverage": (1.6, -3.0),
     "metrics": (12.5, 7.6),
     # From Airflow to the client.
     "hooks.bzctrl": (5, 2.65),

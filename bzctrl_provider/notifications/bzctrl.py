@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
+    from bzctrl_provider.dedup import FindSuccess
     from bzctrl_provider.failure import Failure, LazyFailure
     from bzctrl_provider.fields import TodoFields
     from bzctrl_provider.silencing import Silencing
@@ -54,9 +55,11 @@ class BzCtrlNotifier(BaseNotifier):
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``. (templated, like all fields)
     :param on_retry: whether to raise an incident also while a retry is still to come; default false.
-    :param dedup_window: the time for which one incident also represents further failures of the same key; off by default, and not for
-        deadline alerts.
+    :param dedup_window: the time for which one incident also represents further failures of the same key, unless a success comes
+        between them; off by default, and not for deadline alerts.
     :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
+    :param consecutive_failures: how many runs in a row must fail before an incident is raised, from 1 to 1000; default: 1.
+        Not for deadline alerts.
     :param link_to_run: whether the description has the address of the run in Airflow, as in ``CreateTodoOperator``.
     :param routes: whether the deployment's routes apply; default true. They fill what is left out here.
     :param context: Airflow's, where it makes the notifier itself (deadline alerts).
@@ -74,6 +77,7 @@ class BzCtrlNotifier(BaseNotifier):
         on_retry: bool = False,
         dedup_window: timedelta | None = None,
         dedup_key: str | None = None,
+        consecutive_failures: int | None = None,
         link_to_run: bool | None = None,
         routes: bool = True,
         context: Context | None = None,
@@ -89,15 +93,18 @@ class BzCtrlNotifier(BaseNotifier):
                 f"BzCtrlNotifier has no parameter {', '.join(sorted(unknown))}: its fields are {', '.join(TODO_FIELDS)}"
             )
         if context is None:
-            check_literals("BzCtrlNotifier", fields, others=_window_errors(dedup_window))
+            check_literals("BzCtrlNotifier", fields, others=_find_errors(dedup_window, consecutive_failures))
         # With a context this is no DAG file but the last chance: an invalid field is left out later.
-        elif _window_errors(dedup_window):
-            log.error("The incident is raised without an invalid dedup_window.")
-            dedup_window = None
+        elif errors := _find_errors(dedup_window, consecutive_failures):
+            log.error(
+                "The incident is raised without an invalid %s.", " and ".join(name for name, _ in errors)
+            )
+            dedup_window = consecutive_failures = None
         self.bzctrl_conn_id = bzctrl_conn_id
         self.on_retry = on_retry
         self.dedup_window = dedup_window
         self.dedup_key = dedup_key
+        self.consecutive_failures = consecutive_failures
         self.link_to_run = link_to_run
         self.routes = routes
         self.context = context or {}
@@ -166,10 +173,16 @@ class BzCtrlNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Raise the incident of a context for which the templates are rendered."""
+        from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.successes import LastSuccess
+
         found = self._find_incident(context)
         if found is None:
             return
         failure, fields = found
+        last_success = LastSuccess(context, failure)
+        if self._waits_for_others(failure, fields, last_success):
+            return
         identity = self._identify(failure, context, fields)
 
         def hand_over(todo: dict[str, Any]) -> dict[str, Any]:
@@ -178,8 +191,6 @@ class BzCtrlNotifier(BaseNotifier):
                 self._silencing.forget()
             return created
 
-        from bzctrl_provider.dedup import deduplicated
-
         deduplicated(
             hand_over,
             window=self.dedup_window,
@@ -187,6 +198,7 @@ class BzCtrlNotifier(BaseNotifier):
             key=self.dedup_key,
             failure=failure,
             identity=identity,
+            last_success=last_success,
         )(fields)
 
     async def async_notify(self, context: Context) -> None:
@@ -210,11 +222,11 @@ class BzCtrlNotifier(BaseNotifier):
         """Return what failed and the fields of its incident; None if none is to be raised."""
         if self._waits_for_retry(context):
             return None
+        from bzctrl_provider.notifications.coverage import is_covered
+
         failure = self._get_failure(context)
-        if self._is_covered(failure, context):
-            log.info(
-                "An IncidentOnFailureOperator of this DAG raised the incident for each of the failed tasks."
-            )
+        if is_covered(failure, context, self.roll_ups):
+            log.info("An IncidentOnFailureOperator of this DAG handled each of the failed tasks.")
             return None
         if self._is_ignored(failure, context) or self._is_silenced(failure):
             return None
@@ -262,6 +274,28 @@ class BzCtrlNotifier(BaseNotifier):
             return False
         log.info("No incident is raised: %s.", self._silencing.silence)
         count_todos("silenced", todo_type=self.todo_type)
+        return True
+
+    def _waits_for_others(
+        self, failure: Failure, fields: Mapping[str, Any], last_success: FindSuccess
+    ) -> bool:
+        """Count the failure, and return whether more in a row are needed for an incident."""
+        if self.consecutive_failures is None or failure.kind == "deadline":
+            return False
+        from bzctrl_provider.consecutive import find_wait
+        from bzctrl_provider.dedup import full_key
+        from bzctrl_provider.metrics import count_todos
+
+        wait = find_wait(
+            self.consecutive_failures,
+            key=full_key(fields, bzctrl_conn_id=self.bzctrl_conn_id, key=self.dedup_key, failure=failure),
+            occurrence=f"{failure.dag_id} {failure.run_id}",
+            last_success=last_success,
+        )
+        if wait is None:
+            return False
+        log.info("No incident is raised yet: %s.", wait)
+        count_todos("ignored", todo_type=self.todo_type)
         return True
 
     def _is_set(self, name: str) -> bool:
@@ -353,29 +387,6 @@ class BzCtrlNotifier(BaseNotifier):
     def _get_failure(self, context: Context) -> Failure:
         return self._failure.resolve() if self._failure else _get_failure(context)
 
-    def _is_covered(self, failure: Failure, context: Context) -> bool:
-        """Return whether roll-ups of the DAG raised an incident for each of the failed tasks.
-
-        Only one that succeeded did: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is
-        ``skipped``.
-        """
-        if not self.roll_ups or not failure.tasks:
-            return False
-        from bzctrl_provider.failure_lookup import look_up_states
-
-        try:
-            states = look_up_states(context, sorted(self.roll_ups))
-        except Exception as exc:  # noqa: BLE001 - a second incident is better than none
-            log.warning("The states of the roll-ups could not be read, so the incident is raised. %r", exc)
-            return False
-        return all(
-            any(
-                task.task_id in before and _succeeded(states.get(roll_up, {}), task.map_index)
-                for roll_up, before in self.roll_ups.items()
-            )
-            for task in failure.tasks
-        )
-
     def _is_only_logged(self, fields: Mapping[str, Any], context: Context) -> bool:
         from bzctrl_provider.lost import format_fields
         from bzctrl_provider.notifications.dag_test import is_test_run
@@ -426,18 +437,14 @@ def _get_failure(context: Mapping[str, Any]) -> Failure:
         return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
 
 
-def _succeeded(states: Mapping[int, str], map_index: int) -> bool:
-    """Return whether a roll-up succeeded, in a mapped task group the instance of the failed task."""
-    own = [states[map_index]] if map_index in states else list(states.values())
-    return bool(own) and all(state == "success" for state in own)
-
-
-def _window_errors(window: object) -> list[tuple[str, str]]:
-    if window is None:
+def _find_errors(window: object, consecutive_failures: object) -> list[tuple[str, str]]:
+    """Return the errors of the parameters that are no fields of a todo."""
+    if window is None and consecutive_failures is None:
         return []
+    from bzctrl_provider.consecutive import find_number_errors
     from bzctrl_provider.dedup import find_window_errors
 
-    return find_window_errors(window)
+    return find_window_errors(window) + find_number_errors(consecutive_failures)
 
 
 def _as_data(value: Any) -> Any:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
     from jinja2 import Environment
 
+    from bzctrl_provider.dedup import FindSuccess
     from bzctrl_provider.failure import LazyFailure
     from bzctrl_provider.fields import Text
     from bzctrl_provider.memory import OnUnknownOutcome
@@ -110,6 +111,8 @@ class CreateTodoOperator(BaseOperator):
     """The address of the todo, once the task runs; empty while there is none."""
     _mapped_data: list[Any] | None = None
     """The values that come from data and are not rendered; None before the first value is rendered."""
+    _last_success: FindSuccess | None = None
+    """The success that ends a window before its time; None for a todo that may belong to no failure."""
     ui_color = "#f6d9d5"
 
     def __init__(
@@ -251,7 +254,7 @@ class CreateTodoOperator(BaseOperator):
 
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
-        from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.dedup import deduplicated, no_success
         from bzctrl_provider.failure_lookup import find_run_url
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_once, open_memory
@@ -282,6 +285,7 @@ class CreateTodoOperator(BaseOperator):
                 key=self.dedup_key,
                 failure=failure,
                 task_id=self.task_id,
+                last_success=self._last_success or no_success,
             )
             created = create_once(
                 create_unless_seen,
@@ -339,13 +343,23 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         switched off. Not templated.
     :param routes: whether the deployment's routes apply; default true. They fill the parameters that are left out or have
         their defaults; if one has ``ignore``, the task is skipped. Not templated.
+    :param dedup_window: as above; when all checks pass, the window ends.
+    :param consecutive_failures: how many runs in a row must fail with the same tasks before an incident is raised, from 1
+        to 1000; default: 1. The task is skipped before, and its log says "failure 2 of 3 in a row". When all checks pass,
+        the count begins again. Not templated.
     :raises ValueError: while the DAG is built, where a task is put behind it.
     """
 
     def __init__(
-        self, *, remember_exceptions: bool | None = None, routes: bool = True, **kwargs: Any
+        self,
+        *,
+        remember_exceptions: bool | None = None,
+        routes: bool = True,
+        consecutive_failures: int | None = None,
+        **kwargs: Any,
     ) -> None:
         self.remember_exceptions = remember_exceptions
+        self.consecutive_failures = consecutive_failures
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         default_args = kwargs.get("default_args") or {}
         if "retries" not in kwargs and "retries" not in default_args:
@@ -372,6 +386,15 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         if "retries" not in given:
             partial_kwargs |= {name: value for name, value in _RETRIES.items() if name not in given}
         return partial
+
+    @classmethod
+    def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        errors = super()._find_errors(values)
+        if (number := values.get("consecutive_failures")) is not None:
+            from bzctrl_provider.consecutive import find_number_errors
+
+            errors += find_number_errors(number)
+        return errors
 
     def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
         """Return the fields without invalid ones: the incident is worth more than its field."""
@@ -479,23 +502,69 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
+        from bzctrl_provider.metrics import count_todos
+        from bzctrl_provider.silencing import find_silencing
+        from bzctrl_provider.successes import LastPass
+
         failure = _get_failure(context)
+        last_pass = LastPass(failure.dag_id, self.task_id, getattr(context.get("ti"), "map_index", None))
         if not failure.tasks:
+            if self._has_memory() or self._may_have_memory_by_route():
+                last_pass.note_pass()
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         if self.routes:
             self._apply_routes(context, failure)
-        from bzctrl_provider.metrics import count_todos
-        from bzctrl_provider.silencing import find_silencing
-
         silencing = find_silencing(failure)
         if silencing.silence:
             count_todos("silenced", todo_type=self.todo_type)
             raise AirflowSkipException(f"No incident is raised: {silencing.silence}.")
         self._notes = tuple(filter(None, (*self._notes, silencing.note)))
+        if self._has_memory():
+            self._last_success = last_pass
+            last_pass.note_failure()
+            self._wait_for_others(context, failure)
         created = self._create(context, failure)
         if not created.get("deduplicated"):
             silencing.forget()
         return created
+
+    def _has_memory(self) -> bool:
+        """Return whether failures of this task share an incident, or are counted."""
+        return self.dedup_window is not None or (self.consecutive_failures or 1) > 1
+
+    def _may_have_memory_by_route(self) -> bool:
+        from bzctrl_provider.settings import settings
+
+        return self.routes and settings().routes_path is not None
+
+    def _wait_for_others(self, context: Context, failure: LazyFailure) -> None:
+        """Count the failure.
+
+        :raises AirflowSkipException: more failures in a row are needed for an incident.
+        """
+        from bzctrl_provider.consecutive import COUNTED_XCOM_KEY, find_wait
+        from bzctrl_provider.dedup import full_key, no_success
+        from bzctrl_provider.metrics import count_todos
+
+        key = full_key(
+            self._get_fields(),
+            bzctrl_conn_id=self.bzctrl_conn_id,
+            key=self.dedup_key,
+            failure=failure,
+            task_id=self.task_id,
+        )
+        wait = find_wait(
+            self.consecutive_failures,
+            key=key,
+            occurrence=f"{failure.dag_id} {failure.run_id}",
+            last_success=self._last_success or no_success,
+        )
+        if wait is None:
+            return
+        count_todos("ignored", todo_type=self.todo_type)
+        # For the policy, which raises an incident for what a skipped roll-up did not see.
+        context["ti"].xcom_push(key=COUNTED_XCOM_KEY, value=wait)
+        raise AirflowSkipException(f"No incident is raised yet: {wait}.")
 
 
 class CreateTodosOperator(CreateTodoOperator):

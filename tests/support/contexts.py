@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 
 class TaskInstance(SimpleNamespace):
-    """A task instance that keeps what is pushed to XCom, in ``pushed``."""
+    """A task instance that keeps what is pushed to XCom, in ``pushed``; the task last succeeded at ``succeeded_at``."""
 
-    def __init__(self, **changes):
+    def __init__(self, *, succeeded_at=None, **changes):
         values = {"task_id": "load", "map_index": -1, "state": "failed", "try_number": 1}
         values["log_url"] = "https://airflow.example.com/log"
-        super().__init__(pushed=[], **{**values, **changes})
+        super().__init__(pushed=[], succeeded_at=succeeded_at, **{**values, **changes})
+
+    def get_previous_ti(self, *, state, logical_date, map_index):
+        assert (state, map_index) == ("success", self.map_index)
+        return SimpleNamespace(end_date=self.succeeded_at) if self.succeeded_at else None
 
     def xcom_push(self, key, value):
         self.pushed.append((key, value))

@@ -34,6 +34,12 @@ def _no_silences(monkeypatch):
     monkeypatch.setattr("bzctrl_provider.silencing._read", None)
 
 
+@pytest.fixture(autouse=True)
+def _no_database(monkeypatch):
+    """Keep the look-up of the last success on Airflow 2 from the database."""
+    monkeypatch.setattr("bzctrl_provider._airflow_internals._read_last_success", lambda *_: None)
+
+
 @pytest.fixture
 def connection(monkeypatch):
     """Define the connection `bzctrl_default`, for which no token is cached."""

@@ -55,6 +55,7 @@ def test_policy_switched_on_adds_the_notifier(configure, own, kept):
         "priority": "HIGH",
         "dedup_window": None,
         "dedup_key": None,
+        "consecutive_failures": 1,
     }
     assert dag.has_on_failure_callback is True
 

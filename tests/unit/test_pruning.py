@@ -15,7 +15,7 @@ MONTH = timedelta(days=30)
 NAME = variable_name("memory", "customs", "raise_incident")
 
 
-@pytest.mark.parametrize("kind", ["memory", "dedup", "silenced"])
+@pytest.mark.parametrize("kind", ["memory", "dedup", "failures", "passed", "silenced"])
 def test_read_age_knows_the_names_that_the_provider_gives(kind):
     """Also with a line break in the id of a DAG, which a name may have."""
     name = variable_name(kind, "customs\nnl", "t")

@@ -255,9 +255,15 @@ def test_facts_have_the_team_of_airflow_3_3():
     assert find_facts({"ti": TaskInstance()}, FAILURE).team is None
 
 
-def test_consecutive_failures_of_a_route_are_named_as_without_effect(write_routes, bzctrl, caplog):
-    """A key of a route is not dropped silently."""
+def test_consecutive_failures_of_a_route_wait_for_the_third_run(write_routes, bzctrl, variables, caplog):
+    """A route counts for the notifier and for the operator, and the parameter in a DAG beats it."""
     write_routes("[[route]]\nconsecutive_failures = 3\n")
-    BzCtrlNotifier()(new_task_context())
-    assert len(sent_todos(bzctrl)) == 1
-    assert "consecutive_failures in route 1 (line 1) has no effect" in caplog.text
+    with caplog.at_level(logging.INFO):
+        for run_id in ("a", "b", "c"):
+            BzCtrlNotifier()(new_task_context(run_id=run_id))
+    assert [todo["orderID"] for todo in sent_todos(bzctrl)] == ["c"]
+    assert "No incident is raised yet: failure 2 of 3 in a row." in caplog.text
+    BzCtrlNotifier(consecutive_failures=1)(new_task_context(run_id="d", ti=TaskInstance(task_id="other")))
+    assert sent_todos(bzctrl)[-1]["orderID"] == "d"
+    with pytest.raises(AirflowSkipException, match="failure 1 of 3 in a row"):
+        raise_incident()

@@ -1,0 +1,58 @@
+"""Whether the roll-ups of a DAG handled what failed, so that its callback raises no second incident."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bzctrl_provider.failure import Failure
+
+log = logging.getLogger(__name__)
+
+
+def is_covered(failure: Failure, context: Mapping[str, Any], roll_ups: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether roll-ups handled each of the failed tasks.
+
+    One that succeeded raised an incident, and one that counted a failure waits for more in a row. Any other did not see the
+    failure: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is ``skipped``.
+
+    :param failure: what failed.
+    :param context: of a callback.
+    :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it.
+    """
+    if not roll_ups or not failure.tasks:
+        return False
+    from bzctrl_provider.failure_lookup import look_up_states
+
+    try:
+        states = look_up_states(context, sorted(roll_ups))
+        return all(
+            any(
+                task.task_id in before
+                and _has_handled(context, roll_up, states.get(roll_up, {}), task.map_index)
+                for roll_up, before in roll_ups.items()
+            )
+            for task in failure.tasks
+        )
+    except Exception as exc:  # noqa: BLE001 - a second incident is better than none
+        log.warning("The states of the roll-ups could not be read, so the incident is raised. %r", exc)
+        return False
+
+
+def _has_handled(context: Mapping[str, Any], roll_up: str, states: Mapping[int, str], map_index: int) -> bool:
+    """Return whether a roll-up handled a failed task; in a mapped task group, the instance with the task's index."""
+    own = [map_index] if map_index in states else list(states)
+    return bool(own) and all(
+        states[index] == "success" or (states[index] == "skipped" and _has_counted(context, roll_up, index))
+        for index in own
+    )
+
+
+def _has_counted(context: Mapping[str, Any], roll_up: str, map_index: int) -> bool:
+    from bzctrl_provider.consecutive import COUNTED_XCOM_KEY
+
+    index = map_index if map_index >= 0 else None
+    return bool(context["ti"].xcom_pull(task_ids=roll_up, key=COUNTED_XCOM_KEY, map_indexes=index))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.airflow_versions import VERSION
+
+from bzctrl_provider.notifications.direct import budget
+
+FILE = Path(__file__).parent / "files" / "repeated.py"
+
+# Under `dag.test()` of Airflow 3, the callback of a DAG has no Variables; tests/system has a real scheduler.
+KINDS = ["of_a_task", "of_a_masked_task", "of_a_roll_up", *(["of_a_run"] if VERSION < (3, 0) else [])]
+
+
+@pytest.fixture
+def run_all(run, monkeypatch):
+    """Return what runs a DAG of the file once for each letter, of which ``f`` is a failure and ``s`` a success."""
+
+    def run_outcomes(name, outcomes):
+        for outcome in outcomes:
+            budget.renew()  # as in a process of its own
+            monkeypatch.setenv("OUTCOME", "fail" if outcome == "f" else "pass")
+            run(FILE, name)
+
+    return run_outcomes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_window_ends_with_a_success(run_all, bzctrl_sandbox, kind):
+    """Fail, fail is one incident, and with a success and another failure it is two, whatever raises them."""
+    run_all(kind, "ff")
+    assert len(bzctrl_sandbox.todos) == 1
+    run_all(kind, "sf")
+    assert len(bzctrl_sandbox.todos) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_third_failure_in_a_row_raises_one(run_all, bzctrl_sandbox, kind):
+    """A success begins the count again."""
+    run_all(f"{kind}_3", "ffsff")
+    assert not bzctrl_sandbox.todos
+    run_all(f"{kind}_3", "f")
+    assert len(bzctrl_sandbox.todos) == 1
