@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _STAMP = ".delivery"
 _LOG = ".delivery.log"
 _STARTED_WITHIN_S = 20.0
-_WAIT_MAX_S = 90.0
+_WAIT_MAX_S = 240.0
+_PARSE_MAX_S = 120.0
 _SOON_S = 60.0
 _POLL_S = 1.0
 _DELIVERY_S = 60.0
@@ -91,15 +92,22 @@ def deliver_when_quiet(
     """
     episodes = Episodes(folder / FOLDER)
     ends_at = clock() + _WAIT_MAX_S
-    while clock() < ends_at and any(_is_due_soon(episode, clock()) for episode in episodes.read_all()):
+    while clock() < ends_at and _is_any_due_soon(list(episodes.read_all()), clock()):
+        # So that no second process is started.
+        (episodes.folder / _STAMP).touch(mode=0o600)
         sleep(_POLL_S)
     return deliver(path=str(folder), limit_s=_DELIVERY_S)
 
 
-def _is_due_soon(episode: Episode, now: float) -> bool:
-    is_broken = now - episode.seen < 2 * max(parse_interval_s(), episode.gap_s) + _POLL_S
-    due_at = episode.since + settings().import_error_grace_s
-    return not episode.outcome and is_broken and due_at < now + _SOON_S
+def _is_any_due_soon(episodes: Sequence[Episode], now: float) -> bool:
+    # A file that is not parsed again for twice the usual time was repaired.
+    gaps = [min(episode.gap_s, _PARSE_MAX_S) for episode in episodes]
+    broken_after = now - 2 * max(parse_interval_s(), *gaps, _POLL_S)
+    due_before = now + _SOON_S - settings().import_error_grace_s
+    return any(
+        not episode.outcome and episode.seen > broken_after and episode.since < due_before
+        for episode in episodes
+    )
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:

@@ -140,6 +140,15 @@ def test_deliver_when_quiet_waits_for_files_that_are_due_soon(spool, clock, conn
     assert todo["title"].startswith("26 DAG files cannot be imported within 1 min (dag_000.py, dag_001.py, ")
     assert "26 times: ImportError: shared\n- dag_000.py\n- dag_001.py\n" in todo["description"]
     assert len(clock.slept) == 20
+    assert (spool / "import_errors" / ".delivery").exists()
+
+
+def test_deliver_when_quiet_knows_slow_parses_by_the_other_files(spool, clock):
+    """If all files take 100 seconds to be parsed, one that was last seen 150 seconds ago is still broken."""
+    remember(spool, new_episode(0, gap_s=100.0))
+    remember(spool, new_episode(1, seen=NOON - 150, gap_s=0.0, outcome=""))
+    delivery.deliver_when_quiet(spool, lambda **_: None, sleep=clock.sleep, clock=lambda: clock.now)
+    assert len(clock.slept) == 50
 
 
 @pytest.mark.parametrize(
@@ -167,7 +176,7 @@ def test_deliver_when_quiet_waits_a_bounded_time(spool, clock):
     delivery.deliver_when_quiet(
         spool, lambda **options: calls.append(options), sleep=clock.sleep, clock=lambda: clock.now
     )
-    assert sum(clock.slept) == 90
+    assert sum(clock.slept) == 240
     assert calls == [{"path": str(spool), "limit_s": 60.0}]
 
 
