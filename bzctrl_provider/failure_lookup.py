@@ -29,7 +29,8 @@ _QUERY_CHARS = 3500
 def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
     """Return what failed, from the context of an operator after its checks, of a callback, or of a deadline alert.
 
-    Airflow is asked for states only where that cannot hang; otherwise the failure has only what the context has.
+    Airflow is asked for states only in processes in which that cannot hang; otherwise the failure has only the facts of
+    the context.
 
     :param in_callback: whether it is the context of a callback. If Airflow lost a worker, the context of a task's
         callback has neither an exception nor a state from which this could be seen.
@@ -241,7 +242,7 @@ def look_up_states(context: Mapping[str, Any], task_ids: list[str]) -> dict[str,
     """Return for each task the state of each of its instances in the run, by map index (-1 if it is not mapped).
 
     :param context: of a callback.
-    :return: empty where Airflow cannot be asked.
+    :return: empty if Airflow cannot be asked.
     """
     run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
     return _states(context, task_ids, run_id, _kind(context, in_callback=True))

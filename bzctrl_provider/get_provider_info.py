@@ -78,7 +78,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
                         "default": "",
                     },
                     "domain_workspace": {
-                        "description": "Where these incidents belong; empty: where the connection says.",
+                        "description": "The domain workspace of these incidents; empty: that of the connection.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "EXA-CON-BUS-WOR",

@@ -212,7 +212,7 @@ def open_memory(context: Mapping[str, Any]) -> Memory:
 
 
 def variable_memory(ti: Any, kind: str, generation: str) -> VariableMemory:
-    """Return a memory in a Variable for a task instance; also for callbacks, where the state store may hang."""
+    """Return a memory in a Variable for a task instance; also for callbacks, in which the state store may hang."""
     index = getattr(ti, "map_index", None)
     index = -1 if index is None else index
     name = variable_name(kind, ti.dag_id, ti.task_id, *([str(index)] if index >= 0 else []))

@@ -174,7 +174,7 @@ def find_tasks_before(tasks: Iterable[Any]) -> list[Any]:
 def _is_lost(context: Mapping[str, Any]) -> bool:
     """Return whether Airflow lost the task's process: its callback runs in another one, which has no exception."""
     exception, ti = context.get("exception"), context.get("ti")
-    if exception is None:  # Airflow 3, where the task instance then has no state
+    if exception is None:  # Airflow 3, whose task instance then has no state
         return ti is not None and getattr(ti, "state", None) is None
     # Airflow 2.11 gives a text with the names of the task and of its host instead.
     return isinstance(exception, str) and exception.startswith(_LOST_IN_AIRFLOW_2)

@@ -234,7 +234,7 @@ def _explain_unknown(name: str) -> str:
 
 
 def _configured_names() -> list[str]:
-    """Return the names in the section of the file and in the environment, where Airflow reads upper case only."""
+    """Return the names in the section of the file and in the environment, of which Airflow reads only names in upper case."""
     from airflow.configuration import conf
 
     try:

@@ -37,7 +37,7 @@ class Silence:
     :param dags: patterns of DAG ids; default: every DAG.
     :param tasks: patterns of task ids; default: every task.
     :param until: when it ends.
-    :param comment: shown where an incident is not raised, such as a ticket's number.
+    :param comment: shown if an incident is not raised, such as a ticket's number.
     """
 
     dags: Patterns = _EVERYTHING

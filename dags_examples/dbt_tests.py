@@ -7,7 +7,7 @@ without a look into dbt's log.
 Things to notice:
 
 * dbt writes all results into ``run_results.json``, also when tests failed, and ``checks_from_dbt`` makes a todo of them. It
-  returns None where nothing failed, so that the task is skipped.
+  returns None if nothing failed, so that the task is skipped.
 * The owners are defined in ``meta.owner`` of the dbt project. With ``one_for_all=False`` each test becomes an incident of its own,
   assigned to the owner of the test or of its model.
 * Each run has a folder of its own for dbt's artifacts: those of another run are never read.

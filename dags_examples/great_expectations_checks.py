@@ -7,7 +7,7 @@ columns are wrong and by how much, but the values themselves stay where they are
 Things to notice:
 
 * The result is pushed to XCom before the task fails, as the operators of ``airflow-provider-great-expectations`` do it;
-  ``checks_from_gx`` makes a todo of either. It returns None where all expectations were met, so that the task is skipped.
+  ``checks_from_gx`` makes a todo of either. It returns None if all expectations were met, so that the task is skipped.
 * The owner is defined in ``meta.owner`` of the expectations, and the incident is assigned to the one that they have in common.
 * ``raise_incident`` runs after a failure, too (``all_done``), beside ``publish``, which does not: so the run stays failed.
 
@@ -61,7 +61,7 @@ with DAG(
 
     @task
     def validate(ti: Any = None) -> None:
-        """Validate the orders; push the result, and fail where an expectation was not met."""
+        """Validate the orders; push the result, and fail if an expectation was not met."""
         if find_spec("great_expectations"):
             result = validate_orders()
         else:

@@ -27,7 +27,7 @@ REPLACEMENTS = {
     r"tell|tells|telling|told": "say, show, report",
     r"mend|mends|mended|mending": "fix",
     r"meant": "selected, intended",
-    r"stands": "is, is defined",
+    r"stand(?!-ins?\b|_in_?)|stands|stood": "is, is defined, follow",
     r"whoever": "callers, users",
     r"anew": "again",
     r"blot|blots|blotted|blotting": "redact",

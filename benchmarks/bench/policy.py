@@ -22,5 +22,5 @@ def measure(bench: Bench) -> list[Figure]:
             measured["not_meant"],
             "µs",
         ),
-        figure("policy.off", "`dag_policy` where the option is off", measured["off"], "µs"),
+        figure("policy.off", "`dag_policy` if the option is off", measured["off"], "µs"),
     ]

@@ -53,7 +53,7 @@ class Faults:
         )
 
     def fail(self, field: str, problem: str) -> NoReturn:
-        """Note a fault and raise the error, where nothing behind the fault can be read."""
+        """Note a fault and raise the error, if nothing after the fault can be read."""
         self.add(field, problem)
         self.raise_if_any()
         raise AssertionError  # pragma: no cover - a fault was just noted

@@ -143,7 +143,7 @@ def owners(*of: object) -> tuple[str, ...]:
 
 
 def joined(names: Sequence[str], *, room: int) -> str:
-    """Return in brackets as many names as there is room for; empty where there is none."""
+    """Return in brackets as many names as there is room for; empty if there is none."""
     text = ""
     for number, name in enumerate(names, 1):
         longer = f"{text}, {name}" if text else name
@@ -166,7 +166,7 @@ def count(number: int, thing: str) -> str:
 
 
 def cut(text: str, chars: int) -> str:
-    """Return the beginning of a text, with an ellipsis where something was left out."""
+    """Return the beginning of a text, with an ellipsis if something was left out."""
     return text if len(text) <= chars else f"{text[: chars - 1]}…"
 
 

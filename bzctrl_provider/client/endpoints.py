@@ -13,7 +13,7 @@ _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _NO_ADDRESS = "is no address: give a host name or a base URL such as https://bzctrl.example.com"
 _CLEAR_TEXT = (
     "is clear-text http, which would show the password to the network: use https, "
-    "or set the extra allow_http to true where the network is trusted"
+    "or set the extra allow_http to true if the network is trusted"
 )
 _NO_HOST = "has no name that a host can have: letters, digits, dots and hyphens, or an IP address"
 _HOST_CHARS = 253
@@ -55,8 +55,8 @@ class Endpoints(NamedTuple):
         """Return the addresses at another BzCtrl: a private installation, or the sandbox.
 
         :param host: a host name, or a base URL such as ``https://bzctrl.example.com:8443/prefix``.
-        :param schema: ``http`` or ``https`` (default), where the host does not say.
-        :param port: a port, where the host does not say.
+        :param schema: ``http`` or ``https`` (default), if the host does not contain it.
+        :param port: a port, if the host does not contain it.
         :param allow_http: whether clear text is allowed to a host other than this machine.
         :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
         """

@@ -87,7 +87,7 @@ def bzctrl_todo_task(python_callable: Callable[..., Any] | None = None, **kwargs
         return [{"title": f"Order {order} has no amount", "description": "…"} for order in orders]
     ```
 
-    :param python_callable: the function, where the decorator is used without brackets.
+    :param python_callable: the function, if the decorator is used without brackets.
     :param kwargs: the fields of a todo, for those that the function leaves out; ``bzctrl_conn_id``; ``max_workers``;
         ``link_to_run``; and what every task takes, such as ``task_id`` and ``retries``.
     :return: to XCom, what was created: a mapping, or a list of them in the same order.

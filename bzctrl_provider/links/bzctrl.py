@@ -20,8 +20,8 @@ class BzCtrlTodoLink(BaseOperatorLink):
     xcom_key = "bzctrl_todo_link"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the todo's address, or an empty text where there is none (yet)."""
-        # Airflow 3 asks in the worker, after the task, where the operator itself knows; Airflow 2 in the web server.
+        """Return the todo's address, or an empty text if there is none (yet)."""
+        # Airflow 3 asks in the worker after the task, from the operator that has run; Airflow 2 asks in the web server.
         known: str | None = getattr(operator, "todo_link", None)
         link = known if known is not None else XCom.get_value(key=self.xcom_key, ti_key=ti_key)
         # Airflow hands out whatever it gets, `javascript:` too, and any task may write XComs.

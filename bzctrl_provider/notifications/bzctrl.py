@@ -44,14 +44,14 @@ class BzCtrlNotifier(BaseNotifier):
     DAG("declarations", default_args={"on_failure_callback": BzCtrlNotifier(priority="HIGH")})
     ```
 
-    A deadline alert makes it itself: ``AsyncCallback(BzCtrlNotifier, kwargs={"title": "Late: {{ dag_run.dag_id }}"})``.
+    For a deadline alert, pass the class; Airflow creates the notifier when the deadline is missed:
+    ``AsyncCallback(BzCtrlNotifier, kwargs={"title": "Late: {{ dag_run.dag_id }}"})``.
 
-    Title, description and order id (the run's id) are written by themselves where they are left out. ``{{ failure }}``
-    is there in the templates, as in the operators.
+    The notifier writes title, description and order id (the run's id) if they are left out. Templates can use
+    ``{{ failure }}``, as those of the operators.
 
-    A task that is killed on its last try calls no task's callback, and a lost worker may call one twice; a DAG's callback
-    is called either way. Only a task downstream is certain, see
-    ``IncidentOnFailureOperator``.
+    Airflow does not call a task's callback if the task is killed on its last try, and may call it twice after a lost
+    worker; it calls a DAG's callback in both cases. ``IncidentOnFailureOperator`` does not depend on callbacks.
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``. (templated, like all fields)
     :param on_retry: whether to raise an incident also while a retry is still to come; default false.
@@ -62,10 +62,9 @@ class BzCtrlNotifier(BaseNotifier):
         Not for deadline alerts.
     :param link_to_run: whether the description has the address of the run in Airflow, as in ``CreateTodoOperator``.
     :param routes: whether the deployment's routes apply; default true. They fill what is left out here.
-    :param context: Airflow's, where it makes the notifier itself (deadline alerts).
-    :param fields: the fields of a todo, as in ``CreateTodoOperator``; all
-        optional.
-    :raises BzCtrlError: when called, where no incident could be raised. The whole payload is in the log then.
+    :param context: the context that Airflow passes when it creates the notifier (deadline alerts).
+    :param fields: the fields of a todo, as in ``CreateTodoOperator``; all optional.
+    :raises BzCtrlError: when called, if no incident could be raised. The log then has all of its fields.
     """
 
     template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
@@ -142,7 +141,7 @@ class BzCtrlNotifier(BaseNotifier):
         from bzctrl_provider.failure import LazyFailure
 
         dag = context.get("dag")
-        if dag is None:  # Airflow 2 reads the key while it renders, also where an alert's context has no DAG
+        if dag is None:  # Airflow 2 reads the key while it renders, also if an alert's context has no DAG
             context["dag"] = None  # type: ignore[typeddict-item]  # as get_template_env takes it
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = context["failure"] = LazyFailure(context, _get_failure)  # type: ignore[typeddict-unknown-key]  # a variable of our own

@@ -94,7 +94,7 @@ class CreateTodoOperator(BaseOperator):
     :param dedup_window: how long one todo covers further failures of the same key; off by default. Within it no second
         one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
     :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
-    :raises AirflowFailException: where a retry cannot help: the connection or the todo is faulty, or BzCtrl refused
+    :raises AirflowFailException: if a retry cannot help: the connection or the todo is invalid, or BzCtrl refused
         the credentials or the todo.
     :raises BzCtrlError: anything else; Airflow retries the task.
     """
@@ -250,7 +250,7 @@ class CreateTodoOperator(BaseOperator):
         return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
 
     def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
-        """Keep a todo that could not be created, where that is an operator's job."""
+        """Keep a todo that could not be created, if the operator does so."""
 
     def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
@@ -322,9 +322,9 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     run, because something before it failed, counts as failed, and what failed is listed.
 
     It is a teardown task, which Airflow ignores when it decides whether a run failed: the incident's success does not
-    mask the failure. So nothing can stand behind it: write ``check >> [raise_incident, load]`` where you think of
-    ``check >> raise_incident >> load``. A task *beside* it that runs and succeeds whatever happened (``all_done``) still
-    masks the failure, as it does without this operator.
+    mask the failure. So no task can follow it: write ``check >> [raise_incident, load]`` instead of
+    ``check >> raise_incident >> load``. A task *beside* it that runs and succeeds after a failure, too (``all_done``),
+    still masks the failure, as it does without this operator.
 
     Without ``retries`` on the task, its DAG's or its task group's ``default_args``, it has three, after 1, 2 and 4
     minutes. An optional field whose rendered value is invalid is left out, and the description and the log name it. If
@@ -347,7 +347,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     :param consecutive_failures: how many runs in a row must fail with the same tasks before an incident is raised, from 1
         to 1000; default: 1. The task is skipped before, and its log says "failure 2 of 3 in a row". When all checks pass,
         the count begins again. Not templated.
-    :raises ValueError: while the DAG is built, where a task is put behind it.
+    :raises ValueError: while the DAG is built, if a task is put after it.
     """
 
     def __init__(
@@ -453,11 +453,11 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         keep_incident(fields, exc, bzctrl_conn_id=self.bzctrl_conn_id, may_spool=not refused and not unknown)
 
     def set_downstream(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: see the class."""
+        """Raise an error: no task can follow this one."""
         raise self._is_last(args[0] if args else kwargs.get("task_or_task_list"))
 
     def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
-        """Refuse a task that puts itself behind this one."""
+        """Raise an error if a task puts itself after this one."""
         if not upstream:
             raise self._is_last(other)
         super().update_relative(other, upstream, edge_modifier)
@@ -496,7 +496,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         tasks = [getattr(other, "operator", other) for other in others]
         names = ", ".join(str(getattr(task, "node_id", task)) for task in tasks)
         return ValueError(
-            f"{self.task_id} raises an incident after failed checks, so nothing can stand behind it: {names} would run "
+            f"{self.task_id} raises an incident after failed checks, so no task can follow it: {names} would run "
             f"after a failure and be skipped after a success. Write checks >> [{self.task_id}, {names}]."
         )
 
@@ -584,8 +584,8 @@ class CreateTodosOperator(CreateTodoOperator):
     :param max_workers: how many at a time, 1 to 64; default 8.
     :param link_to_run: whether the last line of each description is the address of the run in Airflow; default true.
     :param kwargs: the parameters of ``CreateTodoOperator``, for the fields that a mapping does not have.
-    :raises BzCtrlError: where one was not created and a retry may help; it creates only those that are missing.
-    :raises AirflowFailException: where one was not created and a retry cannot help, or this was the last one.
+    :raises BzCtrlError: if a todo was not created and a retry may help, which creates only the missing todos.
+    :raises AirflowFailException: if a todo was not created and a retry cannot help, or this was the last try.
     """
 
     template_fields: Sequence[str] = ("todos", *CreateTodoOperator.template_fields)

@@ -97,7 +97,7 @@ def test_from_connection_host_overrides_the_environment():
 
 
 def test_from_connection_login_no_email_is_no_reporter():
-    """Only an e-mail address can stand in for the reporter."""
+    """The login is the reporter only if it is an e-mail address."""
     assert make_config({"environment": "ACC"}, login="api-user").defaults == {}
 
 
@@ -287,7 +287,7 @@ def test_from_connection_credentials_beyond_utf_8_are_a_fault(field):
 
 
 @pytest.mark.security
-def test_from_connection_stand_in_has_the_attributes_of_airflow():
+def test_from_connection_stored_class_has_the_attributes_of_airflow():
     """The stand-in of these tests has what Airflow's has."""
     connection = Connection(
         conn_id="bz", conn_type="bzctrl", login="u", password=PASSWORD, extra='{"environment": "ACC"}'

@@ -65,7 +65,7 @@ def test_exceptions_docstring_names_every_public_error():
     assert all(name in (exceptions.__doc__ or "") for name in public)
 
 
-def test_faults_are_named_tuples_and_stand_in_the_message():
+def test_faults_are_named_tuples_and_in_the_message():
     """Each fault is a line of the message and can be read by program."""
     error = EXAMPLES[1]
     assert str(error) == "The connection:\n- host: is missing\n- login: is missing"

@@ -31,7 +31,7 @@ def test_policy_without_configuration_changes_nothing(configure):
 
 
 def mine(context):
-    """Stand in for a callback of the DAG's own."""
+    """Replace a callback of the DAG's own."""
 
 
 @pytest.mark.parametrize(("own", "kept"), [(None, []), (mine, [mine]), ([mine, mine], [mine, mine])])

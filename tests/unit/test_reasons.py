@@ -25,7 +25,7 @@ from bzctrl_provider.reasons import exception_text, find_reason, parse_reason
 
 
 def mine(context):
-    """Stand in for a callback of the task's own."""
+    """Replace a callback of the task's own."""
 
 
 def new_task(task_id, **kwargs):
@@ -342,7 +342,7 @@ def test_exception_text_secret_at_the_cut_is_masked():
 
 
 class AirflowTaskTimeout(BaseException):
-    """Stand in for Airflow's, of the same name."""
+    """Replace Airflow's, of the same name."""
 
 
 def test_find_reason_of_a_timeout_names_the_limit():

@@ -14,6 +14,7 @@ PAGE = Path("page.md")
     [
         (CODE, '"""Return what it was told."""', [(1, "told")]),
         (CODE, "x = 1  # a line of its own,\ny = 2\n# stands here\n", [(3, "stands")]),
+        (PAGE, "No task can stand behind it.", [(1, "stand")]),
         (CODE, '"""One.\n\n:param x: two alone\n"""\n', [(3, "alone")]),
         (CODE, 'print(f"Please mend {name}")', [(1, "mend")]),
         (CODE, "was_told = TELLS_ALL = 1", [(1, "TELLS_ALL"), (1, "was_told")]),
@@ -39,6 +40,7 @@ def test_check_rejected_word_is_found_with_its_line(path, text, found):
         (CODE, '"""Something else, and everything\nelse, is fine."""'),
         (CODE, '"""Write `told_by` and ``else`` as code."""'),
         (CODE, 'SCRIPT = """\nimport sys\nprint(1 if sys.argv else 2)\n"""'),
+        (PAGE, "A stand-in, and stand-ins.\n"),
         (PAGE, "Not `told`, see [the page](whoever.md).\n\n```bash\nif a; then b; else c; fi\n```\n"),
         (Path("a.html"), "{% if a %}x{% else %}y{% endif %}<script>if (a) {} else {}</script>"),
         (Path("a.sh"), "if a; then\n  b\nelse\n  c\nfi\n"),

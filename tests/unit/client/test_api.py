@@ -445,7 +445,7 @@ def test_create_todo_transport_error_has_no_causes(bzctrl, fields):
 
 
 def test_create_todos_some_fail_keeps_order_and_length(bzctrl, fields):
-    """Results stand where their todos stood; a faulty and a refused one are errors in their places."""
+    """Each result has the place of its todo; an invalid and a refused one are errors in their places."""
 
     def answer(request, context):
         if request.json()["title"] == "refuse me":
@@ -572,7 +572,7 @@ def test_create_todos_generator_raises_error_carries_results(bzctrl, fields, max
 
 
 def test_check_credentials_requests_only_a_token(bzctrl):
-    """No todo is created, and a kept token does not stand in for the check."""
+    """No todo is created, and a kept token does not replace the check."""
     client = new_client()
     client.check_credentials()
     client.check_credentials()
