@@ -300,9 +300,6 @@ class CreateTodoOperator(BaseOperator):
             if isinstance(exc, _PERMANENT_ERRORS):
                 # Without its cause, which has the same message.
                 raise AirflowFailException(str(exc)) from None
-            if isinstance(exc, BzCtrlError):
-                # The message has all facts: without the dozen frames from here to the request.
-                raise exc.with_traceback(None)  # noqa: B904 - it is the same one
             raise
         # It may come from Airflow's memory, which others can write as well.
         if link := web_address(created.get("link")):
@@ -687,7 +684,7 @@ class CreateTodosOperator(CreateTodoOperator):
             )
         curable = [error for error in errors if not isinstance(error, _PERMANENT_ERRORS)]
         if curable and not tries.is_last:
-            raise curable[0].with_traceback(None)
+            raise curable[0]
         reasons = {str(error): None for error in errors}
         raise AirflowFailException(
             str(errors[0])
