@@ -33,7 +33,7 @@ _TASKS_SHOWN = 50
 _INSTANCES_SHOWN = 10
 _NAMES_SHOWN = 20
 
-_LOST = "Its process ended without an exception, for example because it was killed."
+_LOST = "Its process ended without an exception, for example because it was killed or never started."
 
 _NOT_IMPORTED = "the DAG file cannot be imported"
 
