@@ -326,8 +326,8 @@ LOADED_WITH = {
 REPORT_LOADED = """
 import importlib, json, sys
 from airflow.providers.common.compat.sdk import (
-    BaseHook, BaseOperator, BaseOperatorLink, XCom, AirflowFailException, AirflowSkipException, BaseNotifier,
-    DecoratedOperator, context_merge, determine_kwargs, mask_secret, redact, task_decorator_factory,
+    DAG, BaseHook, BaseOperator, BaseOperatorLink, XCom, AirflowException, AirflowFailException, AirflowSkipException,
+    BaseNotifier, DecoratedOperator, context_merge, determine_kwargs, mask_secret, redact, task_decorator_factory,
 )
 import airflow.policies, jinja2
 
@@ -338,13 +338,16 @@ for part in sys.argv[1:]:
     loaded[part] = sorted(set(sys.modules) - before)
     for name in loaded[part]:
         del sys.modules[name]
+from bzctrl_provider.spool import create_delivery_dag
+create_delivery_dag()
+loaded["create_delivery_dag"] = sorted(set(sys.modules) - before)
 print(json.dumps(loaded))
 """
 
 
 @pytest.fixture(scope="module")
 def loaded_modules():
-    """Return the modules that each part loads when it is imported after Airflow, from one process for all parts."""
+    """Return the modules that each part loads when it is imported after Airflow, from one process for all of them."""
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", REPORT_LOADED, *LOADED_WITH],
         check=True,
@@ -362,3 +365,9 @@ def test_import_in_a_dag_file_loads_only_listed_modules(loaded_modules, part, ot
     short = {name.removeprefix("bzctrl_provider.") for name in ours - {"bzctrl_provider"}}
     assert short == {part, f"{part}.bzctrl", *others}
     assert loaded - ours <= {"__future__"}
+
+
+def test_create_delivery_dag_loads_no_http_library(loaded_modules):
+    """A DAG file with the one line is parsed without requests, pydantic models of ours, hook and client."""
+    heavy = ("requests", "urllib3", "aiohttp", "fsspec", "bzctrl_provider.client", "bzctrl_provider.hooks")
+    assert [name for name in loaded_modules["create_delivery_dag"] if name.startswith(heavy)] == []

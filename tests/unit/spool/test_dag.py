@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 
@@ -97,26 +92,3 @@ def test_delivery_task_fails_for_what_is_kept_or_rejected(run):
     assert lines[0] == "30 stay in the spool, 1 were rejected, 1 were created."
     assert lines[1:3] == ["- rejected/h: 422", "- g: 503"]
     assert lines[-1] == "- and 11 more"
-
-
-def test_create_delivery_dag_loads_no_http_library():
-    """A DAG file with the one line is parsed without requests, pydantic models of ours, hook and client."""
-    code = (
-        "import sys\n"
-        "from airflow.providers.common.compat.sdk import DAG, BaseOperator, AirflowException, AirflowSkipException\n"
-        "before = set(sys.modules)\n"
-        "from bzctrl_provider.spool import create_delivery_dag\n"
-        "create_delivery_dag()\n"
-        "print(*sorted(set(sys.modules) - before))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=dict(os.environ),
-        cwd=Path(__file__).parents[3],
-    )
-    loaded = result.stdout.splitlines()[-1].split()
-    heavy = ("requests", "urllib3", "aiohttp", "fsspec", "bzctrl_provider.client", "bzctrl_provider.hooks")
-    assert [name for name in loaded if name.startswith(heavy)] == []
