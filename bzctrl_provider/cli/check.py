@@ -212,7 +212,16 @@ def check_spool(now: datetime) -> Finding:
             message="There is no spool: spool_path in the section [bzctrl] is off. An incident that cannot be sent is in the log only.",
         )
     store = open_store(address)
-    inspection = inspect_spool(store)
+    try:
+        inspection = inspect_spool(store)
+    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own
+        return Finding(
+            check="spool",
+            status="fault",
+            message=f"{address} cannot be read: {describe_error(exc)}. Make it a folder that all components may read and write, or "
+            "correct spool_path in the section [bzctrl].",
+            facts={"address": address},
+        )
     oldest_s = inspection.oldest_s(now)
     facts: dict[str, Any] = {
         "address": address,

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
 HELP = "Check the BzCtrl provider of this deployment, deliver its spool, and prune its Variables."
@@ -39,12 +39,14 @@ class Command:
     :param help: one sentence.
     :param function: the module of this package and the name of the function that runs it.
     :param arguments: its arguments.
+    :param find_error: returns why its arguments do not fit together; None if they do.
     """
 
     name: str
     help: str
     function: tuple[str, str]
     arguments: tuple[Argument, ...]
+    find_error: Callable[[argparse.Namespace], str | None] = lambda _: None
 
     def run(self, arguments: argparse.Namespace, out: TextIO) -> int:
         """Run the command.
@@ -86,6 +88,35 @@ def _whole_number(text: str, maximum: int) -> int:
     return number
 
 
+def _id(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _find_explanation_error(arguments: argparse.Namespace) -> str | None:
+    if arguments.explain and arguments.file:
+        return "give --explain DAG_ID or --file PATH, not both: an import error has no DAG"
+    if arguments.conn_id and (arguments.explain or arguments.file):
+        return "--conn-id has no effect with --explain or --file, which make no request"
+    facts = ("task", "run_type", "tag", "owner", "team")
+    given = [f"--{name.replace('_', '-')}" for name in facts if getattr(arguments, name)]
+    if given and not arguments.explain:
+        return f"{', '.join(given)} has no effect without --explain DAG_ID"
+    return None
+
+
+RUN_TYPES = (
+    "backfill",
+    "scheduled",
+    "manual",
+    "operator_triggered",
+    "asset_triggered",
+    "asset_materialization",
+    "dataset_triggered",
+)
+"""Those of the page on routes; here, because the help loads nothing of the provider."""
+
 _JSON = Argument("--json", {"action": "store_true", "help": "print one JSON object instead of lines"})
 
 _OLDER_THAN = Argument(
@@ -105,7 +136,12 @@ _MAXIMUM = Argument(
 
 _EXPLANATION = (
     Argument(
-        "--explain", {"metavar": "DAG_ID", "help": "only print which route gives each field of an incident"}
+        "--explain",
+        {
+            "type": _id,
+            "metavar": "DAG_ID",
+            "help": "only print which route gives each field of an incident",
+        },
     ),
     Argument(
         "--task", {"action": "append", "metavar": "ID", "help": "with --explain: a failed task; repeatable"}
@@ -113,8 +149,9 @@ _EXPLANATION = (
     Argument(
         "--run-type",
         {
+            "choices": RUN_TYPES,
             "metavar": "TYPE",
-            "help": "with --explain: the type of the run, such as backfill or manual (default: scheduled)",
+            "help": f"with --explain: the type of the run: {', '.join(RUN_TYPES)} (default: scheduled)",
         },
     ),
     Argument(
@@ -137,6 +174,7 @@ _EXPLANATION = (
     Argument(
         "--file",
         {
+            "type": _id,
             "metavar": "PATH",
             "help": "explain the import error of a DAG file, by its path in the DAG folder or bundle",
         },
@@ -156,6 +194,7 @@ COMMANDS: tuple[Command | Group, ...] = (
             _JSON,
             *_EXPLANATION,
         ),
+        _find_explanation_error,
     ),
     Group(
         "spool",

@@ -63,14 +63,7 @@ def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
     :param arguments: those of the command; they win over the database.
     """
     if not arguments.explain:  # an import error: there is no DAG and no run yet
-        return RouteFacts(
-            tags=arguments.tag,
-            owner=_joined(arguments.owner),
-            task_ids=arguments.task,
-            run_type=arguments.run_type,
-            team=arguments.team,
-            file=arguments.file,
-        ), []
+        return RouteFacts(file=arguments.file), []
     known = read_dag_facts(arguments.explain)
     notes = []
     if known is None:
@@ -86,7 +79,6 @@ def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
         task_ids=arguments.task,
         run_type=arguments.run_type or "scheduled",
         team=arguments.team or stored.get("team"),
-        file=arguments.file,
     )
     return facts, notes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ def _add(parser: argparse.ArgumentParser, commands: Sequence[Command | Group]) -
             continue
         for argument in command.arguments:
             child.add_argument(argument.flag, **argument.options)
-        child.set_defaults(command=command)
+        child.set_defaults(command=command, parser=child)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,8 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; by default those of the process.
     :return: 0, or 1 if there is a fault; argparse ends with 2 if an argument is invalid.
     """
-    arguments = make_parser().parse_args(argv)
+    arguments, unknown = make_parser().parse_known_args(argv)
+    if unknown:
+        arguments.parser.error(_describe_unknown(unknown, arguments.command))
     return run(arguments.command, arguments)
+
+
+def _describe_unknown(unknown: Sequence[str], command: Command) -> str:
+    flags = [argument.flag for argument in command.arguments]
+    close = difflib.get_close_matches(unknown[0][:80], flags, n=1)
+    remedy = f": did you mean {close[0]}?" if close else ""
+    return f"unrecognized arguments: {' '.join(unknown)}{remedy}"
 
 
 def run(command: Command, arguments: argparse.Namespace) -> int:
@@ -51,8 +61,11 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
 
     :param command: the command.
     :param arguments: its arguments.
-    :return: the exit code.
+    :return: the exit code; 2 if the arguments do not fit together.
     """
+    if error := command.find_error(arguments):
+        print(f"bzctrl {command.name}: error: {error}", file=sys.stderr)
+        return 2
     with _report_stream() as out:
         try:
             return command.run(arguments, out)

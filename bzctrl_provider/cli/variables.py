@@ -146,8 +146,9 @@ def _summary(rows: Sequence[_Row], states: Sequence[str]) -> str:
 
 
 def _fail(error: Exception, arguments: argparse.Namespace, out: TextIO) -> int:
+    reason, _, _ = describe_error(error).partition(" [SQL")
     message = (
-        f"The Variables in Airflow's database cannot be read or changed: {describe_error(error)}. Run the command where "
+        f"The Variables in Airflow's database cannot be read or changed: {reason}. Run the command where "
         "the database is available, such as beside the scheduler; a worker of Airflow 3 has none."
     )
     print(json.dumps({"ok": False, "error": message}) if arguments.json else message, file=out)

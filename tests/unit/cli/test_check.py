@@ -204,7 +204,10 @@ def test_check_spool_that_cannot_be_written_is_a_fault(configure, tmp_path, path
     configure(spool_path=str(tmp_path / path))
     found = check._guard("spool", lambda: check.check_spool(NOW))
     assert found.status == "fault"
-    assert "ot a directory" in " ".join([found.message, *found.details])
+    text = " ".join([found.message, *found.details])
+    assert "ot a directory" in text
+    assert "Make it a folder" in text
+    assert "correct spool_path" in text
 
 
 def test_check_spool_with_a_relative_path_is_a_fault(configure):

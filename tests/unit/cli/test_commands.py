@@ -8,8 +8,10 @@ import pytest
 from support.airflow_versions import VERSION
 
 from bzctrl_provider.cli import main as command_line
-from bzctrl_provider.cli.commands import COMMANDS, Command, Group
+from bzctrl_provider.cli.commands import COMMANDS, RUN_TYPES, Command, Group
 from bzctrl_provider.cli.provider import get_commands
+from bzctrl_provider.routes import parser
+from bzctrl_provider.routes.route import current_run_type
 
 LOADED_MODULES = """
 import json, sys
@@ -63,6 +65,14 @@ def test_help_loads_neither_airflow_nor_an_http_library():
         (["spool"], "required"),
         (["spool", "list", "--limit", "0"], "must be a whole number from 1 to 10000"),
         (["spool", "list", "--limit", "9" * 5000], "must be a whole number from 1 to 10000"),
+        (["check", "--jsno"], "bzctrl check: error: unrecognized arguments: --jsno: did you mean --json?"),
+        (
+            ["spool", "deliver", "--limit", "3"],
+            "bzctrl spool deliver: error: unrecognized arguments: --limit 3\n",
+        ),
+        (["check", "--explain", " "], "must not be empty"),
+        (["check", "--explain", "d", "--run-type", "backfil"], "invalid choice: 'backfil'"),
+        (["variables", "prune", "--older-than-days", "0"], "must be a whole number from 1 to 3650"),
     ],
 )
 def test_main_with_an_invalid_argument_ends_with_code_2(argv, message, capsys):
@@ -75,13 +85,37 @@ def test_main_with_an_invalid_argument_ends_with_code_2(argv, message, capsys):
 
 def test_main_keeps_standard_output_for_the_report(called, capfd):
     """Output of other code goes to standard error, also during the command, and afterwards standard output is as before."""
-    assert command_line.main(["check", "--json", "--task", "a", "--task", "b"]) == 1
+    assert command_line.main(["check", "--json", "--explain", "d", "--task", "a", "--task", "b"]) == 1
     sys.stdout.write("after\n")
     captured = capfd.readouterr()
     assert captured.out == "report ü\nafter\n"
     assert captured.err == "noise\n"
     [(name, arguments)] = called
     assert (name, arguments["json"], arguments["task"]) == ("check", True, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--task", "t", "--run-type", "manual"],
+            "--task, --run-type has no effect without --explain DAG_ID",
+        ),
+        (["--file", "a.py", "--tag", "x"], "--tag has no effect without --explain DAG_ID"),
+        (["--explain", "d", "--file", "a.py"], "not both"),
+        (["--explain", "d", "--conn-id", "c"], "--conn-id has no effect"),
+    ],
+)
+def test_main_with_arguments_that_do_not_fit_runs_nothing(argv, message, called, capsys):
+    """An argument that would be ignored is an error, so that nobody relies on it."""
+    assert command_line.main(["check", *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert called == []
+
+
+def test_run_types_of_the_command_are_those_of_a_routes_file():
+    """The command line knows each type that a matcher knows."""
+    assert {current_run_type(name) for name in RUN_TYPES} == set(parser._RUN_TYPES)
 
 
 def test_main_into_a_closed_pipe_ends_without_a_traceback(monkeypatch, capfd):
