@@ -292,34 +292,24 @@ def test_client_module_imports_only_modules_before_it(name):
     assert ours <= set(CLIENT_LAYERS[: CLIENT_LAYERS.index(name)])
 
 
+LOADED_WITH_OPERATORS = {
+    "_airflow_internals",
+    "exceptions",
+    "field_checks",
+    "fields",
+    "limits",
+    "links",
+    "links.bzctrl",
+    "text",
+    "version_compat",
+}
+
 LOADED_WITH = {
-    "operators": {
-        "_airflow_internals",
-        "exceptions",
-        "field_checks",
-        "fields",
-        "limits",
-        "links",
-        "links.bzctrl",
-        "text",
-        "version_compat",
-    },
+    "operators": LOADED_WITH_OPERATORS,
     "notifications": {"exceptions", "field_checks", "fields", "text"},
     "hooks": {"exceptions", "metrics", "text"},
     "links": {"text", "version_compat"},
-    "decorators": {
-        "_airflow_internals",
-        "operators",
-        "operators.bzctrl",
-        "exceptions",
-        "field_checks",
-        "fields",
-        "limits",
-        "links",
-        "links.bzctrl",
-        "text",
-        "version_compat",
-    },
+    "decorators": LOADED_WITH_OPERATORS | {"operators", "operators.bzctrl"},
 }
 """The parts that a DAG file may import, each with the modules of this package that this loads as well."""
 

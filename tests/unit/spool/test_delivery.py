@@ -57,6 +57,17 @@ def waiting(store):
     return sorted(entries, key=lambda entry: entry.spooled_at)
 
 
+def deliver_each_minute(store, bzctrl, duration):
+    """Return the minutes in which a delivery that runs each minute sent a todo."""
+    attempts = []
+    for minute in range(round(duration / MINUTE)):
+        before = len(bzctrl.errors)
+        deliver_to(store, bzctrl, now=LATER + minute * MINUTE)
+        if len(bzctrl.errors) < before:
+            attempts.append(minute)
+    return attempts
+
+
 def test_delivery_of_many_sends_the_oldest_first_and_leaves_tombstones(store, bzctrl):
     """Each is created once, its file is gone, and the tombstone has key and link."""
     spool(store, 5, 1, 3)
@@ -165,15 +176,10 @@ def test_delivery_many_unknown_outcomes_make_the_entry_wait_longer(store, bzctrl
     """Each attempt may be one more duplicate: at most one an hour in the end, unless somebody asks for it."""
     spool(store, 1)
     bzctrl.errors = [UNKNOWN] * 100
-    attempts, now = [], LATER
-    while now < LATER + timedelta(hours=6):
-        before = len(bzctrl.errors)
-        deliver_to(store, bzctrl, now=now)
-        if len(bzctrl.errors) < before:
-            attempts.append(round((now - LATER) / MINUTE))
-        now += MINUTE
+    end = timedelta(hours=6)
+    attempts = deliver_each_minute(store, bzctrl, end)
     assert attempts == [0, 1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304]
-    deliver_to(store, bzctrl, now=now, ignore_pauses=True)
+    deliver_to(store, bzctrl, now=LATER + end, ignore_pauses=True)
     assert len(bzctrl.errors) == 100 - 13
 
 
@@ -245,13 +251,7 @@ def test_delivery_with_refused_credentials_pauses_longer_each_time(store, bzctrl
     """An account that is asked with a wrong password each minute may be locked."""
     spool(store, 1)
     bzctrl.errors = [BzCtrlAuthError("401")] * 1000
-    attempts, now = [], LATER
-    while now < LATER + timedelta(hours=2):
-        before = len(bzctrl.errors)
-        deliver_to(store, bzctrl, now=now)
-        if len(bzctrl.errors) < before:
-            attempts.append(round((now - LATER) / MINUTE))
-        now += MINUTE
+    attempts = deliver_each_minute(store, bzctrl, timedelta(hours=2))
     assert attempts == [0, 1, 3, 7, 15, 31, 61, 91]
 
 
