@@ -102,7 +102,7 @@ def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[C
 
 
 def parse_reason(value: object) -> Reason:
-    """Return the reason that is in an XCom, which others can write as well; what is invalid in it is left out."""
+    """Return the reason that is in an XCom, which others can write as well, without its invalid parts."""
     if isinstance(value, str):
         return Reason(exception=_cut_middle(plain_text(value)))
     if not isinstance(value, Mapping):

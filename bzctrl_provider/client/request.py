@@ -52,7 +52,7 @@ _UNSENDABLE = (
 )
 
 _GUESSED_CHARS = 8
-"""Shorter secrets are words of any text: what BzCtrl says of a created todo is not searched for them."""
+"""Shorter secrets are words of any text: they are not searched for in the fields of a created todo."""
 
 
 class RequestInfo(NamedTuple):

@@ -431,7 +431,7 @@ def _get_failure(context: Mapping[str, Any]) -> Failure:
     try:
         return describe_failure(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
-        log.warning("What failed could not be looked up, so the incident only names the run: %r", exc)
+        log.warning("The failed tasks could not be looked up, so the incident names only the run: %r", exc)
         dag_id = getattr(context.get("dag"), "dag_id", "")
         return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
 

@@ -241,7 +241,7 @@ class Ledger:
                 self._store.remove(other.name)
 
     def reject(self, waiting: Waiting, reason: str, *, others: Sequence[Waiting]) -> None:
-        """Move an entry that BzCtrl rejects out of the way; what a summary covers is sent one by one from then on."""
+        """Move an entry that BzCtrl rejects out of the way; the incidents of a summary are sent one by one from then on."""
         covered = set(waiting.entry.covers)
         for other in others:
             if other.entry.identity in covered:

@@ -97,7 +97,7 @@ def open_store(address: str) -> Store:
 def write_entry(entry: Entry, *, path: str | os.PathLike[str] | None = None) -> WriteResult | None:
     """Write an entry into the spool, completely or not at all, and only once for each identity.
 
-    :param entry: its fields and facts are converted to plain JSON; what Airflow masks is masked.
+    :param entry: its fields and facts are converted to plain JSON, in which Airflow's secrets are masked.
     :param path: the spool; default: that of the configuration.
     :return: where it is; None if the spool is off.
     :raises OSError: if it could not be written, whatever the reason. The caller must log the whole payload then.

@@ -60,7 +60,7 @@ def test_example_failed_check_is_one_incident_and_run_stays_failed(run, bzctrl_s
 
 
 def test_example_data_without_faults_raises_nothing(run, bzctrl_sandbox, monkeypatch):
-    """When every rule holds, the ports are published, and nobody hears of it."""
+    """When every rule holds, the ports are published and no todo is created."""
     monkeypatch.setattr("csv.reader", clean_reader)
     dag_run, tis = run(DAGS_FOLDER / "sea_ports_quality.py")
     assert str(dag_run.state) == "success"

@@ -66,7 +66,7 @@ def test_create_todo_operator_control_characters_in_data_are_replaced(run, bzctr
 
 
 def test_create_todo_operator_megabytes_of_data_fail_and_send_nothing(run, bzctrl_sandbox):
-    """Refused before a request, so that nobody has to wonder whether the todo exists."""
+    """No request is sent, so the todo certainly does not exist."""
     dag_run, tis = run(FILE, "hostile_size")
     assert str(dag_run.state) == "failed"
     assert str(tis["create"][0].state) == "failed"

@@ -167,7 +167,7 @@ def test_create_todo_unbounded_number_is_invalid(bzctrl, client, fields, name, n
 @pytest.mark.parametrize("name", ["title", "description", "order_id", "lrn", "domain_workspace", "category"])
 @pytest.mark.parametrize("text", ["x" * 5_000_000, "ü" * 600_000], ids=["megabytes", "in bytes"])
 def test_create_todo_over_size_limit_is_invalid(bzctrl, client, fields, name, text):
-    """Before anything is sent: BzCtrl's answer repeats them, and would be too long to be read, so that nobody would know."""
+    """No request is sent: BzCtrl's response repeats the texts and would be too long to be read, so the outcome would be unknown."""
     with pytest.raises(BzCtrlValidationError) as caught:
         client.create_todo(fields, **{name: text})
     ((field, problem),) = caught.value.faults
