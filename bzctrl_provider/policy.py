@@ -6,6 +6,7 @@ for policies, and a DAG to which the policy does not apply costs a few microseco
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,16 @@ from bzctrl_provider.settings import settings
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
+    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+    from bzctrl_provider.settings import Settings
+
 log = logging.getLogger(__name__)
 
 _DELIVERY_TAG = "bzctrl_delivery"
 """Of the DAG that delivers the spool: while BzCtrl is away, each of its failures would add an incident to the spool."""
+
+_shared: tuple[Settings, BzCtrlNotifier] | None = None
+"""The notifier that DAGs share, and the options that it was made for."""
 
 _failed_hooks: set[str] = set()
 """The hooks of which an exception was logged."""
@@ -72,18 +79,32 @@ def _add_notifier(dag: DAG) -> None:
     callbacks = _as_list(dag.on_failure_callback)
     if any(isinstance(callback, BzCtrlNotifier) for callback in callbacks):
         return
-    notifier = BzCtrlNotifier()
-    notifier.deployment_defaults = {
-        "bzctrl_conn_id": options.conn_id,
-        "domain_workspace": options.domain_workspace,
-        "priority": options.priority,
-        "dedup_window": options.dedup_window,
-        "dedup_key": options.dedup_key,
-        "consecutive_failures": options.consecutive_failures,
-    }
-    notifier.roll_ups = _find_roll_ups(dag)
+    # A call renders a copy of the notifier, so all DAGs without roll-ups share one: most of the policy's time is making it.
+    notifier = _shared_notifier(options)
+    if roll_ups := _find_roll_ups(dag):
+        notifier = copy.copy(notifier)
+        notifier.roll_ups = roll_ups
     dag.on_failure_callback = [*callbacks, notifier]
     enable_failure_callback(dag)
+
+
+def _shared_notifier(options: Settings) -> BzCtrlNotifier:
+    """Return the notifier with the defaults of the deployment."""
+    global _shared  # noqa: PLW0603 - of this process
+    if _shared is None or _shared[0] is not options:
+        from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+
+        notifier = BzCtrlNotifier()
+        notifier.deployment_defaults = {
+            "bzctrl_conn_id": options.conn_id,
+            "domain_workspace": options.domain_workspace,
+            "priority": options.priority,
+            "dedup_window": options.dedup_window,
+            "dedup_key": options.dedup_key,
+            "consecutive_failures": options.consecutive_failures,
+        }
+        _shared = options, notifier
+    return _shared[1]
 
 
 def _add_memory_to_dag(dag: DAG) -> None:
@@ -115,6 +136,16 @@ def _add_links(dag: DAG) -> None:
     notifier = _find_loaded("notifications.bzctrl", "BzCtrlNotifier")
     if notifier is None:
         return
+    linked = [
+        task
+        for task in dag.tasks
+        if any(
+            isinstance(callback, notifier)
+            for callback in (*_as_list(task.on_failure_callback), *_as_list(task.on_retry_callback))
+        )
+    ]
+    if not linked:
+        return
     from bzctrl_provider._airflow_internals import add_link
     from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink
     from bzctrl_provider.version_compat import airflow_at_least
@@ -122,10 +153,8 @@ def _add_links(dag: DAG) -> None:
     if not airflow_at_least(3, 0):
         return
     link = BzCtrlIncidentLink()
-    for task in dag.tasks:
-        callbacks = [*_as_list(task.on_failure_callback), *_as_list(task.on_retry_callback)]
-        if any(isinstance(callback, notifier) for callback in callbacks):
-            add_link(task, link)
+    for task in linked:
+        add_link(task, link)
 
 
 def _find_loaded(module: str, name: str) -> Any:

@@ -91,10 +91,12 @@ class BzCtrlNotifier(BaseNotifier):
             raise TypeError(
                 f"BzCtrlNotifier has no parameter {', '.join(sorted(unknown))}: its fields are {', '.join(TODO_FIELDS)}"
             )
+        errors = _find_errors(dedup_window, consecutive_failures)
         if context is None:
-            check_literals("BzCtrlNotifier", fields, others=_find_errors(dedup_window, consecutive_failures))
+            if fields or errors:
+                check_literals("BzCtrlNotifier", fields, others=errors)
         # With a context this is no DAG file but the last chance: an invalid field is left out later.
-        elif errors := _find_errors(dedup_window, consecutive_failures):
+        elif errors:
             log.error(
                 "The incident is raised without an invalid %s.", " and ".join(name for name, _ in errors)
             )

@@ -192,3 +192,28 @@ def test_policy_task_with_a_notifier_gets_the_link(configure):
         "other": [],
     }
     assert not BaseOperator.operator_extra_links
+
+
+def test_policy_notifier_of_many_dags_is_one_without_their_roll_ups(configure):
+    """Making one for each DAG would cost most of the time; the roll-ups of a DAG are of its own notifier only."""
+    configure(incident_on_failed_run="True")
+    with new_dag("rolled_up") as rolled_up:
+        BaseOperator(task_id="check") >> IncidentOnFailureOperator(task_id="raise_incident")
+    dags = [new_dag("a"), rolled_up, new_dag("b")]
+    for dag in dags:
+        policy.dag_policy(dag)
+    first, own, last = (dag.on_failure_callback[0] for dag in dags)
+    assert first is last
+    assert own is not first
+    assert (first.roll_ups, own.roll_ups) == ({}, {"raise_incident": frozenset({"check"})})
+
+
+def test_policy_with_other_options_makes_another_notifier(configure):
+    """A test changes the options within one process."""
+    defaults = []
+    for priority in ("HIGH", "LOW"):
+        configure(incident_on_failed_run="True", priority=priority)
+        dag = new_dag()
+        policy.dag_policy(dag)
+        defaults.append(dag.on_failure_callback[0].deployment_defaults["priority"])
+    assert defaults == ["HIGH", "LOW"]
