@@ -151,7 +151,7 @@ def test_safe_repr_any_value_runs_no_code_of_it(value, text):
         ({("a",): 1}, '"an object of type dict"'),
     ],
 )
-def test_json_stays_on_its_line(data, text):
+def test_json_line_any_data_is_one_line(data, text):
     """And is still JSON of the same, where it was plain; readable in any alphabet."""
     line = json_line(data)
     assert line.isprintable()
