@@ -79,7 +79,12 @@ class Cluster:
         self.url = f"http://127.0.0.1:{self._api_port}"
         self.database = f"postgres:{self._postgres_password}@127.0.0.1:{self._postgres_port}/postgres"
         self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            # Without its byte code, each process would compile the provider again.
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("AIRFLOW") and name != "PYTHONDONTWRITEBYTECODE"
+            },
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "NO_PROXY": "127.0.0.1",
             "AIRFLOW_HOME": str(self.home),

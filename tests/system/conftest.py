@@ -7,6 +7,11 @@ from support.cluster import PASSWORD, REFUSED_PASSWORD, ROOT, RUN, USERNAME, Clu
 from bzctrl_provider.sandbox import Sandbox
 
 
+def pytest_collection_modifyitems(items):
+    """Run the storm first, before the cluster of the other tests takes a part of the machine."""
+    items.sort(key=lambda item: "test_storm" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def issued():
     """Collect every token that the sandbox issues."""

@@ -1,0 +1,133 @@
+"""The DAG files of a storm, written into a folder because many of them differ only in their names.
+
+Each failing DAG is there three times: ``plain_…`` without a callback, ``light_…`` with one that does nothing, and
+``policy_…`` with that of the policy, so that one run of the cluster compares them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KINDS = ("plain", "light", "policy")
+
+_FAILS = """
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+
+@task
+def fails():
+    raise ValueError("the warehouse is away")
+
+
+def nothing(context): ...
+
+
+for dag_id in {dag_ids!r}:
+    kind = dag_id.partition("_")[0]
+    with DAG(
+        dag_id,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        tags=[kind],
+        on_failure_callback=nothing if kind == "light" else None,
+    ):
+        fails()
+"""
+
+_CANARY = """
+import os
+import time
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, Variable, task
+
+
+def ask(context):
+    Variable.get("nothing", None)
+    note(context)
+
+
+def note(context):
+    with open(os.environ["BZCTRL_TESTS_CANARY"], "a") as file:
+        file.write(f"{context['run_id']} {time.time()}\\n")
+
+
+@task
+def fails():
+    raise ValueError("the canary")
+
+
+for dag_id, callback in {"canary": note, "first_request": ask}.items():
+    with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), on_failure_callback=callback):
+        fails()
+"""
+
+_LATE = """
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+
+
+@task(pool="closed")
+def never_runs(): ...
+
+
+for dag_id in {dag_ids!r}:
+    with DAG(
+        dag_id,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        deadline=DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=timedelta(seconds=3),
+            callback=AsyncCallback(BzCtrlNotifier, kwargs={{"title": "{{{{ dag_run.dag_id }}}} is late"}}),
+        ),
+    ):
+        never_runs()
+"""
+
+_DELIVERY = """
+# Airflow looks for DAGs in files with this word only.
+from bzctrl_provider.spool import create_delivery_dag
+
+delivery_dag = create_delivery_dag()
+"""
+
+
+def failing(kind: str, count: int) -> list[str]:
+    """Return the DAGs of a kind that fail: half of them are in one file, the others in files of their own."""
+    shared = (count + 1) // 2
+    return [
+        *(f"{kind}_shared_{number:03}" for number in range(shared)),
+        *(f"{kind}_own_{number:03}" for number in range(count - shared)),
+    ]
+
+
+def late(count: int) -> list[str]:
+    """Return the DAGs that miss a deadline."""
+    return [f"late_{number:03}" for number in range(count)]
+
+
+def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool) -> int:
+    """Write the DAG files into an existing folder, and return the number of DAGs."""
+    files = {"canary.py": _CANARY, "late.py": _LATE.format(dag_ids=late(late_count))}
+    for dag_ids in zip(*(failing(kind, fail_count) for kind in KINDS), strict=True):
+        if "own" in dag_ids[0]:
+            files[f"{dag_ids[0].removeprefix('plain_')}.py"] = _FAILS.format(dag_ids=list(dag_ids))
+    for kind in KINDS:
+        shared = [dag_id for dag_id in failing(kind, fail_count) if "shared" in dag_id]
+        files[f"{kind}_shared.py"] = _FAILS.format(dag_ids=shared)
+    if has_delivery_dag:
+        files["delivery.py"] = _DELIVERY
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return len(KINDS) * fail_count + late_count + 2 + has_delivery_dag

@@ -1,0 +1,196 @@
+"""Run storms of failures on a cluster, and measure how much the rest of Airflow is held up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from support.cluster import PASSWORD, USERNAME, Cluster, wait_for
+from support.gate import Gate
+from support.storm import failing, late, write_dags
+
+from bzctrl_provider.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CANARIES = 6
+END_S = 600
+"""The longest that the runs of a storm may take on two busy cores."""
+
+
+@dataclass
+class Measured:
+    """Seconds that the rest of Airflow took during a storm."""
+
+    canary_s: list[float] = field(default_factory=list)
+    oldest_parse_s: float = 0.0
+    took_s: float = 0.0
+
+
+class Storm:
+    """A cluster with many DAGs, and a BzCtrl behind a gate.
+
+    :param fail_count: DAGs that fail at once, half of them in one file.
+    :param late_count: DAGs that miss a deadline.
+    """
+
+    def __init__(self, folder: Path, logs: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool):
+        self.spool = folder / "spool"
+        self._canary = folder / "canary"
+        self._counts = fail_count, late_count
+        dags = folder / "dags"
+        dags.mkdir()
+        self._dag_count = write_dags(
+            dags, fail_count=fail_count, late_count=late_count, has_delivery_dag=has_delivery_dag
+        )
+        self.sandbox = Sandbox(username=USERNAME, password=PASSWORD)
+        self._logs, self._dags = logs, dags
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Storm]:
+        with self.sandbox as sandbox, Gate("127.0.0.1", int(sandbox.url.rpartition(":")[2])) as self.gate:
+            connection = {
+                "conn_type": "bzctrl",
+                "host": self.gate.url,
+                "login": USERNAME,
+                "password": PASSWORD,
+                "extra": {"domain_workspace": "EXA-CON-BUS-WOR"},
+            }
+            self.cluster = Cluster(
+                logs=self._logs,
+                bundles={"storm": self._dags},
+                settings={
+                    "AIRFLOW__BZCTRL__INCIDENT_ON_FAILED_RUN": "True",
+                    "AIRFLOW__BZCTRL__INCLUDE_TAGS": "policy",
+                    "AIRFLOW__BZCTRL__SPOOL_PATH": str(self.spool),
+                    "AIRFLOW_CONN_BZCTRL_DEFAULT": json.dumps(connection),
+                    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+                    "AIRFLOW__CORE__PARALLELISM": "64",
+                    "BZCTRL_TESTS_CANARY": str(self._canary),
+                },
+            )
+            try:
+                self.cluster.env.pop("PYTHONDONTWRITEBYTECODE", None) if hasattr(
+                    self.cluster, "env"
+                ) else None
+                self.cluster.start()
+                self._connect()
+                wait_for("every DAG is parsed", self._all_parsed, seconds=300)
+                self._make_first_request()
+                yield self
+            finally:
+                self.gate.drop_connections()
+                left = self.cluster.stop()
+            assert not left
+
+    def _connect(self):
+        import psycopg2
+
+        self._database = psycopg2.connect(f"postgresql://{self.cluster.database}")
+        self._database.autocommit = True
+
+    def query(self, statement, *values):
+        with self._database.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall()
+
+    def _make_first_request(self):
+        """Have a callback ask Airflow for something: its first answer takes the DAG processor seconds, whoever asks."""
+        self._canary.write_text("")
+        _, run_id = self._trigger("first_request")
+        wait_for("the first request", lambda: self._called({run_id}), seconds=120)
+
+    def _all_parsed(self):
+        ((count,),) = self.query("SELECT count(*) FROM dag WHERE NOT is_stale")
+        return count == self._dag_count
+
+    def run(self, kind: str, *, with_late: bool) -> tuple[set[tuple[str, str]], Measured]:
+        """Let all DAGs of a kind fail with canaries among them, and deadlines be missed.
+
+        :return: the DAG and run of each incident that there has to be, and what was measured.
+        """
+        fail_count, late_count = self._counts
+        self._canary.write_text("")
+        measured = Measured()
+        began_at = self._began_at = time.monotonic()
+        wanted = [*failing(kind, fail_count)]
+        for number in range(CANARIES):
+            wanted.insert((number + 1) * len(wanted) // CANARIES, "canary")
+        late_ids = late(late_count) if with_late else []
+        with ThreadPoolExecutor(3) as pool:
+            runs = set(pool.map(self._trigger, [*late_ids, *wanted]))
+        failed = {(dag_id, run_id) for dag_id, run_id in runs if not dag_id.startswith("late")}
+        ends_at = time.monotonic() + END_S
+        while self._running():
+            assert time.monotonic() < ends_at, "the runs did not end"
+            self._sample_parses(measured)
+            time.sleep(0.5)
+        canaries = {run_id for dag_id, run_id in failed if dag_id == "canary"}
+        while not (called := self._called(canaries)):
+            assert time.monotonic() < ends_at, "the callbacks of the canary were not called"
+            self._sample_parses(measured)
+            time.sleep(0.5)
+        # Until the queue of the files is back at what it was.
+        quiet_at = time.monotonic() + 15
+        while time.monotonic() < quiet_at:
+            self._sample_parses(measured)
+            time.sleep(0.5)
+        ended = dict(
+            self.query("SELECT run_id, extract(epoch FROM end_date) FROM dag_run WHERE dag_id = 'canary'")
+        )
+        measured.canary_s = sorted(called[run_id] - float(ended[run_id]) for run_id in canaries)
+        measured.took_s = time.monotonic() - began_at
+        return {(dag_id, run_id) for dag_id, run_id in runs if dag_id != "canary"}, measured
+
+    def _trigger(self, dag_id):
+        answer = self.cluster.api("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None})
+        return dag_id, answer["dag_run_id"]
+
+    def _running(self):
+        ((count,),) = self.query(
+            "SELECT count(*) FROM dag_run WHERE state IN ('running', 'queued') AND dag_id NOT LIKE 'late%%'"
+            " AND dag_id <> 'bzctrl_delivery'"
+        )
+        return count
+
+    def _sample_parses(self, measured):
+        ((age_s,),) = self.query(
+            "SELECT extract(epoch FROM now() - min(last_parsed_time)) FROM dag WHERE NOT is_stale"
+        )
+        measured.oldest_parse_s = max(measured.oldest_parse_s, float(age_s))
+
+    def _called(self, run_ids):
+        called = dict(line.split(" ", 1) for line in self._canary.read_text().splitlines())
+        return {run_id: float(at) for run_id, at in called.items()} if called.keys() >= run_ids else None
+
+    def waiting_entries(self):
+        """Return the names of the entries that wait, summaries left out."""
+        return [path.name for path in self.spool.glob("[!.]*.json") if not path.name.startswith("storm-")]
+
+    def tombstones(self):
+        """Return the name and the facts of each delivered entry, summaries left out."""
+        return [
+            (path.name, json.loads(path.read_bytes())["facts"])
+            for path in (self.spool / "delivered").glob("[!.]*.json")
+            if not path.name.startswith("storm-")
+        ]
+
+    def requests(self):
+        """Return how many todos were sent, and how many tokens were asked for."""
+        paths = [request.path for request in self.sandbox.requests]
+        logins = sum(path.endswith("/oauth/token") for path in paths)
+        return len(paths) - logins, logins
+
+    def deliveries(self):
+        """Return how many runs of the delivery DAG have begun since the last storm began."""
+        ((count,),) = self.query(
+            "SELECT count(*) FROM dag_run WHERE dag_id = 'bzctrl_delivery' AND start_date > now() - %s * interval '1 s'",
+            time.monotonic() - self._began_at + 60,
+        )
+        return count

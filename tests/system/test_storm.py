@@ -1,0 +1,101 @@
+"""Many failures at once, on a cluster of its own, while BzCtrl is well, slow, silent or away.
+
+``BZCTRL_STORM_RUNS`` and ``BZCTRL_STORM_DEADLINES`` are the numbers of failing runs and of missed deadlines.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from urllib.parse import quote
+
+import pytest
+from support.cluster import RUN, wait_for
+from support.storm_run import Storm
+
+RUNS = int(os.environ.get("BZCTRL_STORM_RUNS", "30"))
+DEADLINES = int(os.environ.get("BZCTRL_STORM_DEADLINES", "10"))
+
+CANARY_MAX_S = 60
+"""Before incidents were written first, the callback of another DAG came up to 336 s late."""
+OLDEST_PARSE_MAX_S = 150
+"""Before, DAG files were not parsed for up to 355 s; without a storm, each is parsed every 30 s."""
+
+
+def report(line):
+    """Keep a line for people to look at."""
+    with (RUN / "storm.txt").open("a") as file:
+        file.write(f"{line}\n")
+
+
+@pytest.fixture(scope="module")
+def storm(tmp_path_factory):
+    RUN.mkdir(parents=True, exist_ok=True)
+    storm = Storm(
+        tmp_path_factory.mktemp("storm"),
+        RUN / "storm",
+        fail_count=RUNS,
+        late_count=DEADLINES,
+        has_delivery_dag=True,
+    )
+    with storm.running():
+        yield storm
+
+
+@pytest.fixture(scope="module")
+def without_policy(storm):
+    """Return what a storm of DAGs without a callback does to the rest of Airflow."""
+    _, measured = storm.run("plain", with_late=False)
+    assert storm.sandbox.requests == []
+    report(f"{RUNS} runs, no callback: {measured}")
+    return measured
+
+
+@pytest.fixture(params=["healthy", "slow", "silent", "refused"])
+def during(request, storm, without_policy):
+    """Run one storm under a state of BzCtrl, after which it is well again.
+
+    :return: the DAG and run of each incident that there has to be, what was measured, and the number of tombstones before.
+    """
+    storm.sandbox.reset()
+    before = storm.tombstones()
+    storm.gate.mode = request.param
+    expected, measured = storm.run("policy", with_late=True)
+
+    def all_written():
+        return len(storm.waiting_entries()) + len(storm.tombstones()) - len(before) == len(expected)
+
+    wait_for("every incident is written", all_written, seconds=120)
+    storm.gate.mode = "healthy"
+    if request.param == "silent":
+        storm.gate.drop_connections()
+    report(f"{RUNS} runs and {DEADLINES} deadlines, {request.param}: {measured}")
+    return expected, measured, before
+
+
+def test_storm_loses_nothing_and_holds_up_nothing(storm, without_policy, during):
+    """After one delivery each failure is in exactly one todo; meanwhile callbacks of others come, and DAG files are parsed."""
+    expected, measured, before = during
+    storm.cluster.airflow("bzctrl", "spool", "deliver")
+
+    assert storm.waiting_entries() == []
+    known = {identity for identity, _ in before}
+    facts = [facts for identity, facts in storm.tombstones() if identity not in known]
+    assert sorted((fact["dag_id"], fact["run_id"]) for fact in facts) == sorted(expected)
+    todos = storm.sandbox.todos
+    for dag_id, run_id in expected:
+        address = f"/dags/{dag_id}/runs/{quote(run_id)}"
+        assert len([todo for todo in todos if address in todo["description"]]) == 1, (dag_id, run_id)
+    assert not any("may be a duplicate" in todo["description"] for todo in todos)
+
+    creations, logins = storm.requests()
+    assert creations == len(todos)
+    assert logins <= storm.deliveries() + 1, "one for each run of the delivery DAG, and for the command"
+
+    assert max(measured.canary_s) < CANARY_MAX_S
+    assert measured.oldest_parse_s < OLDEST_PARSE_MAX_S
+    ratio = statistics.median(measured.canary_s) / statistics.median(without_policy.canary_s)
+    oldest = measured.oldest_parse_s / without_policy.oldest_parse_s
+    report(
+        f"  {len(expected)} incidents, {creations} todos, {logins} logins; callback x {ratio:.2f}, oldest parse x {oldest:.2f}"
+    )
