@@ -596,7 +596,7 @@ def test_create_todos_hostile_one_leaves_the_others_created(bzctrl, caplog, faul
         task_id="t", todos=[faulty, {"title": "good"}], description="d", order_id="o"
     )
     with pytest.raises(AirflowFailException, match="1 of 2 todos"), caplog.at_level(logging.ERROR):
-        operator.execute({"ti": SimpleNamespace(try_number=1, max_tries=0)})
+        operator.execute({"ti": TaskInstance(max_tries=0)})
     assert [todo["title"] for todo in sent_todos(bzctrl)] == ["good"]
     table = find_one(caplog.records, "todos were not created")
     assert "hunter2" not in table
