@@ -10,13 +10,13 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import bulk, cold, create, imports, memory, parse, policy, report, savings, wire
+from bench import bulk, cold, create, import_errors, imports, memory, parse, policy, report, savings, wire
 from bench.goals import GOALS
 from bench.growth import measure as measure_growth
 from bench.processes import bench
 
 _DOCS = Path(__file__).parents[2] / "docs"
-_GROUPS = (wire, create, cold, imports, parse, bulk, memory, policy)
+_GROUPS = (wire, create, cold, imports, parse, bulk, memory, policy, import_errors)
 
 
 def main() -> int:

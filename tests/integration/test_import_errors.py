@@ -36,7 +36,7 @@ with create_session() as session:
 """
 
 BROKEN = "# airflow dag\nimport nothing_here\n"
-REPAIRED = "# airflow dag\nfrom airflow import DAG\n\nDAG('orders', schedule=None)\n"
+REPAIRED = "# airflow dag\nfrom airflow import DAG\n\ndag = DAG('orders', schedule=None)\n"
 WAIT_S = 120
 
 
