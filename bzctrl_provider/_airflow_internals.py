@@ -134,8 +134,9 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
         found = find_previous(state="success", logical_date=now, map_index=index)
     else:
         found = _request_last_run(dag_id, now)
-        # A run can be successful although the task failed. In the DAG processor of 3.0 the request would hang.
-        can_ask = airflow_at_least(3, 1) or isinstance(context.get("exception"), BaseException)
+        # A run can be successful although the task failed. In the DAG processor of 3.0, where a task instance has no state,
+        # the request would hang.
+        can_ask = airflow_at_least(3, 1) or getattr(ti, "state", None) is not None
         if found and task_id and can_ask and not _succeeded_in(found.run_id, ti, index):
             return None
     end: datetime | None = getattr(found, "end_date", None)

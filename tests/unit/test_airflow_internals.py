@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, XComArg
+from support.airflow_versions import VERSION
 
 from bzctrl_provider import _airflow_internals as internals
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
@@ -143,3 +146,73 @@ def test_add_link_of_computed_links_changes_nothing():
         before = getattr(task, "operator_extra_links", None)
         internals.add_link(task, link)
         assert getattr(task, "operator_extra_links", None) == before
+
+
+NOW = dt.datetime(2026, 11, 21, 6, tzinfo=dt.UTC)
+of_airflow_3 = pytest.mark.skipif(VERSION < (3, 0), reason="Airflow 2 reads its database")
+
+
+@pytest.fixture
+def requested(monkeypatch):
+    """Return the requests for the last successful run; there is one, whose id is ``old``."""
+    from airflow.sdk.execution_time import task_runner
+
+    requests = []
+
+    def send(message):
+        requests.append(message)
+        return SimpleNamespace(dag_run=SimpleNamespace(run_id="old", end_date=NOW))
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+    return requests
+
+
+def find_success(*, of_task, **ti):
+    context = {"dag": SimpleNamespace(dag_id="d"), "ti": SimpleNamespace(dag_id="d", task_id="t", **ti)}
+    return internals.find_last_success(context, of_task=of_task)
+
+
+@of_airflow_3
+def test_find_last_success_of_a_dag_is_that_of_any_run_until_now(requested):
+    """Also of one after the failed run's logical date, if an older run was cleared and failed."""
+    assert find_success(of_task=False, map_index=-1) == NOW
+    (request,) = requested
+    assert (request.dag_id, request.state) == ("d", "success")
+    assert dt.datetime.now(dt.UTC) - request.logical_date < dt.timedelta(minutes=1)
+
+
+@of_airflow_3
+@pytest.mark.parametrize(("state", "found"), [("success", NOW), ("failed", None)])
+def test_find_last_success_of_a_task_before_3_2_needs_its_state_in_the_run(
+    requested, set_airflow_version, state, found
+):
+    """A run can be successful although the task failed, because another one masks it."""
+    set_airflow_version(3, 1)
+    assert (
+        find_success(of_task=True, map_index=2, get_task_states=lambda **_: {"old": {"t_2": state}}) == found
+    )
+
+
+@of_airflow_3
+def test_find_last_success_in_the_dag_processor_of_3_0_asks_for_no_states(requested, set_airflow_version):
+    """There the request would hang, and a task instance has no state."""
+    set_airflow_version(3, 0)
+    assert find_success(of_task=True, map_index=-1, get_task_states=lambda **_: 1 / 0) == NOW
+
+
+@of_airflow_3
+def test_find_last_success_with_an_unknown_request_asks_nothing(requested, monkeypatch):
+    """A DAG processor that does not know it would never respond."""
+    processor = SimpleNamespace(ToManager="DagFileParsingResult | GetConnection | GetVariable")
+    monkeypatch.setitem(sys.modules, "airflow.dag_processing.processor", processor)
+    assert find_success(of_task=False, map_index=-1) is None
+    assert not requested
+
+
+@of_airflow_3
+def test_find_last_success_without_a_supervisor_is_none(monkeypatch):
+    """As in the callback of a DAG under `dag.test()`."""
+    from airflow.sdk.execution_time import task_runner
+
+    monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
+    assert find_success(of_task=False, map_index=-1) is None
