@@ -6,29 +6,33 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_team
 from bzctrl_provider.failure import as_text
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.reasons import exception_text
-from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile, Routing
 from bzctrl_provider.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bzctrl_provider.failure import Failure, LazyFailure
-    from bzctrl_provider.routes import Route
+    from bzctrl_provider.routes import LoadedRoutes, Route, RouteFacts, RoutesFile, Routing
 
 log = logging.getLogger(__name__)
 
 _PLACE = frozenset({"domain_workspace", "domain", "workspace"})
 _TEMPLATED = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
 
-_routes_file = cache(RoutesFile)
-"""One for each path, because it keeps the last good version."""
+
+@cache
+def _routes_file(path: str) -> RoutesFile:
+    """Return one for each path, because it keeps the last good version."""
+    from bzctrl_provider.routes import RoutesFile
+
+    return RoutesFile(path)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,11 @@ def find_routed(
     :param is_from_policy: whether the policy raises the incident; without a file, it raises none for backfills.
     :param is_set: returns whether the DAG sets a field, so that its route is not rendered.
     """
+    if not _may_apply(context, is_from_policy=is_from_policy):
+        return Routed()
     try:
+        from bzctrl_provider.routes import POLICY_DEFAULTS, Routes
+
         loaded = _load()
         routes = loaded.routes
         if routes is None:
@@ -85,6 +93,19 @@ def find_routed(
         log.error("The routes could not be applied, so the incident is raised without them. %s", reason)  # noqa: TRY400 - its frames may show secrets
         return Routed(notes=("The routes could not be applied.",))
     return replace(routed, notes=tuple(filter(None, (loaded.note, *routed.notes))))
+
+
+def _may_apply(context: Mapping[str, Any], *, is_from_policy: bool) -> bool:
+    """Check whether the modules of the routes are needed: loading them takes a callback longer than all that it writes."""
+    return bool(settings().routes_path) or (
+        is_from_policy and "backfill" in str(_find_run_type(context)).lower()
+    )
+
+
+def _find_run_type(context: Mapping[str, Any]) -> object:
+    dag_run = context.get("dag_run")
+    # In a deadline alert, the run is a mapping.
+    return dag_run.get("run_type") if isinstance(dag_run, Mapping) else getattr(dag_run, "run_type", None)
 
 
 def is_given(value: object, *, default: str | None) -> bool:
@@ -101,21 +122,23 @@ def _name_ignore(route: Route) -> str:
 
 
 def _load() -> LoadedRoutes:
+    from bzctrl_provider.routes import LoadedRoutes
+
     path = settings().routes_path
     return _routes_file(path).load() if path else LoadedRoutes(None)
 
 
 def find_facts(context: Mapping[str, Any], failure: Failure | LazyFailure) -> RouteFacts:
     """Return the facts of a failure that routes match; those that this Airflow does not have are None."""
-    dag, dag_run = context.get("dag"), context.get("dag_run")
-    # In a deadline alert, the run is a mapping.
-    get = dag_run.get if isinstance(dag_run, Mapping) else partial(getattr, dag_run)
+    from bzctrl_provider.routes import RouteFacts
+
+    dag = context.get("dag")
     return RouteFacts(
         dag_id=failure.dag_id or None,
         tags=getattr(dag, "tags", None),
         owner=getattr(dag, "owner", None),
         task_ids=failure.task_ids,
-        run_type=get("run_type", None),
+        run_type=_find_run_type(context),
         team=find_team(context.get("ti")),
         file=failure.file,
     )

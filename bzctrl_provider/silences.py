@@ -9,7 +9,6 @@ A silence that cannot be read does not apply: an incident too many is better tha
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -127,7 +126,9 @@ class _SilenceParser:
             )
             return None
         for name in entry.keys() - set(_KEYS):
-            close = difflib.get_close_matches(name[:80], _KEYS, n=1)
+            from difflib import get_close_matches
+
+            close = get_close_matches(name[:80], _KEYS, n=1)
             remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(_KEYS)}"
             self.faults.append(f"{safe_repr(name)} is unknown: {remedy}")
         dags, tasks = (self._patterns(entry, name) for name in ("dags", "tasks"))

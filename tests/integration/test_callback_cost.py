@@ -67,6 +67,8 @@ def test_callback_with_a_spool_loads_no_http_library_and_looks_up_no_name(run_ca
     (file,) = (tmp_path / "spool").glob("[!.]*.json")
     assert json.loads(file.read_text())["todo"]["title"] == "customs: the run failed"
     assert HEAVY.isdisjoint(result["new"])
+    assert "tomllib" not in result["new"]
+    assert [name for name in result["new"] if name.startswith("bzctrl_provider.routes")] == []
     assert [name for name in result["new"] if name.startswith("bzctrl_provider.client.")] in (
         [],
         ["bzctrl_provider.client.todo"],
