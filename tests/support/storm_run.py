@@ -101,7 +101,7 @@ class Storm:
             return cursor.fetchall()
 
     def _make_first_request(self):
-        """Have a callback ask Airflow for something: its first answer takes the DAG processor seconds, whoever asks."""
+        """Have a callback ask Airflow for something: its first response takes the DAG processor some seconds."""
         self._canary.write_text("")
         _, run_id = self._trigger("first_request")
         wait_for("the first request", lambda: self._called({run_id}), seconds=120)
