@@ -95,6 +95,58 @@ for dag_id in {dag_ids!r}:
         never_runs()
 """
 
+_PROBE = """
+import asyncio
+import os
+import time
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+class Probe(BaseTrigger):
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def serialize(self):
+        return "storm_probe.Probe", {"seconds": self.seconds}
+
+    async def run(self):
+        loop, slowest_s = asyncio.get_running_loop(), 0.0
+        ends_at = time.monotonic() + self.seconds
+        while time.monotonic() < ends_at:
+            began_at = time.monotonic()
+            await loop.getaddrinfo("localhost", 80)
+            await asyncio.to_thread(int)
+            slowest_s = max(slowest_s, time.monotonic() - began_at)
+            await asyncio.sleep(0.1)
+        with open(os.environ["BZCTRL_TESTS_CANARY"] + ".probe", "w") as file:
+            file.write(str(slowest_s))
+        yield TriggerEvent(slowest_s)
+"""
+
+_PROBING = """
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from storm_probe import Probe
+
+
+class ProbeOperator(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=Probe({seconds}), method_name="end")
+
+    def end(self, context, event=None):
+        return event
+
+
+with DAG("probe", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+    ProbeOperator(task_id="probe")
+"""
+
+PROBE_S = 30
+"""The seconds for which a trigger measures how quickly others get a name looked up, and a thread."""
+
 _DELIVERY = """
 # Airflow looks for DAGs in files with this word only.
 from bzctrl_provider.spool import create_delivery_dag
@@ -119,7 +171,12 @@ def late(count: int) -> list[str]:
 
 def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool) -> int:
     """Write the DAG files into an existing folder, and return the number of DAGs."""
-    files = {"canary.py": _CANARY, "late.py": _LATE.format(dag_ids=late(late_count))}
+    files = {
+        "canary.py": _CANARY,
+        "late.py": _LATE.format(dag_ids=late(late_count)),
+        "storm_probe.py": _PROBE,
+        "probing.py": _PROBING.format(seconds=PROBE_S),
+    }
     for dag_ids in zip(*(failing(kind, fail_count) for kind in KINDS), strict=True):
         if "own" in dag_ids[0]:
             files[f"{dag_ids[0].removeprefix('plain_')}.py"] = _FAILS.format(dag_ids=list(dag_ids))
@@ -130,4 +187,4 @@ def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_d
         files["delivery.py"] = _DELIVERY
     for name, text in files.items():
         (folder / name).write_text(text)
-    return len(KINDS) * fail_count + late_count + 2 + has_delivery_dag
+    return len(KINDS) * fail_count + late_count + 3 + has_delivery_dag

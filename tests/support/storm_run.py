@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -73,6 +74,9 @@ class Storm:
                     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
                     "AIRFLOW__CORE__PARALLELISM": "64",
                     "BZCTRL_TESTS_CANARY": str(self._canary),
+                    "PYTHONPATH": os.pathsep.join(
+                        filter(None, [str(self._dags), os.environ.get("PYTHONPATH")])
+                    ),
                 },
             )
             try:
@@ -147,6 +151,32 @@ class Storm:
         measured.canary_s = sorted(called[run_id] - float(ended[run_id]) for run_id in canaries)
         measured.took_s = time.monotonic() - began_at
         return {(dag_id, run_id) for dag_id, run_id in runs if dag_id != "canary"}, measured
+
+    def miss_deadlines(self) -> tuple[set[tuple[str, str]], float]:
+        """Let deadlines be missed while a trigger measures how quickly it gets a name looked up, and a thread.
+
+        The delivery DAG is away meanwhile, so that the triggerer delivers by itself.
+
+        :return: the DAG and run of each incident that there has to be, and the slowest seconds.
+        """
+        probe = self._canary.with_name("canary.probe")
+        probe.unlink(missing_ok=True)
+        self.cluster.api("PATCH", "/dags/bzctrl_delivery", json={"is_paused": True})
+        try:
+            wait_for("the end of deliveries", lambda: not self._delivering(), seconds=120)
+            (self.spool / ".scheduled.json").unlink(missing_ok=True)
+            self._trigger("probe")
+            with ThreadPoolExecutor(3) as pool:
+                runs = set(pool.map(self._trigger, late(self._counts[1])))
+            wait_for("the probe", probe.exists, seconds=END_S)
+        finally:
+            self.cluster.api("PATCH", "/dags/bzctrl_delivery", json={"is_paused": False})
+        return runs, float(probe.read_text())
+
+    def _delivering(self):
+        return self.query(
+            "SELECT 1 FROM dag_run WHERE state IN ('running', 'queued') AND dag_id = 'bzctrl_delivery'"
+        )
 
     def _trigger(self, dag_id):
         answer = self.cluster.api("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None})

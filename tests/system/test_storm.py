@@ -21,6 +21,9 @@ CANARY_MAX_S = 60
 OLDEST_PARSE_MAX_S = 150
 """Before, DAG files were not parsed for up to 355 s; without a storm, each is parsed every 30 s."""
 
+TRIGGER_MAX_S = 10
+"""Before, look-ups of names waited up to 147 s in the triggerer."""
+
 
 def report(line):
     """Keep a line for people to look at."""
@@ -99,3 +102,23 @@ def test_storm_loses_nothing_and_holds_up_nothing(storm, without_policy, during)
     report(
         f"  {len(expected)} incidents, {creations} todos, {logins} logins; callback x {ratio:.2f}, oldest parse x {oldest:.2f}"
     )
+
+
+def test_missed_deadlines_while_bzctrl_is_silent_hold_up_no_other_trigger(storm):
+    """Names are looked up and threads begin in the triggerer as ever; each deadline is in the spool."""
+    before = len(storm.waiting_entries()) + len(storm.tombstones())
+    storm.gate.mode = "silent"
+    try:
+        expected, slowest_s = storm.miss_deadlines()
+        wait_for(
+            "every incident is written",
+            lambda: len(storm.waiting_entries()) + len(storm.tombstones()) - before == len(expected),
+            seconds=120,
+        )
+    finally:
+        storm.gate.mode = "healthy"
+        storm.gate.drop_connections()
+    report(
+        f"{DEADLINES} deadlines, silent: a look-up of a name and a thread took another trigger {slowest_s:.2f} s"
+    )
+    assert slowest_s < TRIGGER_MAX_S
