@@ -197,6 +197,10 @@ def stored(_database):
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
+    def clear():
+        with create_session() as session:
+            session.query(Variable).delete()
+
     def store(name, value):
         with create_session() as session:
             session.add(Variable(key=name, val=value))
@@ -205,9 +209,9 @@ def stored(_database):
         with create_session() as session:
             return {key for (key,) in session.query(Variable.key)}
 
+    clear()  # DAGs of other tests have left some
     yield store, names
-    with create_session() as session:
-        session.query(Variable).delete()
+    clear()
 
 
 @pytest.mark.parametrize("command", WAYS, ids=" ".join)

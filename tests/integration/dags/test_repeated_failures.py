@@ -9,7 +9,7 @@ from bzctrl_provider.notifications.direct import budget
 
 FILE = Path(__file__).parent / "files" / "repeated.py"
 
-# Under `dag.test()` of Airflow 3, the callback of a DAG has no Variables; tests/system has a real scheduler.
+# Under `dag.test()` of Airflow 3, the callback of a DAG has no Variables.
 KINDS = ["of_a_task", "of_a_masked_task", "of_a_roll_up", *(["of_a_run"] if VERSION < (3, 0) else [])]
 
 
@@ -21,7 +21,7 @@ def run_all(run, monkeypatch):
         for outcome in outcomes:
             budget.renew()  # as in a process of its own
             monkeypatch.setenv("OUTCOME", "fail" if outcome == "f" else "pass")
-            run(FILE, name)
+            run(FILE, f"repeated_{name}")
 
     return run_outcomes
 

@@ -30,18 +30,20 @@ for number in (None, 3):
     notifier = BzCtrlNotifier(**parameters)
     end = f"_{number}" if number else ""
 
-    with DAG(f"of_a_task{end}", default_args={"on_failure_callback": notifier}, **ARGS) as dag:
+    with DAG(f"repeated_of_a_task{end}", default_args={"on_failure_callback": notifier}, **ARGS) as dag:
         check()
     globals()[dag.dag_id] = dag
 
-    with DAG(f"of_a_masked_task{end}", default_args={"on_failure_callback": notifier}, **ARGS) as dag:
+    with DAG(
+        f"repeated_of_a_masked_task{end}", default_args={"on_failure_callback": notifier}, **ARGS
+    ) as dag:
         check() >> mask()
     globals()[dag.dag_id] = dag
 
-    with DAG(f"of_a_run{end}", on_failure_callback=notifier, **ARGS) as dag:
+    with DAG(f"repeated_of_a_run{end}", on_failure_callback=notifier, **ARGS) as dag:
         check()
     globals()[dag.dag_id] = dag
 
-    with DAG(f"of_a_roll_up{end}", **ARGS) as dag:
+    with DAG(f"repeated_of_a_roll_up{end}", **ARGS) as dag:
         check() >> [mask(), IncidentOnFailureOperator(task_id="raise_incident", **parameters)]
     globals()[dag.dag_id] = dag
