@@ -204,9 +204,9 @@ class Storm:
         return [path.name for path in self.spool.glob("[!.]*.json") if not path.name.startswith("storm-")]
 
     def tombstones(self):
-        """Return the name and the facts of each delivered entry, summaries left out."""
+        """Return the name and the content of the tombstone of each delivered entry, summaries left out."""
         return [
-            (path.name, json.loads(path.read_bytes())["facts"])
+            (path.name, json.loads(path.read_bytes()))
             for path in (self.spool / "delivered").glob("[!.]*.json")
             if not path.name.startswith("storm-")
         ]
