@@ -277,6 +277,10 @@ class Cluster:
         """Return the main process of a worker."""
         return psutil.Process(int((self.logs / f"{name}.pid").read_text()))
 
+    def waiting(self):
+        """Return the files of the incidents that wait in the spool."""
+        return list(self.spool.glob("[!.]*.json"))
+
     def task_processes(self):
         """Return the worker's name, its pool process and the task's process of each running task."""
         return [

@@ -33,16 +33,17 @@ def test_policy_for_a_failed_run_raises_one_incident(cluster, todos):
     """The DAG processor raises it for a DAG without BzCtrl in its file, with the exception of the task."""
     run_id, state = cluster.run("under_the_policy")
     assert state == "failed"
-    wait_for("the callback of the DAG", todos, seconds=60)
+    wait_for("the callback of the DAG, and the delivery", todos, seconds=120)
     (todo,) = todos()
     assert todo["orderID"] == run_id
     assert "the totals differ by 7" in todo["description"]
 
 
 def test_deadline_missed_raises_an_incident_during_the_run(cluster, todos):
-    """The triggerer raises the incident while the run is still running."""
+    """The triggerer writes the incident while the run is still running; the delivery DAG creates it."""
     run_id = cluster.trigger("late")
-    wait_for("the deadline", todos, seconds=60)
+    wait_for("the deadline", lambda: cluster.waiting() or todos(), seconds=60)
     assert cluster.api("GET", f"/dags/late/dagRuns/{run_id}")["state"] == "running"
     assert cluster.wait_for_run("late", run_id) == "success"
+    wait_for("the delivery", todos, seconds=120)
     assert [(todo["title"], todo["description"]) for todo in todos()] == [("late is late", run_id)]

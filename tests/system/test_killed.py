@@ -31,6 +31,7 @@ def test_create_with_sigkill_leaves_the_documented_todos(cluster, bzctrl, todos,
     dag_id = f"killed_{policy}"
     run_id = cluster.trigger(dag_id)
     wait_for("the request", todos, seconds=120)
+    wait_for("the end of a delivery", lambda: len(cluster.task_processes()) == 1, seconds=20)
     ((name, pool, task),) = cluster.task_processes()
     kill(cluster.worker(name), pool, task)
 

@@ -16,7 +16,7 @@ def test_outage_of_bzctrl_delays_every_todo_and_loses_none(cluster, bzctrl, todo
         mapped = cluster.trigger("through_an_outage")
         policed, state = cluster.run("under_the_policy_in_an_outage")
         assert state == "failed"
-        wait_for("the spool", lambda: list(cluster.spool.glob("*.json")), seconds=60)
+        wait_for("the spool", cluster.waiting, seconds=60)
         time.sleep(max(0, DOWN_S - (time.monotonic() - went_down_at)))
     finally:
         bzctrl.start()
@@ -25,7 +25,7 @@ def test_outage_of_bzctrl_delays_every_todo_and_loses_none(cluster, bzctrl, todo
     tries = [tries for _, tries in cluster.tries("through_an_outage", mapped).values()]
     assert max(tries) > 1, "the outage was felt"
     # The delivery DAG runs each minute, and by itself.
-    wait_for("an empty spool", lambda: not list(cluster.spool.glob("*.json")), seconds=180)
+    wait_for("an empty spool", lambda: not cluster.waiting(), seconds=180)
     expected = {policed, *(f"ORDER {number}" for number in range(10))}
     assert sorted(todo["orderID"] for todo in todos()) == sorted(expected)
     assert not any("duplicate" in todo["description"] for todo in todos())
