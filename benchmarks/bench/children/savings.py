@@ -48,7 +48,7 @@ def _without() -> dict[str, AbstractContextManager[Any]]:
             _sent_with_merged_settings,
             create=True,
         ),
-        "a todo's fields checked once": patch(todo, "_of_checked", lambda values: todo.Todo(**values)),
+        "a todo's fields checked once": patch(todo, "_from_checked", lambda values: todo.Todo(**values)),
     }
 
 
