@@ -11,7 +11,7 @@ from bzctrl_provider.failure import Failure, as_text, fill_text
 from bzctrl_provider.field_checks import leave_out_invalid
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.notes import add_note
+from bzctrl_provider.notes import add_left_out_note, add_note
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.routing import Routed, find_routed
 from bzctrl_provider.settings import settings
@@ -69,9 +69,7 @@ def make_entry(failure: Failure, episode: Episode) -> Entry | None:
     fields = fill_text(failure, fields)
     for note in filter(None, (settings().note, *routed.notes)):
         fields = add_note(fields, note)
-    if left_out := [*invalid, *invalid_fields]:
-        note = f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
-        fields = add_note(fields, note)
+    fields = add_left_out_note(fields, [*invalid, *invalid_fields], with_templates=True)
     return Entry(
         fields=fields
         | {

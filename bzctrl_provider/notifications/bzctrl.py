@@ -404,18 +404,14 @@ class BzCtrlNotifier(BaseNotifier):
     def _fields(self, failure: Failure) -> dict[str, Any]:
         from bzctrl_provider.failure import fill_assignee, fill_text
         from bzctrl_provider.field_checks import leave_out_invalid
-        from bzctrl_provider.notes import add_note, add_run_link
+        from bzctrl_provider.notes import add_left_out_note, add_note, add_run_link
 
         fields, invalid = leave_out_invalid({name: getattr(self, name) for name in TODO_FIELDS})
         filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
         fields = fill_assignee(failure, add_run_link(filled, failure.run_url if self.link_to_run else None))
-        notes = [settings().note, *self._notes]
-        if left_out := [*self._left_out, *invalid]:
-            notes.append(
-                f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
-            )
-        for note in filter(None, notes):
+        for note in filter(None, [settings().note, *self._notes]):
             fields = add_note(fields, note)
+        fields = add_left_out_note(fields, [*self._left_out, *invalid], with_templates=True)
         return fields | {
             "order_id": fields["order_id"] or failure.run_id,
             "todo_type": fields["todo_type"] or "INCIDENT",

@@ -94,6 +94,16 @@ def open_store(address: str) -> Store:
     return Folder(path)
 
 
+def open_local_spool() -> Store | None:
+    """Return the store of the configured spool if it is a folder; None for an object store, which is not opened, or no spool.
+
+    :raises ValueError: if the path is relative.
+    """
+    address = spool_path()
+    folder = find_folder(address) if address is not None else None
+    return Folder(folder) if folder is not None else None
+
+
 def write_entry(entry: Entry, *, path: str | os.PathLike[str] | None = None) -> WriteResult | None:
     """Write an entry into the spool, completely or not at all, and only once for each identity.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.settings import settings
-from bzctrl_provider.spool.outbox import open_store, spool_path
+from bzctrl_provider.spool.outbox import open_local_spool, open_store, spool_path
 
 if TYPE_CHECKING:
     import os
@@ -123,11 +123,8 @@ def deliver_soon(
 
 
 def _deliver_until(ends_at: float, clock: Callable[[], datetime], todos: dict[str, dict[str, Any]]) -> None:
-    address = spool_path()
-    if address is None:
-        return
-    store = open_store(address)
-    if not store.is_local:
+    store = open_local_spool()
+    if store is None:
         return
     with store.lock(wait_s=0, sleep=time.sleep) as is_locked:
         if not is_locked:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.spool.entry import format_time, parse_time
-from bzctrl_provider.spool.outbox import open_store, spool_path
+from bzctrl_provider.spool.outbox import open_local_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +32,7 @@ def note_scheduled(*, clock: Callable[[], datetime] | None = None) -> None:
     :param clock: returns the time, with its zone; default: the present.
     """
     try:
-        address = spool_path()
-        store = open_store(address) if address is not None else None
-        if store is not None and store.is_local:
+        if store := open_local_spool():
             data = {"at": format_time(clock() if clock else datetime.now(UTC))}
             store.write(_MARK, f"{json.dumps(data)}\n".encode())
     except Exception as exc:  # noqa: BLE001 - without the mark, callbacks deliver by themselves
@@ -50,9 +48,8 @@ def is_scheduled(*, clock: Callable[[], datetime] | None = None) -> bool:
     :param clock: returns the time, with its zone; default: the present.
     """
     try:
-        address = spool_path()
-        store = open_store(address) if address is not None else None
-        if store is None or not store.is_local:
+        store = open_local_spool()
+        if store is None:
             return False
         marked_at = parse_time(json.loads(store.read(_MARK))["at"])
     except Exception:  # noqa: BLE001 - there is none, or a damaged one

@@ -40,7 +40,7 @@ def _call(*, is_on: bool, grace_s: int, spool: Path) -> dict[str, Any]:
     from bzctrl_provider.import_errors import delivery, listener
 
     # The start of a process is not repeated within 20 seconds.
-    delivery._is_recent = lambda _: True  # type: ignore[assignment]  # noqa: SLF001
+    delivery._is_recent = lambda _: True  # type: ignore[assignment]  # noqa: SLF001 - as if one had just been started
     if not is_on:
         listener.on_new_dag_import_error("/dags/other.py", "")  # reads the options
 
