@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bzctrl_provider.consequences import find_consequences
+from bzctrl_provider.dag_graph import with_all_before
 from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, find_reason, parse_reason, remembers
 
@@ -178,18 +179,6 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
         run_url=_RunAddress(dag_id, run_id).url,
         reason=str((context.get("deadline") or {}).get("deadline_time") or "") or None,
     )
-
-
-def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
-    """Return the ids of these tasks and of all before them, sorted."""
-    found: set[str] = set()
-    pending = list(task_ids)
-    while pending:
-        task_id = pending.pop()
-        if task_id not in found:
-            found.add(task_id)
-            pending += dag.get_task(task_id).upstream_task_ids
-    return sorted(found)
 
 
 def _select_own_instances(

@@ -16,6 +16,8 @@ from airflow.policies import hookimpl
 from bzctrl_provider.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _DELIVERY_TAG = "bzctrl_delivery"
 """Of the DAG that delivers the spool: while BzCtrl is away, each of its failures would add an incident to the spool."""
+
+_NOTIFIER = "bzctrl_provider.notifications.bzctrl", "BzCtrlNotifier"
+_ROLL_UP = "bzctrl_provider.operators.bzctrl", "IncidentOnFailureOperator"
 
 _shared: tuple[Settings, BzCtrlNotifier] | None = None
 """The notifier that DAGs share, and the options that it was made for."""
@@ -74,13 +79,12 @@ def _add_notifier(dag: DAG) -> None:
     ):
         return
     from bzctrl_provider._airflow_internals import enable_failure_callback
-    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
-    callbacks = _as_list(dag.on_failure_callback)
-    if any(isinstance(callback, BzCtrlNotifier) for callback in callbacks):
-        return
     # A call renders a copy of the notifier, so all DAGs without roll-ups share one: most of the policy's time is making it.
     notifier = _shared_notifier(options)
+    callbacks = _as_list(dag.on_failure_callback)
+    if any(isinstance(callback, type(notifier)) for callback in callbacks):
+        return
     if roll_ups := _find_roll_ups(dag):
         notifier = copy.copy(notifier)
         notifier.roll_ups = roll_ups
@@ -110,22 +114,26 @@ def _shared_notifier(options: Settings) -> BzCtrlNotifier:
 def _add_memory_to_dag(dag: DAG) -> None:
     """Keep the exceptions of tasks whose failure raises an incident: of this DAG's notifier, or of a task after them."""
     # A DAG can only use them if they are loaded.
-    notifier = _find_loaded("notifications.bzctrl", "BzCtrlNotifier")
-    roll_up = _find_loaded("operators.bzctrl", "IncidentOnFailureOperator")
+    notifier = _find_loaded(_NOTIFIER)
+    roll_up = _find_loaded(_ROLL_UP)
     if notifier is None and roll_up is None:
         return
-    from bzctrl_provider.failure_lookup import with_all_before
-    from bzctrl_provider.reasons import add_memory
-
-    if (
+    is_reported = (
         notifier
         and settings().remember_exceptions
         and any(isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback))
-    ):
-        add_memory(dag.tasks)
-    for task in dag.tasks if roll_up else ():
-        if _is_a(task, roll_up) and roll_up.remembers_exceptions(task):
-            add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
+    )
+    roll_ups = [
+        task
+        for task in (dag.tasks if roll_up else ())
+        if _is_a(task, roll_up) and roll_up.remembers_exceptions(task)
+    ]
+    if is_reported and dag.tasks:
+        _add_memory(dag.tasks)
+    for task in roll_ups:
+        from bzctrl_provider.dag_graph import with_all_before
+
+        _add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
 
 
 def _add_links(dag: DAG) -> None:
@@ -133,7 +141,7 @@ def _add_links(dag: DAG) -> None:
 
     Airflow 2 would show a disabled button on each of them.
     """
-    notifier = _find_loaded("notifications.bzctrl", "BzCtrlNotifier")
+    notifier = _find_loaded(_NOTIFIER)
     if notifier is None:
         return
     linked = [
@@ -157,8 +165,9 @@ def _add_links(dag: DAG) -> None:
         add_link(task, link)
 
 
-def _find_loaded(module: str, name: str) -> Any:
-    return getattr(sys.modules.get(f"bzctrl_provider.{module}"), name, None)
+def _find_loaded(place: tuple[str, str]) -> Any:
+    module, name = place
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _is_a(task: Any, operator: type) -> bool:
@@ -170,9 +179,13 @@ def _add_memory_of_exceptions(task: BaseOperator) -> None:
     options = settings()
     if not (options.remember_exceptions and "remember_exceptions" in options.configured):
         return
+    _add_memory([task])
+
+
+def _add_memory(tasks: Iterable[Any]) -> None:
     from bzctrl_provider.reasons import add_memory
 
-    add_memory([task])
+    add_memory(tasks)
 
 
 def _as_list(callbacks: Any) -> list[Any]:
@@ -183,14 +196,14 @@ def _as_list(callbacks: Any) -> list[Any]:
 
 def _find_roll_ups(dag: DAG) -> dict[str, frozenset[str]]:
     """Return the ids of the DAG's own IncidentOnFailureOperators, each with the ids of all tasks before it."""
-    from bzctrl_provider.failure_lookup import with_all_before
-
     # By name: the module of the operators need not be loaded for a DAG that does not use it.
-    return {
-        task.task_id: frozenset(with_all_before(dag, task.upstream_task_ids))
+    roll_ups = [
+        task
         for task in dag.tasks
-        if any(
-            base.__name__ == "IncidentOnFailureOperator"
-            for base in getattr(task, "operator_class", type(task)).__mro__
-        )
-    }
+        if any(base.__name__ == _ROLL_UP[1] for base in getattr(task, "operator_class", type(task)).__mro__)
+    ]
+    if not roll_ups:
+        return {}
+    from bzctrl_provider.dag_graph import with_all_before
+
+    return {task.task_id: frozenset(with_all_before(dag, task.upstream_task_ids)) for task in roll_ups}

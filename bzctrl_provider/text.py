@@ -7,9 +7,9 @@ line, half a surrogate pair not break an encoder of UTF-8, and an object's own `
 from __future__ import annotations
 
 import json
-import re
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from urllib.parse import urlsplit
 
 _SHOWN_CHARS = 80
@@ -19,11 +19,9 @@ _ADDRESS_CHARS = 2000
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime)
 _CONTAINERS = (list, tuple, set, frozenset)
 
-_EMAIL = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
+_EMAIL = r"[^@\s<>,;]+@[^@\s<>,;]+"
 
-_UNFIT = dict.fromkeys(
-    [*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], "\ufffd"
-)
+_UNFIT = (range(9), (0x0B, 0x0C), range(0x0E, 0x20), range(0x7F, 0xA0), range(0xD800, 0xE000))
 
 
 def one_line(text: str, *, max_chars: int) -> str:
@@ -34,7 +32,13 @@ def one_line(text: str, *, max_chars: int) -> str:
 
 def plain_text(text: str) -> str:
     """Return a text of any length with its lines, and ``U+FFFD`` for characters that no database and no terminal should get."""
-    return text.translate(_UNFIT)
+    return text.translate(_replace_unfit())
+
+
+@cache
+def _replace_unfit() -> dict[int, str]:
+    # Made when it is first used: each parse of a DAG file imports this module.
+    return dict.fromkeys((code for codes in _UNFIT for code in codes), "\ufffd")
 
 
 def web_address(link: object) -> str | None:
@@ -52,7 +56,9 @@ def web_address(link: object) -> str | None:
 
 def is_email(text: str) -> bool:
     """Return whether a text is one e-mail address, without a name around it."""
-    return _EMAIL.fullmatch(text) is not None
+    import re
+
+    return re.fullmatch(_EMAIL, text) is not None
 
 
 def is_encodable(text: str) -> bool:

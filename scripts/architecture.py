@@ -77,6 +77,7 @@ PLACES = {
     "failure_lookup": (4, 1.6),
     "failure": (9, -3.1),
     "consequences": (7, -3.1),
+    "dag_graph": (9, -2.1),
     "reasons": (11.5, -2.1),
     "check_results": (12, -3.1),
     "version_compat": (6, 0.6),

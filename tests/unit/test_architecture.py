@@ -29,10 +29,12 @@ LAYERS = {
     },
     "bzctrl_provider.failure_lookup": {
         "bzctrl_provider.consequences",
+        "bzctrl_provider.dag_graph",
         "bzctrl_provider.failure",
         "bzctrl_provider.reasons",
         "bzctrl_provider.version_compat",
     },
+    "bzctrl_provider.dag_graph": set(),
     "bzctrl_provider.get_provider_info": set(),
     "bzctrl_provider.limits": set(),
     "bzctrl_provider.metrics": set(),
@@ -178,7 +180,7 @@ LAYERS = {
     "bzctrl_provider.decorators": {"bzctrl_provider.fields", "bzctrl_provider.operators"},
     "bzctrl_provider.policy": {
         "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.failure_lookup",
+        "bzctrl_provider.dag_graph",
         "bzctrl_provider.links",
         "bzctrl_provider.notifications",
         "bzctrl_provider.reasons",
