@@ -10,6 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from bzctrl_provider.limits import FAILURES_MAX
 from bzctrl_provider.memory import read_variable, variable_name, write_variable
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.recovery import FailureStreak, count_failure
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAXIMUM = 1000
 COUNTED_XCOM_KEY = "bzctrl_counted"
 """Of a roll-up that was skipped because more failures in a row are needed."""
 
@@ -31,9 +31,9 @@ _KEY_MAX = 500
 
 def find_number_errors(number: object) -> list[tuple[str, str]]:
     """Return the error of a ``consecutive_failures`` with its name, for a list of errors: it is from 1 to 1000, or None."""
-    if number is None or (type(number) is int and 1 <= number <= MAXIMUM):
+    if number is None or (type(number) is int and 1 <= number <= FAILURES_MAX):
         return []
-    return [("consecutive_failures", f"must be a whole number from 1 to {MAXIMUM}, not {safe_repr(number)}")]
+    return [("consecutive_failures", f"must be a whole number from 1 to {FAILURES_MAX}, not {safe_repr(number)}")]
 
 
 def find_wait(

@@ -18,6 +18,8 @@ from fnmatch import translate
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bzctrl_provider.limits import FAILURES_MAX, WINDOW_MAX_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
@@ -27,10 +29,8 @@ log = logging.getLogger(__name__)
 
 _SECTION = "bzctrl"
 _ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
-_WINDOW_MAX_S = 10 * 365 * 86_400
 _GROUP_MAX = 1_000_000
 _GRACE_MAX_S = 30 * 86_400
-_FAILURES_MAX = 1000
 _NAME_CHARS = 60
 _NOTE_CHARS = 1000
 _PROBLEMS_SHOWN = 20
@@ -100,15 +100,15 @@ class Settings:
     domain_workspace: str | None = _option(_text, default=None, allowed="the name of a domain workspace")
     priority: str | None = _option(_level, default=None, allowed="HIGH, MEDIUM or LOW")
     dedup_window_s: int = _option(
-        _integer(maximum=_WINDOW_MAX_S),
+        _integer(maximum=WINDOW_MAX_S),
         default=0,
-        allowed=f"a whole number of seconds from 0 to {_WINDOW_MAX_S} (ten years)",
+        allowed=f"a whole number of seconds from 0 to {WINDOW_MAX_S} (ten years)",
     )
     dedup_key: str | None = _option(_text, default=None, allowed="a text or a template")
     consecutive_failures: int = _option(
-        _integer(minimum=1, maximum=_FAILURES_MAX),
+        _integer(minimum=1, maximum=FAILURES_MAX),
         default=1,
-        allowed=f"a whole number of failures from 1 to {_FAILURES_MAX}",
+        allowed=f"a whole number of failures from 1 to {FAILURES_MAX}",
     )
     routes_path: str | None = _option(_text, default=None, allowed="the path of a TOML file")
     spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")

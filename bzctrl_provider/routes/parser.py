@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.limits import FAILURES_MAX, WINDOW_MAX_S
 from bzctrl_provider.patterns import Patterns
 from bzctrl_provider.routes.faults import RouteFault, RoutesError
 from bzctrl_provider.routes.route import MATCHERS, ROUTE_FIELDS, Route, Routes, current_run_type
@@ -36,8 +37,6 @@ _RUN_TYPES = (
 )
 """Those of Airflow 3.3; earlier versions have fewer. A newer one can be written with a ``*``."""
 
-_WINDOW_MAX_S = 10 * 365 * 86400
-_FAILURES_MAX = 1000
 _NAME_CHARS = 80
 
 _ROUTES_MAX = 1000
@@ -238,9 +237,9 @@ def _check_text(value: Any) -> str:
 _OPTION_RULES: Mapping[str, Callable[[Any], Any]] = {
     "ignore": _check_ignore,
     "bzctrl_conn_id": _check_text,
-    "dedup_window_s": _check_integer(0, _WINDOW_MAX_S),
+    "dedup_window_s": _check_integer(0, WINDOW_MAX_S),
     "dedup_key": _check_text,
-    "consecutive_failures": _check_integer(1, _FAILURES_MAX),
+    "consecutive_failures": _check_integer(1, FAILURES_MAX),
 }
 
 

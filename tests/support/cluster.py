@@ -240,11 +240,13 @@ class Cluster:
 
     def trigger(self, dag_id):
         """Begin a run, and return its id."""
-        self._wait_for_dag(dag_id)
+        self.wait_for_dag(dag_id)
         self.api("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
         return self.api("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None})["dag_run_id"]
 
-    def _wait_for_dag(self, dag_id):
+    def wait_for_dag(self, dag_id):
+        """Wait until a DAG is parsed."""
+
         def is_there():
             answer = self._http.get(f"{self.url}/api/v2/dags/{dag_id}", timeout=30)
             return answer.ok

@@ -1,7 +1,8 @@
 """The DAG files of a storm, written into a folder because many of them differ only in their names.
 
 Each failing DAG is there three times: ``plain_…`` without a callback, ``light_…`` with one that does nothing, and
-``policy_…`` with that of the policy, so that one run of the cluster compares them.
+``policy_…`` with that of the policy; each DAG that misses a deadline is there with the notifier and with a callback that
+does nothing. So one run of the cluster compares them.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 def never_runs(): ...
 
 
+light = AsyncCallback("storm_probe.nothing")
+notifier = AsyncCallback(BzCtrlNotifier, kwargs={{"title": "{{{{ dag_run.dag_id }}}} is late"}})
+
 for dag_id in {dag_ids!r}:
     with DAG(
         dag_id,
@@ -89,7 +93,7 @@ for dag_id in {dag_ids!r}:
         deadline=DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=timedelta(seconds=3),
-            callback=AsyncCallback(BzCtrlNotifier, kwargs={{"title": "{{{{ dag_run.dag_id }}}} is late"}}),
+            callback=light if dag_id.startswith("late_light") else notifier,
         ),
     ):
         never_runs()
@@ -101,6 +105,9 @@ import os
 import time
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+async def nothing(**kwargs): ...
 
 
 class Probe(BaseTrigger):
@@ -164,16 +171,16 @@ def failing(kind: str, count: int) -> list[str]:
     ]
 
 
-def late(count: int) -> list[str]:
-    """Return the DAGs that miss a deadline."""
-    return [f"late_{number:03}" for number in range(count)]
+def late(kind: str, count: int) -> list[str]:
+    """Return the DAGs that miss a deadline: with the notifier, or with a callback that does nothing."""
+    return [f"late_{'policy' if kind == 'policy' else 'light'}_{number:03}" for number in range(count)]
 
 
 def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool) -> int:
     """Write the DAG files into an existing folder, and return the number of DAGs."""
     files = {
         "canary.py": _CANARY,
-        "late.py": _LATE.format(dag_ids=late(late_count)),
+        "late.py": _LATE.format(dag_ids=[*late("policy", late_count), *late("light", late_count)]),
         "storm_probe.py": _PROBE,
         "probing.py": _PROBING.format(seconds=PROBE_S),
     }
@@ -187,4 +194,4 @@ def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_d
         files["delivery.py"] = _DELIVERY
     for name, text in files.items():
         (folder / name).write_text(text)
-    return len(KINDS) * fail_count + late_count + 3 + has_delivery_dag
+    return len(KINDS) * fail_count + 2 * late_count + 3 + has_delivery_dag

@@ -80,9 +80,6 @@ class Storm:
                 },
             )
             try:
-                self.cluster.env.pop("PYTHONDONTWRITEBYTECODE", None) if hasattr(
-                    self.cluster, "env"
-                ) else None
                 self.cluster.start()
                 self._connect()
                 wait_for("every DAG is parsed", self._all_parsed, seconds=300)
@@ -114,7 +111,7 @@ class Storm:
         ((count,),) = self.query("SELECT count(*) FROM dag WHERE NOT is_stale")
         return count == self._dag_count
 
-    def run(self, kind: str, *, with_late: bool) -> tuple[set[tuple[str, str]], Measured]:
+    def run(self, kind: str) -> tuple[set[tuple[str, str]], Measured]:
         """Let all DAGs of a kind fail with canaries among them, and deadlines be missed.
 
         :return: the DAG and run of each incident that there has to be, and what was measured.
@@ -126,7 +123,7 @@ class Storm:
         wanted = [*failing(kind, fail_count)]
         for number in range(CANARIES):
             wanted.insert((number + 1) * len(wanted) // CANARIES, "canary")
-        late_ids = late(late_count) if with_late else []
+        late_ids = late(kind, late_count)
         with ThreadPoolExecutor(3) as pool:
             runs = set(pool.map(self._trigger, [*late_ids, *wanted]))
         failed = {(dag_id, run_id) for dag_id, run_id in runs if not dag_id.startswith("late")}
@@ -167,7 +164,7 @@ class Storm:
             (self.spool / ".scheduled.json").unlink(missing_ok=True)
             self._trigger("probe")
             with ThreadPoolExecutor(3) as pool:
-                runs = set(pool.map(self._trigger, late(self._counts[1])))
+                runs = set(pool.map(self._trigger, late("policy", self._counts[1])))
             wait_for("the probe", probe.exists, seconds=END_S)
         finally:
             self.cluster.api("PATCH", "/dags/bzctrl_delivery", json={"is_paused": False})

@@ -6,6 +6,16 @@ from support.cluster import PASSWORD, REFUSED_PASSWORD, ROOT, RUN, USERNAME, Clu
 
 from bzctrl_provider.sandbox import Sandbox
 
+ROUTES = """
+[[route]]
+dags = ["backfilled_declarations"]
+ignore = false
+
+[[route]]
+run_types = ["backfill"]
+ignore = true
+"""
+
 
 def pytest_collection_modifyitems(items):
     """Run the storm first, before the cluster of the other tests takes a part of the machine."""
@@ -43,6 +53,7 @@ def cluster(bzctrl, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     write_readme_dag(folder / "readme")
     fill_warehouse(folder / "dwh.db")
+    (folder / "routes.toml").write_text(ROUTES)
     cluster = Cluster(
         logs=RUN / "logs",
         bundles={
@@ -55,6 +66,7 @@ def cluster(bzctrl, tmp_path_factory):
             "AIRFLOW__BZCTRL__INCLUDE_TAGS": "policy",
             "AIRFLOW__BZCTRL__REMEMBER_EXCEPTIONS": "True",
             "AIRFLOW__BZCTRL__SPOOL_PATH": str(folder / "spool"),
+            "AIRFLOW__BZCTRL__ROUTES_PATH": str(folder / "routes.toml"),
         },
     )
     try:

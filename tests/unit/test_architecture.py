@@ -45,6 +45,7 @@ LAYERS = {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
         "bzctrl_provider.fields",
+        "bzctrl_provider.limits",
         "bzctrl_provider.patterns",
         "bzctrl_provider.text",
     },
@@ -56,7 +57,7 @@ LAYERS = {
         "bzctrl_provider.routes",
         "bzctrl_provider.settings",
     },
-    "bzctrl_provider.settings": {"bzctrl_provider.text"},
+    "bzctrl_provider.settings": {"bzctrl_provider.limits", "bzctrl_provider.text"},
     "bzctrl_provider.silencing": {
         "bzctrl_provider.failure",
         "bzctrl_provider.memory",
@@ -89,6 +90,7 @@ LAYERS = {
     },
     "bzctrl_provider.consecutive": {
         "bzctrl_provider.dedup",
+        "bzctrl_provider.limits",
         "bzctrl_provider.memory",
         "bzctrl_provider.reasons",
         "bzctrl_provider.recovery",

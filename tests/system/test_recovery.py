@@ -1,0 +1,65 @@
+"""Failures that repeat, and backfills, under a real scheduler."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from support.cluster import wait_for
+
+OUTCOMES = ("failed", "failed", "success", "failed", "failed", "failed")
+INCIDENTS = [1, 1, 1, 2, 2, 2]
+"""After each of these runs: a success ends the window of the failure before it."""
+
+
+@pytest.mark.parametrize("dag_id", ["recovers_run", "recovers_task", "recovers_checks"])
+def test_success_between_failures_of_one_window_ends_it(cluster, todos, dag_id):
+    """Two failures are one incident, and after a success the next failures are a second one: by callback and by roll-up."""
+    called = cluster.home / f"called_{dag_id}"
+    cluster.wait_for_dag(dag_id)
+    cluster.api("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+    seen = []
+    for outcome in OUTCOMES:
+        run = {"logical_date": datetime.now(UTC).isoformat(), "conf": {"ends": outcome}}
+        run_id = cluster.api("POST", f"/dags/{dag_id}/dagRuns", json=run)["dag_run_id"]
+        assert cluster.wait_for_run(dag_id, run_id) == outcome
+        if outcome == "failed":
+            wait_for(
+                "the callbacks of the run",
+                lambda run_id=run_id: called.exists() and run_id in called.read_text(),
+                seconds=120,
+            )
+            wait_for("the delivery", lambda: not cluster.waiting(), seconds=60)
+        seen.append(len(todos()))
+    assert seen == INCIDENTS
+
+
+def test_backfill_raises_incidents_only_if_a_route_says_so(cluster, todos):
+    """Twenty failed runs of a backfill raise none, but the scheduled run does; a route lets each of the other DAG's raise one."""
+
+    def incidents(dag_id):
+        return [todo for todo in todos() if f"/dags/{dag_id}/" in todo["description"]]
+
+    for dag_id, runs in {"backfilled_orders": 20, "backfilled_declarations": 5}.items():
+        cluster.wait_for_dag(dag_id)
+        cluster.api("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        asked = {
+            "dag_id": dag_id,
+            "from_date": "2000-01-01T00:00:00Z",
+            "to_date": f"{1999 + runs}-01-01T00:00:00Z",
+            "max_active_runs": 5,
+        }
+        cluster.api("POST", "/backfills", json=asked)
+
+        def ended(dag_id=dag_id, runs=runs):
+            found = cluster.api("GET", f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
+            return len(found) == runs + 1 and all(run["state"] == "failed" for run in found) and found
+
+        found = wait_for(f"the backfill of {dag_id}", ended, seconds=300)
+        assert sorted(run["run_type"] for run in found) == ["backfill"] * runs + ["scheduled"]
+    # Both DAGs are in one file, whose callbacks Airflow calls one after the other.
+    wait_for("the incidents", lambda: len(incidents("backfilled_declarations")) == 6, seconds=120)
+    wait_for("the delivery", lambda: not cluster.waiting(), seconds=60)
+    (incident,) = incidents("backfilled_orders")
+    assert "/runs/scheduled__" in incident["description"]
+    assert len(todos()) == 7
