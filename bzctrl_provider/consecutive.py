@@ -33,7 +33,9 @@ def find_number_errors(number: object) -> list[tuple[str, str]]:
     """Return the error of a ``consecutive_failures`` with its name, for a list of errors: it is from 1 to 1000, or None."""
     if number is None or (type(number) is int and 1 <= number <= FAILURES_MAX):
         return []
-    return [("consecutive_failures", f"must be a whole number from 1 to {FAILURES_MAX}, not {safe_repr(number)}")]
+    return [
+        ("consecutive_failures", f"must be a whole number from 1 to {FAILURES_MAX}, not {safe_repr(number)}")
+    ]
 
 
 def find_wait(

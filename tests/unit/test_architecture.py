@@ -278,7 +278,7 @@ def test_client_and_sandbox_import_no_airflow(module):
     ("name", "allowed"),
     [
         ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
-        ("settings", set()),
+        ("settings", {"bzctrl_provider.limits"}),
         ("import_errors/listener", {"airflow.listeners", "bzctrl_provider.settings"}),
     ],
 )
