@@ -301,7 +301,6 @@ LOADED_WITH_OPERATORS = {
     "exceptions",
     "field_checks",
     "fields",
-    "limits",
     "links",
     "links.bzctrl",
     "text",
