@@ -21,8 +21,8 @@ CHECKS_KEPT = 20
 _TEXT_CHARS = 200
 _RESULTS_READ = 1000
 
-_SINGLE = re.compile(r"[(\[](?:Decimal\(')?([^',]*)(?:'\))?,?[)\]]")
-"""A row of one value, as Python writes it."""
+_SINGLE = r"[(\[](?:Decimal\(')?([^',]*)(?:'\))?,?[)\]]"
+"""A row of one value, as Python writes it. Compiled when it is first used: each failed run loads this module."""
 
 _TRUE = "true"
 _TRUTHY = "all truthy"
@@ -135,7 +135,7 @@ def _read(result: Any, *, include_values: bool) -> CheckResult:
 def _value(value: object, *, include_values: bool) -> str | None:
     if value is None:
         return None
-    single = _SINGLE.fullmatch(str(value).strip())
+    single = re.fullmatch(_SINGLE, str(value).strip())
     number = single[1] if single else str(value).strip()
     if _is_number(number):
         return _text(number)

@@ -50,7 +50,7 @@ def find_wait(
 
     :param required: how many failures in a row raise an incident; None or 1 counts nothing.
     :param key: the same for failures that count as the same; see ``dedup.full_key``.
-    :param occurrence: what names this failure: a run counts once, also if it is cleared or its callback is called twice.
+    :param occurrence: the name of this failure: a run counts once, also if it is cleared or its callback is called twice.
     :param last_success: returns the end of the last success.
     :param now: returns the time, in UTC.
     :return: None if the incident is raised.

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bzctrl_provider.fields import name_workspace
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.reasons import exception_text
@@ -161,12 +162,6 @@ def full_key(
     :param key: the user's own; default: see ``default_key``.
     """
     return f"{bzctrl_conn_id}:{name_workspace(fields)}:{key or default_key(failure, task_id=task_id)}"
-
-
-def name_workspace(fields: Mapping[str, Any]) -> str:
-    """Return where the fields put a todo, such as ``EXA-CON-BUS-WOR``; empty if they leave it to the connection."""
-    places = (fields.get(name) for name in ("domain_workspace", "domain", "workspace"))
-    return "/".join(str(place) for place in places if place)
 
 
 def create_unless_seen(

@@ -1,11 +1,11 @@
-"""Name the fields of a todo as users write them, with their types."""
+"""The fields of a todo as users write them, with their types."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
     from decimal import Decimal
 
@@ -37,3 +37,9 @@ class TodoFields(TypedDict, total=False):
 
 
 TODO_FIELDS = tuple(TodoFields.__annotations__)
+
+
+def name_workspace(fields: Mapping[str, Any]) -> str:
+    """Return where the fields put a todo, such as ``EXA-CON-BUS-WOR``; empty if they leave it to the connection."""
+    places = (fields.get(name) for name in ("domain_workspace", "domain", "workspace"))
+    return "/".join(str(place) for place in places if place)

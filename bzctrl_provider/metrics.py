@@ -22,7 +22,7 @@ _TODO_TYPES = ("INCIDENT", "TASK")
 def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None:
     """Increase the counter ``bzctrl.todos.<outcome>``.
 
-    :param outcome: what happened to the todos.
+    :param outcome: the outcome of the todos.
     :param todo_type: ``INCIDENT`` or ``TASK``; becomes a tag.
     :param number: how many todos.
     """

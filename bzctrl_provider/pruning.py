@@ -32,7 +32,7 @@ class VariableAge:
     """Hold what is known about one Variable of this provider.
 
     :param name: of the Variable.
-    :param kind: what it keeps: ``memory``, ``dedup``, ``failures``, ``passed`` or ``silenced``.
+    :param kind: the kind of its content: ``memory``, ``dedup``, ``failures``, ``passed`` or ``silenced``.
     :param last_used_at: the newest time in it; None if it holds nothing, or cannot be read.
     :param reason: why it cannot be read; empty if it can.
     """

@@ -46,7 +46,7 @@ class FailureStreak:
 
     :param count: the failures since the last success.
     :param last_at: when the last of them was seen.
-    :param occurrences: what names the last of them, such as the runs' ids.
+    :param occurrences: the names of the last of them, such as the runs' ids.
     """
 
     count: int
@@ -95,7 +95,7 @@ def count_failure(
     and a run may be cleared.
 
     :param streak: the streak so far; None for the first failure.
-    :param occurrence: what names this failure, and stays the same in a second call for it.
+    :param occurrence: the name of this failure, the same in a second call for it.
     :param now: the present time, with a time zone.
     :param last_success_at: the end of the last successful run before this failure; None if there was none or it is not
         known.

@@ -70,7 +70,7 @@ def find_routed(
     """Return the values that the routes of ``[bzctrl] routes_path`` give to a failure.
 
     :param context: Airflow's context of a task, a callback or a deadline alert.
-    :param failure: what failed.
+    :param failure: the failure.
     :param render: renders a template with the context. If it raises, the field is left out with a note.
     :param is_from_policy: whether the policy raises the incident; without a file, it raises none for backfills.
     :param is_set: returns whether the DAG sets a field, so that its route is not rendered.

@@ -20,7 +20,6 @@ from bzctrl_provider.text import one_line, safe_repr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SILENCES_VARIABLE = "bzctrl_silences"
 
 _KEYS = ("dags", "tasks", "until", "comment")
 _COMMENT_CHARS = 500

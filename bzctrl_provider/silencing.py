@@ -8,23 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.memory import read_variable, variable_name, write_variable
 from bzctrl_provider.reasons import exception_text
-from bzctrl_provider.silences import (
-    SILENCES_VARIABLE,
-    Silences,
-    count_silenced,
-    parse_silences,
-    silenced_note,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bzctrl_provider.failure import Failure, LazyFailure
-    from bzctrl_provider.silences import Silence
+    from bzctrl_provider.silences import Silence, Silences
 
 log = logging.getLogger(__name__)
+
+SILENCES_VARIABLE = "bzctrl_silences"
 
 _KEPT_S = 5.0
 """How long a process uses what it has read: the callbacks of one DAG file run one after another, in 50 seconds in all."""
@@ -55,6 +49,8 @@ class Silencing:
         """Begin the count again, after an incident with the note was raised."""
         if not self.note:
             return
+        from bzctrl_provider.memory import read_variable, write_variable
+
         try:
             counts = read_variable(self.variable)
             counts.pop(self.key, None)
@@ -68,7 +64,7 @@ def find_silencing(
 ) -> Silencing:
     """Return whether a failure is silenced; if so, count it.
 
-    :param failure: what failed. A deadline alert is never silenced: the triggerer cannot wait for a Variable.
+    :param failure: the failure. A deadline alert is never silenced: the triggerer cannot wait for a Variable.
     :param now: returns the present time, with a time zone.
     """
     if failure.kind == "deadline":
@@ -77,6 +73,10 @@ def find_silencing(
         silences = _read_silences()
         if silences is None:
             return Silencing()
+        # Only here: most deployments have no silences, and each callback of a DAG is a process of its own.
+        from bzctrl_provider.memory import read_variable, variable_name, write_variable
+        from bzctrl_provider.silences import count_silenced, silenced_note
+
         task_ids = failure.task_ids
         silence = silences.find_silence(failure.dag_id or None, task_ids, now=now())
     except Exception as exc:  # noqa: BLE001 - see the module
@@ -112,7 +112,11 @@ def _read_silences() -> Silences | None:
 
     # By position: the parameter's name changed with Airflow 3.
     text = Variable.get(SILENCES_VARIABLE, None)
-    silences = parse_silences(text) if text and text.strip() else None
+    silences = None
+    if text and text.strip():
+        from bzctrl_provider.silences import parse_silences
+
+        silences = parse_silences(text)
     if silences and silences.faults:
         log.warning(
             "The Variable %s has faults, and the entries with faults silence nothing: %s",

@@ -24,7 +24,7 @@ class LastSuccess:
     It is the success of the task for the callback of a task, otherwise that of the DAG.
 
     :param context: Airflow's, of a callback.
-    :param failure: what failed.
+    :param failure: the failure.
     """
 
     def __init__(self, context: Mapping[str, Any], failure: Failure | LazyFailure) -> None:

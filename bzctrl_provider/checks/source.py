@@ -34,7 +34,7 @@ class Faults:
         """Note a fault.
 
         :param field: where it is, such as ``run_results.results[3].status``.
-        :param problem: what was found there, and what is supported.
+        :param problem: the value found there, and the supported ones.
         """
         self._found.append((field, problem))
 

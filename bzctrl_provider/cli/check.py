@@ -175,7 +175,8 @@ def check_silences(now: datetime) -> Finding:
 
     :param now: the present time, with a time zone.
     """
-    from bzctrl_provider.silences import SILENCES_VARIABLE, parse_silences
+    from bzctrl_provider.silences import parse_silences
+    from bzctrl_provider.silencing import SILENCES_VARIABLE
 
     text = read_server_variable(SILENCES_VARIABLE)
     silences = parse_silences(text if text is None or isinstance(text, str) else json.dumps(text))

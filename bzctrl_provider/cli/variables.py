@@ -35,7 +35,7 @@ class _Row:
     """Hold a Variable of the provider.
 
     :param variable: as it is stored.
-    :param age: what is known about it.
+    :param age: the time since it was written and the kind of its content.
     :param state: see ``VariableAge.state``; for the command that removes them also ``removed`` or ``changed``.
     """
 

@@ -61,7 +61,7 @@ class RequestInfo(NamedTuple):
     :param what: ``token`` or ``create``.
     :param url: where it was sent.
     :param attempts: how often it is sent at most.
-    :param secrets: what must not be in a message about it.
+    :param secrets: the texts that must not be in a message about it.
     :param connection: how a message calls the place of the address and the credentials.
     """
 

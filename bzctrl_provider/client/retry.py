@@ -101,7 +101,7 @@ def backoff_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
     """Return how long to wait after so many failed attempts.
 
     :param failures: 1 after the first attempt.
-    :param asked_s: what BzCtrl asked for; granted up to ``RETRY_AFTER_MAX_S``.
+    :param asked_s: the seconds that BzCtrl asked for; granted up to ``RETRY_AFTER_MAX_S``.
     :param jitter: 0 to 1, spreads the clients over the second half of the wait.
     """
     if asked_s is not None:

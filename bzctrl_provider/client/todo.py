@@ -194,7 +194,7 @@ class Field(NamedTuple):
     :param predefined_key: its key in the message format ``predefined``; None if that format does not have the field.
         There is no default, so that no field can be forgotten.
     :param only_for: the type of todo that it belongs to; None for both.
-    :param mandatory: what to give, if a todo cannot be sent without it.
+    :param mandatory: the value to give, if a todo cannot be sent without it.
     """
 
     rule: Callable[[object], Any]

@@ -71,7 +71,7 @@ def advance(
 ) -> Episode:
     """Return the episode after one more parse that failed.
 
-    :param previous: what is remembered of the file.
+    :param previous: the remembered episode of the file.
     :param is_new: whether Airflow says that the error is new.
     :param parse_interval_s: the seconds between two parses of a file, as they are configured.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from bzctrl_provider.field_checks import check_literals
-from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.fields import TODO_FIELDS, name_workspace
 from bzctrl_provider.settings import settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class BzCtrlNotifier(BaseNotifier):
     :param on_retry: whether to raise an incident also while a retry is still to come; default false.
     :param dedup_window: the time for which one incident also represents further failures of the same key, unless a success comes
         between them; off by default, and not for deadline alerts.
-    :param dedup_key: what counts as the same failure; default: the DAG and the ids of what failed.
+    :param dedup_key: the key of failures that count as the same; default: the DAG and the ids of what failed.
     :param consecutive_failures: how many runs in a row must fail before an incident is raised, from 1 to 1000; default: 1.
         Not for deadline alerts.
     :param link_to_run: whether the description has the address of the run in Airflow, as in ``CreateTodoOperator``.
@@ -174,16 +174,10 @@ class BzCtrlNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Raise the incident of a context for which the templates are rendered."""
-        from bzctrl_provider.dedup import deduplicated
-        from bzctrl_provider.successes import LastSuccess
-
         found = self._find_incident(context)
         if found is None:
             return
         failure, fields = found
-        last_success = LastSuccess(context, failure)
-        if self._waits_for_others(failure, fields, last_success):
-            return
         identity = self._identify(failure, context, fields)
 
         def hand_over(todo: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +186,16 @@ class BzCtrlNotifier(BaseNotifier):
                 self._silencing.forget()
             return created
 
+        if self.dedup_window is None and (self.consecutive_failures or 1) == 1:
+            hand_over(fields)
+            return
+        # Only here: each callback of a DAG is a process of its own, and loads these modules again.
+        from bzctrl_provider.dedup import deduplicated
+        from bzctrl_provider.successes import LastSuccess
+
+        last_success = LastSuccess(context, failure)
+        if self._waits_for_others(failure, fields, last_success):
+            return
         deduplicated(
             hand_over,
             window=self.dedup_window,
@@ -208,11 +212,13 @@ class BzCtrlNotifier(BaseNotifier):
         if found is None:
             return
         failure, fields = found
-        from bzctrl_provider.notifications import direct, outbox
+        from bzctrl_provider.notifications import outbox
         from bzctrl_provider.version_compat import airflow_at_least
 
         written = await outbox.awrite(self._entry(failure, fields, self._identify(failure, context, fields)))
         if written is None:
+            from bzctrl_provider.notifications import direct
+
             with self._logged_if_lost(fields):
                 await direct.asend(fields, bzctrl_conn_id=self.bzctrl_conn_id)
         elif airflow_at_least(3, 3):
@@ -281,7 +287,7 @@ class BzCtrlNotifier(BaseNotifier):
         self, failure: Failure, fields: Mapping[str, Any], last_success: FindSuccess
     ) -> bool:
         """Count the failure, and return whether more in a row are needed for an incident."""
-        if self.consecutive_failures is None or failure.kind == "deadline":
+        if failure.kind == "deadline":
             return False
         from bzctrl_provider.consecutive import find_wait
         from bzctrl_provider.dedup import full_key
@@ -306,12 +312,14 @@ class BzCtrlNotifier(BaseNotifier):
 
     def _hand_over(self, entry: Entry, failure: Failure, context: Context) -> dict[str, Any]:
         """Write the incident into the spool; without one, send it. Return the todo, as far as it is known yet."""
-        from bzctrl_provider.notifications import direct, outbox
+        from bzctrl_provider.notifications import outbox
         from bzctrl_provider.notifications.callback_context import is_in_task, may_wait
         from bzctrl_provider.spool import deliver_soon
 
         written = outbox.write(entry)
         if written is None:
+            from bzctrl_provider.notifications import direct
+
             with self._logged_if_lost(entry.fields):
                 created = direct.send(entry.fields, bzctrl_conn_id=self.bzctrl_conn_id)
         elif written.link or written.key:
@@ -327,7 +335,6 @@ class BzCtrlNotifier(BaseNotifier):
 
     def _identify(self, failure: Failure, context: Context, fields: Mapping[str, Any]) -> str:
         """Return what makes this incident the same one if Airflow calls the callback twice, as after a lost worker."""
-        from bzctrl_provider.dedup import name_workspace
         from bzctrl_provider.notifications.callback_context import identify_occasion
         from bzctrl_provider.spool import identify
         from bzctrl_provider.text import safe_repr
@@ -389,11 +396,12 @@ class BzCtrlNotifier(BaseNotifier):
         return self._failure.resolve() if self._failure else _get_failure(context)
 
     def _is_only_logged(self, fields: Mapping[str, Any], context: Context) -> bool:
-        from bzctrl_provider.lost import format_fields
         from bzctrl_provider.notifications.dag_test import is_test_run
 
         if settings().in_test_runs or not is_test_run(context):
             return False
+        from bzctrl_provider.lost import format_fields
+
         log.warning(
             "This is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section "
             "[bzctrl] of Airflow's configuration. The incident would have been: %s",

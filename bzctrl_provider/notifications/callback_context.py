@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.memory import TryState
 from bzctrl_provider.notifications.dag_test import is_test_run
 from bzctrl_provider.spool.schedule import is_scheduled
 from bzctrl_provider.version_compat import airflow_at_least
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 def identify_occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
     """Return the difference of this failure from others of the same run, equal in each process."""
     if failure.kind == "task":
+        from bzctrl_provider.memory import TryState
+
         ti = context["ti"]
         generation = TryState.from_ti(ti).generation
         index = getattr(ti, "map_index", None)

@@ -19,7 +19,7 @@ def is_covered(failure: Failure, context: Mapping[str, Any], roll_ups: Mapping[s
     One that succeeded raised an incident, and one that counted a failure waits for more in a row. Any other did not see the
     failure: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is ``skipped``.
 
-    :param failure: what failed.
+    :param failure: the failure.
     :param context: of a callback.
     :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it.
     """

@@ -93,7 +93,7 @@ class CreateTodoOperator(BaseOperator):
         one of your own is sent unchanged. With true, its last line is the address. Not templated.
     :param dedup_window: how long one todo covers further failures of the same key; off by default. Within it no second
         one is created: the first one's link is shown, and ``deduplicated`` is true in the result. Not templated.
-    :param dedup_key: what counts as the same failure; default: the DAG, the task, and the ids of what failed before it.
+    :param dedup_key: the key of failures that count as the same; default: the DAG, the task, and the ids of what failed before it.
     :raises AirflowFailException: if a retry cannot help: the connection or the todo is invalid, or BzCtrl refused
         the credentials or the todo.
     :raises BzCtrlError: anything else; Airflow retries the task.

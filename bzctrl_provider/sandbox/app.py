@@ -110,8 +110,8 @@ def _refuse_credentials(description: str, *, error: str) -> Response:
 class Application:
     """Serve every endpoint of the sandbox.
 
-    :param state: what the endpoints share.
-    :param faults: what the endpoints under ``/sandbox/faults`` change; the application itself injects no fault.
+    :param state: the state that the endpoints share.
+    :param faults: the faults that the endpoints under ``/sandbox/faults`` change; the application itself injects no fault.
     """
 
     def __init__(self, state: State, faults: FaultPlan) -> None:
@@ -124,7 +124,7 @@ class Application:
     def respond(self, request: Request) -> Response:
         """Return the response to one request.
 
-        :param request: what was received.
+        :param request: the received request.
         """
         methods = self._find(request.path)
         if methods is None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class ControlApi:
     """Serve the methods of a ``Sandbox`` object over HTTP, under the same names.
 
-    :param state: what the endpoints show and reset.
-    :param faults: what they add faults to.
+    :param state: the todos and requests that the endpoints show and reset.
+    :param faults: the faults that they add to and remove.
     """
 
     def __init__(self, state: State, faults: FaultPlan) -> None:

@@ -108,7 +108,7 @@ class FaultInjector:
     def handle(self, request: Request) -> Delivery:
         """Return what the server sends for a request; the request is recorded before this returns.
 
-        :param request: what was received.
+        :param request: the received request.
         """
         if request.path.startswith(CONTROL_PREFIX):
             return Delivery(self._application.respond(request))

@@ -239,7 +239,7 @@ class FaultPlan:
     def take(self, kind: RequestKind) -> Fault | None:
         """Return the fault of a request, and remove it from the queue.
 
-        :param kind: what the request asks for.
+        :param kind: the kind of the request.
         :return: None if the request gets no fault.
         """
         with self._lock:

@@ -29,7 +29,7 @@ _SECRET_KEYS = ("password", "access_token", "refresh_token", "client_secret")
 def record(request: Request, *, status: int | None, fault: str | None) -> RecordedRequest:
     """Return the record of a request, without secrets.
 
-    :param request: what was received.
+    :param request: the received request.
     :param status: the status of the response; None if the connection was reset instead.
     :param fault: the name of the injected fault, if any.
     """

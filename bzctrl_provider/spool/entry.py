@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def identify(*parts: object) -> str:
     """Return the identity of an entry: equal parts give the same one, in every process and on every machine.
 
-    :param parts: what makes the incident this one and no other, for example the ids of connection, DAG, run and task,
+    :param parts: the texts that together identify the incident, for example the ids of connection, DAG, run and task,
         the map index, the generation of tries and the identity of the notifier.
     :return: 32 hexadecimal digits, such as ``6f1ed002ab5595859014ebf0951522d9``.
     """

@@ -64,8 +64,8 @@ class Inventory:
     """Hold the content of the spool.
 
     :param waiting: the entries, the oldest first.
-    :param unusable: what has the name of an entry and stays, with the reason.
-    :param damaged: what was moved to ``rejected/``, with the reason.
+    :param unusable: the files that have the name of an entry, are none and stay, each with the reason.
+    :param damaged: the files that were moved to ``rejected/``, each with the reason.
     """
 
     waiting: list[Waiting] = field(default_factory=list)

@@ -82,8 +82,10 @@ from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 def never_runs(): ...
 
 
-light = AsyncCallback("storm_probe.nothing")
-notifier = AsyncCallback(BzCtrlNotifier, kwargs={{"title": "{{{{ dag_run.dag_id }}}} is late"}})
+callbacks = {{
+    "light": AsyncCallback("storm_probe.nothing"),
+    "policy": AsyncCallback(BzCtrlNotifier, kwargs={{"title": "{{{{ dag_run.dag_id }}}} is late"}}),
+}}
 
 for dag_id in {dag_ids!r}:
     with DAG(
@@ -93,7 +95,7 @@ for dag_id in {dag_ids!r}:
         deadline=DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=timedelta(seconds=3),
-            callback=light if dag_id.startswith("late_light") else notifier,
+            callback=callbacks[dag_id.split("_")[1]],
         ),
     ):
         never_runs()

@@ -83,6 +83,7 @@ LAYERS = {
     "bzctrl_provider.dedup": {
         "bzctrl_provider.metrics",
         "bzctrl_provider.failure",
+        "bzctrl_provider.fields",
         "bzctrl_provider.memory",
         "bzctrl_provider.reasons",
         "bzctrl_provider.recovery",
@@ -199,6 +200,7 @@ LAYERS = {
         "bzctrl_provider.routes",
         "bzctrl_provider.settings",
         "bzctrl_provider.silences",
+        "bzctrl_provider.silencing",
         "bzctrl_provider.spool",
         "bzctrl_provider.text",
         "bzctrl_provider.version_compat",
