@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.airflow_versions import VERSION
+from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION, VERSION
 
 FILES = Path(__file__).parent / "files"
 
@@ -31,6 +31,9 @@ def links(monkeypatch):
         yield ask
 
 
+@pytest.mark.skipif(
+    not CALLBACKS_HAVE_THE_EXCEPTION, reason="in dag.test() of 3.2, a callback looks like that of a lost task"
+)
 def test_task_whose_callback_raised_an_incident_has_its_link(
     run, bzctrl_sandbox, links, monkeypatch, tmp_path
 ):

@@ -36,13 +36,13 @@ def fails() -> None:
     raise ValueError("the totals differ by 12.50")
 
 
-with DAG("plain", **ARGS, default_args={"owner": "customs@example.com"}) as plain:
+with DAG("plain_reasons", **ARGS, default_args={"owner": "customs@example.com"}) as plain:
     totals = fails.override(task_id="totals")()
     totals >> IncidentOnFailureOperator(task_id="raise_incident")
     totals >> passes.override(task_id="load")() >> publishes.override(task_id="publish")()
     totals >> passes.override(task_id="clean_up", trigger_rule="all_done")()
 
-with DAG("mapped", **ARGS) as mapped:
+with DAG("mapped_reasons", **ARGS) as mapped:
 
     @task(map_index_template="{{ carrier }}")
     def carrier_known(carrier: str) -> None:
@@ -121,7 +121,7 @@ with DAG("notified", **ARGS) as notified:
 
     carrier_paid.expand(carrier=["UPS", "DHL"]) >> publishes.override(task_id="publish")()
 
-with DAG("many", **ARGS) as many:
+with DAG("many_reasons", **ARGS) as many:
     CreateTodosOperator(
         task_id="create",
         todos=[{"title": "one", "description": "first"}, {"title": "two", "description": "second"}],
