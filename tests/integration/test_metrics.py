@@ -14,7 +14,10 @@ import importlib.util
 if importlib.util.find_spec("airflow.sdk") and importlib.util.find_spec("airflow.sdk.observability"):
     from airflow.sdk.observability import stats
     from airflow.sdk.observability.metrics import stats_utils
-    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
+    if hasattr(stats, "initialize"):
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
+    if not hasattr(stats, "initialize"):  # Airflow 3.2
+        stats.Stats.initialize(factory=stats_utils.get_stats_factory(stats.Stats))
 from bzctrl_provider.metrics import count_todos, gauge_spool, time_create
 
 for outcome in ("created", "failed", "deduplicated", "silenced", "ignored", "spooled", "grouped"):
