@@ -118,22 +118,17 @@ def _add_memory_to_dag(dag: DAG) -> None:
     roll_up = _find_loaded(_ROLL_UP)
     if notifier is None and roll_up is None:
         return
-    is_reported = (
+    if (
         notifier
         and settings().remember_exceptions
         and any(isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback))
-    )
-    roll_ups = [
-        task
-        for task in (dag.tasks if roll_up else ())
-        if _is_a(task, roll_up) and roll_up.remembers_exceptions(task)
-    ]
-    if is_reported and dag.tasks:
+    ):
         _add_memory(dag.tasks)
-    for task in roll_ups:
-        from bzctrl_provider.dag_graph import with_all_before
+    for task in dag.tasks if roll_up else ():
+        if _is_a(task, roll_up) and roll_up.remembers_exceptions(task):
+            from bzctrl_provider.dag_graph import with_all_before
 
-        _add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
+            _add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
 
 
 def _add_links(dag: DAG) -> None:

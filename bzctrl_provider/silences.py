@@ -20,7 +20,6 @@ from bzctrl_provider.text import one_line, safe_repr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-
 _KEYS = ("dags", "tasks", "until", "comment")
 _COMMENT_CHARS = 500
 _EVERYTHING = Patterns(("*",))

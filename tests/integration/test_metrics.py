@@ -14,9 +14,9 @@ import importlib.util
 if importlib.util.find_spec("airflow.sdk") and importlib.util.find_spec("airflow.sdk.observability"):
     from airflow.sdk.observability import stats
     from airflow.sdk.observability.metrics import stats_utils
-    if hasattr(stats, "initialize"):
+    try:
         stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
-    if not hasattr(stats, "initialize"):  # Airflow 3.2
+    except AttributeError:  # Airflow 3.2
         stats.Stats.initialize(factory=stats_utils.get_stats_factory(stats.Stats))
 from bzctrl_provider.metrics import count_todos, gauge_spool, time_create
 
