@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from bzctrl_provider import preload
 from bzctrl_provider.import_errors import listener
 
 
@@ -16,4 +17,4 @@ class BzCtrlPlugin(AirflowPlugin):
     """Add the listener for import errors, which an option switches on; the links of tasks come with their DAGs."""
 
     name = "bzctrl"
-    listeners: list[Any] = [listener]  # noqa: RUF012 - declared by Airflow
+    listeners: list[Any] = [listener, preload]  # noqa: RUF012 - declared by Airflow

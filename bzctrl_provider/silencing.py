@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.reasons import exception_text
@@ -20,8 +20,13 @@ log = logging.getLogger(__name__)
 
 SILENCES_VARIABLE = "bzctrl_silences"
 
-_KEPT_S = 5.0
-"""How long a process uses what it has read: the callbacks of one DAG file run one after another, in 50 seconds in all."""
+_KEPT_FOR = timedelta(seconds=5)
+"""How long the Variable is not read again, by this process and by the others that use the same local spool.
+
+When many runs fail at once, each callback is a process of its own, and each of its requests keeps the DAG processor busy.
+"""
+
+_MARK = ".silences.json"
 
 _KEY_CHARS = 200
 _KEYS_MAX = 50
@@ -106,12 +111,9 @@ def find_silencing(
 def _read_silences() -> Silences | None:
     """Return the silences; None if the Variable is not set."""
     global _read  # noqa: PLW0603 - what this process has read
-    if _read and time.monotonic() - _read[0] < _KEPT_S:
+    if _read and time.monotonic() - _read[0] < _KEPT_FOR.total_seconds():
         return _read[1]
-    from airflow.providers.common.compat.sdk import Variable
-
-    # By position: the parameter's name changed with Airflow 3.
-    text = Variable.get(SILENCES_VARIABLE, None)
+    text = _read_text()
     silences = None
     if text and text.strip():
         from bzctrl_provider.silences import parse_silences
@@ -125,6 +127,24 @@ def _read_silences() -> Silences | None:
         )
     _read = (time.monotonic(), silences)
     return silences
+
+
+def _read_text() -> str | None:
+    """Return the Variable, which another process may just have read."""
+    from bzctrl_provider.spool.marks import read_mark, write_mark
+
+    mark = read_mark(_MARK, max_age=_KEPT_FOR)
+    if mark is not None and isinstance(text := mark.get("text", mark), str | None):
+        return text
+    from airflow.providers.common.compat.sdk import Variable
+
+    # By position: the parameter's name changed with Airflow 3.
+    text = Variable.get(SILENCES_VARIABLE, None)
+    try:
+        write_mark(_MARK, {"text": text})
+    except Exception as exc:  # noqa: BLE001 - the next process reads the Variable
+        log.debug("The silences could not be kept in the spool. %s", exception_text(exc))
+    return text
 
 
 def _bounded(counts: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ PLACES = {
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),
     "plugin": (0, -0.4),
+    "preload": (0.5, -0.4),
     # Broken DAG files.
     "import_errors.listener": (0.05, 3.8),
     "import_errors.reporter": (0.42, 3.8),
@@ -54,6 +55,7 @@ PLACES = {
     "spool.delivery": (4, 2.55),
     "spool.sender": (4, 3.6),
     "spool.schedule": (5, 5.5),
+    "spool.marks": (6.5, 5.0),
     "spool.ledger": (9, 5.5),
     "spool.storm": (9, 6.6),
     "spool.inspection": (9, 7.6),

@@ -147,12 +147,11 @@ class BzCtrlNotifier(BaseNotifier):
             context["dag"] = None  # type: ignore[typeddict-item]  # as get_template_env takes it
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = context["failure"] = LazyFailure(context, _get_failure)  # type: ignore[typeddict-unknown-key]  # a variable of our own
-        env = jinja_env or self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
-        self._jinja_env = env
+        self._jinja_env = jinja_env
         self._left_out = []
         for name in self.template_fields:
             try:
-                setattr(self, name, _as_data(self.render_template(getattr(self, name), context, env, set())))
+                setattr(self, name, _as_data(self._render_value(getattr(self, name), context)))
             except Exception as exc:
                 if name == "bzctrl_conn_id":
                     from bzctrl_provider.lost import log_incident
@@ -160,6 +159,14 @@ class BzCtrlNotifier(BaseNotifier):
                     log_incident({name: getattr(self, name) for name in TODO_FIELDS})
                     raise
                 self._leave_out(name, exc)
+
+    def _render_value(self, value: Any, context: Context) -> Any:
+        if _is_word(value):
+            return value
+        if self._jinja_env is None:
+            dag = context.get("dag")
+            self._jinja_env = self.get_template_env(dag=dag if hasattr(dag, "get_template_env") else None)
+        return self.render_template(value, context, self._jinja_env, set())
 
     def _leave_out(self, name: str, exc: Exception) -> None:
         """Leave out a field whose template raises: a callback is the last chance, and the incident is worth more."""
@@ -246,7 +253,7 @@ class BzCtrlNotifier(BaseNotifier):
         from bzctrl_provider.routing import Routed, find_routed
 
         def render(value: Any) -> Any:
-            return self.render_template(value, context, self._jinja_env, set())
+            return self._render_value(value, context)
 
         routed = Routed()
         if self.routes:
@@ -450,6 +457,14 @@ def _find_errors(window: object, consecutive_failures: object) -> list[tuple[str
     from bzctrl_provider.dedup import find_window_errors
 
     return find_window_errors(window) + find_number_errors(consecutive_failures)
+
+
+def _is_word(value: object) -> bool:
+    """Return whether a field is unset, or only letters, digits, ``_`` and ``-``, as the default of a connection's id.
+
+    To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
+    """
+    return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
 
 
 def _as_data(value: Any) -> Any:

@@ -7,17 +7,16 @@ the folder of another machine, has no mark, so what is written there is delivere
 
 from __future__ import annotations
 
-import json
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bzctrl_provider.reasons import exception_text
-from bzctrl_provider.spool.entry import format_time, parse_time
-from bzctrl_provider.spool.outbox import open_local_spool
+from bzctrl_provider.spool.marks import read_mark, write_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +31,7 @@ def note_scheduled(*, clock: Callable[[], datetime] | None = None) -> None:
     :param clock: returns the time, with its zone; default: the present.
     """
     try:
-        if store := open_local_spool():
-            data = {"at": format_time(clock() if clock else datetime.now(UTC))}
-            store.write(_MARK, f"{json.dumps(data)}\n".encode())
+        write_mark(_MARK, {}, clock=clock)
     except Exception as exc:  # noqa: BLE001 - without the mark, callbacks deliver by themselves
         log.warning(
             "The spool could not be marked as delivered by this DAG, so callbacks deliver it too. %s",
@@ -47,13 +44,4 @@ def is_scheduled(*, clock: Callable[[], datetime] | None = None) -> bool:
 
     :param clock: returns the time, with its zone; default: the present.
     """
-    try:
-        store = open_local_spool()
-        if store is None:
-            return False
-        marked_at = parse_time(json.loads(store.read(_MARK))["at"])
-    except Exception:  # noqa: BLE001 - there is none, or a damaged one
-        return False
-    # A time far in the future is that of a wrong clock, which must not keep everybody from delivering.
-    now = clock() if clock else datetime.now(UTC)
-    return marked_at is not None and abs(now - marked_at) < VALID_FOR
+    return read_mark(_MARK, max_age=VALID_FOR, clock=clock) is not None

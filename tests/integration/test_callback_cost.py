@@ -11,6 +11,7 @@ from bzctrl_provider.version_compat import airflow_at_least
 
 PROGRAM = """
 import json, socket, sys, time
+HEAVY = @HEAVY@
 from types import SimpleNamespace
 
 from airflow.providers.common.compat.sdk import DAG, conf, redact
@@ -24,9 +25,15 @@ dag = DAG("customs", schedule=None, on_failure_callback=BzCtrlNotifier(assignee=
 dag.get_template_env()
 redact("text")
 conf.get("core", "dags_folder")
+before_preload = set(sys.modules)
+if sys.argv[1] == "call in a DAG processor":
+    from bzctrl_provider import preload
+    sys.argv[1:] = ["dag-processor", "call"]
+    preload.on_starting()
+    assert HEAVY.isdisjoint(set(sys.modules) - before_preload)
 before = set(sys.modules)
 began_at = time.process_time()
-if sys.argv[1] == "call":
+if sys.argv[-1] == "call":
     dag.on_failure_callback({"dag": dag, "run_id": "r", "reason": "task_failure", "dag_run": SimpleNamespace(clear_number=0)})
 cpu_s = time.process_time() - began_at
 print("RESULT" + json.dumps({"new": sorted(set(sys.modules) - before), "cpu_s": cpu_s}), flush=True)
@@ -34,6 +41,10 @@ print("RESULT" + json.dumps({"new": sorted(set(sys.modules) - before), "cpu_s": 
 import os
 os._exit(0)
 """
+
+pytestmark = pytest.mark.skipif(
+    not airflow_at_least(3, 1), reason="before Airflow 3.1, a callback of a DAG delivers by itself"
+)
 
 HEAVY = {"requests", "urllib3", "http.client", "pydantic", "httpx", "aiohttp", "ssl"}
 
@@ -45,7 +56,7 @@ def run_callback(tmp_path):
     def run(argument):
         environment = os.environ | {"AIRFLOW__BZCTRL__SPOOL_PATH": str(tmp_path / "spool")}
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, argument],
+            [sys.executable, "-c", PROGRAM.replace("@HEAVY@", repr(HEAVY)), argument],
             env=environment,
             capture_output=True,
             text=True,
@@ -58,18 +69,21 @@ def run_callback(tmp_path):
     return run
 
 
-@pytest.mark.skipif(
-    not airflow_at_least(3, 1), reason="before Airflow 3.1, a callback of a DAG delivers by itself"
-)
 def test_callback_with_a_spool_loads_no_http_library_and_looks_up_no_name(run_callback, tmp_path):
     """The process that writes an incident loads no more than the JSON and the file need."""
     result = run_callback("call")
     (file,) = (tmp_path / "spool").glob("[!.]*.json")
     assert json.loads(file.read_text())["todo"]["title"] == "customs: the run failed"
     assert HEAVY.isdisjoint(result["new"])
-    assert "tomllib" not in result["new"]
     assert [name for name in result["new"] if name.startswith("bzctrl_provider.routes")] == []
     assert [name for name in result["new"] if name.startswith("bzctrl_provider.client.")] in (
         [],
         ["bzctrl_provider.client.todo"],
     )
+
+
+def test_callback_in_a_dag_processor_loads_no_module_of_the_provider(run_callback, tmp_path):
+    """Each callback of a DAG is a process that the DAG processor forks: it has loaded all of them, and no HTTP library."""
+    result = run_callback("call in a DAG processor")
+    assert len(list((tmp_path / "spool").glob("[!.]*.json"))) == 1
+    assert [name for name in result["new"] if name.startswith("bzctrl_provider")] == []

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bzctrl_provider.decorators.bzctrl import BzCtrlTodoDecoratedOperator
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.links.bzctrl import BzCtrlFurtherTodoLink, BzCtrlIncidentLink
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
+
 PACKAGE = Path(__file__).parents[2] / "bzctrl_provider"
 
 LAYERS = {
@@ -63,6 +69,7 @@ LAYERS = {
         "bzctrl_provider.memory",
         "bzctrl_provider.reasons",
         "bzctrl_provider.silences",
+        "bzctrl_provider.spool",
     },
     "bzctrl_provider.silences": {"bzctrl_provider.patterns", "bzctrl_provider.text"},
     "bzctrl_provider.text": set(),
@@ -222,7 +229,12 @@ LAYERS = {
         "bzctrl_provider.text",
         "bzctrl_provider.version_compat",
     },
-    "bzctrl_provider.plugin": {"bzctrl_provider.import_errors"},
+    "bzctrl_provider.plugin": {
+        "bzctrl_provider",
+        "bzctrl_provider.import_errors",
+        "bzctrl_provider.preload",
+    },
+    "bzctrl_provider.preload": set(),
 }
 """The other parts that each part of the package may import."""
 
@@ -282,6 +294,7 @@ def test_client_and_sandbox_import_no_airflow(module):
         ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
         ("settings", {"bzctrl_provider.limits"}),
         ("import_errors/listener", {"airflow.listeners", "bzctrl_provider.settings"}),
+        ("preload", {"airflow.listeners"}),
     ],
 )
 def test_policy_at_its_top_imports_only_the_hook_marker(name, allowed):
@@ -289,6 +302,35 @@ def test_policy_at_its_top_imports_only_the_hook_marker(name, allowed):
     tree = ast.parse((PACKAGE / f"{name}.py").read_text())
     modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {module for module in modules if module.startswith(("airflow", "bzctrl"))} == allowed
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        BzCtrlFurtherTodoLink,
+        BzCtrlHook,
+        BzCtrlIncidentLink,
+        BzCtrlNotifier,
+        BzCtrlTodoDecoratedOperator,
+        IncidentOnFailureOperator,
+    ],
+)
+def test_class_for_airflow_overrides_no_private_name(ours):
+    """A private method of ours with the name of one of Airflow's would be called in its place."""
+    private = {
+        name: base
+        for base in reversed(ours.__mro__)
+        for name in vars(base)
+        if name.startswith("_") and not name.endswith("__") and name != "_abc_impl"
+    }
+    overridden = [
+        f"{name} of {base.__qualname__}"
+        for base in ours.__mro__
+        if not base.__module__.startswith("bzctrl_provider")
+        for name in vars(base)
+        if name in private and private[name].__module__.startswith("bzctrl_provider")
+    ]
+    assert overridden == []
 
 
 @pytest.mark.parametrize("name", CLIENT_LAYERS)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -183,3 +184,83 @@ def test_counts_of_a_dag_are_bounded(variables, monkeypatch):
         find_silencing(Failure(kind="run", dag_id="customs", run_id="r", tasks=tasks))
     (counts,) = (json.loads(text) for name, text in variables.items() if name != VARIABLE)
     assert list(counts) == [f"t{number}" for number in range(10, 60)]
+
+
+def in_another_process(monkeypatch):
+    """Forget what this process has read of the Variable."""
+    monkeypatch.setattr(silencing, "_read", None)
+
+
+@pytest.fixture
+def asked(variables, monkeypatch):
+    """Return the names of the Variables that were asked for."""
+    names = []
+
+    def get(name, default=None):
+        names.append(name)
+        return variables.get(name, default)
+
+    monkeypatch.setattr(
+        "airflow.providers.common.compat.sdk.Variable",
+        SimpleNamespace(get=get, set=variables.__setitem__),
+        raising=False,
+    )
+    return names
+
+
+FAILURE = Failure(kind="run", dag_id="customs", run_id="r")
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_silences_of_a_local_spool_are_read_once_for_all_processes(
+    asked, variables, spool, monkeypatch, is_set
+):
+    """Each request of a callback keeps the DAG processor busy, and hundreds of processes may ask in one moment."""
+    if is_set:
+        silence(variables, monkeypatch)
+    found = []
+    for _ in range(5):
+        in_another_process(monkeypatch)
+        found.append(find_silencing(FAILURE).silence is not None)
+    assert found == [is_set] * 5
+    assert asked.count(VARIABLE) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"at": "2020-01-01T00:00:00Z", "text": "[]"},
+        {"at": "2120-01-01T00:00:00Z", "text": "[]"},
+        {"at": datetime.now(UTC).isoformat()},
+        {"at": datetime.now(UTC).isoformat(), "text": 3},
+    ],
+    ids=["old", "future", "without text", "number"],
+)
+def test_silences_in_the_spool_that_are_old_or_damaged_do_not_count(
+    asked, variables, spool, monkeypatch, content
+):
+    """The Variable is read then."""
+    silence(variables, monkeypatch)
+    spool.mkdir()
+    (spool / ".silences.json").write_text(json.dumps(content))
+    assert find_silencing(FAILURE).silence is not None
+    assert asked.count(VARIABLE) == 1
+
+
+def test_silences_spool_that_cannot_be_written_still_silence(asked, variables, monkeypatch, configure):
+    """The next process reads the Variable again."""
+    silence(variables, monkeypatch)
+    configure(spool_path="/proc/spool")
+    for _ in range(2):
+        in_another_process(monkeypatch)
+        assert find_silencing(FAILURE).silence is not None
+    assert asked.count(VARIABLE) == 2
+
+
+def test_silences_that_end_while_they_are_in_the_spool_silence_no_more(variables, spool, monkeypatch):
+    """The file has the Variable, not the decision."""
+    silence(variables, monkeypatch, until="2126-12-01T06:00Z")
+    assert find_silencing(FAILURE).silence is not None
+    in_another_process(monkeypatch)
+    after = datetime(2127, 1, 1, tzinfo=UTC)
+    assert find_silencing(FAILURE, now=lambda: after).silence is None

@@ -58,6 +58,15 @@ def test_notifier_with_templates_renders_them(bzctrl):
     )
 
 
+def test_notifier_without_templates_makes_no_environment(bzctrl):
+    """It takes most of a callback's time; a DAG whose options for it are invalid raises its incident all the same."""
+    context = new_task_context()
+    context["dag"].get_template_env = lambda: 1 / 0
+    BzCtrlNotifier(priority="HIGH", assignee=None, bzctrl_conn_id="bzctrl_default")(context)
+    (todo,) = sent_todos(bzctrl)
+    assert todo["priority"] == "HIGH"
+
+
 def test_notifier_called_twice_renders_twice(bzctrl):
     """A DAG has one callback for all of its runs."""
     notifier = BzCtrlNotifier(title="run {{ run_id }}")

@@ -1,0 +1,47 @@
+"""The listener that loads the provider's modules in the DAG processor, once, before it starts.
+
+Airflow parses each DAG file and calls each callback of a DAG in a process that the DAG processor forks, so a module that
+is not loaded there is loaded again by each of them. Airflow loads this module in each of its processes: at its top it
+imports nothing but the mark for listeners.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib import import_module
+from typing import Final
+
+from airflow.listeners import hookimpl
+
+log = logging.getLogger(__name__)
+
+MODULES: Final = (
+    # DAG files name these.
+    "bzctrl_provider.decorators.bzctrl",
+    "bzctrl_provider.notifications.bzctrl",
+    "bzctrl_provider.operators.bzctrl",
+    # A callback needs these until its incident is in the spool.
+    "bzctrl_provider.failure_lookup",
+    "bzctrl_provider.metrics",
+    "bzctrl_provider.notes",
+    "bzctrl_provider.notifications.callback_context",
+    "bzctrl_provider.notifications.coverage",
+    "bzctrl_provider.notifications.dag_test",
+    "bzctrl_provider.notifications.outbox",
+    "bzctrl_provider.routing",
+    "bzctrl_provider.silencing",
+)
+
+
+@hookimpl
+def on_starting() -> None:
+    """Load the modules if this process is the DAG processor. Never raises."""
+    # Not from the component: Airflow calls this before the job has its type.
+    if "dag-processor" not in sys.argv[1:2]:
+        return
+    try:
+        for module in MODULES:
+            import_module(module)
+    except Exception as exc:  # noqa: BLE001 - without it, each process loads what it needs
+        log.warning("The modules of callbacks could not be loaded in the DAG processor: %r", exc)

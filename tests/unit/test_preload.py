@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+from airflow.listeners.listener import get_listener_manager
+
+from bzctrl_provider import preload
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Return the names of the modules that the listener loads."""
+    names = []
+    monkeypatch.setattr(preload, "import_module", names.append)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["airflow", "dag-processor"], list(preload.MODULES)),
+        (["/usr/bin/airflow", "dag-processor", "--num-runs", "1"], list(preload.MODULES)),
+        (["airflow", "scheduler"], []),
+        (["airflow", "triggerer"], []),
+        (["airflow", "tasks", "run", "dag-processor"], []),
+        (["python"], []),
+        ([], []),
+    ],
+)
+def test_on_starting_loads_modules_only_in_the_dag_processor(monkeypatch, loaded, arguments, expected):
+    """Airflow calls it when each of its components starts."""
+    monkeypatch.setattr(sys, "argv", arguments)
+    preload.on_starting()
+    assert loaded == expected
+
+
+def test_on_starting_module_that_cannot_be_loaded_does_not_raise(monkeypatch, caplog):
+    """The DAG processor starts without them, and each process loads what it needs."""
+    monkeypatch.setattr(sys, "argv", ["airflow", "dag-processor"])
+    monkeypatch.setattr(preload, "MODULES", ("bzctrl_provider.nothing",))
+    preload.on_starting()
+    assert "could not be loaded in the DAG processor: ModuleNotFoundError" in caplog.text
+
+
+def test_on_starting_is_a_listener_of_airflow(monkeypatch, loaded):
+    """Airflow's own manager of listeners calls it, with the arguments of this version."""
+    monkeypatch.setattr(sys, "argv", ["airflow", "dag-processor"])
+    get_listener_manager().hook.on_starting(component=object())
+    assert loaded == list(preload.MODULES)
