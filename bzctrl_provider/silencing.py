@@ -133,13 +133,13 @@ def _read_text() -> str | None:
     """Return the Variable, which another process may just have read."""
     from bzctrl_provider.spool.marks import read_mark, write_mark
 
-    mark = read_mark(_MARK, max_age=_KEPT_FOR)
-    if mark is not None and isinstance(text := mark.get("text", mark), str | None):
-        return text
+    mark = read_mark(_MARK, max_age=_KEPT_FOR) or {}
+    if "text" in mark and isinstance(mark["text"], str | None):
+        return mark["text"]
     from airflow.providers.common.compat.sdk import Variable
 
     # By position: the parameter's name changed with Airflow 3.
-    text = Variable.get(SILENCES_VARIABLE, None)
+    text: str | None = Variable.get(SILENCES_VARIABLE, None)
     try:
         write_mark(_MARK, {"text": text})
     except Exception as exc:  # noqa: BLE001 - the next process reads the Variable
