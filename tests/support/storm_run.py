@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CANARIES = 6
+CANARIES = 12
 END_S = 600
 """The longest that the runs of a storm may take on two busy cores."""
 

@@ -49,24 +49,16 @@ def storm(tmp_path_factory):
         yield storm
 
 
-@pytest.fixture(scope="module")
-def without_policy(storm):
-    """Return what the same storm does to the rest of Airflow without a callback, and with one that does nothing."""
-    measured = {}
-    for kind in ("plain", "light"):
-        _, measured[kind] = storm.run(kind)
-        report(f"{RUNS} runs and {DEADLINES} deadlines, {kind}: {measured[kind]}")
-    assert storm.sandbox.requests == []
-    return measured
-
-
 @pytest.fixture(params=["healthy", "slow", "silent", "refused"])
-def during(request, storm, without_policy):
-    """Run one storm under a state of BzCtrl, after which it is well again.
+def during(request, storm):
+    """Run one storm under a state of BzCtrl, after which it is well again, and just before it the same one without ours.
 
-    :return: the DAG and run of each incident that there has to be, what was measured, and the number of tombstones before.
+    :return: the DAG and run of each incident that there has to be, what was measured, the same of the storms without a
+        callback and with one that does nothing, and the tombstones before.
     """
     storm.sandbox.reset()
+    without = {kind: storm.run(kind)[1] for kind in ("plain", "light")}
+    assert storm.sandbox.requests == []
     before = storm.tombstones()
     storm.gate.mode = request.param
     expected, measured = storm.run("policy")
@@ -78,13 +70,14 @@ def during(request, storm, without_policy):
     storm.gate.mode = "healthy"
     if request.param == "silent":
         storm.gate.drop_connections()
-    report(f"{RUNS} runs and {DEADLINES} deadlines, {request.param}: {measured}")
-    return expected, measured, before
+    for kind, what in {**without, request.param: measured}.items():
+        report(f"{RUNS} runs and {DEADLINES} deadlines, {kind}: {what}")
+    return expected, measured, without, before
 
 
-def test_storm_loses_nothing_and_holds_up_nothing(storm, without_policy, during):
+def test_storm_loses_nothing_and_holds_up_nothing(storm, during):
     """After one delivery each failure is in exactly one todo; meanwhile callbacks of others come, and DAG files are parsed."""
-    expected, measured, before = during
+    expected, measured, without, before = during
     storm.cluster.airflow("bzctrl", "spool", "deliver")
 
     assert storm.waiting_entries() == []
@@ -113,7 +106,7 @@ def test_storm_loses_nothing_and_holds_up_nothing(storm, without_policy, during)
     assert max(measured.canary_s) < CANARY_MAX_S
     assert measured.oldest_parse_s < OLDEST_PARSE_MAX_S
     report(f"  {len(expected)} incidents, {creations} todos, {logins} logins")
-    for kind, off in without_policy.items():
+    for kind, off in without.items():
         callback = statistics.median(measured.canary_s) / statistics.median(off.canary_s)
         oldest = measured.oldest_parse_s / off.oldest_parse_s
         report(f"  beside {kind}: callback x {callback:.2f}, oldest parse x {oldest:.2f}")
