@@ -21,6 +21,7 @@ from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.reasons import exception_text
 from bzctrl_provider.recovery import is_within_window
 from bzctrl_provider.text import safe_repr
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,14 +73,14 @@ class _Seen:
         :raises ValueError: if it is not in the form that ``as_json`` returns, or was created after ``at``.
         """
         created_at, count, created = (value.get(name) for name in ("created_at", "count", "created"))
-        if not isinstance(created_at, str) or not isinstance(created, dict):
+        if not isinstance(created, dict):
             raise ValueError(  # noqa: TRY004 - invalid data, and no wrong call
                 "it is in another form"
             )
         if type(count) is not int or not 1 <= count <= _COUNT_MAX:
             raise ValueError("its count is invalid")
-        time = datetime.fromisoformat(created_at)
-        if time.tzinfo is None or time > at + _CLOCK_SKEW:
+        time = parse_time(created_at)
+        if time is None or time > at + _CLOCK_SKEW:
             raise ValueError("its time has no time zone, or is in the future")
         return cls(
             created_at=time,

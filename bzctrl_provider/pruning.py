@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
+
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime, timedelta
 
 VARIABLE_PREFIX = "bzctrl__"
 
@@ -91,13 +93,5 @@ def _times(value: dict[str, Any]) -> Iterator[datetime]:
         current = pending.pop()
         pending += [child for key, child in current.items() if key != _TODO and isinstance(child, dict)]
         for key in _TIMES:
-            if (time := _parse(current.get(key))) is not None:
+            if (time := parse_time(current.get(key))) is not None:
                 yield time
-
-
-def _parse(text: object) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return time.astimezone(UTC) if time is not None and time.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None

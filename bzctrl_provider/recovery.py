@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.times import parse_time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
@@ -58,13 +60,21 @@ class FailureStreak:
         """Read a streak from JSON data; None if it is none, for others can write Variables, too."""
         try:
             values = dict(record or {})
-            count, last_at, occurrences = values["count"], values["last_at"], values["occurrences"]
-            streak = cls(count, datetime.fromisoformat(last_at), tuple(map(str, occurrences)))
-        except (KeyError, TypeError, ValueError):
+        except (TypeError, ValueError):
             return None
-        valid_count = type(count) is int and 1 <= count <= _COUNT_MAX
-        valid = valid_count and streak.last_at.tzinfo is not None and isinstance(occurrences, list)
-        return streak if valid else None
+        count, occurrences, last_at = (
+            values.get("count"),
+            values.get("occurrences"),
+            parse_time(values.get("last_at")),
+        )
+        if (
+            type(count) is not int
+            or not 1 <= count <= _COUNT_MAX
+            or not isinstance(occurrences, list)
+            or not last_at
+        ):
+            return None
+        return cls(count, last_at, tuple(map(str, occurrences)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

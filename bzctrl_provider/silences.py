@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.patterns import Patterns
 from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -200,12 +201,9 @@ def silenced_note(record: Mapping[str, Any] | None) -> str:
 
 def _read_record(record: Mapping[str, Any] | None) -> tuple[int, datetime | None, str]:
     """Return count, first time and comment; others than this package can write Variables, too."""
-    try:
-        count, since = (record or {})["count"], datetime.fromisoformat((record or {})["since"])
-    except (KeyError, TypeError, ValueError):
-        return 0, None, ""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or since.tzinfo is None:
+    count, since = (record or {}).get("count"), parse_time((record or {}).get("since"))
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or since is None:
         return 0, None, ""
     comment = (record or {}).get("comment")
     shown = one_line(comment, max_chars=_COMMENT_CHARS) if isinstance(comment, str) else ""
-    return count, since.astimezone(UTC), shown
+    return count, since, shown

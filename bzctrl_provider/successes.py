@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider._airflow_internals import find_last_success
 from bzctrl_provider.memory import read_variable, variable_name, write_variable
 from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,7 +76,7 @@ class LastPass:
     def __call__(self, *, if_unknown: datetime | None) -> datetime | None:
         """Return the time; None if they have not passed, and ``if_unknown`` if the Variable cannot be read."""
         try:
-            return _parse_time(read_variable(self._name).get("passed_at"))
+            return parse_time(read_variable(self._name).get("passed_at"))
         except Exception as exc:  # noqa: BLE001 - as above
             log.warning("When the checks last passed could not be read: %s", exception_text(exc))
             return if_unknown
@@ -98,12 +99,3 @@ class LastPass:
             write_variable(self._name, {"created_at": at, "failed": is_failed, "passed_at": passed_at})
         except Exception as exc:  # noqa: BLE001 - as above
             log.warning("The outcome of the checks could not be kept: %s", exception_text(exc))
-
-
-def _parse_time(value: object) -> datetime | None:
-    """Return a time in ISO 8601; None for anything else, because others can write Variables, too."""
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return time if time and time.tzinfo else None

@@ -25,6 +25,7 @@ from bzctrl_provider.spool.entry import Entry, format_time, identify
 from bzctrl_provider.spool.outbox import DELIVERED, REJECTED
 from bzctrl_provider.spool.store import UnusableFileError
 from bzctrl_provider.text import one_line
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -275,7 +276,9 @@ class Ledger:
     def _read_pause(self, name: str) -> Pause | None:
         try:
             data = json.loads(self._store.read(name))
-            until = datetime.fromisoformat(data["until"])
+            until = parse_time(data["until"])
+            if until is None:
+                return None
             return Pause(until=until, reason=str(data["reason"]), refusals=int(data["refusals"]))
         except (FileNotFoundError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None

@@ -45,8 +45,9 @@ LAYERS = {
     "bzctrl_provider.limits": set(),
     "bzctrl_provider.metrics": set(),
     "bzctrl_provider.patterns": {"bzctrl_provider.text"},
-    "bzctrl_provider.pruning": set(),
-    "bzctrl_provider.recovery": set(),
+    "bzctrl_provider.pruning": {"bzctrl_provider.times"},
+    "bzctrl_provider.recovery": {"bzctrl_provider.times"},
+    "bzctrl_provider.times": set(),
     "bzctrl_provider.routes": {
         "bzctrl_provider.client",
         "bzctrl_provider.exceptions",
@@ -71,7 +72,11 @@ LAYERS = {
         "bzctrl_provider.silences",
         "bzctrl_provider.spool",
     },
-    "bzctrl_provider.silences": {"bzctrl_provider.patterns", "bzctrl_provider.text"},
+    "bzctrl_provider.silences": {
+        "bzctrl_provider.patterns",
+        "bzctrl_provider.text",
+        "bzctrl_provider.times",
+    },
     "bzctrl_provider.text": set(),
     "bzctrl_provider.version_compat": set(),
     "bzctrl_provider.notes": set(),
@@ -95,6 +100,7 @@ LAYERS = {
         "bzctrl_provider.reasons",
         "bzctrl_provider.recovery",
         "bzctrl_provider.text",
+        "bzctrl_provider.times",
     },
     "bzctrl_provider.consecutive": {
         "bzctrl_provider.dedup",
@@ -109,6 +115,7 @@ LAYERS = {
         "bzctrl_provider.failure",
         "bzctrl_provider.memory",
         "bzctrl_provider.reasons",
+        "bzctrl_provider.times",
     },
     "bzctrl_provider.spool": {
         "bzctrl_provider.metrics",
@@ -120,6 +127,7 @@ LAYERS = {
         "bzctrl_provider.reasons",
         "bzctrl_provider.settings",
         "bzctrl_provider.text",
+        "bzctrl_provider.times",
     },
     "bzctrl_provider.client": {
         "bzctrl_provider",

@@ -239,6 +239,18 @@ def test_delivery_with_a_failed_connection_pauses_it_for_a_minute(store, bzctrl,
     assert not [name for name in store.names() if name.startswith(".pause")]
 
 
+@pytest.mark.parametrize("until", ["2126-11-21T12:00:00", "later", None, 3])
+def test_delivery_with_a_damaged_pause_is_not_paused(store, bzctrl, until):
+    """A file that was changed by hand must not keep incidents back; a time without a zone cannot even be compared."""
+    spool(store, 1)
+    bzctrl.errors = [BzCtrlTransportError("no route")] * 8
+    deliver_to(store, bzctrl)
+    (name,) = [name for name in store.names() if name.startswith(".pause")]
+    store.files[name] = json.dumps(json.loads(store.files[name]) | {"until": until}).encode()
+    bzctrl.errors = []
+    assert len(deliver_to(store, bzctrl).created) == 1
+
+
 def test_delivery_by_hand_ignores_the_pause(store, bzctrl):
     """Who has corrected the connection need not wait."""
     spool(store, 1)
