@@ -75,7 +75,7 @@ def _file(value: Any) -> str:
 
 
 class _Extra(NamedTuple):
-    """Hold what is known of an extra.
+    """Define one extra of the connection.
 
     :param parse: returns the value as the client gets it; raises an error if it is invalid.
     :param allowed: the allowed values as an error says them.

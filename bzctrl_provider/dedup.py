@@ -154,7 +154,7 @@ def full_key(
     failure: Failure | LazyFailure,
     task_id: str | None = None,
 ) -> str:
-    """Return what makes two failures the same one.
+    """Return the key that two failures share if they count as the same one.
 
     Failures of two connections or workspaces are never the same: the incident of one team must not suppress that of
     another.

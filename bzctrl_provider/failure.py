@@ -81,7 +81,7 @@ class FailedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Describe what failed, as far as Airflow's context shows it.
+    """Describe a failure, as far as Airflow's context shows it.
 
     :param kind: where it was noticed: in an operator after its ``checks``, in the callback of one ``task``, in the
         callback of a DAG's ``run``, in a ``deadline`` alert, or in the ``import`` of a DAG file.

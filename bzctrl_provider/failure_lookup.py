@@ -28,7 +28,7 @@ _QUERY_CHARS = 3500
 
 
 def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
-    """Return what failed, from the context of an operator after its checks, of a callback, or of a deadline alert.
+    """Return the failure of a context: of an operator after its checks, of a callback, or of a deadline alert.
 
     Airflow is asked for states only in processes in which that cannot hang; otherwise the failure has only the facts of
     the context.

@@ -74,7 +74,7 @@ class TryState:
 
 @dataclass(frozen=True)
 class Record:
-    """Hold what is remembered of one todo.
+    """Hold the state of one todo after earlier tries.
 
     :param created: the created todo as plain JSON; None if none is known.
     :param unanswered: the times of the attempts without a response, as text.

@@ -31,7 +31,7 @@ State = Literal["used", "unused", "unreadable"]
 
 @dataclass(frozen=True, kw_only=True)
 class VariableAge:
-    """Hold what is known about one Variable of this provider.
+    """Hold the age of one Variable of this provider.
 
     :param name: of the Variable.
     :param kind: the kind of its content: ``memory``, ``dedup``, ``failures``, ``passed`` or ``silenced``.

@@ -58,7 +58,7 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
-    """Return what is known of a failure, from the arguments and from Airflow's database, and notes about it.
+    """Return the facts of a failure, from the arguments and from Airflow's database, and notes about them.
 
     :param arguments: those of the command; they win over the database.
     """

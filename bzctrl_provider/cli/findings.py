@@ -44,7 +44,7 @@ class Finding:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what an error of this provider or of Airflow says, redacted, on one line."""
+    """Return the message of an error of this provider or of Airflow, redacted, on one line."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
     from bzctrl_provider.exceptions import BzCtrlError

@@ -63,7 +63,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Process(NamedTuple):
-    """Hold what belongs to one process: a forked child must not share its parent's sockets and locks."""
+    """Hold the objects of one process: a forked child must not share its parent's sockets and locks."""
 
     pid: int
     requester: Requester
@@ -142,7 +142,7 @@ class BzCtrlClient:
         return _Process(os.getpid(), self._new_requester(), tokens)
 
     def _own_process(self) -> _Process:
-        """Return what belongs to this process; in a forked child it is made by one thread, and seen when it is complete."""
+        """Return the objects of this process; in a forked child one thread makes them, and others see them when they are complete."""
         if self._process.pid != os.getpid():
             with _connect_lock:
                 if self._process.pid != os.getpid():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Bulk:
-    """Hold what the threads of one run over many todos share.
+    """Hold the state that the threads of one run over many todos share.
 
     :param create: creates one todo.
     :param todos: read one by one, as the work goes on.

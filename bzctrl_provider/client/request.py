@@ -96,7 +96,7 @@ def without_frames(exc: _Error) -> _Error:
 
 
 def classify(exc: Exception) -> SendFailure:
-    """Return what an error of requests says about the request; if in doubt, that it was sent."""
+    """Return how far a request came before an error of requests; if in doubt, that it was sent."""
     reason = _reason(exc)
     if isinstance(reason, UntrustedError) or _is_refused_certificate(reason):
         return SendFailure.UNTRUSTED
@@ -109,7 +109,7 @@ def classify(exc: Exception) -> SendFailure:
 
 
 def _reason(exc: BaseException) -> object:
-    """Return what requests and urllib3 have wrapped."""
+    """Return the error that requests and urllib3 have wrapped."""
     reason: object = exc.args[0] if exc.args else exc
     if isinstance(reason, MaxRetryError):
         reason = reason.reason
@@ -155,7 +155,7 @@ def transport_error(exc: Exception, request_info: RequestInfo) -> BzCtrlTranspor
 
 
 def _in_words(reason: object) -> str:
-    """Return what went wrong without the objects, tuples and numbers that urllib3 and OpenSSL put around it."""
+    """Return the message of an error without the objects, tuples and numbers that urllib3 and OpenSSL put around it."""
     if isinstance(reason, ProtocolError) and len(reason.args) > 1:
         reason = f"{str(reason.args[0]).rstrip('.')}: {reason.args[1]}"
     text = re.sub(r"^\w+\(host=.*?\): ", "", str(reason))

@@ -52,7 +52,7 @@ def _filled(template: requests.PreparedRequest, body: bytes, auth: AuthBase) -> 
 
 
 class _Prepared:
-    """Hold what is the same in all requests of a kind; no ``repr`` shows the passwords of proxies.
+    """Hold the parts that all requests of a kind share; no ``repr`` shows the passwords of proxies.
 
     :param request: without a body.
     :param verify: whether the server's certificate is checked, or the path of a CA file.

@@ -81,7 +81,7 @@ def _is_header_value(token: str) -> bool:
 
 
 def parse_created(response: Response, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:
-    """Return what was created.
+    """Return the created todo.
 
     :param message: the message that was sent, for values that the response leaves out.
     :raises BzCtrlAPIError: any response that is not a created todo.

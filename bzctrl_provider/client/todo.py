@@ -187,7 +187,7 @@ def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
 
 
 class Field(NamedTuple):
-    """Hold what is known of a field of a todo.
+    """Define one field of a todo.
 
     :param rule: checks a value and returns it as it is kept.
     :param wire_key: its key in the message format ``add-task``; None if it is part of another field.

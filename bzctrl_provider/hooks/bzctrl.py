@@ -143,7 +143,7 @@ class BzCtrlHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return what the form hides, renames and suggests, for Airflow 2.11 to 3.1."""
+        """Return the hidden, renamed and suggested fields of the connection form, for Airflow 2.11 to 3.1."""
         behaviour = _form()["ui-field-behaviour"]
         return {
             "hidden_fields": behaviour["hidden-fields"],

@@ -106,7 +106,7 @@ class Episodes:
         self.folder = folder
 
     def read(self, name: str) -> Episode | None:
-        """Return what is remembered under a name; None if that is nothing, or damaged."""
+        """Return the episode that is stored under a name; None if there is none, or a damaged one."""
         try:
             descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb") as file:

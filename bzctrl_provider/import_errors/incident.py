@@ -105,7 +105,7 @@ def _with_defaults(routed: Routed, render: Callable[[Any], Any]) -> tuple[dict[s
 
 
 def _renderer(failure: Failure) -> Callable[[Any], Any]:
-    """Return what renders a template with ``failure`` as its only variable."""
+    """Return a function that renders a template with ``failure`` as its only variable."""
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
     notifier = BzCtrlNotifier()

@@ -233,7 +233,7 @@ class BzCtrlNotifier(BaseNotifier):
             outbox.deliver_beside()
 
     def _find_incident(self, context: Context) -> tuple[Failure, dict[str, Any]] | None:
-        """Return what failed and the fields of its incident; None if none is to be raised."""
+        """Return the failure and the fields of its incident; None if none is to be raised."""
         if self._waits_for_retry(context):
             return None
         from bzctrl_provider.notifications.coverage import is_covered
@@ -341,7 +341,7 @@ class BzCtrlNotifier(BaseNotifier):
         return created
 
     def _identify(self, failure: Failure, context: Context, fields: Mapping[str, Any]) -> str:
-        """Return what makes this incident the same one if Airflow calls the callback twice, as after a lost worker."""
+        """Return the identity of this incident, which is the same if Airflow calls the callback twice, as after a lost worker."""
         from bzctrl_provider.notifications.callback_context import identify_occasion
         from bzctrl_provider.spool import identify
         from bzctrl_provider.text import safe_repr
@@ -437,7 +437,7 @@ send_bzctrl_notification = BzCtrlNotifier
 
 
 def _get_failure(context: Mapping[str, Any]) -> Failure:
-    """Return what failed as far as it is known: a callback is the last chance, so something is better than nothing."""
+    """Return the failure, or only its run if the tasks cannot be looked up: a callback is the last chance."""
     from bzctrl_provider.failure import Failure
     from bzctrl_provider.failure_lookup import describe_failure
 

@@ -36,7 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Hold what the routes set for a failure, and why.
+    """Hold the fields that the routes set for a failure, and why.
 
     :param routing: the fields, each with its route.
     :param verdicts: one for each route, in the order of the file.

@@ -28,7 +28,7 @@ _Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LoadedRoutes:
-    """Hold what a routes file gave.
+    """Hold the result of loading a routes file.
 
     :param routes: the routes of the file, or of its last good version; None if there is none in this process.
     :param faults: the faults of the present version; empty if it is good.
@@ -103,7 +103,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 def _version(path: Path) -> object:
-    """Return what changes with the file, or the reason why nothing is known of it."""
+    """Return a value that changes with the file, or the reason why it cannot be read."""
     try:
         return _stamp(path.stat())
     except (OSError, ValueError) as exc:  # ValueError: a path with a null character

@@ -126,7 +126,7 @@ class RoutedField:
 
 @dataclass(frozen=True)
 class Routing:
-    """Hold what the routes set for one failure.
+    """Hold the fields that the routes set for one failure.
 
     :param fields: the value of each field that a fitting route sets, with the route.
     """

@@ -106,7 +106,7 @@ class FaultInjector:
         self._clock = clock
 
     def handle(self, request: Request) -> Delivery:
-        """Return what the server sends for a request; the request is recorded before this returns.
+        """Return the response to send for a request, and how to send it; the request is recorded before this returns.
 
         :param request: the received request.
         """

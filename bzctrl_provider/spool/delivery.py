@@ -290,7 +290,7 @@ class _OfConnection:
     # What to send
 
     def _plan(self) -> list[Waiting]:
-        """Return what is to be sent, with the summaries instead of the entries that they cover."""
+        """Return the entries to send, with the summaries instead of the entries that they cover."""
         covered = covered_by(self._entries)
         due = []
         for waiting in self._entries:

@@ -37,7 +37,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """Hold what the spool contains.
+    """Hold the contents of the spool.
 
     :param items: the files that were read, at most ``READ_MAX``: those that wait, then the unusable and the rejected
         ones; each the oldest first.
@@ -74,7 +74,7 @@ class Inspection:
 
 
 def inspect_spool(store: Store, *, read_max: int = READ_MAX) -> Inspection:
-    """Return what the spool contains; nothing is moved or written, unlike in a delivery.
+    """Return the contents of the spool; nothing is moved or written, unlike in a delivery.
 
     :param store: where the files are.
     :param read_max: how many files to read.
