@@ -141,7 +141,7 @@ def _read_text() -> str | None:
     # By position: the parameter's name changed with Airflow 3.
     text: str | None = Variable.get(SILENCES_VARIABLE, None)
     try:
-        write_mark(_MARK, {"text": text})
+        write_mark(_MARK, {"text": text}, makes_folder=False)
     except Exception as exc:  # noqa: BLE001 - the next process reads the Variable
         log.debug("The silences could not be kept in the spool. %s", exception_text(exc))
     return text

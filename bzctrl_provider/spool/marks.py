@@ -14,14 +14,22 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
-def write_mark(name: str, data: Mapping[str, Any], *, clock: Callable[[], datetime] | None = None) -> None:
+def write_mark(
+    name: str,
+    data: Mapping[str, Any],
+    *,
+    makes_folder: bool = True,
+    clock: Callable[[], datetime] | None = None,
+) -> None:
     """Write a note, instead of the earlier one of this name; do nothing without a local spool.
 
     :param data: plain JSON.
+    :param makes_folder: whether to make the folder of the spool; otherwise nothing is written into a spool without one.
     :param clock: returns the time, with its zone; default: the present.
     :raises Exception: if it cannot be written.
     """
-    if store := open_local_spool():
+    store = open_local_spool()
+    if store and (makes_folder or store.exists("")):
         content = {"at": format_time(clock() if clock else datetime.now(UTC)), **data}
         store.write(name, f"{json.dumps(content)}\n".encode())
 

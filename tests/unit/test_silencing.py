@@ -216,6 +216,7 @@ def test_silences_of_a_local_spool_are_read_once_for_all_processes(
     asked, variables, spool, monkeypatch, is_set
 ):
     """Each request of a callback keeps the DAG processor busy, and hundreds of processes may ask in one moment."""
+    spool.mkdir()
     if is_set:
         silence(variables, monkeypatch)
     found = []
@@ -259,6 +260,7 @@ def test_silences_spool_that_cannot_be_written_still_silence(asked, variables, m
 
 def test_silences_that_end_while_they_are_in_the_spool_silence_no_more(variables, spool, monkeypatch):
     """The file has the Variable, not the decision."""
+    spool.mkdir()
     silence(variables, monkeypatch, until="2126-12-01T06:00Z")
     assert find_silencing(FAILURE).silence is not None
     in_another_process(monkeypatch)

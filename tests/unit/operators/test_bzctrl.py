@@ -406,7 +406,7 @@ def spool(tmp_path, configure):
 
 
 def spooled(folder):
-    return [json.loads(file.read_text()) for file in folder.glob("**/*.json")]
+    return [json.loads(file.read_text()) for file in folder.glob("**/[!.]*.json")]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,15 @@ def test_read_mark_without_one_is_none_and_makes_no_folder(folder):
     assert not folder.exists()
 
 
+def test_write_mark_that_makes_no_folder_needs_one(folder):
+    """A worker that never writes an incident gets no folder for one."""
+    write_mark(".a.json", {}, makes_folder=False)
+    assert not folder.exists()
+    folder.mkdir()
+    write_mark(".a.json", {}, makes_folder=False)
+    assert read_mark(".a.json", max_age=SECONDS * 60) is not None
+
+
 @pytest.mark.parametrize("path", ["off", "nosuchscheme://bucket", "memory://spool"])
 def test_mark_without_a_local_spool_is_neither_written_nor_read(configure, memory_store, path):
     """Processes of different machines share nothing in this way."""
