@@ -73,7 +73,7 @@ class _Seen:
         :raises ValueError: if it is not in the form that ``as_json`` returns, or was created after ``at``.
         """
         created_at, count, created = (value.get(name) for name in ("created_at", "count", "created"))
-        if not isinstance(created, dict):
+        if not isinstance(created_at, str) or not isinstance(created, dict):
             raise ValueError(  # noqa: TRY004 - invalid data, and no wrong call
                 "it is in another form"
             )
@@ -81,7 +81,7 @@ class _Seen:
             raise ValueError("its count is invalid")
         time = parse_time(created_at)
         if time is None or time > at + _CLOCK_SKEW:
-            raise ValueError("its time has no time zone, or is in the future")
+            raise ValueError("its time is invalid, has no time zone, or is in the future")
         return cls(
             created_at=time,
             count=count,

@@ -62,17 +62,11 @@ class FailureStreak:
             values = dict(record or {})
         except (TypeError, ValueError):
             return None
-        count, occurrences, last_at = (
-            values.get("count"),
-            values.get("occurrences"),
-            parse_time(values.get("last_at")),
-        )
-        if (
-            type(count) is not int
-            or not 1 <= count <= _COUNT_MAX
-            or not isinstance(occurrences, list)
-            or not last_at
-        ):
+        count, occurrences = values.get("count"), values.get("occurrences")
+        last_at = parse_time(values.get("last_at"))
+        if type(count) is not int or not 1 <= count <= _COUNT_MAX:
+            return None
+        if last_at is None or not isinstance(occurrences, list):
             return None
         return cls(count, last_at, tuple(map(str, occurrences)))
 

@@ -6,8 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.spool.entry import format_time, parse_time
+from bzctrl_provider.spool.entry import format_time
 from bzctrl_provider.spool.outbox import open_local_spool
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

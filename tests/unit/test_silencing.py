@@ -27,6 +27,11 @@ def silence(variables, monkeypatch, *, dags="customs", tasks="*", until="2126-12
     """Set the Variable; what was read of it before does not count any more."""
     entry = {"dags": dags, "tasks": tasks, "until": until, "comment": "OPS-123"}
     variables[VARIABLE] = json.dumps([entry])
+    in_another_process(monkeypatch)
+
+
+def in_another_process(monkeypatch):
+    """Forget what this process has read of the Variable."""
     monkeypatch.setattr(silencing, "_read", None)
 
 
@@ -184,11 +189,6 @@ def test_counts_of_a_dag_are_bounded(variables, monkeypatch):
         find_silencing(Failure(kind="run", dag_id="customs", run_id="r", tasks=tasks))
     (counts,) = (json.loads(text) for name, text in variables.items() if name != VARIABLE)
     assert list(counts) == [f"t{number}" for number in range(10, 60)]
-
-
-def in_another_process(monkeypatch):
-    """Forget what this process has read of the Variable."""
-    monkeypatch.setattr(silencing, "_read", None)
 
 
 @pytest.fixture

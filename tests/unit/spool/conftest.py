@@ -28,3 +28,11 @@ def memory_store(monkeypatch):
     monkeypatch.setitem(_STORE_CACHE, "memory", None)
     del _STORE_CACHE["memory"]
     attach_to_airflow(protocol="memory", fs=InMemory())  # noqa: AIR311 - of that version
+
+
+@pytest.fixture
+def folder(tmp_path, configure):
+    """Return the folder of the configured spool, which is not made yet."""
+    folder = tmp_path / "spool"
+    configure(spool_path=str(folder))
+    return folder

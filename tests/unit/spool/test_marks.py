@@ -11,13 +11,6 @@ from bzctrl_provider.spool.marks import read_mark, write_mark
 SECONDS = timedelta(seconds=1)
 
 
-@pytest.fixture
-def folder(tmp_path, configure):
-    folder = tmp_path / "spool"
-    configure(spool_path=str(folder))
-    return folder
-
-
 @pytest.mark.parametrize(("seconds", "is_read"), [(0, True), (4, True), (6, False), (-4, True), (-6, False)])
 def test_read_mark_returns_what_was_written_until_it_is_too_old(folder, seconds, is_read):
     """A time in the future, of a wrong clock, counts as an old one."""

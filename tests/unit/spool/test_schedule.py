@@ -8,13 +8,6 @@ from support.spool import NOON
 from bzctrl_provider.spool.schedule import is_scheduled, note_scheduled
 
 
-@pytest.fixture
-def folder(tmp_path, configure):
-    folder = tmp_path / "spool"
-    configure(spool_path=str(folder))
-    return folder
-
-
 @pytest.mark.parametrize(("minutes", "expected"), [(0, True), (4, True), (5, False), (-4, True), (-6, False)])
 def test_is_scheduled_for_five_minutes_after_a_delivery(folder, minutes, expected):
     """A paused or broken delivery DAG, or a wrong clock, does not keep callbacks from delivering."""
