@@ -40,11 +40,14 @@ os.environ |= {
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch):
-    """Let each test begin as a process does: with options that are not read yet, and with no time spent."""
+    """Let each test begin as a process does: with no token, with options that are not read yet, and with no time spent."""
+    from bzctrl_provider.client import auth
     from bzctrl_provider.notifications import direct, outbox
     from bzctrl_provider.settings import settings
     from bzctrl_provider.spool import runner
 
+    # A server of this test may have the port of an earlier one, whose token would spare it the login.
+    auth.forget_tokens()
     settings.cache_clear()
     direct.budget.renew()
     monkeypatch.setattr(runner, "_budget", runner._Budget())

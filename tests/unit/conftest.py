@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 from support.bzctrl import register_bzctrl, set_connection
 
-from bzctrl_provider.client import auth
 from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.settings import settings
 
@@ -42,8 +41,7 @@ def _no_database(monkeypatch):
 
 @pytest.fixture
 def connection(monkeypatch):
-    """Define the connection `bzctrl_default`, for which no token is cached."""
-    auth.forget_tokens()
+    """Define the connection `bzctrl_default`."""
     set_connection(monkeypatch)
 
 

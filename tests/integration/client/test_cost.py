@@ -7,14 +7,12 @@ import threading
 import pytest
 from support.scripted_server import CREATED, Server, reply
 
-from bzctrl_provider.client import auth
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
 
 @pytest.fixture
 def hook(server, monkeypatch):
     """Return a hook whose connection leads to the server."""
-    auth.forget_tokens()
     given = {
         "conn_type": "bzctrl",
         "login": "user@example.com",
