@@ -82,8 +82,10 @@ def blocks_in(text, page, line=1):
 
 def for_this_airflow(source):
     """Replace `airflow.sdk` on Airflow 2.11 by the modules that Getting started names."""
-    if VERSION >= (3, 0):
-        return source
+    return source if VERSION >= (3, 0) else for_airflow_2(source)
+
+
+def for_airflow_2(source):
     source = source.replace(
         "from airflow.sdk import DAG, task", "from airflow import DAG\nfrom airflow.decorators import task"
     )
@@ -130,6 +132,12 @@ def test_python_of_a_page_runs(page, surroundings):
     for block in PYTHON:
         if block.page == page and block not in DAGS and not block.info:
             exec(block.code(), namespace)
+
+
+@pytest.mark.parametrize("block", DAGS, ids=str)
+def test_imports_of_a_dag_can_be_replaced_for_airflow_2(block):
+    """On each Airflow: no import of `airflow.sdk` is written so that the replacement for Airflow 2.11 misses it."""
+    assert "from airflow.sdk" not in for_airflow_2(block.source)
 
 
 @pytest.mark.parametrize("block", DAGS, ids=str)
