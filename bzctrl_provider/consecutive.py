@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bzctrl_provider.limits import FAILURES_MAX
 from bzctrl_provider.memory import read_variable, variable_name, write_variable
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.recovery import FailureStreak, count_failure
 from bzctrl_provider.text import safe_repr
 

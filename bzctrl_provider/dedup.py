@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bzctrl_provider.fields import name_workspace
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.recovery import is_within_window
 from bzctrl_provider.text import safe_repr
 from bzctrl_provider.times import parse_time

@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.check_results import CheckResult, format_check_results
-from bzctrl_provider.reasons import exception_text, remember_exception
+from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.reasons import remember_exception
 from bzctrl_provider.text import is_email
 
 if TYPE_CHECKING:

@@ -303,13 +303,18 @@ def _remembered(
     context: Mapping[str, Any], found: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], Reason]:
     """Return the reasons that ``remember_exception`` kept."""
+    from bzctrl_provider.spool.noted_reasons import read_noted_reason
+
     ti, dag = context.get("ti"), context["dag"]
+    own = getattr(ti, "task_id", None), getattr(ti, "map_index", None)
     reasons = {}
     for task_id, index in found:
         try:
-            value = ti.xcom_pull(  # type: ignore[union-attr]
-                task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
-            )
+            value = read_noted_reason(ti) if (task_id, index) == own else None
+            if value is None:
+                value = ti.xcom_pull(  # type: ignore[union-attr]
+                    task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
+                )
         except Exception:  # the incident is worth more than its reason
             log.warning("The exception of %s could not be looked up.", task_id, exc_info=True)
             break

@@ -31,6 +31,7 @@ MODULES: Final = (
     "bzctrl_provider.notifications.outbox",
     "bzctrl_provider.routing",
     "bzctrl_provider.silencing",
+    "bzctrl_provider.spool.noted_reasons",
 )
 
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bzctrl_provider.reason_text import cut_middle, exception_text
 from bzctrl_provider.text import one_line, plain_text
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
-_EXCEPTION_CHARS = 2000
 _NAME_CHARS = 80
 _LOST_IN_AIRFLOW_2 = "{'DAG Id': "
 
@@ -60,7 +60,11 @@ def remember_exception(context: Context) -> None:
         }
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         if not _is_lost(context):
-            context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value={k: v for k, v in value.items() if v})
+            value = {k: v for k, v in value.items() if v}
+            context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
+            from bzctrl_provider.spool.noted_reasons import note_reason
+
+            note_reason(context["ti"], value)
     except Exception:  # an optional callback must not break the others
         log.exception("The exception could not be kept for the incident.")
 
@@ -104,36 +108,17 @@ def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[C
 def parse_reason(value: object) -> Reason:
     """Return the reason that is in an XCom, which others can write as well, without its invalid parts."""
     if isinstance(value, str):
-        return Reason(exception=_cut_middle(plain_text(value)))
+        return Reason(exception=cut_middle(plain_text(value)))
     if not isinstance(value, Mapping):
         return Reason()
     from bzctrl_provider.check_results import parse_check_results
 
     exception = value.get("exception")
     return Reason(
-        exception=_cut_middle(plain_text(exception)) if isinstance(exception, str) else None,
+        exception=cut_middle(plain_text(exception)) if isinstance(exception, str) else None,
         name=_name(value.get("name")),
         checks=parse_check_results(value.get("checks")),
     )
-
-
-def exception_text(exception: object) -> str | None:
-    """Return the type and the message of an exception, redacted by Airflow, in at most 2,000 characters.
-
-    A longer one keeps its beginning and its last line, because most errors give their cause there.
-    """
-    if exception is None:
-        return None
-    from traceback import format_exception_only
-
-    from airflow.providers.common.compat.sdk import redact
-
-    if isinstance(exception, BaseException):
-        module = f"{type(exception).__module__}."
-        exception = "".join(format_exception_only(exception))
-        if module.startswith("airflow."):  # which module it is differs with the version
-            exception = exception.removeprefix(module)
-    return _cut_middle(plain_text(str(redact(str(exception)))).strip())
 
 
 def add_memory(tasks: Iterable[Any]) -> None:
@@ -186,12 +171,3 @@ def _name(value: object) -> str | None:
     from airflow.providers.common.compat.sdk import redact
 
     return one_line(str(redact(value)), max_chars=_NAME_CHARS) or None
-
-
-def _cut_middle(text: str) -> str:
-    if len(text) <= _EXCEPTION_CHARS:
-        return text
-    last = text.rsplit("\n", 1)[-1]
-    if len(last) > _EXCEPTION_CHARS // 2:
-        last = f"{last[: _EXCEPTION_CHARS // 2 - 1]}…"
-    return f"{text[: _EXCEPTION_CHARS - len(last) - 3]}\n…\n{last}"

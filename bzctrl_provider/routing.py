@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider._airflow_internals import find_team
 from bzctrl_provider.failure import as_text
 from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.settings import settings
 
 if TYPE_CHECKING:

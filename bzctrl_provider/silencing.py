@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

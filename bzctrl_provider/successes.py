@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_last_success
 from bzctrl_provider.memory import read_variable, variable_name, write_variable
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:

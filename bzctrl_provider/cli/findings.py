@@ -48,7 +48,7 @@ def describe_error(error: BaseException) -> str:
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
     from bzctrl_provider.exceptions import BzCtrlError
-    from bzctrl_provider.reasons import exception_text
+    from bzctrl_provider.reason_text import exception_text
 
     # The messages of these are sentences for users; of others, the type is needed as well.
     known = isinstance(error, BzCtrlError | AirflowNotFoundException | ValueError | OSError)

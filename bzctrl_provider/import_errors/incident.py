@@ -12,7 +12,7 @@ from bzctrl_provider.field_checks import leave_out_invalid
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.notes import add_left_out_note, add_note
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.routing import Routed, find_routed
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool import Entry

@@ -44,7 +44,7 @@ def _report(filename: str, stacktrace: str, *, is_new: bool) -> None:
 
 def _log_failure(exc: Exception) -> None:
     """Log an error, once per process: it may be the same for each file at each parse."""
-    from bzctrl_provider.reasons import exception_text
+    from bzctrl_provider.reason_text import exception_text
 
     text = exception_text(exc) or type(exc).__name__
     if text not in _logged:

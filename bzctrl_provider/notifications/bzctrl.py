@@ -170,7 +170,7 @@ class BzCtrlNotifier(BaseNotifier):
 
     def _leave_out(self, name: str, exc: Exception) -> None:
         """Leave out a field whose template raises: a callback is the last chance, and the incident is worth more."""
-        from bzctrl_provider.failure import exception_text
+        from bzctrl_provider.reason_text import exception_text
 
         reason = exception_text(exc)
         log.error(
@@ -469,7 +469,8 @@ def _is_word(value: object) -> bool:
 
 def _as_data(value: Any) -> Any:
     """Return a rendered value as text if it is ``{{ failure }}`` or ``{{ exception }}`` with native rendering."""
-    from bzctrl_provider.failure import Failure, LazyFailure, exception_text
+    from bzctrl_provider.failure import Failure, LazyFailure
+    from bzctrl_provider.reason_text import exception_text
 
     if isinstance(value, Failure | LazyFailure):
         return str(value)

@@ -20,7 +20,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 from bzctrl_provider.metrics import count_todos, gauge_spool
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.spool.entry import parse_time
 from bzctrl_provider.spool.ledger import PAUSE, PAUSE_MAX, Todo, Waiting, covered_by
 from bzctrl_provider.spool.storm import Member, find_storms, summarize

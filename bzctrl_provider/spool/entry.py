@@ -15,7 +15,7 @@ from typing import Any
 
 from bzctrl_provider.limits import DIGITS_MAX
 from bzctrl_provider.notes import add_duplicate_note
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.text import safe_repr
 
 _VERSION = 1

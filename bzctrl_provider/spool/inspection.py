@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.spool.entry import Entry
 from bzctrl_provider.spool.outbox import REJECTED
 from bzctrl_provider.spool.store import UnusableFileError

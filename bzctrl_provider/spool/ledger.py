@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.spool.entry import Entry, format_time, identify
 from bzctrl_provider.spool.outbox import DELIVERED, REJECTED
 from bzctrl_provider.spool.store import UnusableFileError

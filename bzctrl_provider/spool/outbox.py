@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.reasons import exception_text
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool.entry import Entry
 from bzctrl_provider.spool.folder import Folder

@@ -55,7 +55,7 @@ def ask(context):
 
 def note(context):
     with open(os.environ["BZCTRL_TESTS_CANARY"], "a") as file:
-        file.write(f"{context['run_id']} {time.time()}\\n")
+        file.write(f"{{context['run_id']}} {{time.time()}}\\n")
 
 
 @task
@@ -63,10 +63,17 @@ def fails():
     raise ValueError("the canary")
 
 
-for dag_id, callback in {"canary": note, "first_request": ask}.items():
-    with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), on_failure_callback=callback):
-        fails()
+with DAG(
+    {dag_id!r},
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    on_failure_callback={callback},
+):
+    fails()
 """
+
+CANARIES = [f"canary_{number:02}" for number in range(12)]
+"""The DAGs whose callbacks are timed, in files of their own: one process would run those of one file one after the other."""
 
 _LATE = """
 import asyncio
@@ -181,7 +188,8 @@ def late(kind: str, count: int) -> list[str]:
 def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool) -> int:
     """Write the DAG files into an existing folder, and return the number of DAGs."""
     files = {
-        "canary.py": _CANARY,
+        **{f"{dag_id}.py": _CANARY.format(dag_id=dag_id, callback="note") for dag_id in CANARIES},
+        "first_request.py": _CANARY.format(dag_id="first_request", callback="ask"),
         "late.py": _LATE.format(dag_ids=[*late("policy", late_count), *late("light", late_count)]),
         "storm_probe.py": _PROBE,
         "probing.py": _PROBING.format(seconds=PROBE_S),
@@ -196,4 +204,4 @@ def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_d
         files["delivery.py"] = _DELIVERY
     for name, text in files.items():
         (folder / name).write_text(text)
-    return len(KINDS) * fail_count + 2 * late_count + 3 + has_delivery_dag
+    return len(KINDS) * fail_count + 2 * late_count + len(CANARIES) + 2 + has_delivery_dag

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from support.cluster import PASSWORD, USERNAME, Cluster, wait_for
 from support.gate import Gate
-from support.storm import failing, late, write_dags
+from support.storm import CANARIES, failing, late, write_dags
 
 from bzctrl_provider.sandbox import Sandbox
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CANARIES = 12
 END_S = 600
 """The longest that the runs of a storm may take on two busy cores."""
 
@@ -121,8 +120,8 @@ class Storm:
         measured = Measured()
         began_at = self._began_at = time.monotonic()
         wanted = [*failing(kind, fail_count)]
-        for number in range(CANARIES):
-            wanted.insert((number + 1) * len(wanted) // CANARIES, "canary")
+        for number, dag_id in enumerate(CANARIES, 1):
+            wanted.insert(number * len(wanted) // len(CANARIES), dag_id)
         late_ids = late(kind, late_count)
         with ThreadPoolExecutor(3) as pool:
             runs = set(pool.map(self._trigger, [*late_ids, *wanted]))
@@ -132,7 +131,7 @@ class Storm:
             assert time.monotonic() < ends_at, "the runs did not end"
             self._sample_parses(measured)
             time.sleep(0.5)
-        canaries = {run_id for dag_id, run_id in failed if dag_id == "canary"}
+        canaries = {run_id for dag_id, run_id in failed if dag_id in CANARIES}
         while not (called := self._called(canaries)):
             assert time.monotonic() < ends_at, "the callbacks of the canary were not called"
             self._sample_parses(measured)
@@ -143,11 +142,13 @@ class Storm:
             self._sample_parses(measured)
             time.sleep(0.5)
         ended = dict(
-            self.query("SELECT run_id, extract(epoch FROM end_date) FROM dag_run WHERE dag_id = 'canary'")
+            self.query(
+                "SELECT run_id, extract(epoch FROM end_date) FROM dag_run WHERE dag_id = ANY(%s)", CANARIES
+            )
         )
         measured.canary_s = sorted(called[run_id] - float(ended[run_id]) for run_id in canaries)
         measured.took_s = time.monotonic() - began_at
-        return {(dag_id, run_id) for dag_id, run_id in runs if dag_id != "canary"}, measured
+        return {(dag_id, run_id) for dag_id, run_id in runs if dag_id not in CANARIES}, measured
 
     def miss_deadlines(self) -> tuple[set[tuple[str, str]], float]:
         """Let deadlines be missed while a trigger measures how quickly it gets a name looked up, and a thread.

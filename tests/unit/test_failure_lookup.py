@@ -175,6 +175,24 @@ def test_describe_failure_exceptions_unavailable_leaves_them_out():
     assert describe_failure(new_context({"a": [], "raise_incident": ["a"]}, ti)).tasks[0].exception is None
 
 
+def test_describe_failure_dag_callback_takes_the_reason_of_its_task_from_the_spool(tmp_path, configure):
+    """On Airflow 3 the context of a failed run has the try of a failed task: only for others is Airflow asked."""
+    configure(spool_path=str(tmp_path))
+    ti = TaskInstance(states={"raise_incident": "failed", "m[0]": "failed"}, id="try-abc")
+    remember_exception({"ti": ti, "exception": ValueError("no amount")})
+    asked = []
+    ti.xcom_pull = lambda **names: asked.append(names["task_ids"])
+    context = new_context({"m": [], "raise_incident": []}, ti, reason="task_failure")
+    assert {task.label: task.exception for task in describe_failure(context).tasks} == {
+        "m[0]": None,
+        "raise_incident": "ValueError: no amount",
+    }
+    assert asked == ["m"]
+    ti.id = "its next try"
+    describe_failure(context)
+    assert asked == ["m", "m", "raise_incident"]
+
+
 def test_describe_failure_task_callback_describes_the_task():
     """No request is sent: the context has everything."""
     ti = TaskInstance()

@@ -1,0 +1,36 @@
+"""The text of an exception in incidents, logs and files: redacted by Airflow, and bounded."""
+
+from __future__ import annotations
+
+from bzctrl_provider.text import plain_text
+
+_MAX_CHARS = 2000
+
+
+def exception_text(exception: object) -> str | None:
+    """Return the type and the message of an exception, redacted by Airflow, in at most 2,000 characters.
+
+    A longer one keeps its beginning and its last line, because most errors give their cause there.
+    """
+    if exception is None:
+        return None
+    from traceback import format_exception_only
+
+    from airflow.providers.common.compat.sdk import redact
+
+    if isinstance(exception, BaseException):
+        module = f"{type(exception).__module__}."
+        exception = "".join(format_exception_only(exception))
+        if module.startswith("airflow."):  # which module it is differs with the version
+            exception = exception.removeprefix(module)
+    return cut_middle(plain_text(str(redact(str(exception)))).strip())
+
+
+def cut_middle(text: str) -> str:
+    """Return a text in at most 2,000 characters: its beginning and its last line."""
+    if len(text) <= _MAX_CHARS:
+        return text
+    last = text.rsplit("\n", 1)[-1]
+    if len(last) > _MAX_CHARS // 2:
+        last = f"{last[: _MAX_CHARS // 2 - 1]}…"
+    return f"{text[: _MAX_CHARS - len(last) - 3]}\n…\n{last}"
