@@ -216,6 +216,29 @@ def test_describe_failure_dag_callback_describes_the_run():
     assert describe_failure(context).summary == "customs: the run failed"
 
 
+@pytest.mark.parametrize(
+    ("version", "reason", "map_index", "others", "asks"),
+    [
+        ((3, 2), "task_failure", -1, {}, False),
+        ((3, 2), "task_failure", -1, {"b": []}, True),
+        ((3, 2), "task_failure", 0, {}, True),
+        ((3, 2), "timed_out", -1, {}, True),
+        ((3, 1), "task_failure", -1, {}, True),
+    ],
+    ids=["one task", "two tasks", "mapped", "timed out", "Airflow 3.1"],
+)
+def test_describe_failure_dag_callback_asks_for_states_unless_only_one_task_can_have_failed(
+    set_airflow_version, version, reason, map_index, others, asks
+):
+    """The only task of a DAG whose run failed because of a task is the failed one; each request takes a callback long."""
+    set_airflow_version(*version)
+    ti = TaskInstance(states={"raise_incident" if map_index < 0 else "raise_incident[0]": "failed"})
+    ti.map_index = map_index
+    failure = describe_failure(new_context({"raise_incident": [], **others}, ti, reason=reason))
+    assert [(task.task_id, task.map_index) for task in failure.tasks] == [("raise_incident", map_index)]
+    assert bool(ti.asked) is asks
+
+
 def test_describe_failure_dag_callback_on_airflow_3_0_sends_no_request(set_airflow_version):
     """There the request would hang until the process is killed."""
     set_airflow_version(3, 0)
