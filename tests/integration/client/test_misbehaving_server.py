@@ -302,7 +302,8 @@ def test_create_todos_each_thread_uses_one_connection(server, new_client, fields
 def test_create_todos_refused_token_is_replaced_once(server, new_client, fields):
     """When eight threads get a 401 at once, one of them asks for a new token."""
     everybody = threading.Barrier(8)
-    refused = reply(401)
+    # Otherwise a client can take the connection again before it sees that the server has closed it.
+    refused = reply(401, headers=["Connection: close"])
 
     def refuse_together(connection):
         everybody.wait(60)
