@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bzctrl_provider.consequences import find_consequences
-from bzctrl_provider.dag_graph import with_all_before
+from bzctrl_provider.dag_graph import can_only_fail_alone, with_all_before
 from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, find_reason, parse_reason, remembers
 
@@ -87,12 +87,15 @@ def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
 
 def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> dict[str, Any]:
     dag = context["dag"]
-    checks = sorted(context["task"].upstream_task_ids) if kind == "checks" else []
-    asked = with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids)
-    states = _states(context, asked, run.run_id, kind)
+    checks: list[str] = []
     if kind == "checks":
+        checks = sorted(context["task"].upstream_task_ids)
+        states = _states(context, with_all_before(dag, checks), run.run_id, kind)
         states = _select_own_instances(context, states)
-    root_failures = _root_failures(dag, checks, states) if kind == "checks" else set(states)
+        root_failures = _root_failures(dag, checks, states)
+    else:
+        states = _derive_states(context) or _states(context, sorted(dag.task_ids), run.run_id, kind)
+        root_failures = set(states)
     found = [
         (task_id, index)
         for task_id in sorted(root_failures)
@@ -254,9 +257,6 @@ def _states(
     # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
     if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
         return {}
-    if task_ids == [ti.task_id] and _is_only_failure(context):
-        return {ti.task_id: {-1: "failed"}}
-
     dag_id = context["dag"].dag_id
     room = _QUERY_CHARS - len(quote(dag_id)) - len(quote(run_id))
     for group in _split(_group_unambiguous(task_ids), room):
@@ -268,21 +268,20 @@ def _states(
     return states
 
 
-def _is_only_failure(context: Mapping[str, Any]) -> bool:
-    """Return whether a failed run of a DAG with one task can only have failed because of that task.
+def _derive_states(context: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """Return which task of a failed run failed, if the DAG excludes that others failed, too; otherwise nothing.
 
-    Its state then needs no request, for which the callback would have to wait for the DAG processor's one loop. Before
-    Airflow 3.2, the task of the context is not the one that failed, but the last one that ended.
+    This needs no request, for whose response a callback would have to wait for the DAG processor's one loop.
     """
     from bzctrl_provider.version_compat import airflow_at_least
 
-    dag, ti = context["dag"], context["ti"]
-    return (
-        airflow_at_least(3, 2)
-        and context.get("reason") == "task_failure"
-        and ti.map_index == -1
-        and list(dag.task_ids) == [ti.task_id]
-    )
+    dag, ti = context["dag"], context.get("ti")
+    # Before Airflow 3.2, the context has the last task that ended, not the last one that failed.
+    if ti is None or context.get("reason") != "task_failure" or not airflow_at_least(3, 2):
+        return {}
+    if ti.map_index >= 0 or not can_only_fail_alone(dag, ti.task_id):
+        return {}
+    return {task_id: {-1: "failed" if task_id == ti.task_id else ""} for task_id in dag.task_ids}
 
 
 def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:

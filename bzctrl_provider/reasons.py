@@ -51,20 +51,20 @@ def remember_exception(context: Context) -> None:
     """
     try:
         reason = find_reason(context)
+        if reason.lost:
+            return
         from bzctrl_provider.check_results import dump_check_results
+        from bzctrl_provider.spool.noted_reasons import note_reason
 
-        value = {
+        parts = {
             "exception": reason.exception,
             "name": reason.name,
             "checks": dump_check_results(reason.checks),
         }
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
-        if not _is_lost(context):
-            value = {k: v for k, v in value.items() if v}
-            context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
-            from bzctrl_provider.spool.noted_reasons import note_reason
-
-            note_reason(context["ti"], value)
+        value = {key: part for key, part in parts.items() if part}
+        context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
+        note_reason(context["ti"], value)
     except Exception:  # an optional callback must not break the others
         log.exception("The exception could not be kept for the incident.")
 

@@ -18,6 +18,7 @@ _FAILS = """
 from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.standard.operators.empty import EmptyOperator
 
 
 @task
@@ -33,7 +34,7 @@ def never_runs(): ...
 
 
 for dag_id in {dag_ids!r}:
-    kind = dag_id.partition("_")[0]
+    kind, _, number = dag_id.split("_")
     with DAG(
         dag_id,
         schedule=None,
@@ -42,9 +43,11 @@ for dag_id in {dag_ids!r}:
         on_failure_callback={{"light": nothing}}.get(kind),
     ):
         failing = fails()
-        # Of a DAG with one task, the provider knows the state without a request.
-        if int(dag_id[-3:]) % 2:
+        # In a chain no other task can have failed. Beside another one, the provider has to ask for the states.
+        if int(number) % 2:
             failing >> never_runs()
+        else:
+            EmptyOperator(task_id="beside")
 """
 
 _CANARY = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +32,13 @@ class Measured:
     canary_s: list[float] = field(default_factory=list)
     oldest_parse_s: float = 0.0
     took_s: float = 0.0
+
+    def __str__(self):
+        median_s, longest_s = statistics.median(self.canary_s), max(self.canary_s)
+        return (
+            f"callbacks {median_s:.2f} s in the median and {longest_s:.2f} at most,"
+            f" oldest parse {self.oldest_parse_s:.1f} s, storm {self.took_s:.0f} s"
+        )
 
 
 class Storm:

@@ -68,9 +68,23 @@ class TaskInstance(SimpleNamespace):
 def new_context(upstream, ti, **more):
     """Return a context of a task behind others; `upstream` has for each task those before it."""
     tasks = {
-        name: SimpleNamespace(upstream_task_ids=set(of), task_type="Check") for name, of in upstream.items()
+        name: SimpleNamespace(
+            upstream_task_ids=set(of),
+            downstream_task_ids={after for after, before in upstream.items() if name in before},
+            trigger_rule="all_success",
+            is_setup=False,
+            is_teardown=False,
+            task_type="Check",
+        )
+        for name, of in upstream.items()
     }
-    dag = SimpleNamespace(dag_id="customs", task_ids=list(tasks), get_task=tasks.__getitem__, owner="team")
+    dag = SimpleNamespace(
+        dag_id="customs",
+        task_ids=list(tasks),
+        tasks=list(tasks.values()),
+        get_task=tasks.__getitem__,
+        owner="team",
+    )
     when = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
     return {
         "dag": dag,
@@ -220,22 +234,25 @@ def test_describe_failure_dag_callback_describes_the_run():
     ("version", "reason", "map_index", "others", "asks"),
     [
         ((3, 2), "task_failure", -1, {}, False),
-        ((3, 2), "task_failure", -1, {"b": []}, True),
+        ((3, 2), "task_failure", -1, {"before": [], "raise_incident": ["before"]}, False),
+        ((3, 2), "task_failure", -1, {"beside": []}, True),
         ((3, 2), "task_failure", 0, {}, True),
         ((3, 2), "timed_out", -1, {}, True),
         ((3, 1), "task_failure", -1, {}, True),
     ],
-    ids=["one task", "two tasks", "mapped", "timed out", "Airflow 3.1"],
+    ids=["one task", "a chain", "a task beside it", "mapped", "timed out", "Airflow 3.1"],
 )
 def test_describe_failure_dag_callback_asks_for_states_unless_only_one_task_can_have_failed(
     set_airflow_version, version, reason, map_index, others, asks
 ):
-    """The only task of a DAG whose run failed because of a task is the failed one; each request takes a callback long."""
+    """The task that made the run fail is known, and maybe that no other can have failed: each request takes a callback long."""
     set_airflow_version(*version)
     ti = TaskInstance(states={"raise_incident" if map_index < 0 else "raise_incident[0]": "failed"})
     ti.map_index = map_index
     failure = describe_failure(new_context({"raise_incident": [], **others}, ti, reason=reason))
     assert [(task.task_id, task.map_index) for task in failure.tasks] == [("raise_incident", map_index)]
+    if not asks:
+        assert failure.instances == dict.fromkeys({"raise_incident", *others}, 1)
     assert bool(ti.asked) is asks
 
 

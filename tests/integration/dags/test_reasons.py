@@ -94,7 +94,7 @@ def test_notifier_of_mapped_task_title_has_the_name(run, bzctrl_sandbox):
     not airflow_at_least(3, 2),
     reason="before Airflow 3.2, the context of a failed run does not say which task failed",
 )
-def test_failed_run_of_one_task_incident_has_the_noted_reason_without_a_request(
+def test_failed_run_of_a_chain_incident_has_the_noted_reason_without_a_request(
     run, bzctrl_sandbox, tmp_path, monkeypatch
 ):
     """Task and run know the same id of the failed try. The callback of a DAG under `dag.test()` cannot send requests."""
@@ -102,7 +102,8 @@ def test_failed_run_of_one_task_incident_has_the_noted_reason_without_a_request(
     (tmp_path / "spool").mkdir()
     run(FILE, "noted")
     (todo,) = bzctrl_sandbox.todos
-    assert todo["title"] == "noted: 1 of 1 task failed (fails)"
+    assert todo["title"] == "noted: 1 of 3 tasks failed (fails)"
     lines = get_lines(todo)
+    assert "Did not run: publish" in lines
     assert "- fails (@task): failed" in lines
     assert "  ValueError: from the spool" in lines

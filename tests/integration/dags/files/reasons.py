@@ -134,7 +134,11 @@ def replace_noted_reason(context) -> None:
 
 
 with DAG("noted", **ARGS, on_failure_callback=[replace_noted_reason, BzCtrlNotifier()]) as noted:
-    fails.override(on_failure_callback=remember_exception)()
+    (
+        publishes.override(task_id="load")()
+        >> fails.override(on_failure_callback=remember_exception)()
+        >> publishes.override(task_id="publish")()
+    )
 
 with DAG("many_reasons", **ARGS) as many:
     CreateTodosOperator(
