@@ -18,7 +18,6 @@ _FAILS = """
 from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG, task
-from airflow.providers.standard.operators.empty import EmptyOperator
 
 
 @task
@@ -42,12 +41,8 @@ for dag_id in {dag_ids!r}:
         tags=[kind],
         on_failure_callback={{"light": nothing}}.get(kind),
     ):
-        failing = fails()
-        # In a chain no other task can have failed. Beside another one, the provider has to ask for the states.
-        if int(number) % 2:
-            failing >> never_runs()
-        else:
-            EmptyOperator(task_id="beside")
+        # With all_success no other task can have failed. With another rule the provider has to ask for the states.
+        fails() >> never_runs.override(trigger_rule="all_success" if int(number) % 2 else "none_failed")()
 """
 
 _CANARY = """
