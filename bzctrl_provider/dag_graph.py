@@ -13,7 +13,7 @@ def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
     return sorted(_walk(dag, task_ids, "upstream_task_ids"))
 
 
-def can_only_fail_alone(dag: Any, task_id: str) -> bool:
+def excludes_other_failures(dag: Any, task_id: str) -> bool:
     """Return whether no other task of the DAG can have failed in a run in which this one did.
 
     With ``all_success``, the tasks before it have succeeded, and those after it do not run. A task beside it, with another

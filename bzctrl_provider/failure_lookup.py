@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bzctrl_provider.consequences import find_consequences
-from bzctrl_provider.dag_graph import can_only_fail_alone, with_all_before
+from bzctrl_provider.dag_graph import excludes_other_failures, with_all_before
 from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, find_reason, parse_reason, remembers
 
@@ -279,7 +279,7 @@ def _derive_states(context: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     # Before Airflow 3.2, the context has the last task that ended, not the last one that failed.
     if ti is None or context.get("reason") != "task_failure" or not airflow_at_least(3, 2):
         return {}
-    if ti.map_index >= 0 or not can_only_fail_alone(dag, ti.task_id):
+    if ti.map_index >= 0 or not excludes_other_failures(dag, ti.task_id):
         return {}
     return {task_id: {-1: "failed" if task_id == ti.task_id else ""} for task_id in dag.task_ids}
 

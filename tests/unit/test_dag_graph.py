@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bzctrl_provider.dag_graph import can_only_fail_alone, with_all_before
+from bzctrl_provider.dag_graph import excludes_other_failures, with_all_before
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ CHAIN = set(itertools.pairwise(NAMES))
 
 
 @pytest.mark.parametrize(
-    ("edges", "rules", "failed", "alone"),
+    ("edges", "rules", "failed", "excludes"),
     [
         (CHAIN, {}, "a", True),
         (CHAIN, {}, "c", True),
@@ -73,20 +73,20 @@ CHAIN = set(itertools.pairwise(NAMES))
         "a task beside it",
     ],
 )
-def test_can_only_fail_alone_asks_for_a_task_between_all_others(
-    edges: set[tuple[str, str]], rules: dict[str, str], failed: str, alone: bool
+def test_excludes_other_failures_is_true_of_a_task_between_all_others(
+    edges: set[tuple[str, str]], rules: dict[str, str], failed: str, excludes: bool
 ) -> None:
     """Tasks before a failed one succeeded, and those after it did not run, but only with ``all_success``."""
-    assert can_only_fail_alone(new_dag(edges, **rules), failed) is alone
+    assert excludes_other_failures(new_dag(edges, **rules), failed) is excludes
 
 
 @pytest.mark.parametrize("kind", ["setup", "teardown"])
-def test_can_only_fail_alone_teardown_can_fail_as_well(kind: str) -> None:
+def test_excludes_other_failures_teardown_can_fail_as_well(kind: str) -> None:
     """A teardown runs although the task before it failed."""
     dag = new_dag(CHAIN)
     task: Any = dag.get_task("e")
     getattr(task, f"as_{kind}")()
-    assert can_only_fail_alone(dag, "c") is False
+    assert excludes_other_failures(dag, "c") is False
 
 
 @settings(deadline=None)
@@ -97,10 +97,10 @@ def test_can_only_fail_alone_teardown_can_fail_as_well(kind: str) -> None:
         {name: st.sampled_from(["success", "failed", "skipped"]) for name in NAMES}
     ),
 )
-def test_can_only_fail_alone_any_run_of_any_dag_is_right(
+def test_excludes_other_failures_any_run_of_any_dag_is_right(
     edges: set[tuple[str, str]], rules: dict[str, str], outcomes: dict[str, str]
 ) -> None:
-    """In no run in which a task failed that can only fail alone, another one failed."""
+    """In no run in which a failed task excludes other failures, another one failed."""
     dag = new_dag(edges, **rules)
     states: dict[str, str] = {}
     for name in NAMES:
@@ -113,4 +113,4 @@ def test_can_only_fail_alone_any_run_of_any_dag_is_right(
         else:
             states[name] = outcomes[name]
     failed = [name for name, state in states.items() if state == "failed"]
-    assert len(failed) < 2 or not any(can_only_fail_alone(dag, name) for name in failed)
+    assert len(failed) < 2 or not any(excludes_other_failures(dag, name) for name in failed)
