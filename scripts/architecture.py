@@ -32,7 +32,7 @@ PLACES = {
     "cli.findings": (1, -2.4),
     "cli.variables": (0.5, -2.4),
     "pruning": (5, -0.45),
-    "times": (10, -1.1),
+    "times": (12, -1.1),
     # For DAG files and deployments.
     "decorators.bzctrl": (0, 0.6),
     "policy": (0, 2.6),

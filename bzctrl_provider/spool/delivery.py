@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,10 +21,10 @@ from bzctrl_provider.exceptions import (
 )
 from bzctrl_provider.metrics import count_todos, gauge_spool
 from bzctrl_provider.reason_text import exception_text
-from bzctrl_provider.spool.entry import parse_time
 from bzctrl_provider.spool.ledger import PAUSE, PAUSE_MAX, Todo, Waiting, covered_by
 from bzctrl_provider.spool.storm import Member, find_storms, summarize
 from bzctrl_provider.text import one_line
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -442,7 +442,7 @@ def _has_no_response(exc: Exception) -> bool:
 def _wait_until(entry: Entry) -> datetime | None:
     """Return when an entry may be tried again: each attempt without a response may have made one more duplicate."""
     number = len(entry.unanswered)
-    last = parse_time(entry.unanswered[-1]) if number >= _BACKOFF_FROM else None
+    last = parse_time(entry.unanswered[-1], zone=UTC) if number >= _BACKOFF_FROM else None
     if last is None:
         return None
     return last + min(timedelta(minutes=2 ** min(number - _BACKOFF_FROM + 1, 10)), _BACKOFF_MAX)

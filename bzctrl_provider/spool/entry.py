@@ -17,6 +17,7 @@ from bzctrl_provider.limits import DIGITS_MAX
 from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.text import safe_repr
+from bzctrl_provider.times import parse_time
 
 _VERSION = 1
 
@@ -82,7 +83,7 @@ class Entry:
         facts = data.get("facts", {})
         if not isinstance(facts, dict):
             wrong.append("facts")
-        spooled_at = parse_time(data.get("written_at"))
+        spooled_at = parse_time(data.get("written_at"), zone=UTC)
         if spooled_at is None and "written_at" not in wrong:
             wrong.append("written_at")
         if wrong or spooled_at is None:
@@ -178,15 +179,6 @@ def _load(content: bytes) -> dict[str, Any]:
 
 def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def parse_time(text: object) -> datetime | None:
-    """Return the time that a text in ISO 8601 means, in UTC if it names no zone; None if it is no such text."""
-    try:
-        time = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _plain(value: Any) -> Any:

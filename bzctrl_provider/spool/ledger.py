@@ -148,8 +148,10 @@ class Ledger:
             return
         try:
             attempt = json.loads(content)
-            at, names = datetime.fromisoformat(attempt["at"]), set(attempt["files"])
+            at, names = parse_time(attempt["at"]), set(attempt["files"])
         except (ValueError, TypeError, KeyError):
+            at, names = None, set()
+        if at is None:
             # It does not say which: any of them may have been sent.
             at, names = datetime.now(UTC), {waiting.name for waiting in found.waiting}
         found.waiting = [

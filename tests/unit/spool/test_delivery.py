@@ -335,10 +335,20 @@ def test_delivery_that_cannot_note_the_attempt_sends_nothing(store, bzctrl):
     assert bzctrl.created == []
 
 
-def test_delivery_with_a_damaged_note_of_an_attempt_marks_all(store, bzctrl):
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"{",
+        b"[]",
+        b'{"at": "2026-11-21T12:00:00", "files": []}',
+        b'{"at": "2026-11-21T12:00:00Z", "files": 1}',
+    ],
+    ids=["no JSON", "no object", "time without a zone", "no files"],
+)
+def test_delivery_with_a_damaged_note_of_an_attempt_marks_all(store, bzctrl, note):
     """It does not say which were sent, so each may be a duplicate."""
     spool(store, 1, 2)
-    store.files[".attempt.json"] = b"{"
+    store.files[".attempt.json"] = note
     deliver_to(store, bzctrl)
     assert ["may be a duplicate" in todo["description"] for todo in bzctrl.created] == [True, True]
 
