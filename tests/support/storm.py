@@ -42,7 +42,8 @@ for dag_id in {dag_ids!r}:
         on_failure_callback={{"light": nothing}}.get(kind),
     ):
         # With all_success no other task can have failed. With another rule the provider has to ask for the states.
-        fails() >> never_runs.override(trigger_rule="all_success" if int(number) % 2 else "none_failed")()
+        rule = ("none_failed", "all_success")[int(number) % 2]
+        fails() >> never_runs.override(trigger_rule=rule)()
 """
 
 _CANARY = """
