@@ -117,8 +117,8 @@ def run_with_policy(storm, mode):
 def test_storm_loses_nothing_and_holds_up_nothing(storm, mode, all_measured):
     """After one delivery each failure is in exactly one todo; meanwhile callbacks of others come, and DAG files are parsed.
 
-    The storms with the policy, without a callback and with one that does nothing take turns. Each kind is as often the
-    first, the second and the last of three, so that what a storm leaves behind makes no kind slower than the others.
+    The storms with the policy, without a callback and with one that does nothing take turns. In three rounds, each kind is
+    once the first, the second and the last, so that what a storm leaves behind makes no kind slower than the others.
     """
     measured = {kind: [] for kind in KINDS}
     for number in range(ROUNDS):
