@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
+from operator import attrgetter
 from typing import Final
 
 from airflow.listeners import hookimpl
@@ -34,6 +35,9 @@ MODULES: Final = (
     "bzctrl_provider.spool.noted_reasons",
 )
 
+AIRFLOW_NAMES: Final = ("Stats", "task.bzctrl_todo")
+"""What Airflow loads when it is first used. ``task`` takes a process as long as the rest of a short DAG file and its callback."""
+
 
 @hookimpl
 def on_starting() -> None:
@@ -44,5 +48,6 @@ def on_starting() -> None:
     try:
         for module in MODULES:
             import_module(module)
+        attrgetter(*AIRFLOW_NAMES)(import_module("airflow.providers.common.compat.sdk"))
     except Exception as exc:  # noqa: BLE001 - without it, each process loads what it needs
         log.warning("The modules of callbacks could not be loaded in the DAG processor: %r", exc)

@@ -25,14 +25,19 @@ dag.get_template_env()
 redact("text")
 conf.get("core", "dags_folder")
 before = set(sys.modules)
-if sys.argv[1] == "call in a DAG processor":
+work, _, place = sys.argv[1].partition(" in a ")
+if place == "DAG processor":
     from bzctrl_provider import preload
-    sys.argv[1:] = ["dag-processor", "call"]
+    sys.argv[1:] = ["dag-processor"]
     preload.on_starting()
 preloaded = set(sys.modules) - before
 before = set(sys.modules)
 began_at = time.process_time()
-if sys.argv[-1] == "call":
+if work == "parse":
+    from airflow.providers.common.compat.sdk import task
+    with dag:
+        task(refuse)()
+if work == "call":
     dag.on_failure_callback({"dag": dag, "run_id": "r", "reason": "task_failure", "dag_run": SimpleNamespace(clear_number=0)})
 cpu_s = time.process_time() - began_at
 print("RESULT" + json.dumps({"preloaded": sorted(preloaded), "new": sorted(set(sys.modules) - before), "cpu_s": cpu_s}), flush=True)
@@ -90,3 +95,15 @@ def test_callback_in_a_dag_processor_loads_no_module_of_the_provider(run_callbac
     assert len(list((tmp_path / "spool").glob("[!.]*.json"))) == 1
     assert HEAVY.isdisjoint(result["preloaded"])
     assert [name for name in result["new"] if name.startswith("bzctrl_provider")] == []
+
+
+def test_parse_in_a_dag_processor_loads_no_module_for_decorated_tasks(run_callback):
+    """Each parse and each callback of a file with @task would load what takes as long as the rest of it."""
+    name = "airflow.sdk.definitions.decorators"
+    assert name in run_callback("parse")["new"]
+    result = run_callback("parse in a DAG processor")
+    assert name in result["preloaded"]
+    assert HEAVY.isdisjoint(result["preloaded"])
+    assert [
+        item for item in result["new"] if item.startswith(("airflow.providers.", name, "packaging."))
+    ] == []

@@ -7,20 +7,35 @@ from airflow.listeners.listener import get_listener_manager
 
 from bzctrl_provider import preload
 
+SDK = "airflow.providers.common.compat.sdk"
+
+EXPECTED = [*preload.MODULES, SDK, f"{SDK}.Stats", f"{SDK}.task", f"{SDK}.task.bzctrl_todo"]
+
+
+class Loaded:
+    """A module that notes which of its names are used."""
+
+    def __init__(self, name, names):
+        self._name, self._names = name, names
+        names.append(name)
+
+    def __getattr__(self, attribute):
+        return Loaded(f"{self._name}.{attribute}", self._names)
+
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Return the names of the modules that the listener loads."""
+    """Return the names of the modules that the listener loads, and of what it uses of them."""
     names = []
-    monkeypatch.setattr(preload, "import_module", names.append)
+    monkeypatch.setattr(preload, "import_module", lambda name: Loaded(name, names))
     return names
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["airflow", "dag-processor"], list(preload.MODULES)),
-        (["/usr/bin/airflow", "dag-processor", "--num-runs", "1"], list(preload.MODULES)),
+        (["airflow", "dag-processor"], EXPECTED),
+        (["/usr/bin/airflow", "dag-processor", "--num-runs", "1"], EXPECTED),
         (["airflow", "scheduler"], []),
         (["airflow", "triggerer"], []),
         (["airflow", "tasks", "run", "dag-processor"], []),
@@ -47,4 +62,4 @@ def test_on_starting_is_a_listener_of_airflow(monkeypatch, loaded):
     """Airflow's own manager of listeners calls it, with the arguments of this version."""
     monkeypatch.setattr(sys, "argv", ["airflow", "dag-processor"])
     get_listener_manager().hook.on_starting(component=object())
-    assert loaded == list(preload.MODULES)
+    assert loaded == EXPECTED
