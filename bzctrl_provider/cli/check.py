@@ -130,8 +130,13 @@ def check_connection(conn_id: str) -> Finding:
             facts=facts,
         )
     facts |= {"token_url": client.endpoints.token_url, "create_url": client.endpoints.create_url}
-    message = f"{conn_id} is complete; todos will be created at {client.endpoints.create_url}."
-    return Finding(check="connection", message=message, facts=facts)
+    message = f"{conn_id} is valid; todos will be created at {client.endpoints.create_url}."
+    details = tuple(
+        f"It has no {name}: a todo without one of its own cannot be created."
+        for name in ("domain_workspace", "reporter")
+        if name not in client.defaults
+    )
+    return Finding(check="connection", message=message, details=details, facts=facts)
 
 
 def check_token(conn_id: str) -> Finding:

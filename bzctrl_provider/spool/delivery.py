@@ -44,6 +44,11 @@ _REFUSALS_MAX = 10
 _BACKOFF_FROM = 3
 _BACKOFF_MAX = timedelta(hours=1)
 
+_SUPPLIED = frozenset({"domain_workspace", "reporter", "assignee"})
+"""The fields that a connection can supply."""
+_SUPPLY_WAIT = timedelta(days=3)
+"""How long an entry waits for its connection to supply a field: longer than a weekend. Then it is rejected."""
+
 _WRONG_ADDRESS = (404, 405, 407)
 """Together with 3xx, of a connection with a wrong address: no todo is at fault for them."""
 
@@ -240,6 +245,8 @@ class _OfConnection:
         self._entries = entries
         self._stopped: str | None = None
         self._rejected_summary = False
+        self._waiting: dict[str, str] = {}
+        """The files that are not tried this time, each with the reason."""
         self._took_s: float | None = None
 
     def run(self) -> None:
@@ -247,6 +254,8 @@ class _OfConnection:
         self._run_once()
         if self._rejected_summary and not self._stopped:
             self._run_once()
+        for reason in dict.fromkeys(self._waiting.values()):
+            self._delivery.keep([name for name, own in self._waiting.items() if own == reason], reason)
 
     def _run_once(self) -> None:
         units = self._plan()
@@ -292,43 +301,52 @@ class _OfConnection:
     def _plan(self) -> list[Waiting]:
         """Return the entries to send, with the summaries instead of the entries that they cover."""
         covered = covered_by(self._entries)
-        due = []
+        due: list[Waiting] = []
+        members: list[Member] = []
         for waiting in self._entries:
-            if waiting.entry.identity in covered:
+            if waiting.entry.identity in covered or self._waits_for_time(waiting):
                 continue
-            until = None if self._options.ignore_pauses else _wait_until(waiting.entry)
-            if until and self._delivery.clock() < until:
-                reason = f"Not tried before {until:%H:%M:%S} UTC, because of attempts without a response."
-                self._delivery.keep([waiting.name], reason)
-            else:
-                due.append(waiting)
-        for storm in find_storms(self._members(due), above=self._options.group_above):
+            try:
+                member = _member(waiting.entry, self._sender.check(waiting.entry.fields))
+            except BzCtrlValidationError as exc:
+                if self._waits_for_connection(waiting, exc):
+                    continue
+                member = None  # sent by itself, so that it is rejected by itself
+            if member:
+                members.append(member)
+            due.append(waiting)
+        for storm in find_storms(members, above=self._options.group_above):
             summary = summarize(storm)
             due = [waiting for waiting in due if waiting.entry.identity not in summary.covers]
             due.append(Waiting(name=f"{summary.identity}.json", entry=summary))
         return sorted(due, key=lambda waiting: (waiting.entry.spooled_at, waiting.name))
 
-    def _members(self, due: Sequence[Waiting]) -> list[Member]:
-        if not 0 < self._options.group_above < len(due):
-            return []
-        return [
-            member
-            for waiting in due
-            if not waiting.entry.covers
-            and not waiting.entry.single
-            and (member := self._member(waiting.entry))
-        ]
-
-    def _member(self, entry: Entry) -> Member | None:
-        try:
-            values = self._sender.check(entry.fields)
-        except BzCtrlValidationError:
-            return None  # sent by itself, so that it is rejected by itself
-        if values["todo_type"] != "INCIDENT":
-            return None
-        return Member(
-            entry=entry, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
+    def _waits_for_time(self, waiting: Waiting) -> bool:
+        until = None if self._options.ignore_pauses else _wait_until(waiting.entry)
+        if until is None or self._delivery.clock() >= until:
+            return False
+        self._waiting[waiting.name] = (
+            f"Not tried before {until:%H:%M:%S} UTC, because of attempts without a response."
         )
+        return True
+
+    def _waits_for_connection(self, waiting: Waiting, exc: BzCtrlValidationError) -> bool:
+        """Check whether an entry lacks only what a connection supplies: its fault would move all entries to ``rejected/``."""
+        lacking = {fault.field for fault in exc.faults}
+        entry = waiting.entry
+        if not lacking <= _SUPPLIED or any(entry.fields.get(name) for name in lacking):
+            return False
+        if self._delivery.clock() - entry.spooled_at > _SUPPLY_WAIT:
+            return False
+        shown = one_line(self._conn_id, max_chars=_CONN_ID_CHARS)
+        reason = (
+            f"Not tried. The todo has no {' and no '.join(sorted(lacking))}, and neither has the connection {shown}: "
+            f"add it there within {_SUPPLY_WAIT.days} days."
+        )
+        if entry.reason != reason:
+            self._ledger.keep(waiting, replace(entry, reason=reason))
+        self._waiting[waiting.name] = reason
+        return True
 
     # Sending
 
@@ -414,6 +432,14 @@ class _OfConnection:
             self._stopped = self._delivery.pause(self._conn_id, down)
         elif len(errors) < len(outcomes):
             self._ledger.resume(self._conn_id)
+
+
+def _member(entry: Entry, values: dict[str, Any]) -> Member | None:
+    if entry.covers or entry.single or values["todo_type"] != "INCIDENT":
+        return None
+    return Member(
+        entry=entry, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
+    )
 
 
 def _is_rejection(outcome: object) -> bool:

@@ -41,6 +41,7 @@ class BzCtrlInMemory:
     """Creates todos, or raises the errors that wait in ``errors``, in turn."""
 
     def __init__(self):
+        self.defaults = DEFAULTS
         self.created = []
         self.batches = []
         self.errors = []
@@ -56,7 +57,7 @@ class BzCtrlInMemory:
             raise self.login_error
 
     def check(self, fields):
-        return vars(complete_todo(fields, defaults=DEFAULTS))
+        return vars(complete_todo(fields, defaults=self.defaults))
 
     def create_todos(self, todos):
         self.before()

@@ -72,6 +72,26 @@ def test_check_of_an_invalid_connection_names_all_faults_and_requests_no_token(
     assert requests_mock.request_history == []
 
 
+@pytest.mark.parametrize(
+    ("login", "extra", "lacks"),
+    [
+        ("airflow@example.com", {}, []),
+        ("api-user", {}, ["reporter"]),
+        ("airflow@example.com", {"domain_workspace": None}, ["domain_workspace"]),
+        ("api-user", {"domain_workspace": None}, ["domain_workspace", "reporter"]),
+    ],
+)
+def test_check_says_what_the_connection_does_not_supply(
+    monkeypatch, requests_mock, run_command, login, extra, lacks
+):
+    """It is no fault, because todos may have both, but those of the policy usually have neither."""
+    register_bzctrl(requests_mock)
+    set_connection(monkeypatch, login=login, extra=extra)
+    code, report = run_command("check", "--json")
+    assert code == 0
+    assert [detail.split()[3].rstrip(":") for detail in finding(report, "connection")["details"]] == lacks
+
+
 def test_check_of_a_missing_connection_says_how_to_create_it(run_command):
     """The id of the option or of --conn-id is looked up, and the message has the remedy."""
     code, text = run_command("check", "--conn-id", "elsewhere")

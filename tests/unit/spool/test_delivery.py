@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.spool import (
+    DEFAULTS,
     DESCRIPTION,
     MINUTE,
     NOON,
@@ -198,6 +200,77 @@ def test_delivery_of_a_rejected_entry_moves_it_and_goes_on(store, bzctrl, error,
     assert str(error).splitlines()[0] in json.loads(store.read(path))["reason"]
     assert caplog.records[-1].levelno == logging.ERROR
     assert deliver_to(store, bzctrl).as_dict() == {"created": [], "kept": [], "rejected": [], "busy": False}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "lacks"),
+    [
+        ({"domain_workspace": "EXA-CON-BUS-WOR"}, "no reporter"),
+        ({"reporter": "reporter@example.com"}, "no domain_workspace"),
+        ({}, "no domain_workspace and no reporter"),
+    ],
+)
+def test_delivery_with_an_incomplete_connection_keeps_what_it_would_complete(
+    store, bzctrl, defaults, lacks, caplog
+):
+    """Nothing is requested or rejected, one line says why, and after the correction all are created, as a storm too."""
+    spool(store, *range(1, 26))
+    bzctrl.defaults = defaults
+    result = deliver_to(store, bzctrl)
+    assert (bzctrl.logins, bzctrl.batches, result.rejected, len(result.kept)) == (0, [], [], 25)
+    reason = f"Not tried. The todo has {lacks}, and neither has the connection a: add it there within 3 days."
+    assert {kept["reason"] for kept in result.kept} == {entry.reason for entry in waiting(store)} == {reason}
+    assert len(caplog.records) == 1
+    bzctrl.defaults = DEFAULTS
+    assert len(deliver_to(store, bzctrl).created) == 1
+    assert bzctrl.titles[0].startswith("25 DAG runs failed")
+    assert store.names() == []
+
+
+def test_delivery_with_an_incomplete_connection_creates_todos_that_are_complete(store, bzctrl):
+    """A todo with a reporter of its own waits for nobody, and one that has another fault is rejected."""
+    spool(store, 1)
+    spool(store, 2, reporter="team@example.com")
+    spool(store, 3, impact="urgent")
+    spool(store, 4, reporter="nobody")
+    bzctrl.defaults = {"domain_workspace": "EXA-CON-BUS-WOR"}
+    bzctrl.errors = [None, *[BzCtrlValidationError("Fix:", [("impact", "bad")])] * 2]
+    result = deliver_to(store, bzctrl)
+    assert bzctrl.titles == ["T002"]
+    assert [kept["file"] for kept in result.kept] == [f"memory://{new_entry(1).identity}.json"]
+    assert len(result.rejected) == 2
+
+
+def test_delivery_with_an_incomplete_connection_rejects_after_three_days(store, bzctrl):
+    """A connection that never supplies a field does not make the delivery fail for ever."""
+    spool(store, 1)
+    bzctrl.defaults = {}
+    bzctrl.errors = [BzCtrlValidationError("Fix:", [("reporter", "is mandatory")])]
+    end = NOON + MINUTE + timedelta(days=3)
+    assert len(deliver_to(store, bzctrl, now=end).kept) == 1
+    assert len(deliver_to(store, bzctrl, now=end + MINUTE).rejected) == 1
+
+
+def test_delivery_reads_an_entry_that_waits_without_a_further_write(store, bzctrl):
+    """The reason is written once, and not each minute for three days."""
+    spool(store, 1)
+    bzctrl.defaults = {}
+    deliver_to(store, bzctrl)
+    steps = store.steps
+    deliver_to(store, bzctrl)
+    assert store.steps == steps
+
+
+def test_delivery_of_a_rejected_summary_reports_an_entry_that_waits_once(store, bzctrl):
+    """The entries are planned a second time then."""
+    spool(store, *range(1, 26))
+    spool(store, 31)
+    name = f"{new_entry(31).identity}.json"
+    unanswered = replace(new_entry(31), unanswered=("2026-11-21T13:00:00Z",) * 3)
+    store.files[name] = unanswered.as_bytes()
+    bzctrl.errors = [BzCtrlRejectedError("422", status_code=422)]
+    result = deliver_to(store, bzctrl)
+    assert [kept["file"] for kept in result.kept] == [f"memory://{name}"]
 
 
 @pytest.mark.parametrize("status", [302, 404, 405, 407])
