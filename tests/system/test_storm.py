@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from urllib.parse import quote
 
 import pytest
@@ -54,11 +54,12 @@ def storm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def all_measured():
-    """Return what was measured in each storm, by kind, and compare the kinds at the end."""
-    measured = {kind: [] for kind in KINDS}
+    """Return what was measured in each storm, by the state of BzCtrl and kind, and compare the kinds at the end."""
+    measured = defaultdict(lambda: {kind: [] for kind in KINDS})
     yield measured
-    if all(measured.values()):
-        report_ratios("all", measured)
+    of_all = {kind: [one for storms in measured.values() for one in storms[kind]] for kind in KINDS}
+    if all(of_all.values()):
+        report_ratios("all", of_all)
 
 
 def run_without(storm, kind):
@@ -120,13 +121,12 @@ def test_storm_loses_nothing_and_holds_up_nothing(storm, mode, all_measured):
     The storms with the policy, without a callback and with one that does nothing take turns. In three rounds, each kind is
     once the first, the second and the last, so that what a storm leaves behind makes no kind slower than the others.
     """
-    measured = {kind: [] for kind in KINDS}
+    measured = all_measured[mode]
     for number in range(ROUNDS):
         for kind in (*KINDS[number % 3 :], *KINDS[: number % 3]):
             one = run_with_policy(storm, mode) if kind == "policy" else run_without(storm, kind)
             measured[kind].append(one)
             report(f"{RUNS} runs and {DEADLINES} deadlines, {mode}, {kind}: {one}")
-            all_measured[kind].append(one)
     report_ratios(mode, measured)
 
 
