@@ -477,6 +477,11 @@ SEEN = {
     "spool-address": lambda lab: lab.spool("s4://bucket/bzctrl").error(replay_spool),
     "spool-file-damaged": spool_file_damaged,
     "spool-connection": lambda lab: lab.spool().kept(title="Totals differ", description="d"),
+    "spool-connection-incomplete": lambda lab: (
+        lab.spool()
+        .connect("made_later", extra={"domain_workspace": None})
+        .kept(title="Totals differ", description="d")
+    ),
     "import-error-off": lambda lab: import_error(lab, "off"),
     "import-error-spool": import_error_without_a_folder,
     "spool-todo": lambda lab: lab.spool().connect("made_later").kept(title="Totals differ", impact="urgent"),
