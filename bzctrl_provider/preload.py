@@ -1,4 +1,4 @@
-"""The listener that loads the provider's modules in the DAG processor, once, before it starts.
+"""The listener that loads modules in the DAG processor, once, before it starts: the provider's, and those of ``@task``.
 
 Airflow parses each DAG file and calls each callback of a DAG in a process that the DAG processor forks, so a module that
 is not loaded there is loaded again by each of them. Airflow loads this module in each of its processes: at its top it

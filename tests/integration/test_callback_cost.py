@@ -98,7 +98,7 @@ def test_callback_in_a_dag_processor_loads_no_module_of_the_provider(run_callbac
 
 
 def test_parse_in_a_dag_processor_loads_no_module_for_decorated_tasks(run_callback):
-    """Each parse and each callback of a file with @task would load what takes as long as the rest of it."""
+    """Otherwise each parse and each callback of a file with @task would load it, which takes longer than the rest."""
     name = "airflow.sdk.definitions.decorators"
     assert name in run_callback("parse")["new"]
     result = run_callback("parse in a DAG processor")
