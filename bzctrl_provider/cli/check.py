@@ -117,6 +117,7 @@ def check_connection(conn_id: str) -> Finding:
     """Check that an Airflow connection exists and is complete, without a request."""
     from bzctrl_provider.exceptions import BzCtrlConfigError
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+    from bzctrl_provider.spool.delivery import SUPPLIED_FIELDS
 
     facts: dict[str, Any] = {"conn_id": conn_id}
     try:
@@ -133,7 +134,7 @@ def check_connection(conn_id: str) -> Finding:
     message = f"{conn_id} is valid; todos will be created at {client.endpoints.create_url}."
     details = tuple(
         f"It has no {name}: a todo without one of its own cannot be created."
-        for name in ("domain_workspace", "reporter")
+        for name in SUPPLIED_FIELDS
         if name not in client.defaults
     )
     return Finding(check="connection", message=message, details=details, facts=facts)

@@ -44,8 +44,8 @@ _REFUSALS_MAX = 10
 _BACKOFF_FROM = 3
 _BACKOFF_MAX = timedelta(hours=1)
 
-_SUPPLIED = frozenset({"domain_workspace", "reporter", "assignee"})
-"""The fields that a connection can supply."""
+SUPPLIED_FIELDS = ("domain_workspace", "reporter")
+"""The mandatory fields of a todo that its connection can supply."""
 _SUPPLY_WAIT = timedelta(days=3)
 """How long an entry waits for its connection to supply a field: longer than a weekend. Then it is rejected."""
 
@@ -254,8 +254,11 @@ class _OfConnection:
         self._run_once()
         if self._rejected_summary and not self._stopped:
             self._run_once()
-        for reason in dict.fromkeys(self._waiting.values()):
-            self._delivery.keep([name for name, own in self._waiting.items() if own == reason], reason)
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self._waiting.items():
+            by_reason.setdefault(reason, []).append(name)
+        for reason, names in by_reason.items():
+            self._delivery.keep(names, reason)
 
     def _run_once(self) -> None:
         units = self._plan()
@@ -304,49 +307,53 @@ class _OfConnection:
         due: list[Waiting] = []
         members: list[Member] = []
         for waiting in self._entries:
-            if waiting.entry.identity in covered or self._waits_for_time(waiting):
+            if waiting.entry.identity in covered:
                 continue
-            try:
-                member = _member(waiting.entry, self._sender.check(waiting.entry.fields))
-            except BzCtrlValidationError as exc:
-                if self._waits_for_connection(waiting, exc):
-                    continue
-                member = None  # sent by itself, so that it is rejected by itself
-            if member:
-                members.append(member)
+            member = None
+            reason = self._wait_for_time(waiting.entry)
+            if reason is None:
+                try:
+                    member = _member(waiting.entry, self._sender.check(waiting.entry.fields))
+                except BzCtrlValidationError as exc:
+                    # Otherwise it is sent by itself, so that it is rejected by itself.
+                    reason = self._wait_for_connection(waiting, exc)
+            if reason is not None:
+                self._waiting[waiting.name] = reason
+                continue
             due.append(waiting)
+            if member is not None:
+                members.append(member)
         for storm in find_storms(members, above=self._options.group_above):
             summary = summarize(storm)
             due = [waiting for waiting in due if waiting.entry.identity not in summary.covers]
             due.append(Waiting(name=f"{summary.identity}.json", entry=summary))
         return sorted(due, key=lambda waiting: (waiting.entry.spooled_at, waiting.name))
 
-    def _waits_for_time(self, waiting: Waiting) -> bool:
-        until = None if self._options.ignore_pauses else _wait_until(waiting.entry)
+    def _wait_for_time(self, entry: Entry) -> str | None:
+        until = None if self._options.ignore_pauses else _wait_until(entry)
         if until is None or self._delivery.clock() >= until:
-            return False
-        self._waiting[waiting.name] = (
-            f"Not tried before {until:%H:%M:%S} UTC, because of attempts without a response."
-        )
-        return True
+            return None
+        return f"Not tried before {until:%H:%M:%S} UTC, because of attempts without a response."
 
-    def _waits_for_connection(self, waiting: Waiting, exc: BzCtrlValidationError) -> bool:
-        """Check whether an entry lacks only what a connection supplies: its fault would move all entries to ``rejected/``."""
-        lacking = {fault.field for fault in exc.faults}
+    def _wait_for_connection(self, waiting: Waiting, exc: BzCtrlValidationError) -> str | None:
+        """Return why an entry waits that lacks only what a connection supplies, and write it into the entry.
+
+        Otherwise one fault of a connection moves all its entries to ``rejected/``.
+        """
         entry = waiting.entry
-        if not lacking <= _SUPPLIED or any(entry.fields.get(name) for name in lacking):
-            return False
+        lacking = sorted({fault.field for fault in exc.faults})
+        if any(name not in SUPPLIED_FIELDS or entry.fields.get(name) for name in lacking):
+            return None
         if self._delivery.clock() - entry.spooled_at > _SUPPLY_WAIT:
-            return False
+            return None
         shown = one_line(self._conn_id, max_chars=_CONN_ID_CHARS)
         reason = (
-            f"Not tried. The todo has no {' and no '.join(sorted(lacking))}, and neither has the connection {shown}: "
+            f"Not tried. The todo has no {' and no '.join(lacking)}, and neither has the connection {shown}: "
             f"add it there within {_SUPPLY_WAIT.days} days."
         )
         if entry.reason != reason:
             self._ledger.keep(waiting, replace(entry, reason=reason))
-        self._waiting[waiting.name] = reason
-        return True
+        return reason
 
     # Sending
 
