@@ -21,6 +21,7 @@ from bzctrl_provider.exceptions import (
 )
 from bzctrl_provider.metrics import count_todos, gauge_spool
 from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.spool.entry import is_set
 from bzctrl_provider.spool.ledger import PAUSE, PAUSE_MAX, Todo, Waiting, covered_by
 from bzctrl_provider.spool.storm import Member, find_storms, summarize
 from bzctrl_provider.text import one_line
@@ -342,7 +343,7 @@ class _OfConnection:
         """
         entry = waiting.entry
         lacking = sorted({fault.field for fault in exc.faults})
-        if any(name not in SUPPLIED_FIELDS or entry.fields.get(name) for name in lacking):
+        if any(name not in SUPPLIED_FIELDS or is_set(entry.fields.get(name)) for name in lacking):
             return None
         if self._delivery.clock() - entry.spooled_at > _SUPPLY_WAIT:
             return None

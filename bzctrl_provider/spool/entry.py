@@ -131,7 +131,7 @@ class Entry:
 
         todo = {str(name): _plain(value) for name, value in self.fields.items()}
         # Once more as a whole: Airflow also masks by name, such as the value of "password".
-        fields: Any = redact({name: value for name, value in todo.items() if _is_set(value)})
+        fields: Any = redact({name: value for name, value in todo.items() if is_set(value)})
         return replace(
             self,
             fields=fields,
@@ -210,5 +210,6 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | Number) else safe_repr(value)
 
 
-def _is_set(value: Any) -> bool:
+def is_set(value: Any) -> bool:
+    """Return whether a field has a value: neither None nor blank text nor an empty list."""
     return bool(value.strip()) if isinstance(value, str) else value is not None and value != []

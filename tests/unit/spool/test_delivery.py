@@ -241,6 +241,16 @@ def test_delivery_with_an_incomplete_connection_creates_todos_that_are_complete(
     assert len(result.rejected) == 2
 
 
+@pytest.mark.parametrize(("reporter", "is_kept"), [(None, True), (" ", True), (0, False)])
+def test_delivery_with_an_incomplete_connection_keeps_only_unset_fields(store, bzctrl, reporter, is_kept):
+    """A value that is invalid stays invalid, whatever the connection gets, so it is rejected at once."""
+    spool(store, 1, reporter=reporter)
+    bzctrl.defaults = {"domain_workspace": "EXA-CON-BUS-WOR"}
+    bzctrl.errors = [BzCtrlValidationError("Fix:", [("reporter", "bad")])]
+    result = deliver_to(store, bzctrl)
+    assert (len(result.kept), len(result.rejected)) == (int(is_kept), int(not is_kept))
+
+
 def test_delivery_with_an_incomplete_connection_rejects_after_three_days(store, bzctrl):
     """A connection that never supplies a field does not make the delivery fail for ever."""
     spool(store, 1)
