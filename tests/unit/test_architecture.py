@@ -16,258 +16,57 @@ from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
 PACKAGE = Path(__file__).parents[2] / "bzctrl_provider"
 
-LAYERS = {
-    "bzctrl_provider": set(),
-    "bzctrl_provider.exceptions": set(),
-    "bzctrl_provider.fields": set(),
-    "bzctrl_provider._airflow_internals": {"bzctrl_provider.version_compat"},
-    "bzctrl_provider.check_results": {"bzctrl_provider.text"},
-    "bzctrl_provider.reason_text": {"bzctrl_provider.text"},
-    "bzctrl_provider.reasons": {
-        "bzctrl_provider.check_results",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.spool",
-        "bzctrl_provider.text",
+FLOORS = [
+    {"plugin"},
+    {"decorators", "import_errors", "policy", "sandbox"},
+    {"notifications", "operators"},
+    {"cli", "consecutive"},
+    {"dedup", "failure_lookup", "routing", "silencing", "successes"},
+    {"failure"},
+    {"lost", "reasons"},
+    {"spool"},
+    {"hooks"},
+    {"config", "field_checks", "metrics", "routes", "silences"},
+    {
+        "_airflow_internals",
+        "best_effort",
+        "checks",
+        "client",
+        "links",
+        "memory",
+        "patterns",
+        "pruning",
+        "recovery",
     },
-    "bzctrl_provider.consequences": {"bzctrl_provider.text"},
-    "bzctrl_provider.failure": {
-        "bzctrl_provider.check_results",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.reasons",
-        "bzctrl_provider.text",
+    {"check_results", "consequences", "reason_text", "settings"},
+    {
+        "dag_graph",
+        "exceptions",
+        "fields",
+        "get_provider_info",
+        "limits",
+        "notes",
+        "preload",
+        "text",
+        "times",
+        "version_compat",
     },
-    "bzctrl_provider.failure_lookup": {
-        "bzctrl_provider.consequences",
-        "bzctrl_provider.dag_graph",
-        "bzctrl_provider.failure",
-        "bzctrl_provider.reasons",
-        "bzctrl_provider.spool",
-        "bzctrl_provider.version_compat",
-    },
-    "bzctrl_provider.dag_graph": set(),
-    "bzctrl_provider.get_provider_info": set(),
-    "bzctrl_provider.limits": set(),
-    "bzctrl_provider.metrics": set(),
-    "bzctrl_provider.patterns": {"bzctrl_provider.text"},
-    "bzctrl_provider.pruning": {"bzctrl_provider.times"},
-    "bzctrl_provider.recovery": {"bzctrl_provider.times"},
-    "bzctrl_provider.times": set(),
-    "bzctrl_provider.routes": {
-        "bzctrl_provider.client",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.limits",
-        "bzctrl_provider.patterns",
-        "bzctrl_provider.text",
-    },
-    "bzctrl_provider.routing": {
-        "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.failure",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.routes",
-        "bzctrl_provider.settings",
-    },
-    "bzctrl_provider.settings": {"bzctrl_provider.limits", "bzctrl_provider.text"},
-    "bzctrl_provider.silencing": {
-        "bzctrl_provider.failure",
-        "bzctrl_provider.memory",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.silences",
-        "bzctrl_provider.spool",
-    },
-    "bzctrl_provider.silences": {
-        "bzctrl_provider.patterns",
-        "bzctrl_provider.text",
-        "bzctrl_provider.times",
-    },
-    "bzctrl_provider.text": set(),
-    "bzctrl_provider.version_compat": set(),
-    "bzctrl_provider.notes": set(),
-    "bzctrl_provider.field_checks": {
-        "bzctrl_provider.client",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.text",
-    },
-    "bzctrl_provider.lost": {"bzctrl_provider.spool", "bzctrl_provider.text"},
-    "bzctrl_provider.memory": {
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.notes",
-        "bzctrl_provider.text",
-        "bzctrl_provider.version_compat",
-    },
-    "bzctrl_provider.dedup": {
-        "bzctrl_provider.failure",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.memory",
-        "bzctrl_provider.metrics",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.recovery",
-        "bzctrl_provider.text",
-        "bzctrl_provider.times",
-    },
-    "bzctrl_provider.consecutive": {
-        "bzctrl_provider.dedup",
-        "bzctrl_provider.limits",
-        "bzctrl_provider.memory",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.recovery",
-        "bzctrl_provider.text",
-    },
-    "bzctrl_provider.successes": {
-        "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.failure",
-        "bzctrl_provider.memory",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.times",
-    },
-    "bzctrl_provider.spool": {
-        "bzctrl_provider.client",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.hooks",
-        "bzctrl_provider.limits",
-        "bzctrl_provider.metrics",
-        "bzctrl_provider.notes",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.text",
-        "bzctrl_provider.times",
-    },
-    "bzctrl_provider.client": {
-        "bzctrl_provider",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.limits",
-        "bzctrl_provider.text",
-    },
-    "bzctrl_provider.config": {
-        "bzctrl_provider.client",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.text",
-    },
-    "bzctrl_provider.links": {"bzctrl_provider.text", "bzctrl_provider.version_compat"},
-    "bzctrl_provider.hooks": {
-        "bzctrl_provider.metrics",
-        "bzctrl_provider.client",
-        "bzctrl_provider.config",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.get_provider_info",
-        "bzctrl_provider.text",
-    },
-    "bzctrl_provider.operators": {
-        "bzctrl_provider.metrics",
-        "bzctrl_provider.limits",
-        "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.consecutive",
-        "bzctrl_provider.dedup",
-        "bzctrl_provider.successes",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.failure",
-        "bzctrl_provider.failure_lookup",
-        "bzctrl_provider.field_checks",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.hooks",
-        "bzctrl_provider.links",
-        "bzctrl_provider.lost",
-        "bzctrl_provider.memory",
-        "bzctrl_provider.notes",
-        "bzctrl_provider.reasons",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.routing",
-        "bzctrl_provider.silencing",
-        "bzctrl_provider.text",
-        "bzctrl_provider.version_compat",
-    },
-    "bzctrl_provider.notifications": {
-        "bzctrl_provider.consecutive",
-        "bzctrl_provider.dedup",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.failure",
-        "bzctrl_provider.failure_lookup",
-        "bzctrl_provider.field_checks",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.hooks",
-        "bzctrl_provider.lost",
-        "bzctrl_provider.memory",
-        "bzctrl_provider.metrics",
-        "bzctrl_provider.notes",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.routing",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.silencing",
-        "bzctrl_provider.spool",
-        "bzctrl_provider.successes",
-        "bzctrl_provider.text",
-        "bzctrl_provider.version_compat",
-    },
-    "bzctrl_provider.decorators": {"bzctrl_provider.fields", "bzctrl_provider.operators"},
-    "bzctrl_provider.policy": {
-        "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.dag_graph",
-        "bzctrl_provider.links",
-        "bzctrl_provider.notifications",
-        "bzctrl_provider.reasons",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.version_compat",
-    },
-    "bzctrl_provider.checks": {"bzctrl_provider.exceptions", "bzctrl_provider.text"},
-    "bzctrl_provider.cli": {
-        "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.exceptions",
-        "bzctrl_provider.hooks",
-        "bzctrl_provider.pruning",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.routes",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.silences",
-        "bzctrl_provider.silencing",
-        "bzctrl_provider.spool",
-        "bzctrl_provider.text",
-        "bzctrl_provider.version_compat",
-    },
-    # Its fixture of pytest resets the process of a test.
-    "bzctrl_provider.sandbox": {"bzctrl_provider.notifications", "bzctrl_provider.settings"},
-    "bzctrl_provider.import_errors": {
-        "bzctrl_provider._airflow_internals",
-        "bzctrl_provider.failure",
-        "bzctrl_provider.field_checks",
-        "bzctrl_provider.fields",
-        "bzctrl_provider.metrics",
-        "bzctrl_provider.notes",
-        "bzctrl_provider.notifications",
-        "bzctrl_provider.reason_text",
-        "bzctrl_provider.routing",
-        "bzctrl_provider.settings",
-        "bzctrl_provider.spool",
-        "bzctrl_provider.text",
-        "bzctrl_provider.version_compat",
-    },
-    "bzctrl_provider.plugin": {
-        "bzctrl_provider",
-        "bzctrl_provider.import_errors",
-        "bzctrl_provider.preload",
-    },
-    "bzctrl_provider.preload": set(),
-}
-"""The other parts that each part of the package may import."""
-
-CLIENT_LAYERS = [
-    "todo",
-    "endpoints",
-    "deadline",
-    "retry",
-    "redaction",
-    "sockets",
-    "auth",
-    "transport",
-    "request",
-    "response",
-    "requester",
-    "bulk",
-    "api",
 ]
-"""The modules of the client; each imports only modules before it in this list."""
+"""The rooms of the package, from the top floor down: a room imports only rooms of the floors below its own."""
+
+WITH_A_DAG_FILE = {
+    "_airflow_internals",
+    "exceptions",
+    "field_checks",
+    "fields",
+    "limits",
+    "links",
+    "links.bzctrl",
+    "metrics",
+    "text",
+    "version_compat",
+}
+"""The modules that the parts for DAG files may load when they are imported, besides each other."""
 
 
 def read_imports(path):
@@ -279,21 +78,35 @@ def read_imports(path):
             yield node.module
 
 
-def get_part(module):
-    return ".".join(module.split(".")[:2])
-
-
 MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_module_imports_only_layers_below(module):
-    """Each part of the package imports only the parts that LAYERS allows it."""
-    own = get_part(".".join(module.with_suffix("").parts).removesuffix(".__init__"))
-    ours = {
-        get_part(name) for name in read_imports(PACKAGE.parent / module) if name.startswith("bzctrl_provider")
-    }
-    assert ours - {own} <= LAYERS[own]
+def test_room_imports_only_rooms_below():
+    """Imports go down: each room is on one floor, and imports only rooms of lower ones."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    rooms = {module.parts[1].removesuffix(".py") for module in MODULES} - {"__init__"}
+    assert sorted(floor) == sorted(rooms)
+    assert len(floor) == sum(map(len, FLOORS))
+    wrong = [
+        f"{module} imports {name}"
+        for module in MODULES
+        if (own := module.parts[1].removesuffix(".py")) in floor
+        for name in read_imports(PACKAGE.parent / module)
+        if name.startswith("bzctrl_provider.")
+        and (other := name.split(".")[1]) != own
+        and floor[other] <= floor[own]
+    ]
+    assert wrong == []
+
+
+def test_modules_import_each_other_in_no_circle():
+    """No module imports, at its top or inside a function, one that imports it; packages only pass names on."""
+    names = {".".join(m.with_suffix("").parts): m for m in MODULES if m.stem != "__init__"}
+    left = {name: set(read_imports(PACKAGE.parent / path)) & names.keys() for name, path in names.items()}
+    while ready := [name for name, imports in left.items() if not imports & left.keys()]:
+        for name in ready:
+            del left[name]
+    assert left == {}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.parts[1] in ("client", "sandbox")], ids=str)
@@ -347,32 +160,7 @@ def test_class_for_airflow_overrides_no_private_name(ours):
     assert overridden == []
 
 
-@pytest.mark.parametrize("name", CLIENT_LAYERS)
-def test_client_module_imports_only_modules_before_it(name):
-    """No module of the client imports one that is built on it."""
-    ours = {m.rpartition(".")[2] for m in read_imports(PACKAGE / "client" / f"{name}.py") if ".client." in m}
-    assert ours <= set(CLIENT_LAYERS[: CLIENT_LAYERS.index(name)])
-
-
-LOADED_WITH_OPERATORS = {
-    "_airflow_internals",
-    "exceptions",
-    "field_checks",
-    "fields",
-    "links",
-    "links.bzctrl",
-    "text",
-    "version_compat",
-}
-
-LOADED_WITH = {
-    "operators": LOADED_WITH_OPERATORS,
-    "notifications": {"exceptions", "field_checks", "fields", "text"},
-    "hooks": {"exceptions", "metrics", "text"},
-    "links": {"text", "version_compat"},
-    "decorators": LOADED_WITH_OPERATORS | {"operators", "operators.bzctrl"},
-}
-"""The parts that a DAG file may import, each with the modules of this package that this loads as well."""
+FOR_DAG_FILES = ("decorators", "hooks", "links", "notifications", "operators")
 
 REPORT_LOADED = """
 import importlib, json, sys
@@ -400,7 +188,7 @@ print(json.dumps(loaded))
 def loaded_modules():
     """Return the modules that each part loads when it is imported after Airflow, from one process for all of them."""
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", REPORT_LOADED, *LOADED_WITH],
+        [sys.executable, "-W", "ignore", "-c", REPORT_LOADED, *FOR_DAG_FILES],
         check=True,
         capture_output=True,
         text=True,
@@ -408,13 +196,14 @@ def loaded_modules():
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("part", "others"), LOADED_WITH.items(), ids=LOADED_WITH)
-def test_import_in_a_dag_file_loads_only_listed_modules(loaded_modules, part, others):
-    """Importing a part loads exactly these modules of the package, and none of another package."""
+@pytest.mark.parametrize("part", FOR_DAG_FILES)
+def test_import_in_a_dag_file_loads_only_light_modules(loaded_modules, part):
+    """Importing a part loads only light modules of the package, and none of another package."""
     loaded = set(loaded_modules[part])
     ours = {name for name in loaded if name.split(".")[0] == "bzctrl_provider"}
     short = {name.removeprefix("bzctrl_provider.") for name in ours - {"bzctrl_provider"}}
-    assert short == {part, f"{part}.bzctrl", *others}
+    parts = {name for each in FOR_DAG_FILES for name in (each, f"{each}.bzctrl")}
+    assert short <= WITH_A_DAG_FILE | parts
     assert loaded - ours <= {"__future__"}
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from architecture import PICTURE, picture
 from site_hooks import FILES, HINT, on_page_markdown
 
 from bzctrl_provider.client.todo import FIELDS, Todo
@@ -247,11 +246,6 @@ def test_workflow_runs_only_targets_of_make():
             assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), command
         for action in re.findall(r"uses: (.+)$", text, re.MULTILINE):
             assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+(\.\d+\.\d+)?", action), action
-
-
-def test_picture_of_the_modules_is_current():
-    """The picture has the imports of the code; after a change, run .venv/bin/python scripts/architecture.py."""
-    assert picture() == PICTURE.read_text()
 
 
 def test_wire_keys_of_client_sandbox_and_contract_are_the_same():
