@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import SecretStr
 
+from bzctrl_provider.client.config import BzCtrlConfig
 from bzctrl_provider.client.endpoints import ENVIRONMENTS, Endpoints
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlValidationError
+from bzctrl_provider.limits import LINE_CHARS
 from bzctrl_provider.text import is_email, is_encodable, one_line, safe_repr
 
 if TYPE_CHECKING:
@@ -19,12 +21,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Connection
 
-    from bzctrl_provider.client.todo import InProgressSpelling, MessageFormat
-
 log = logging.getLogger(__name__)
-
-_NAMES_CHARS = 500
-_ID_CHARS = 300
 
 _TIMEOUT_MAX_S = 600
 _ATTEMPTS_MAX = 10
@@ -107,88 +104,75 @@ EXTRAS: Mapping[str, _Extra] = {
 _DEFAULTS = {name: known.default for name, known in EXTRAS.items()}
 
 
-class BzCtrlConfig(NamedTuple):
-    """Hold all that a client needs, checked.
+def read_connection(connection: Connection) -> BzCtrlConfig:
+    """Check a connection of type ``bzctrl``.
 
-    :param endpoints: where BzCtrl is.
-    :param username: of the API user.
-    :param password: of the API user.
-    :param timeout_s: seconds for one attempt of one HTTP request.
-    :param max_attempts: how often one request is sent at the most.
-    :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
-    :param message_format: ``add-task`` or ``predefined``.
-    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
-    :param defaults: fields for todos that do not have them.
+    :raises BzCtrlConfigError: names every error at once.
     """
-
-    endpoints: Endpoints
-    username: str
-    password: SecretStr
-    timeout_s: float
-    max_attempts: int
-    verify: bool | str
-    message_format: MessageFormat
-    in_progress_spelling: InProgressSpelling
-    defaults: dict[str, str]
-
-    @classmethod
-    def from_connection(cls, connection: Connection) -> BzCtrlConfig:
-        """Check a connection of type ``bzctrl``.
-
-        :raises BzCtrlConfigError: names every error at once.
-        """
-        faults: list[tuple[str, str]] = []
-        if connection.conn_type not in (None, "", "bzctrl"):
-            # Otherwise a mistyped id would send another system's password to that system's host.
-            faults.append(
-                (
-                    "conn_type",
-                    f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?",
-                )
+    errors: list[tuple[str, str]] = []
+    if connection.conn_type not in (None, "", "bzctrl"):
+        # Otherwise a mistyped id would send another system's password to that system's host.
+        errors.append(
+            (
+                "conn_type",
+                f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?",
             )
-        extras = _extras(connection, faults)
-        username = (connection.login or "").strip()
-        if not username:
-            faults.append(("login", "is missing: give the API username"))
-        if not connection.password:
-            faults.append(("password", "is missing: give the API password"))
-        # Checked here, because the error of the encoder would hold the password.
-        faults += [
-            (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
-            for name in ("login", "password")
-            if not is_encodable(getattr(connection, name) or "")
-        ]
-        endpoints = _endpoints(connection, extras, faults)
-        if extras["ca_bundle"] and not extras["verify"]:
-            faults.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
-        defaults = {
-            name: value for name in ("domain_workspace", "reporter", "assignee") if (value := extras[name])
-        }
-        try:
-            Todo(**defaults)
-        except BzCtrlValidationError as exc:
-            faults += [(f"extra.{name}", problem) for name, problem in exc.faults]
-        if "reporter" not in defaults and is_email(username):
-            defaults["reporter"] = username
-        if faults or endpoints is None:
-            raise BzCtrlConfigError(
-                f"The Airflow connection {safe_repr(connection.conn_id, max_chars=_ID_CHARS)} cannot be used. Fix the following:",
-                faults,
-            )
-        return cls(
-            endpoints=endpoints,
-            username=username,
-            password=SecretStr(connection.password or ""),
-            timeout_s=extras["timeout_s"],
-            max_attempts=extras["max_attempts"],
-            verify=extras["ca_bundle"] or extras["verify"],
-            message_format=extras["message_format"],
-            in_progress_spelling=extras["in_progress_spelling"],
-            defaults=defaults,
         )
+    extras = _extras(connection, errors)
+    username, password = _credentials(connection, errors)
+    endpoints = _endpoints(connection, extras, errors)
+    if extras["ca_bundle"] and not extras["verify"]:
+        errors.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
+    defaults = _todo_defaults(extras, username, errors)
+    if errors or endpoints is None:
+        raise BzCtrlConfigError(
+            f"The Airflow connection {safe_repr(connection.conn_id, max_chars=LINE_CHARS)} cannot be used. Fix the following:",
+            errors,
+        )
+    return BzCtrlConfig(
+        endpoints=endpoints,
+        username=username,
+        password=SecretStr(password),
+        timeout_s=extras["timeout_s"],
+        max_attempts=extras["max_attempts"],
+        verify=extras["ca_bundle"] or extras["verify"],
+        message_format=extras["message_format"],
+        in_progress_spelling=extras["in_progress_spelling"],
+        defaults=defaults,
+        connection=f"the connection {connection.conn_id!r}",
+    )
 
 
-def _extras(connection: Connection, faults: list[tuple[str, str]]) -> dict[str, Any]:
+def _credentials(connection: Connection, errors: list[tuple[str, str]]) -> tuple[str, str]:
+    username, password = (connection.login or "").strip(), connection.password or ""
+    if not username:
+        errors.append(("login", "is missing: give the API username"))
+    if not password:
+        errors.append(("password", "is missing: give the API password"))
+    # Checked here, because the error of the encoder would hold the password.
+    errors += [
+        (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
+        for name, text in (("login", username), ("password", password))
+        if not is_encodable(text)
+    ]
+    return username, password
+
+
+def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
+    """Return the fields of todos that leave them out; a login that is an e-mail address is the reporter."""
+    defaults = {
+        name: value for name in ("domain_workspace", "reporter", "assignee") if (value := extras[name])
+    }
+    try:
+        Todo(**defaults)
+    except BzCtrlValidationError as exc:
+        errors += [(f"extra.{name}", problem) for name, problem in exc.errors]
+    if "reporter" not in defaults and is_email(username):
+        defaults["reporter"] = username
+    return defaults
+
+
+def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, Any]:
     """Check the extra; an invalid value counts as unset after that, so that the rest can be checked as well."""
     # Not `extra_dejson`, which turns what it cannot read into an empty extra.
     try:
@@ -196,14 +180,14 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> dict[str, 
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
-        faults.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
+        errors.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
         return _DEFAULTS
     unknown = sorted(extra.keys() - EXTRAS.keys())
     if unknown:
         log.warning(
             "The Airflow connection %s has extras that BzCtrl does not know: %s. Known are: %s.",
-            safe_repr(connection.conn_id, max_chars=_ID_CHARS),
-            one_line(", ".join(unknown), max_chars=_NAMES_CHARS),
+            safe_repr(connection.conn_id, max_chars=LINE_CHARS),
+            one_line(", ".join(unknown), max_chars=LINE_CHARS),
             ", ".join(EXTRAS),
         )
     values = dict(_DEFAULTS)
@@ -214,20 +198,20 @@ def _extras(connection: Connection, faults: list[tuple[str, str]]) -> dict[str, 
         try:
             values[name] = known.parse(value)
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            faults.append((f"extra.{name}", f"must be {known.allowed}, not {safe_repr(value)}"))
+            errors.append((f"extra.{name}", f"must be {known.allowed}, not {safe_repr(value)}"))
     return values
 
 
 def _endpoints(
-    connection: Connection, extras: dict[str, Any], faults: list[tuple[str, str]]
+    connection: Connection, extras: dict[str, Any], errors: list[tuple[str, str]]
 ) -> Endpoints | None:
     host = (connection.host or "").strip()
     if not host:
         if extras["environment"]:
             return Endpoints.from_environment(extras["environment"])
         # An extra that cannot be read may have one.
-        if not dict(faults).keys() & {"extra", "extra.environment"}:
-            faults.append(
+        if not dict(errors).keys() & {"extra", "extra.environment"}:
+            errors.append(
                 ("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl")
             )
         return None
@@ -239,5 +223,5 @@ def _endpoints(
             allow_http=extras["allow_http"],
         )
     except ValueError as exc:
-        faults.append(("host", str(exc)))
+        errors.append(("host", str(exc)))
         return None

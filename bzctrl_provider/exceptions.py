@@ -1,9 +1,9 @@
 """Define the errors that this provider raises.
 
 ```text
-BzCtrlError                      outcome_unknown
-├── BzCtrlConfigError            errors (also called faults)
-├── BzCtrlValidationError        errors (also called faults; also a ValueError)
+BzCtrlError                      outcome_unknown, is_permanent, concerns, pause_s, errors
+├── BzCtrlConfigError
+├── BzCtrlValidationError        (also a ValueError)
 ├── BzCtrlAuthError
 ├── BzCtrlTransportError
 ├── BzCtrlOutcomeUnknownError
@@ -17,14 +17,22 @@ BzCtrlError                      outcome_unknown
 
 A message says what was attempted, what came back and what to do. No message, attribute or ``repr`` ever
 holds a password, a token or an Authorization header.
+
+Each error answers itself what to do after it, so that no caller has to know the classes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+Concern = Literal["todo", "connection"]
+
+_CREDENTIALS_PAUSE_S = 60.0
+_BAD_REQUEST = 400
+_WRONG_ADDRESS = (404, 405, 407)
 
 
 class FieldError(NamedTuple):
@@ -47,48 +55,83 @@ class BzCtrlError(Exception):
         sent and no usable response came. False (the default) if it does not exist.
     """
 
+    is_permanent: bool = False
+    """True if a retry cannot help: somebody has to change the connection or the todo."""
+    errors: tuple[FieldError, ...] = ()
+    """Every error of the input, in the order of the fields; empty if the input is not the reason."""
+
     def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(message)
         self.outcome_unknown = outcome_unknown
 
-
-class _FaultyInputError(BzCtrlError):
-    """Report all errors of an input at once."""
-
-    def __init__(self, headline: str, faults: Iterable[tuple[str, str]]) -> None:
-        self.headline = headline
-        self.faults = tuple(FieldError(*fault) for fault in faults)
-        """Every fault found, in the order of the fields."""
-        super().__init__("\n".join([headline, *(f"- {fault}" for fault in self.faults)]))
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection`` if other todos of the connection would have the same error, otherwise ``todo``."""
+        return "todo"
 
     @property
-    def errors(self) -> tuple[FieldError, ...]:
-        """Return ``faults`` under its newer name."""
-        return self.faults
+    def pause_s(self) -> float | None:
+        """Return for how many seconds no request may be made over the connection, None if nothing says so."""
+        return None
 
-    def __reduce__(self) -> tuple[type[_FaultyInputError], tuple[str, tuple[FieldError, ...]]]:
+
+class _InvalidInputError(BzCtrlError):
+    """Report all errors of an input at once."""
+
+    is_permanent = True
+
+    def __init__(self, headline: str, errors: Iterable[tuple[str, str]]) -> None:
+        self.headline = headline
+        self.errors = tuple(FieldError(*error) for error in errors)
+        super().__init__("\n".join([headline, *(f"- {error}" for error in self.errors)]))
+
+    def __reduce__(self) -> tuple[type[_InvalidInputError], tuple[str, tuple[FieldError, ...]]]:
         # The inherited method would call the class with only the finished message.
-        return type(self), (self.headline, self.faults)
+        return type(self), (self.headline, self.errors)
 
 
-class BzCtrlConfigError(_FaultyInputError):
+class BzCtrlConfigError(_InvalidInputError):
     """Report an Airflow connection that is incomplete or contradicts itself. Nothing was sent."""
 
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection``."""
+        return "connection"
 
-class BzCtrlValidationError(_FaultyInputError, ValueError):
+
+class BzCtrlValidationError(_InvalidInputError, ValueError):
     """Report a todo that is incomplete or contradicts itself. Nothing was sent."""
 
 
 class BzCtrlAuthError(BzCtrlError):
     """Report credentials that BzCtrl refused, or a token that it refused just after granting it."""
 
+    is_permanent = True
+
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection``."""
+        return "connection"
+
+    @property
+    def pause_s(self) -> float | None:
+        """Return 60 s: BzCtrl may lock an account after several refusals."""
+        return _CREDENTIALS_PAUSE_S
+
 
 class BzCtrlTransportError(BzCtrlError):
     """Report that no response came: not connected, certificate refused, timed out, or the connection broke."""
 
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection``; if the todo was sent, it may itself be the reason, and it is ``todo``."""
+        return "todo" if self.outcome_unknown else "connection"
+
 
 class BzCtrlOutcomeUnknownError(BzCtrlError):
     """Report an earlier attempt that may have created the todo; ``on_unknown_outcome="fail"`` forbids another one."""
+
+    is_permanent = True
 
 
 class BzCtrlBulkError(BzCtrlError):
@@ -120,6 +163,14 @@ class BzCtrlAPIError(BzCtrlError):
 class BzCtrlRejectedError(BzCtrlAPIError):
     """Report a 3xx or 4xx response: the same request would be refused again. The todo was not created."""
 
+    is_permanent = True
+
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection`` for a status that says that its address is wrong: 3xx, 404, 405, 407."""
+        is_wrong_address = self.status_code < _BAD_REQUEST or self.status_code in _WRONG_ADDRESS
+        return "connection" if is_wrong_address else "todo"
+
 
 class BzCtrlRateLimitError(BzCtrlAPIError):
     """Report a 429 on the last attempt. The todo was not created.
@@ -131,9 +182,24 @@ class BzCtrlRateLimitError(BzCtrlAPIError):
         super().__init__(message, **facts)
         self.retry_after_s = retry_after_s
 
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection``."""
+        return "connection"
+
+    @property
+    def pause_s(self) -> float | None:
+        """Return ``retry_after_s``."""
+        return self.retry_after_s
+
 
 class BzCtrlServerError(BzCtrlAPIError):
     """Report a 5xx response: BzCtrl failed. ``outcome_unknown`` says whether it may have created the todo before."""
+
+    @property
+    def concerns(self) -> Concern:
+        """Return ``connection``; if the todo was sent, it may itself be the reason, and it is ``todo``."""
+        return "todo" if self.outcome_unknown else "connection"
 
 
 class BzCtrlBadAnswerError(BzCtrlAPIError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import zip_longest
@@ -16,8 +17,6 @@ log = logging.getLogger(__name__)
 
 Outcome = Literal["created", "failed", "deduplicated", "silenced", "ignored", "spooled", "grouped"]
 
-_TODO_TYPES = ("INCIDENT", "TASK")
-
 
 def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None:
     """Increase the counter ``bzctrl.todos.<outcome>``.
@@ -27,7 +26,9 @@ def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None
     :param number: how many todos.
     """
     if number > 0:
-        _send(lambda stats: stats.incr(f"bzctrl.todos.{outcome}", number, tags=_tags(todo_type)))
+        _send(
+            lambda stats: stats.incr(f"bzctrl.todos.{outcome}", number, tags={"todo_type": _tag(todo_type)})
+        )
 
 
 def count_results(results: Iterable[object], *, todo_types: Iterable[object] = ()) -> None:
@@ -36,11 +37,14 @@ def count_results(results: Iterable[object], *, todo_types: Iterable[object] = (
     :param results: for each todo what was created, or the error.
     :param todo_types: the type of each todo, as far as it is known; an error does not have it.
     """
+    counted: Counter[tuple[Outcome, str]] = Counter()
     for result, todo_type in zip_longest(results, todo_types):
         if isinstance(result, BaseException):
-            count_todos("failed", todo_type=todo_type)
+            counted["failed", _tag(todo_type)] += 1
         elif result is not None:
-            count_todos("created", todo_type=getattr(result, "todo_type", todo_type))
+            counted["created", _tag(getattr(result, "todo_type", todo_type))] += 1
+    for (outcome, todo_type), number in counted.items():
+        count_todos(outcome, todo_type=todo_type, number=number)
 
 
 @contextmanager
@@ -56,7 +60,7 @@ def time_create(*, todo_type: object, clock: Callable[[], float] = time.monotoni
     finally:
         # A timedelta, because the unit of a number depends on Airflow's version and options.
         elapsed = timedelta(seconds=clock() - started)
-        _send(lambda stats: stats.timing("bzctrl.create", elapsed, tags=_tags(todo_type)))
+        _send(lambda stats: stats.timing("bzctrl.create", elapsed, tags={"todo_type": _tag(todo_type)}))
 
 
 def gauge_spool(*, waiting: int, oldest_s: float) -> None:
@@ -76,11 +80,11 @@ def _send(send: Callable[[Any], None]) -> None:
         from airflow.providers.common.compat.sdk import Stats
 
         send(Stats)
-    except Exception as exc:  # noqa: BLE001 - see the module's docstring
+    except Exception as exc:  # noqa: BLE001 - a metric must not cost an incident, whatever its client raises
         log.debug("A metric could not be sent: %s", type(exc).__name__)
 
 
-def _tags(todo_type: object) -> dict[str, str]:
+def _tag(todo_type: object) -> str:
     # Any other text would be one more series in the metrics' database.
     name = str(todo_type).upper() if isinstance(todo_type, str) else ""
-    return {"todo_type": name if name in _TODO_TYPES else "unknown"}
+    return name if name in ("INCIDENT", "TASK") else "unknown"

@@ -8,10 +8,8 @@ import math
 import os
 import threading
 import time
-from collections import OrderedDict
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
-
-from requests.auth import AuthBase
 
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 
@@ -19,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import SecretStr
-    from requests import PreparedRequest
+
+    from bzctrl_provider.client.config import BzCtrlConfig
+
+    Fetch = Callable[[], tuple[SecretStr, object]]
 
 _LEAD_MAX_S = 60.0
 """How long before its end a token is renewed: time for a slow request that starts with it. A tenth of a
@@ -31,9 +32,6 @@ _UNKNOWN_LIFETIME_S = 300.0
 _TTL_MIN_S = 10.0
 """The shortest time that a token is used: one with a life of 0 s must not cost a request and a masked secret each time."""
 
-_SOURCES_MAX = 64
-"""How many connections' tokens a process keeps; a triggerer that lives for months must not collect them."""
-
 
 class Token(NamedTuple):
     """Hold a granted token.
@@ -44,6 +42,10 @@ class Token(NamedTuple):
 
     value: SecretStr
     renew_at: float
+
+    def header(self) -> dict[str, str]:
+        """Return the header that has the token."""
+        return {"Authorization": f"Bearer {self.value.get_secret_value()}"}
 
 
 def token_ttl_s(expires_in: object) -> float:
@@ -60,35 +62,6 @@ def token_ttl_s(expires_in: object) -> float:
     return max(lifetime_s - min(_LEAD_MAX_S, lifetime_s / 10), _TTL_MIN_S)
 
 
-class BearerAuth(AuthBase):
-    """Put the token on a request; as an auth object, because requests would let ``.netrc`` overwrite a header."""
-
-    def __init__(self, token: Token) -> None:
-        self._token = token
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Add the header."""
-        request.headers["Authorization"] = f"Bearer {self._token.value.get_secret_value()}"
-        return request
-
-
-class NoAuth(AuthBase):
-    """Keep ``.netrc`` from adding credentials to the token request, which has its own."""
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Leave the request as it is."""
-        return request
-
-
-class _Request:
-    """Hold a token request in progress, and its result for every thread that waits for it."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.token: Token | None = None
-        self.error: BzCtrlError | None = None
-
-
 class TokenSource:
     """Keep the token of one set of credentials for every client that has them.
 
@@ -99,9 +72,9 @@ class TokenSource:
         self._clock = clock
         self._lock = threading.Lock()
         self._token: Token | None = None
-        self._request: _Request | None = None
+        self._request: Future[Token | BzCtrlError] | None = None
 
-    def get(self, fetch: Callable[[], tuple[SecretStr, object]], *, wait_s: float) -> Token:
+    def get(self, fetch: Fetch, *, wait_s: float) -> Token:
         """Return a live token; if there is none, one caller fetches it and the others wait for its result.
 
         The others share a failure as well: a wrong password costs one refused login, not one a thread.
@@ -113,37 +86,35 @@ class TokenSource:
         with self._lock:
             if self._token and self._clock() < self._token.renew_at:
                 return self._token
-            request = self._request
-            mine = request is None
-            if request is None:
-                request = self._request = _Request()
+            mine = self._request is None
+            request = self._request = self._request or Future()
         if mine:
             return self._fetch(fetch, request)
-        if not request.done.wait(wait_s):
+        try:
+            outcome = request.result(wait_s)
+        except TimeoutError:
             raise BzCtrlTransportError(
                 f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
-            )
-        if request.token is None:
-            raise (
-                copy.copy(request.error)
-                if request.error
-                else BzCtrlTransportError("No token: its request failed.")
-            )
-        return request.token
+            ) from None
+        if isinstance(outcome, Token):
+            return outcome
+        # One object for several threads would mix up their tracebacks.
+        raise copy.copy(outcome)
 
-    def _fetch(self, fetch: Callable[[], tuple[SecretStr, object]], request: _Request) -> Token:
+    def _fetch(self, fetch: Fetch, request: Future[Token | BzCtrlError]) -> Token:
+        token: Token | None = None
+        error: BzCtrlError = BzCtrlTransportError("No token: its request failed.")
         try:
             value, expires_in = fetch()
-            request.token = Token(value, self._clock() + token_ttl_s(expires_in))
+            token = Token(value, self._clock() + token_ttl_s(expires_in))
         except BzCtrlError as exc:
-            request.error = copy.copy(exc)
+            error = copy.copy(exc)
             raise
         finally:
             with self._lock:
-                self._token = request.token
-                self._request = None
-            request.done.set()
-        return request.token
+                self._token, self._request = token, None
+            request.set_result(token or error)
+        return token
 
     def discard(self, token: Token) -> None:
         """Forget a token that BzCtrl refused, unless another one has taken its place meanwhile."""
@@ -155,29 +126,23 @@ class TokenSource:
         return f"<{type(self).__name__}>"
 
 
-_sources: OrderedDict[str, TokenSource] = OrderedDict()
-_sources_lock = threading.Lock()
+_sources: dict[str, TokenSource] = {}
 
 
-def shared_source(token_url: str, username: str, password: SecretStr) -> TokenSource:
+def shared_source(config: BzCtrlConfig) -> TokenSource:
     """Return this process's source of tokens for these credentials at this address."""
     # A digest, so that no password is the key of a dictionary.
-    credentials = f"{token_url}\0{username}\0{password.get_secret_value()}"
+    password = config.password.get_secret_value()
+    credentials = f"{config.endpoints.token_url}\0{config.username}\0{password}"
     key = hashlib.sha256(credentials.encode("utf-8", "surrogatepass")).hexdigest()
-    with _sources_lock:
-        source = _sources.setdefault(key, TokenSource())
-        _sources.move_to_end(key)
-        if len(_sources) > _SOURCES_MAX:
-            _sources.popitem(last=False)
-        return source
+    # One step, so that two threads get the same source without a lock.
+    return _sources.setdefault(key, TokenSource())
 
 
 def forget_tokens() -> None:
     """Forget every token of this process."""
-    global _sources_lock  # noqa: PLW0603 - after a fork the old lock may be held by a thread that is gone
-    _sources_lock = threading.Lock()
     _sources.clear()
 
 
-# Airflow forks: a lock that another thread of the parent holds would stay locked in the child for ever.
+# Airflow forks: a source's lock that another thread of the parent holds would stay locked in the child for ever.
 os.register_at_fork(after_in_child=forget_tokens)

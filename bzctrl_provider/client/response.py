@@ -1,21 +1,28 @@
-"""Turn a response into a result or into one error: the place where statuses and bodies become our own errors."""
+"""Turn a response, or the lack of one, into a result or into one error.
+
+The place where statuses, bodies, and the errors of requests and urllib3 become our own errors.
+"""
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import re
+import ssl
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import requests
 from pydantic import SecretStr
+from urllib3 import exceptions as urllib3_errors
 
-from bzctrl_provider.client.redaction import REDACTED, redact_beginning
-from bzctrl_provider.client.request import EXCERPT_CHARS, UNKNOWN_ADVICE
-from bzctrl_provider.client.retry import parse_retry_after
+from bzctrl_provider.client.endpoints import is_loopback
+from bzctrl_provider.client.redaction import REDACTED, redact
+from bzctrl_provider.client.retry import SendFailure, parse_retry_after
 from bzctrl_provider.client.todo import CreatedTodo
-from bzctrl_provider.client.transport import RESPONSE_MAX_BYTES, is_encoded
+from bzctrl_provider.client.transport import UntrustedError
 from bzctrl_provider.exceptions import (
     BzCtrlAPIError,
     BzCtrlAuthError,
@@ -23,34 +30,119 @@ from bzctrl_provider.exceptions import (
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
     BzCtrlServerError,
+    BzCtrlTransportError,
 )
+from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS
 from bzctrl_provider.text import one_line, plain_text, safe_repr, web_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from requests import Response
-
-    from bzctrl_provider.client.request import RequestInfo
+    from bzctrl_provider.client.config import BzCtrlConfig
+    from bzctrl_provider.client.retry import RequestKind
 
 log = logging.getLogger(__name__)
+
+EXCERPT_CHARS = 500
+
+UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
+
+HTTP_ERRORS = (requests.RequestException, urllib3_errors.HTTPError, http.client.HTTPException, OSError)
+"""The errors that are about HTTP. No other one is caught: Airflow ends a task by ``AirflowTaskTimeout``, and 2.11 also by
+``AirflowTaskTerminated``, both ``BaseException``. A handler of the user's own that raises an OSError, such as
+``TimeoutError``, cannot be distinguished from a socket that does."""
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+_UNSENDABLE = (
+    requests.exceptions.InvalidURL,  # also of a proxy
+    requests.exceptions.InvalidSchema,  # also of a proxy: socks5:// without PySocks
+    requests.exceptions.MissingSchema,
+    urllib3_errors.LocationValueError,
+)
+
+_GUESSED_CHARS = 8
+"""Shorter secrets are words of any text: they are not searched for in the fields of a created todo."""
+
 
 _TOKEN_CHARS = 8192
 """The longest token that is taken: servers take no longer header, and each error would be searched for it."""
 
-_KEY_CHARS = 200
+RESPONSE_MAX_BYTES = 1024 * 1024
 
 _NOTHING_CREATED = "Nothing was created."
 
 
-def parse_token(response: Response, request_info: RequestInfo) -> tuple[SecretStr, object]:
+class RequestInfo(NamedTuple):
+    """Say which request a response or an error belongs to.
+
+    :param what: ``token`` or ``create``.
+    :param url: where it was sent.
+    :param config: the settings of the client.
+    :param secrets: the texts that must not be in a message about it.
+    """
+
+    what: RequestKind
+    url: str
+    config: BzCtrlConfig
+    secrets: Sequence[SecretStr]
+
+    @property
+    def connection(self) -> str:
+        """Return how a message calls the place of the address and the credentials."""
+        return self.config.connection
+
+    def __str__(self) -> str:
+        return f"The {'token' if self.what == 'token' else 'todo'} request to BzCtrl at {self.url}"
+
+    def repeats_secret(self, text: str) -> bool:
+        """Return whether a text that came out of JSON holds a secret, as it is."""
+        values = [secret.get_secret_value() for secret in self.secrets]
+        return any(len(value) >= _GUESSED_CHARS and value in text for value in values)
+
+
+class Answer(NamedTuple):
+    """Hold a response that was read up to ``RESPONSE_MAX_BYTES``.
+
+    :param body: one byte more than ``RESPONSE_MAX_BYTES`` or longer if the response was.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}>"  # the body may repeat a secret
+
+    @property
+    def is_encoded(self) -> bool:
+        """Return whether the body has a ``Content-Encoding`` other than ``identity``."""
+        return self.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+
+    @property
+    def is_success(self) -> bool:
+        """Return whether the request may have been successful: 2xx, or an interim response without a final one."""
+        return self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    def json_object(self) -> dict[str, Any] | None:
+        """Return the body if it is a JSON object."""
+        if len(self.body) > RESPONSE_MAX_BYTES:
+            return None
+        try:
+            content = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def parse_token(response: Answer, request_info: RequestInfo) -> tuple[SecretStr, object]:
     """Return the token of a response, and its ``expires_in``.
 
     :raises BzCtrlAuthError: the credentials were refused.
     :raises BzCtrlAPIError: any other response without a token.
     """
-    status = response.status_code
-    if _is_success(status):
+    status = response.status
+    if response.is_success:
         if (granted := _granted(response)) is not None:
             return granted
         # Without an excerpt: it may hold a token in a place where we do not look for it.
@@ -68,28 +160,25 @@ def parse_token(response: Response, request_info: RequestInfo) -> tuple[SecretSt
     raise _status_error(response, request_info)
 
 
-def _granted(response: Response) -> tuple[SecretStr, object] | None:
-    granted = _json_object(response) or {}
+def _granted(response: Answer) -> tuple[SecretStr, object] | None:
+    granted = response.json_object() or {}
     token = granted.get("access_token")
-    if isinstance(token, str) and 0 < len(token) <= _TOKEN_CHARS and _is_header_value(token):
-        return SecretStr(token), granted.get("expires_in")
-    return None
+    if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_CHARS:
+        return None
+    is_header_value = token.isascii() and token.isprintable() and " " not in token
+    return (SecretStr(token), granted.get("expires_in")) if is_header_value else None
 
 
-def _is_header_value(token: str) -> bool:
-    return token.isascii() and token.isprintable() and " " not in token
-
-
-def parse_created(response: Response, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:
+def parse_created(response: Answer, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:
     """Return the created todo.
 
     :param message: the message that was sent, for values that the response leaves out.
     :raises BzCtrlAPIError: any response that is not a created todo.
     """
-    status = response.status_code
-    if not _is_success(status):
+    status = response.status
+    if not response.is_success:
         raise _status_error(response, request_info)
-    created = _json_object(response)
+    created = response.json_object()
     if created is None:
         raise BzCtrlBadAnswerError(
             f"{request_info} was answered with {status}, but with {_what_it_is(response)} instead of the created "
@@ -98,36 +187,37 @@ def parse_created(response: Response, request_info: RequestInfo, message: Mappin
             body_excerpt=_excerpt(response, request_info),
             outcome_unknown=True,
         )
-    link = web_address(created.get("taskLink"))
-    if link and request_info.repeats_secret(unquote(link)):
-        link = None
-    if link is None:
-        log.warning(
-            "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
-            safe_repr(message["title"], max_chars=300),
-        )
-    tags = created.get("tags")
-    sent = {value for value in message.values() if isinstance(value, str)}
 
     def fit(text: str) -> str:
         # The texts that were sent are the DAG's own; those that BzCtrl adds go into an XCom as well.
-        return REDACTED if text not in sent and request_info.repeats_secret(text) else plain_text(text)
+        is_secret = text not in message.values() and request_info.repeats_secret(text)
+        return REDACTED if is_secret else plain_text(text)
 
-    def text(created_key: str, sent_key: str) -> str:
-        value = created.get(created_key)
-        return fit(value if isinstance(value, str) else str(message[sent_key]))
-
+    names, tags = ("title", "taskType", "description"), created.get("tags")
+    texts = {name: fit(value) for name in names if isinstance(value := created.get(name), str)}
+    link = _usable_link(created, request_info, title=message["title"])
     return CreatedTodo(
-        key=_parse_key(link) if link else None,
+        key=_parse_key(link),
         link=link,
-        title=text("title", "title"),
-        todo_type=one_line(text("taskType", "todoType"), max_chars=_KEY_CHARS),
-        description=text("description", "description"),
+        title=texts.get("title", plain_text(message["title"])),
+        todo_type=one_line(texts.get("taskType", message["todoType"]), max_chars=NAME_CHARS),
+        description=texts.get("description", plain_text(message["description"])),
         tags=[fit(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
     )
 
 
-def refused_fresh_token(response: Response, request_info: RequestInfo) -> BzCtrlAuthError:
+def _usable_link(created: Mapping[str, Any], request_info: RequestInfo, *, title: str) -> str | None:
+    link = web_address(created.get("taskLink"))
+    if link and not request_info.repeats_secret(unquote(link)):
+        return link
+    log.warning(
+        "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
+        safe_repr(title, max_chars=LINE_CHARS),
+    )
+    return None
+
+
+def refused_fresh_token(response: Answer, request_info: RequestInfo) -> BzCtrlAuthError:
     """Make the error for a token that BzCtrl refused a moment after it had granted it."""
     return BzCtrlAuthError(
         f"{request_info} was answered with 401, and again with a fresh token{_said(_excerpt(response, request_info))}. "
@@ -136,100 +226,70 @@ def refused_fresh_token(response: Response, request_info: RequestInfo) -> BzCtrl
     )
 
 
-def _status_error(response: Response, request_info: RequestInfo) -> BzCtrlAPIError:
-    status = response.status_code
-    excerpt = _excerpt(response, request_info)
-    came = f"{request_info} was answered with {status}"
-    said = _said(excerpt)
+def _status_error(response: Answer, request_info: RequestInfo) -> BzCtrlAPIError:
+    status, excerpt = response.status, _excerpt(response, request_info)
+    came, said = f"{request_info} was answered with {status}", _said(excerpt)
+    facts: dict[str, Any] = {"status_code": status, "body_excerpt": excerpt}
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
         asked = "" if retry_after_s is None else f" BzCtrl asks to wait {retry_after_s:.0f} s."
         return BzCtrlRateLimitError(
-            f"{came} (too many requests){said}, after up to {request_info.attempts} attempts.{asked} {_NOTHING_CREATED} "
+            f"{came} (too many requests){said}, after up to {request_info.config.max_attempts} attempts.{asked} {_NOTHING_CREATED} "
             "Send fewer at a time (max_workers, or a pool of Airflow's), or later.",
-            status_code=status,
-            body_excerpt=excerpt,
             retry_after_s=retry_after_s,
+            **facts,
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
         unknown = request_info.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
         advice = UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
-        return BzCtrlServerError(
-            f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt, outcome_unknown=unknown
-        )
+        return BzCtrlServerError(f"{came}{said}. {advice}", outcome_unknown=unknown, **facts)
     if status < HTTPStatus.BAD_REQUEST:
         target = re.match(r"https?://[\w.-]{1,253}", response.headers.get("Location", ""))
         to = f" to {target[0]}" if target else ""
-        advice = (
-            f"It is a redirect{to}, and none is followed: correct the host or the environment of "
-            f"{request_info.connection}."
-        )
+        advice = f"It is a redirect{to}, and none is followed: correct the host or the environment of {{connection}}."
     else:
-        advice = _REMEDIES.get(
-            status, "The same request would be refused again: correct what BzCtrl says."
-        ).format(connection=request_info.connection)
-    return BzCtrlRejectedError(f"{came}{said}. {advice}", status_code=status, body_excerpt=excerpt)
+        advice = _REMEDIES.get(status, "The same request would be refused again: correct what BzCtrl says.")
+    advice = advice.format(connection=request_info.connection)
+    return BzCtrlRejectedError(f"{came}{said}. {advice}", **facts)
 
-
-_NOT_THERE = "BzCtrl is not at this address: check the environment of {connection}, or its host, which is only the base URL."
 
 _REMEDIES: dict[int, str] = {
     HTTPStatus.FORBIDDEN: (
         "The user of {connection} may lack the right to this, or a proxy is in the way: ask BzCtrl's administrator."
     ),
-    HTTPStatus.NOT_FOUND: _NOT_THERE,
-    HTTPStatus.METHOD_NOT_ALLOWED: _NOT_THERE,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
-        "The todo is too large for BzCtrl, or for a proxy before it: shorten its texts, the description above all."
+    HTTPStatus.NOT_FOUND: (
+        "BzCtrl is not at this address: check the environment of {connection}, or its host, which is only the base URL."
     ),
 }
 
 
-def _is_success(status: int) -> bool:
-    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
-
-
-def _json_object(response: Response) -> dict[str, Any] | None:
-    if len(response.content) > RESPONSE_MAX_BYTES:
-        return None
-    try:
-        content = json.loads(response.content)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _is_invalid_grant(response: Response) -> bool:
+def _is_invalid_grant(response: Answer) -> bool:
     """Return whether credentials were refused as RFC 6749, section 5.2, says: a 400 with this code."""
-    error = (_json_object(response) or {}).get("error")
-    return response.status_code == HTTPStatus.BAD_REQUEST and error == "invalid_grant"
+    error = (response.json_object() or {}).get("error")
+    return response.status == HTTPStatus.BAD_REQUEST and error == "invalid_grant"
 
 
-def _what_it_is(response: Response) -> str:
-    if is_encoded(response.headers):
+def _what_it_is(response: Answer) -> str:
+    if response.is_encoded:
         return "a compressed body, which was not asked for"
-    if _json_object(response) is not None:
-        return "a JSON object"
-    if not response.content:
-        return "nothing"
-    if len(response.content) > RESPONSE_MAX_BYTES:
+    if len(response.body) > RESPONSE_MAX_BYTES:
         return "more than 1 MiB"
-    if response.content.lstrip()[:1] == b"<":
+    if response.body.lstrip()[:1] == b"<":
         return "a web page"
-    return "something that is no JSON object"
+    return "a JSON object" if response.json_object() is not None else "no JSON object"
 
 
-def _excerpt(response: Response, request_info: RequestInfo) -> str:
-    text = response.content[:RESPONSE_MAX_BYTES].decode("utf-8", "replace")
+def _excerpt(response: Answer, request_info: RequestInfo) -> str:
     if request_info.what == "token":
-        # Any other value may be a token; RFC 6749, section 5.2, names these two.
-        error = _json_object(response)
-        if error is not None:
-            said = [error.get(name) for name in ("error", "error_description")]
-            text = ": ".join(part for part in said if isinstance(part, str))
+        # Anything else may be a token; RFC 6749, section 5.2, names these two.
+        error = response.json_object() or {}
+        said = [error.get(name) for name in ("error", "error_description")]
+        text = ": ".join(part for part in said if isinstance(part, str))
+    else:
+        text = response.body.decode("utf-8", "replace")
     # Redacted before it is cut: half a secret would not be recognised.
-    return one_line(redact_beginning(text, request_info.secrets), max_chars=EXCERPT_CHARS)
+    return one_line(redact(text, request_info.secrets), max_chars=EXCERPT_CHARS)
 
 
 def _said(excerpt: str) -> str:
@@ -238,8 +298,103 @@ def _said(excerpt: str) -> str:
     return f' and said "{excerpt}"' if excerpt else ""
 
 
-def _parse_key(link: str) -> str | None:
-    parts = urlsplit(link)
+def _parse_key(link: str | None) -> str | None:
+    parts = urlsplit(link or "")
     last = (parts.fragment or parts.path).partition("?")[0].rstrip("/").rpartition("/")[2]
     key = unquote(last)
-    return key if key.isprintable() and len(key) <= _KEY_CHARS and key else None
+    return key if key.isprintable() and len(key) <= NAME_CHARS and key else None
+
+
+def without_frames(exc: _Error) -> _Error:
+    """Strip an error and its causes of the frames of requests and urllib3, which hold the request with its secrets.
+
+    Tracebacks with local variables would show them, as Airflow 3.0's console does. The frames of the caller are added when
+    the error is raised again.
+    """
+    cause: BaseException | None = exc
+    while cause is not None:
+        cause.__traceback__ = None
+        if isinstance(cause, requests.RequestException):
+            cause.request = cause.response = None
+        cause = cause.__cause__ or cause.__context__
+    return exc
+
+
+def classify(exc: Exception) -> SendFailure:
+    """Return how far a request came before an error of requests; if in doubt, that it was sent."""
+    reason = _reason(exc)
+    # A connection through SOCKS is not one of ours, and has urllib3's error for a certificate.
+    causes = (reason, *getattr(reason, "args", ()))
+    if any(isinstance(cause, UntrustedError | ssl.SSLCertVerificationError) for cause in causes):
+        return SendFailure.UNTRUSTED
+    if isinstance(reason, urllib3_errors.ConnectTimeoutError):
+        return SendFailure.NOT_CONNECTED
+    # requests checks the CA file before it connects, and says so with a plain OSError.
+    if isinstance(exc, _UNSENDABLE) or type(exc) is OSError:
+        return SendFailure.UNSENDABLE
+    return SendFailure.NO_RESPONSE
+
+
+def _reason(exc: BaseException) -> object:
+    """Return the error that requests and urllib3 have wrapped."""
+    reason: object = exc.args[0] if exc.args else exc
+    if isinstance(reason, urllib3_errors.MaxRetryError):
+        reason = reason.reason
+    if isinstance(reason, urllib3_errors.ProxyError):
+        reason = reason.original_error
+    return reason
+
+
+_NO_RESPONSE = {
+    SendFailure.UNTRUSTED: (
+        "was not sent: the server's certificate was refused ({why}). If it comes from an authority of your own, set the "
+        "extra ca_bundle of {connection} to its file; if it is another host's, correct the host."
+    ),
+    SendFailure.NOT_CONNECTED: (
+        "was not sent: no connection (attempts: {attempts}; {why}). Check the host of {connection}, that BzCtrl is up, and "
+        "that this machine may reach it, directly or through the proxy of its environment (HTTPS_PROXY, NO_PROXY)."
+    ),
+    SendFailure.UNSENDABLE: (
+        "was not sent: {why}. Check the host and the extra ca_bundle of {connection}, and the proxy and the CA file of this "
+        "machine's environment."
+    ),
+    SendFailure.NO_RESPONSE: "was sent, but no whole response came ({why}). {advice}",
+}
+
+
+def transport_error(exc: Exception, request_info: RequestInfo) -> BzCtrlTransportError:
+    """Make the error that says why no response came, and whether BzCtrl may have acted on the request."""
+    failure = classify(exc)
+    why = one_line(redact(_in_words(_reason(exc)), request_info.secrets), max_chars=EXCERPT_CHARS).rstrip(".")
+    connection = request_info.connection
+    unknown = failure is SendFailure.NO_RESPONSE and request_info.what == "create"
+    no_token = f"{_NOTHING_CREATED} Try again, or raise the extra timeout_s of {connection}."
+    what = _NO_RESPONSE[failure].format(
+        why=why,
+        connection=connection,
+        attempts=request_info.config.max_attempts,
+        advice=UNKNOWN_ADVICE if unknown else no_token,
+    )
+    return BzCtrlTransportError(
+        f"{request_info} {what}{_first_steps(why, request_info)}", outcome_unknown=unknown
+    )
+
+
+def _first_steps(why: str, request_info: RequestInfo) -> str:
+    """Return more advice for the two mistakes of a first connection to the sandbox."""
+    if "WRONG_VERSION_NUMBER" in why:
+        return " The server speaks no TLS there: if that is right, write http:// before the host."
+    if "Connection refused" in why and is_loopback(request_info.url):
+        return " That host is this machine itself, or in a container the container: start the sandbox (bzctrl-sandbox) there."
+    return ""
+
+
+def _in_words(reason: object) -> str:
+    """Return the message of an error without the objects, tuples and numbers that urllib3 and OpenSSL put around it."""
+    if isinstance(reason, urllib3_errors.ProtocolError) and len(reason.args) > 1:
+        reason = f"{str(reason.args[0]).rstrip('.')}: {reason.args[1]}"
+    text = re.sub(r"^\w+\(host=.*?\): ", "", str(reason))
+    text = re.sub(
+        r"\. \(read timeout=([\d.]+)\)", lambda match: f": nothing came for {float(match[1]):.3g} s", text
+    )
+    return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum, auto
+from enum import Enum
 from http import HTTPStatus
 from typing import Literal
 
@@ -41,13 +41,13 @@ RequestKind = Literal["token", "create"]
 class SendFailure(Enum):
     """List the reasons why a request has no response."""
 
-    NOT_CONNECTED = auto()
+    NOT_CONNECTED = "No connection to BzCtrl"
     """There was no connection: nothing was sent."""
-    UNTRUSTED = auto()
+    UNTRUSTED = "The server's certificate was refused"
     """The server's certificate was refused, or the CA file cannot be used: nothing was sent."""
-    UNSENDABLE = auto()
+    UNSENDABLE = "The request cannot be sent"
     """Address, proxy or CA file cannot be used at all: nothing was sent."""
-    NO_RESPONSE = auto()
+    NO_RESPONSE = "No whole response of BzCtrl"
     """The request was sent, at least in part, and no whole response came."""
 
 

@@ -17,7 +17,7 @@ from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.limits import DIGITS_MAX
+from bzctrl_provider.limits import DIGITS_MAX, LIST_ITEMS, NAME_CHARS
 from bzctrl_provider.text import is_email, is_encodable, one_line, safe_repr
 
 if TYPE_CHECKING:
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 
 MessageFormat = Literal["add-task", "predefined"]
 InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
+Message = dict[str, str | list[str]]
+Errors = list[tuple[str, str]]
 
-_UNKNOWN_SHOWN = 20
-
-_PANDAS_MISSING = {
-    ("pandas._libs.tslibs.nattype", "NaTType"),
-    ("pandas._libs.missing", "NAType"),
-}
+_PANDAS_MISSING = (("pandas._libs.tslibs.nattype", "NaTType"), ("pandas._libs.missing", "NAType"))
 """Modules and names of the types of ``pandas.NaT`` and ``pandas.NA``; pandas itself is not imported."""
 
 
@@ -204,55 +201,33 @@ class Field(NamedTuple):
     mandatory: str | None = None
 
 
+_WORKSPACE = "the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection"
 _GENERATED_TEXT = "text (operators and the notifier write it themselves if something failed, and only then)"
 
 FIELDS: Mapping[str, Field] = {
-    "todo_type": Field(
-        rule=_one_of(TodoType), wire_key="todoType", predefined_key="todoType", mandatory="INCIDENT or TASK"
-    ),
-    "domain_workspace": Field(
-        rule=_text,
-        wire_key="domainWorkSpace",
-        predefined_key="domain",
-        mandatory="the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection",
-    ),
+    "todo_type": Field(_one_of(TodoType), "todoType", "todoType", mandatory="INCIDENT or TASK"),
+    "domain_workspace": Field(_text, "domainWorkSpace", "domain", mandatory=_WORKSPACE),
     # Together they are domain_workspace.
-    "domain": Field(rule=_text, wire_key=None, predefined_key=None),
-    "workspace": Field(rule=_text, wire_key=None, predefined_key=None),
-    "title": Field(rule=_line, wire_key="title", predefined_key="title", mandatory=_GENERATED_TEXT),
-    "description": Field(
-        rule=_text, wire_key="description", predefined_key="description", mandatory=_GENERATED_TEXT
-    ),
-    "result": Field(rule=_text, wire_key="result", predefined_key="result", only_for=TodoType.TASK),
-    "financial_impact": Field(
-        rule=_euros,
-        wire_key="financialImpact",
-        predefined_key="financialImpact",
-        only_for=TodoType.INCIDENT,
-    ),
-    "impact": Field(
-        rule=_one_of(Level), wire_key="impact", predefined_key="impact", only_for=TodoType.INCIDENT
-    ),
-    "likelihood": Field(
-        rule=_one_of(Level), wire_key="likelihood", predefined_key="likelihood", only_for=TodoType.INCIDENT
-    ),
+    "domain": Field(_text, None, None),
+    "workspace": Field(_text, None, None),
+    "title": Field(_line, "title", "title", mandatory=_GENERATED_TEXT),
+    "description": Field(_text, "description", "description", mandatory=_GENERATED_TEXT),
+    "result": Field(_text, "result", "result", TodoType.TASK),
+    "financial_impact": Field(_euros, "financialImpact", "financialImpact", TodoType.INCIDENT),
+    "impact": Field(_one_of(Level), "impact", "impact", TodoType.INCIDENT),
+    "likelihood": Field(_one_of(Level), "likelihood", "likelihood", TodoType.INCIDENT),
     # Status and assignee have defaults.
-    "status": Field(rule=_one_of(Status), wire_key="status", predefined_key="status"),
-    "priority": Field(rule=_one_of(Level), wire_key="priority", predefined_key="priority"),
-    "assignee": Field(rule=_email, wire_key="assignee", predefined_key="assignee"),
+    "status": Field(_one_of(Status), "status", "status"),
+    "priority": Field(_one_of(Level), "priority", "priority"),
+    "assignee": Field(_email, "assignee", "assignee"),
     "reporter": Field(
-        rule=_email,
-        wire_key="reporter",
-        predefined_key="reporter",
-        mandatory="an e-mail address, here or in the connection",
+        _email, "reporter", "reporter", mandatory="an e-mail address, here or in the connection"
     ),
-    "category": Field(rule=_texts, wire_key="category", predefined_key="category"),
-    "sub_category": Field(rule=_texts, wire_key="subCategory", predefined_key=None),
-    "order_id": Field(
-        rule=_text, wire_key="orderID", predefined_key="orderID", mandatory="text, such as the id of the run"
-    ),
-    "lrn": Field(rule=_text, wire_key="lrn", predefined_key="LRN"),
-    "reminder_date": Field(rule=_day, wire_key="reminderDate", predefined_key="reminderDate"),
+    "category": Field(_texts, "category", "category"),
+    "sub_category": Field(_texts, "subCategory", None),
+    "order_id": Field(_text, "orderID", "orderID", mandatory="text, such as the id of the run"),
+    "lrn": Field(_text, "lrn", "LRN"),
+    "reminder_date": Field(_day, "reminderDate", "reminderDate"),
 }
 """Every field of a todo, by the name that users write."""
 
@@ -310,9 +285,9 @@ class Todo:
 
     def __post_init__(self, domain: Text, workspace: Text) -> None:
         values = {own.name: getattr(self, own.name) for own in fields(self)}
-        checked, faults = _checked(values | {"domain": domain, "workspace": workspace})
-        if faults:
-            raise _invalid(faults)
+        checked, errors = _checked(values | {"domain": domain, "workspace": workspace})
+        if errors:
+            raise _invalid(errors)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -321,22 +296,8 @@ class Todo:
         return f"{type(self).__name__}({values})"
 
 
-_UNSET: dict[str, Any] = {own.name: own.default for own in fields(Todo)}
-
-
-def _from_checked(values: dict[str, Any]) -> Todo:
-    todo = object.__new__(Todo)
-    # Not by its constructor, which would check each of them again.
-    vars(todo).update(_UNSET | values)
-    return todo
-
-
 def complete_todo(
-    todo: Todo | Mapping[str, Any],
-    /,
-    *,
-    defaults: Mapping[str, Any],
-    message_format: MessageFormat = "add-task",
+    todo: AnyTodo, /, *, defaults: Mapping[str, Any], message_format: MessageFormat = "add-task"
 ) -> Todo:
     """Fill what is unset with the connection's defaults, and make sure that the todo can be sent.
 
@@ -346,26 +307,27 @@ def complete_todo(
     :raises BzCtrlValidationError: names every error at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
-    if not isinstance(todo, Todo | Mapping):
-        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
-    unknown: list[tuple[str, str]] = []
-    errors: list[tuple[str, str]] = []
-    if isinstance(todo, Todo):
-        values = dict(vars(todo))  # checked when it was made
-    else:
-        try:
-            values = dict(todo)
-        except Exception as exc:  # noqa: BLE001 - see _check_values
-            raise _invalid([("todo", _unreadable(exc))]) from None
-        unknown = _unknown_fields([name for name in values if name not in FIELDS])
-        values, errors = _checked({name: value for name, value in values.items() if name in FIELDS})
+    values, errors = (dict(vars(todo)), []) if isinstance(todo, Todo) else _check_mapping(todo)
     faulty = {name for name, _ in errors}
     _fill_defaults(values, defaults, except_for=faulty)
-    errors += _not_in_format(values, message_format)
-    missing = _missing(values, faulty)
-    if errors or unknown or missing:
-        raise _invalid([*errors, *unknown, *missing])
-    return _from_checked(values)
+    errors += [*_not_in_format(values, message_format), *_missing(values, faulty)]
+    if errors:
+        raise _invalid(errors)
+    complete = object.__new__(Todo)  # not by its constructor, which would check all of it again
+    vars(complete).update({own.name: own.default for own in fields(Todo)} | values)
+    return complete
+
+
+def _check_mapping(todo: object) -> tuple[dict[str, Any], Errors]:
+    if not isinstance(todo, Mapping):
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
+    try:
+        values = dict(todo)
+    except Exception as exc:  # noqa: BLE001 - see _check_values
+        raise _invalid([("todo", _unreadable(exc))]) from None
+    unknown = [name for name in values if name not in FIELDS]
+    checked, errors = _checked({name: value for name, value in values.items() if name in FIELDS})
+    return checked, errors + _unknown_fields(unknown)
 
 
 def _fill_defaults(values: dict[str, Any], defaults: Mapping[str, Any], *, except_for: Iterable[str]) -> None:
@@ -377,7 +339,7 @@ def _fill_defaults(values: dict[str, Any], defaults: Mapping[str, Any], *, excep
     values["assignee"] = values.get("assignee") or values.get("reporter")
 
 
-def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> list[tuple[str, str]]:
+def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> Errors:
     return [
         (name, f"does not exist in the message format {message_format!r} of this connection: leave it out")
         for name, known in FIELDS.items()
@@ -385,7 +347,7 @@ def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> 
     ]
 
 
-def _missing(values: Mapping[str, Any], faulty: set[str]) -> list[tuple[str, str]]:
+def _missing(values: Mapping[str, Any], faulty: set[str]) -> Errors:
     # A domain that is invalid is one, so domain_workspace is not missing as well.
     given = faulty | ({"domain_workspace"} if faulty & {"domain", "workspace"} else set())
     return [
@@ -399,11 +361,11 @@ def _wire_key(known: Field, message_format: MessageFormat) -> str | None:
     return known.predefined_key if message_format == "predefined" else known.wire_key
 
 
-def _invalid(faults: Iterable[tuple[str, str]]) -> BzCtrlValidationError:
-    return BzCtrlValidationError("The todo was not sent. Fix the following:", faults)
+def _invalid(errors: Errors) -> BzCtrlValidationError:
+    return BzCtrlValidationError("The todo was not sent. Fix the following:", errors)
 
 
-def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
     """Check each field and then the rules between fields; return the values and all errors."""
     checked, errors = _check_values(values)
     errors += _join_domain(checked, {name for name, _ in errors})
@@ -415,9 +377,9 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str,
     return checked, errors
 
 
-def _check_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _check_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
     checked: dict[str, Any] = {}
-    errors: list[tuple[str, str]] = []
+    errors: Errors = []
     for name, value in values.items():
         try:
             checked[name] = FIELDS[name].rule(value)
@@ -428,7 +390,7 @@ def _check_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple
     return checked, errors
 
 
-def _join_domain(checked: dict[str, Any], faulty: set[str]) -> list[tuple[str, str]]:
+def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
     """Replace domain and workspace by domain_workspace; return the errors between the three."""
     domain, workspace = checked.pop("domain", None), checked.pop("workspace", None)
     if domain and workspace:
@@ -449,29 +411,24 @@ def _unreadable(exc: Exception) -> str:
     return f"cannot be read: it raised {one_line(type(exc).__name__, max_chars=80)}"
 
 
-def _unknown_fields(names: Sequence[object]) -> list[tuple[str, str]]:
-    faults = [
-        (name if isinstance(name, str) and _is_name(name) else safe_repr(name), _unknown(name))
-        for name in names[:_UNKNOWN_SHOWN]
-    ]
-    if len(names) > _UNKNOWN_SHOWN:
-        faults.append(("and", f"{len(names) - _UNKNOWN_SHOWN} more fields that do not exist"))
-    return faults
+def _unknown_fields(names: Sequence[object]) -> Errors:
+    errors = [_unknown_field(name) for name in names[:LIST_ITEMS]]
+    if len(names) > LIST_ITEMS:
+        errors.append(("and", f"{len(names) - LIST_ITEMS} more fields that do not exist"))
+    return errors
 
 
-def _is_name(text: str) -> bool:
-    return len(text) <= 80 and text.isprintable()  # noqa: PLR2004 - as much as `safe_repr` shows of a value
-
-
-def _unknown(name: object) -> str:
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:80]).lower() if isinstance(name, str) else ""
+def _unknown_field(name: object) -> tuple[str, str]:
+    shown = (
+        name if isinstance(name, str) and len(name) <= NAME_CHARS and name.isprintable() else safe_repr(name)
+    )
     # Imported here, because only an error needs it.
     import difflib
 
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", shown[:NAME_CHARS]).lower()
     close = difflib.get_close_matches(snake, FIELDS, n=1)
-    return "is no field of a todo: " + (
-        f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"
-    )
+    remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"
+    return shown, f"is no field of a todo: {remedy}"
 
 
 def build_message(
@@ -480,7 +437,7 @@ def build_message(
     *,
     message_format: MessageFormat = "add-task",
     in_progress_spelling: InProgressSpelling = "IN PROGRESS",
-) -> dict[str, str | list[str]]:
+) -> Message:
     """Write a complete todo as the JSON object that goes over the wire; unset fields are left out.
 
     :param message_format: ``add-task``, of the later of the two documents, or ``predefined``, of the earlier one.
@@ -488,7 +445,7 @@ def build_message(
     :return: for example ``{"todoType": "INCIDENT", "domainWorkSpace": "EXA-CON-BUS-WOR", …}``.
     """
     is_predefined = message_format == "predefined"
-    message: dict[str, str | list[str]] = {}
+    message: Message = {}
     for name, known in FIELDS.items():
         key, value = _wire_key(known, message_format), getattr(todo, name, None)
         if not key or not value:
@@ -505,13 +462,17 @@ def build_message(
     return message
 
 
-def too_large(message: Mapping[str, str | list[str]], *, max_bytes: int) -> BzCtrlValidationError:
+def too_large(message: Message, *, max_bytes: int) -> BzCtrlValidationError:
     """Make the error that names the field that makes a message too large to be sent."""
     sizes = {key: len(json.dumps(value, ensure_ascii=False).encode()) for key, value in message.items()}
     largest = max(sizes, key=sizes.__getitem__)
     name = next(name for name, known in FIELDS.items() if largest in (known.wire_key, known.predefined_key))
     problem = f"has {sizes[largest]:,} bytes, and a whole todo may have {max_bytes:,}: shorten it"
     return _invalid([(name, problem)])
+
+
+AnyTodo = Todo | Mapping[str, Any]
+"""A todo, or a mapping of its fields."""
 
 
 class CreatedTodo(NamedTuple):

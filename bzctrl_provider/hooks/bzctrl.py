@@ -311,29 +311,17 @@ class _OpaqueConnection:
 def _build_client(hidden: _OpaqueConnection, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     # Imported here: a DAG file that names the hook must not load requests and pydantic.
     from bzctrl_provider.client.api import BzCtrlClient
-    from bzctrl_provider.config import BzCtrlConfig
+    from bzctrl_provider.config import read_connection
 
     try:
-        config = BzCtrlConfig.from_connection(hidden.connection)
+        config = read_connection(hidden.connection)
     except BzCtrlConfigError as exc:
         # The frames below hold the connection itself, and some tracebacks show their local variables.
         raise exc.with_traceback(None) from None
     mask_secret(config.password.get_secret_value())
     # As it is in the body of the token request, which a debug log of an HTTP library may show.
     mask_secret(quote_plus(config.password.get_secret_value()))
-    return BzCtrlClient(
-        config.endpoints,
-        username=config.username,
-        password=config.password,
-        timeout_s=config.timeout_s,
-        max_attempts=config.max_attempts,
-        verify=config.verify,
-        message_format=config.message_format,
-        in_progress_spelling=config.in_progress_spelling,
-        defaults=config.defaults,
-        connection=f"the connection {hidden.connection.conn_id!r}",
-        on_new_token=on_new_token,
-    )
+    return BzCtrlClient(config, on_new_token=on_new_token)
 
 
 async def _amask(secret: str) -> None:

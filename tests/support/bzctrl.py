@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 
+from pydantic import SecretStr
+
+from bzctrl_provider.client.api import BzCtrlClient
+from bzctrl_provider.client.auth import TokenSource
+from bzctrl_provider.client.config import BzCtrlConfig
 from bzctrl_provider.client.endpoints import Endpoints
 
 ACC = Endpoints.from_environment("ACC")
@@ -13,6 +18,14 @@ PASSWORD = "Ex@mpl3! & more"
 TOKEN = "t0ken-that-nobody-may-see"
 KEY = "EXA-CON-BUS-WOR-03"
 LINK = f"https://www.bzctrl.com/app/#/todo/{KEY}"
+
+
+def new_client(endpoints=ACC, *, tokens=None, on_new_token=None, **settings):
+    """Return a client with a token source of its own, whose settings are the defaults unless they are given."""
+    given = {"username": USERNAME, "password": PASSWORD, **settings}
+    given["password"] = SecretStr(given["password"])
+    config = BzCtrlConfig(endpoints, **given)
+    return BzCtrlClient(config, on_new_token=on_new_token, tokens=tokens or TokenSource())
 
 
 def set_connection(monkeypatch, conn_id="bzctrl_default", *, extra=None, **changes):

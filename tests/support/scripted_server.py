@@ -128,6 +128,10 @@ class Server:
         step(connection)
         return False
 
+    def reset(self):
+        """Answer as at the beginning, and forget what was sent."""
+        self.token, self.create, self.requests, self.connections = [TOKEN], [CREATED], [], 0
+
     def sent(self, kind):
         path = "/oauth/token" if kind == "token" else "/add-task"
         return [request for request in self.requests if request[1].endswith(path)]

@@ -10,6 +10,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlAPIError,
     BzCtrlAuthError,
     BzCtrlBadAnswerError,
+    BzCtrlBulkError,
     BzCtrlConfigError,
     BzCtrlError,
     BzCtrlOutcomeUnknownError,
@@ -65,17 +66,43 @@ def test_exceptions_docstring_names_every_public_error():
     assert all(name in (exceptions.__doc__ or "") for name in public)
 
 
-def test_faults_are_named_tuples_and_in_the_message():
-    """Each fault is a line of the message and can be read by program."""
+def test_errors_are_named_tuples_and_in_the_message():
+    """Each error of the input is a line of the message and can be read by program."""
     error = EXAMPLES[1]
     assert str(error) == "The connection:\n- host: is missing\n- login: is missing"
-    assert error.faults[0].field == "host"
-    assert error.faults[0].problem == "is missing"
+    assert error.errors[0].field == "host"
+    assert error.errors[0].problem == "is missing"
     assert not error.outcome_unknown
 
 
-def test_errors_of_an_error_with_several_faults_is_faults():
-    """``errors`` and ``faults`` are two names of the same tuple."""
-    error = BzCtrlConfigError("The connection:", [("host", "is missing"), ("login", "is missing")])
-    assert error.errors is error.faults
-    assert [str(fault) for fault in error.errors] == ["host: is missing", "login: is missing"]
+def test_error_answers_what_to_do_after_it():
+    """Whether a retry helps, whether other todos meet the same error, and for how long to keep off the connection."""
+    answers = {
+        (True, "connection", None): [
+            BzCtrlConfigError("m", [("host", "is missing")]),
+            *(BzCtrlRejectedError("m", status_code=status) for status in (302, 404, 405, 407)),
+        ],
+        (True, "connection", 60.0): [BzCtrlAuthError("m")],
+        (True, "todo", None): [
+            BzCtrlValidationError("m", [("title", "is mandatory")]),
+            BzCtrlOutcomeUnknownError("m", outcome_unknown=True),
+            *(BzCtrlRejectedError("m", status_code=status) for status in (400, 403, 409, 413, 422)),
+        ],
+        (False, "connection", None): [
+            BzCtrlTransportError("m"),
+            BzCtrlServerError("m", status_code=503),
+            BzCtrlRateLimitError("m", status_code=429),
+        ],
+        (False, "connection", 7.5): [BzCtrlRateLimitError("m", status_code=429, retry_after_s=7.5)],
+        (False, "todo", None): [
+            BzCtrlError("m"),
+            BzCtrlBulkError("m"),
+            BzCtrlTransportError("m", outcome_unknown=True),
+            BzCtrlServerError("m", status_code=500, outcome_unknown=True),
+            BzCtrlBadAnswerError("m", status_code=200, outcome_unknown=True),
+        ],
+    }
+    for expected, errors in answers.items():
+        for error in errors:
+            assert (error.is_permanent, error.concerns, error.pause_s) == expected, repr(error)
+            assert len(error.errors) == isinstance(error, BzCtrlConfigError | BzCtrlValidationError)

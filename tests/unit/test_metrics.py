@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from bzctrl_provider.metrics import Outcome, count_todos, gauge_spool, time_create
+from bzctrl_provider.metrics import Outcome, count_results, count_todos, gauge_spool, time_create
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 
@@ -29,20 +29,25 @@ def sent(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(
-    ("todo_type", "tag"),
-    [("INCIDENT", "INCIDENT"), ("task", "TASK"), ("order 5", "unknown"), (None, "unknown"), (5, "unknown")],
-)
-def test_count_todos_tag_has_few_values(sent, todo_type, tag):
-    """A rendered text that is no type of todo makes no series of its own."""
-    count_todos("created", todo_type=todo_type)
-    assert sent == [("incr", "bzctrl.todos.created", 1, {"todo_type": tag})]
-
-
-def test_count_todos_of_none_sends_nothing(sent):
-    """A list of no todos is no metric."""
+def test_count_todos_tag_has_few_values(sent):
+    """A rendered text that is no type of todo makes no series of its own; a list of no todos is no metric."""
     count_todos("created", todo_type="TASK", number=0)
-    assert sent == []
+    for todo_type in ("INCIDENT", "task", "order 5", None, 5):
+        count_todos("created", todo_type=todo_type)
+    assert {call[:3] for call in sent} == {("incr", "bzctrl.todos.created", 1)}
+    tags = [call[3]["todo_type"] for call in sent]
+    assert tags == ["INCIDENT", "TASK", "unknown", "unknown", "unknown"]
+
+
+def test_count_results_bulk_sends_one_metric_for_each_outcome_and_type(sent):
+    """A bulk of 300 todos is three counters and not 300; a todo type of any form, such as a list in a spool file, counts as unknown."""
+    results = [SimpleNamespace(todo_type="INCIDENT")] * 200 + [ValueError("refused")] * 100
+    count_results(results, todo_types=["INCIDENT"] * 250 + [["TASK"]] * 50)
+    assert sent == [
+        ("incr", "bzctrl.todos.created", 200, {"todo_type": "INCIDENT"}),
+        ("incr", "bzctrl.todos.failed", 50, {"todo_type": "INCIDENT"}),
+        ("incr", "bzctrl.todos.failed", 50, {"todo_type": "unknown"}),
+    ]
 
 
 def test_time_create_measures_a_block_that_raises(sent):

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
-from pydantic import SecretStr
+from support import bzctrl
 from support.authority import new_authority
 from support.scripted_server import Server
 
-from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.auth import TokenSource
+from bzctrl_provider.client import requester
+from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.client.endpoints import Endpoints
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -23,27 +18,22 @@ def server():
 
 
 @pytest.fixture
-def waits():
+def waits(monkeypatch):
     """Return the seconds that the client would have slept."""
-    return []
+    seconds = []
+    monkeypatch.setattr(Deadline, "wait", lambda _, wait_s: seconds.append(wait_s))
+    monkeypatch.setattr(requester, "random", lambda: 1.0)
+    return seconds
 
 
 @pytest.fixture
-def new_client(server, waits) -> Callable[..., BzCtrlClient]:
+def new_client(server):
     """Return a maker of clients of that server, which close at the end."""
     clients = []
 
-    def make(url=None, **changes):
-        settings = {
-            "username": "user@example.com",
-            "password": SecretStr("the-password"),
-            "timeout_s": 5.0,
-            "tokens": TokenSource(),
-            "sleep": waits.append,
-            "jitter": lambda: 1.0,
-        }
+    def make(url=None, **settings):
         endpoints = Endpoints.from_host(url or f"http://127.0.0.1:{server.port}", allow_http=True)
-        clients.append(BzCtrlClient(endpoints, **(settings | changes)))
+        clients.append(bzctrl.new_client(endpoints, **({"timeout_s": 5.0} | settings)))
         return clients[-1]
 
     yield make

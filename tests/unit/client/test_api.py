@@ -1,47 +1,35 @@
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
 import pickle
-import ssl
 import traceback
 from urllib.parse import parse_qs
 
 import pytest
 import requests
-from pydantic import SecretStr
-from support.bzctrl import ACC, LINK, PASSWORD, TOKEN
+from support.bzctrl import ACC, LINK, PASSWORD, TOKEN, new_client, register_bzctrl
 from support.clock import Clock
 
-from bzctrl_provider.client.api import BzCtrlClient
 from bzctrl_provider.client.auth import TokenSource
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.client.todo import CreatedTodo, Todo
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
-    BzCtrlBadAnswerError,
     BzCtrlBulkError,
     BzCtrlError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
-    BzCtrlServerError,
     BzCtrlTransportError,
     BzCtrlValidationError,
 )
-
-REFUSED = requests.exceptions.SSLError(ssl.SSLCertVerificationError("bad certificate"))
 
 
 @pytest.fixture
 def bzctrl(requests_mock):
     """Return a BzCtrl that grants tokens and creates todos; a test changes what it answers."""
-    requests_mock.post(
-        ACC.token_url, json={"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
-    )
-    requests_mock.post(ACC.create_url, json=created_answer())
-    return requests_mock
+    return register_bzctrl(requests_mock, create=created_answer())
 
 
 def created_answer(**changes):
@@ -53,15 +41,6 @@ def created_answer(**changes):
         "tags": ["ORDER 777"],
         **changes,
     }
-
-
-def new_client(**changes):
-    settings = {
-        "username": "user@example.com",
-        "password": SecretStr(PASSWORD),
-        "tokens": TokenSource(Clock()),
-    }
-    return BzCtrlClient(ACC, **(settings | changes))
 
 
 def sent(bzctrl, url):
@@ -96,7 +75,7 @@ def test_create_todo_in_production_uses_both_hosts(requests_mock, fields):
     prod = Endpoints.from_environment("PROD")
     requests_mock.post(prod.token_url, json={"access_token": TOKEN})
     requests_mock.post(prod.create_url, json=created_answer())
-    client = BzCtrlClient(prod, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
+    client = new_client(prod)
     client.create_todo(fields)
     assert [request.hostname for request in requests_mock.request_history] == ["bzctrl.com", "www.bzctrl.com"]
 
@@ -122,53 +101,6 @@ def test_create_todo_success_returns_fields_of_the_response(bzctrl, fields):
         description="Operation started without proper approvals",
         tags=["ORDER 777"],
     )
-
-
-@pytest.mark.parametrize(
-    ("link", "key"),
-    [
-        ("https://bzctrl.example.com/app/#/todo/EXA-01/", "EXA-01"),
-        ("https://bzctrl.example.com/app/#/todo/EXA-01?tab=2", "EXA-01"),
-        ("http://bzctrl.example.com/todo/EXA-01", "EXA-01"),
-        ("https://bzctrl.example.com/app/#/todo/EXA%20CON-01", "EXA CON-01"),
-        ("https://bzctrl.example.com/", None),
-        ("https://bzctrl.example.com", None),
-    ],
-)
-def test_create_todo_link_gives_its_last_part_as_key(bzctrl, fields, link, key):
-    """A link without such a part is kept, and the key is None."""
-    bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
-    created = new_client().create_todo(fields)
-    assert (created.link, created.key) == (link, key)
-
-
-@pytest.mark.security
-@pytest.mark.parametrize(
-    "link",
-    [
-        None,
-        "",
-        5,
-        [],
-        "javascript:alert(1)",
-        "http://[x/todo/K",
-        "https://?",
-        "ftp://x/y",
-        "/app/#/todo/X",
-        "https://a b",
-        "https://a\nb",
-        "https://",
-    ],
-)
-def test_create_todo_unusable_link_returns_todo_without_link(bzctrl, fields, caplog, link):
-    """The todo exists, so this is a success with a warning; nothing but http and https gets into a button."""
-    bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
-    created = new_client().create_todo(fields)
-    assert created.key is None
-    assert created.link is None
-    assert [record.levelname for record in caplog.records if "no usable link" in record.message] == [
-        "WARNING"
-    ]
 
 
 def test_create_todo_sparse_response_is_filled_from_the_request(bzctrl, fields):
@@ -211,13 +143,6 @@ def test_create_todo_several_share_a_token_until_its_renewal(bzctrl, fields):
     assert len(sent(bzctrl, ACC.token_url)) == 2
 
 
-def test_client_same_credentials_share_the_token(bzctrl, fields):
-    """A second client of the process asks for no token of its own; one with another password does."""
-    for password in ("pass-1", "pass-1", "pass-2"):
-        BzCtrlClient(ACC, username="shared@example.com", password=SecretStr(password)).create_todo(fields)
-    assert len(sent(bzctrl, ACC.token_url)) == 2
-
-
 def test_create_todo_401_is_sent_again_with_a_fresh_token(bzctrl, fields):
     """After a 401 a fresh token is asked for, and the same body goes out again."""
     tokens = iter(["old", "new"])
@@ -227,101 +152,6 @@ def test_create_todo_401_is_sent_again_with_a_fresh_token(bzctrl, fields):
     first, second = sent(bzctrl, ACC.create_url)
     assert [r.headers["Authorization"] for r in (first, second)] == ["Bearer old", "Bearer new"]
     assert first.body == second.body
-
-
-def test_create_todo_second_401_raises_auth_error(bzctrl, fields):
-    """One replay and no more; the message says that the right to create may be missing."""
-    bzctrl.post(ACC.create_url, status_code=401)
-    with pytest.raises(BzCtrlAuthError, match=r"again with a fresh token.*right to create") as caught:
-        new_client().create_todo(fields)
-    assert not caught.value.outcome_unknown
-    assert len(sent(bzctrl, ACC.create_url)) == 2
-    assert len(sent(bzctrl, ACC.token_url)) == 2
-
-
-@pytest.mark.security
-@pytest.mark.parametrize(
-    ("answer", "error", "said"),
-    [
-        (
-            {"status_code": 401, "text": "Bad credentials"},
-            BzCtrlAuthError,
-            "Bad credentials.*Login and Password",
-        ),
-        ({"status_code": 400, "json": {"error": "invalid_grant"}}, BzCtrlAuthError, "Login and Password"),
-        ({"status_code": 400, "json": {"error": "invalid_request"}}, BzCtrlRejectedError, "400"),
-        ({"status_code": 403}, BzCtrlRejectedError, "403"),
-        (
-            {"status_code": 302, "headers": {"Location": "https://evil.example/x?y=z"}},
-            BzCtrlRejectedError,
-            "redirect to https://evil.example,",
-        ),
-        ({"status_code": 429, "headers": {"Retry-After": "7"}}, BzCtrlRateLimitError, "wait 7 s"),
-        ({"status_code": 500}, BzCtrlServerError, "500"),
-        ({"text": "<html>"}, BzCtrlBadAnswerError, "a web page"),
-        ({"text": ""}, BzCtrlBadAnswerError, "nothing"),
-        ({"json": ["a"]}, BzCtrlBadAnswerError, "no JSON object"),
-        ({"json": {"accessToken": TOKEN}}, BzCtrlBadAnswerError, "without a usable access_token"),
-        ({"json": {"access_token": "with\r\nInjected: header"}}, BzCtrlBadAnswerError, "usable access_token"),
-        ({"json": {"access_token": "ümlaut"}}, BzCtrlBadAnswerError, "usable access_token"),
-        ({"json": {"access_token": ""}}, BzCtrlBadAnswerError, "usable access_token"),
-        ({"json": {"access_token": 5}}, BzCtrlBadAnswerError, "usable access_token"),
-    ],
-)
-def test_create_todo_token_request_fails_sends_no_todo(bzctrl, fields, answer, error, said):
-    """After any failure of the token request no todo is sent, and the message says what to do."""
-    bzctrl.post(ACC.token_url, **answer)
-    with pytest.raises(error, match=said) as caught:
-        new_client().create_todo(fields)
-    assert type(caught.value) is error
-    assert not caught.value.outcome_unknown
-    assert sent(bzctrl, ACC.create_url) == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "unknown"),
-    [
-        ({"status_code": 400, "json": {"faults": ["title"]}}, BzCtrlRejectedError, False),
-        ({"status_code": 403}, BzCtrlRejectedError, False),
-        ({"status_code": 404}, BzCtrlRejectedError, False),
-        ({"status_code": 408}, BzCtrlRejectedError, False),
-        ({"status_code": 413, "headers": {"Retry-After": "1"}}, BzCtrlRejectedError, False),
-        ({"status_code": 301, "headers": {"Location": "https://evil.example/"}}, BzCtrlRejectedError, False),
-        ({"status_code": 307}, BzCtrlRejectedError, False),
-        ({"status_code": 429}, BzCtrlRateLimitError, False),
-        ({"status_code": 503}, BzCtrlServerError, False),
-        ({"status_code": 500}, BzCtrlServerError, True),
-        ({"status_code": 502}, BzCtrlServerError, True),
-        ({"status_code": 504}, BzCtrlServerError, True),
-        ({"status_code": 501}, BzCtrlServerError, True),
-        ({"text": "<html>fine</html>"}, BzCtrlBadAnswerError, True),
-        ({"text": ""}, BzCtrlBadAnswerError, True),
-        ({"status_code": 204}, BzCtrlBadAnswerError, True),
-        ({"json": [1]}, BzCtrlBadAnswerError, True),
-        ({"text": "[" * 100_000}, BzCtrlBadAnswerError, True),
-        ({"content": b"\xff\xfe\x00"}, BzCtrlBadAnswerError, True),
-        ({"json": {"title": "x" * 1024 * 1024}}, BzCtrlBadAnswerError, True),
-        ({"exc": requests.exceptions.ReadTimeout}, BzCtrlTransportError, True),
-        ({"exc": requests.exceptions.ConnectionError("reset")}, BzCtrlTransportError, True),
-        ({"exc": requests.exceptions.ChunkedEncodingError}, BzCtrlTransportError, True),
-        ({"exc": requests.exceptions.SSLError("broken record")}, BzCtrlTransportError, True),
-        ({"exc": REFUSED}, BzCtrlTransportError, False),
-        ({"exc": requests.exceptions.InvalidURL("bad host")}, BzCtrlTransportError, False),
-        ({"exc": requests.exceptions.InvalidProxyURL("bad proxy")}, BzCtrlTransportError, False),
-        ({"exc": requests.exceptions.InvalidSchema("no SOCKS")}, BzCtrlTransportError, False),
-        ({"exc": OSError("no CA file")}, BzCtrlTransportError, False),
-    ],
-)
-def test_create_todo_other_response_raises_its_error(bzctrl, fields, answer, error, unknown):
-    """Each response is one error of the hierarchy, with its attributes, and says whether the todo may exist."""
-    bzctrl.post(ACC.create_url, **answer)
-    with pytest.raises(BzCtrlError) as caught:
-        new_client().create_todo(fields)
-    assert type(caught.value) is error
-    assert caught.value.outcome_unknown is unknown
-    assert ("may exist in BzCtrl all the same" in str(caught.value)) is unknown
-    if "status_code" in answer:
-        assert caught.value.status_code == answer["status_code"]
 
 
 @pytest.mark.security
@@ -364,86 +194,6 @@ def all_text(exc):
     return "\n".join(shown)
 
 
-@pytest.mark.security
-@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"status_code": 400, "text": f"you sent {PASSWORD} and Ex%40mpl3%21+%26+more"},
-        {"status_code": 401, "json": {"password": PASSWORD}},
-        {"status_code": 500, "text": "Ex@mpl3! &amp; more " * 30},
-        {
-            "status_code": 302,
-            "headers": {"Location": f"https://x.example/?password={PASSWORD}&token={TOKEN}"},
-        },
-        {"text": f"{TOKEN} {PASSWORD}"},
-        {"json": {"access_token": f"{TOKEN}\n", "taskLink": f"javascript:{TOKEN}"}},
-        {"exc": requests.exceptions.ReadTimeout},
-        {"exc": requests.exceptions.ConnectionError(f"could not send {PASSWORD}")},
-    ],
-)
-def test_create_todo_any_error_has_no_secret(bzctrl, fields, caplog, url, answer):
-    """Password and token are in no message, cause, repr, pickle or log line at DEBUG of any error."""
-    caplog.set_level(logging.DEBUG)
-    bzctrl.post(url, **answer)
-    client = new_client()
-    shown = repr(client)
-    try:
-        shown += repr(client.create_todo(fields))
-    except BzCtrlError as exc:
-        shown += all_text(exc)
-    shown += caplog.text
-    for secret in (PASSWORD, "Ex%40mpl3", "Ex@mpl3", TOKEN[:12]):
-        assert secret not in shown
-
-
-@pytest.mark.security
-@pytest.mark.parametrize("status", [400, 401, 500])
-def test_create_todo_repeated_token_is_redacted(bzctrl, fields, status):
-    """A BzCtrl that repeats the Authorization header in its answer does not get it into a message."""
-    bzctrl.post(ACC.create_url, status_code=status, text=f'{{"headers": "Bearer {TOKEN}"}}' * 30)
-    with pytest.raises(BzCtrlError) as caught:
-        new_client().create_todo(fields)
-    assert "Bearer ***" in str(caught.value)
-    assert TOKEN[:12] not in all_text(caught.value)
-
-
-@pytest.mark.security
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
-def test_create_todo_interrupted_has_no_secret_in_its_traceback(bzctrl, fields, url, stop):
-    """A timeout or a signal in the middle of a request leaves no frame that holds the request."""
-    bzctrl.post(url, exc=stop)
-    with pytest.raises(stop) as caught:
-        new_client().create_todo(fields)
-    shown = all_text(caught.value)
-    assert "Ex%40mpl3" not in shown
-    assert TOKEN[:12] not in shown
-
-
-@pytest.mark.parametrize("url", [ACC.token_url, ACC.create_url])
-def test_create_todo_signal_handler_raises_propagates(bzctrl, fields, url):
-    """An exception that is not about HTTP, such as a signal handler's, comes out as it is, without frames that hold a secret."""
-
-    class TaskStoppedError(Exception):
-        """Raised by a signal handler in the middle of a request."""
-
-    bzctrl.post(url, exc=TaskStoppedError("stop"))
-    with pytest.raises(TaskStoppedError) as caught:
-        new_client().create_todo(fields)
-    shown = all_text(caught.value)
-    assert "Ex%40mpl3" not in shown
-    assert TOKEN[:12] not in shown
-
-
-def test_create_todo_transport_error_has_no_causes(bzctrl, fields):
-    """It says itself what went wrong; urllib3's errors underneath would bury that in a task's log."""
-    bzctrl.post(ACC.create_url, exc=requests.exceptions.ConnectionError("reset by peer"))
-    with pytest.raises(BzCtrlTransportError, match="reset by peer") as caught:
-        new_client().create_todo(fields)
-    assert caught.value.__cause__ is caught.value.__context__ is None
-
-
 def test_create_todos_some_fail_keeps_order_and_length(bzctrl, fields):
     """Each result has the place of its todo; an invalid and a refused one are errors in their places."""
 
@@ -465,41 +215,6 @@ def test_create_todos_some_fail_keeps_order_and_length(bzctrl, fields):
     assert len(sent(bzctrl, ACC.token_url)) == 1
 
 
-def test_create_todos_item_is_no_todo_is_an_error_in_its_place(bzctrl, fields):
-    """A text among the mappings does not lose the results of the others."""
-    created, faulty, other = new_client().create_todos([fields, "abc", fields], max_workers=1)
-    assert isinstance(faulty, BzCtrlValidationError)
-    assert created.key == other.key == "EXA-CON-BUS-WOR-03"
-
-
-@pytest.mark.parametrize("location", ["https://[x/", "https://x/\xe9", "//", "nonsense"])
-def test_create_todo_redirect_to_invalid_url_raises_rejected_error(bzctrl, fields, location):
-    """The Location is not read, so whatever is in it, the todo was not created."""
-    bzctrl.post(ACC.create_url, status_code=302, headers={"Location": location})
-    with pytest.raises(BzCtrlRejectedError) as caught:
-        new_client().create_todo(fields)
-    assert not caught.value.outcome_unknown
-
-
-def test_create_todo_host_in_capitals_is_accepted(requests_mock, fields):
-    """requests writes it in small letters, which makes no difference to us."""
-    requests_mock.post("https://bz.example/bzctrl-core-api/oauth/token", json={"access_token": TOKEN})
-    requests_mock.post("https://bz.example/bzctrl-core-api/api/v1/task/add-task", json=created_answer())
-    endpoints = Endpoints.from_host("https://BZ.Example")
-    client = BzCtrlClient(endpoints, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
-    assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
-
-
-def test_token_response_unknown_field_is_not_quoted(bzctrl, fields):
-    """Of a token answer only what RFC 6749 says of errors gets into a message."""
-    bzctrl.post(
-        ACC.token_url, status_code=500, json={"access_token": TOKEN, "error": "broken", "more": TOKEN}
-    )
-    with pytest.raises(BzCtrlServerError, match='said "broken"') as caught:
-        new_client().create_todo(fields)
-    assert TOKEN not in all_text(caught.value)
-
-
 @pytest.mark.security
 def test_create_todo_clear_text_to_loopback_uses_no_proxy(requests_mock, fields, monkeypatch):
     """A proxy is another machine, and would see the password."""
@@ -509,30 +224,9 @@ def test_create_todo_clear_text_to_loopback_uses_no_proxy(requests_mock, fields,
     endpoints = Endpoints.from_host("http://localhost:8137")
     requests_mock.post(endpoints.token_url, json={"access_token": TOKEN})
     requests_mock.post(endpoints.create_url, json=created_answer())
-    client = BzCtrlClient(endpoints, username="u", password=SecretStr(PASSWORD), tokens=TokenSource())
+    client = new_client(endpoints)
     client.create_todo(fields)
     assert all(not request.proxies for request in requests_mock.request_history)
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_create_todo_in_forked_child_opens_a_connection(bzctrl, fields):
-    """Two processes on one socket would read each other's answers."""
-    client = BzCtrlClient(ACC, username="forked@example.com", password=SecretStr(PASSWORD))
-    client.create_todo(fields)
-    parents = client._process.requester
-    child = os.fork()
-    if child == 0:
-        client.create_todo(fields)
-        os._exit(0 if client._process.requester is not parents else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    client.create_todo(fields)
-    assert client._process.requester is parents
-
-
-def test_create_todos_empty_list_sends_nothing(bzctrl):
-    """An empty list makes no request."""
-    assert new_client().create_todos([]) == []
-    assert bzctrl.request_history == []
 
 
 def test_create_todos_refused_credentials_requests_one_token(bzctrl, fields):
@@ -542,33 +236,6 @@ def test_create_todos_refused_credentials_requests_one_token(bzctrl, fields):
     assert [type(result) for result in results] == [BzCtrlAuthError] * 100
     assert len({id(result) for result in results}) == 100
     assert len(bzctrl.request_history) == 1
-
-
-@pytest.mark.parametrize("max_workers", [0, -1, 65])
-def test_create_todos_max_workers_out_of_range_raises(max_workers):
-    """One to 64 threads."""
-    with pytest.raises(ValueError, match="1 to 64"):
-        new_client().create_todos([], max_workers=max_workers)
-
-
-@pytest.mark.parametrize("max_workers", [1, 4])
-def test_create_todos_generator_raises_error_carries_results(bzctrl, fields, max_workers):
-    """A generator that raises at its 21st item loses none of the 20 results before, and is asked for no further todo."""
-
-    def todos():
-        yield {**fields, "impact": "urgent"}
-        for _ in range(19):
-            yield fields
-        raise RuntimeError("the database is gone")
-
-    with pytest.raises(BzCtrlBulkError, match=r"after 20 of them.*Created: 19, failed: 1") as caught:
-        new_client().create_todos(todos(), max_workers=max_workers)
-    assert isinstance(caught.value.__cause__, RuntimeError)
-    faulty, *created = caught.value.results
-    assert isinstance(faulty, BzCtrlValidationError)
-    assert [todo.key for todo in created] == ["EXA-CON-BUS-WOR-03"] * 19
-    assert len(sent(bzctrl, ACC.create_url)) == 19
-    assert len(pickle.loads(pickle.dumps(caught.value)).results) == 20
 
 
 def test_check_credentials_requests_only_a_token(bzctrl):
@@ -586,22 +253,6 @@ def test_authenticate_twice_requests_one_token_that_creates_share(bzctrl, fields
     client.authenticate()
     client.create_todo(fields)
     assert [request.url for request in bzctrl.request_history] == [ACC.token_url, ACC.create_url]
-
-
-def test_create_todos_without_time_sends_nothing(bzctrl, fields):
-    """The limit holds for each of many todos, and no outcome is in doubt."""
-    (error,) = new_client().create_todos([fields], limit_s=0)
-    assert isinstance(error, BzCtrlTransportError)
-    assert not error.outcome_unknown
-    assert bzctrl.request_history == []
-
-
-def test_client_defaults_are_read_only():
-    """A caller cannot change the defaults of all later todos."""
-    client = new_client(defaults={"reporter": "a@example.com"})
-    assert client.defaults == {"reporter": "a@example.com"}
-    with pytest.raises(TypeError):
-        client.defaults["reporter"] = "b@example.com"
 
 
 def test_create_todo_mask_of_token_raises_todo_is_created(bzctrl, fields, caplog):
@@ -671,24 +322,166 @@ def test_client_total_s_any_settings_covers_all_attempts():
     assert new_client(timeout_s=5, max_attempts=1).total_s == 4 * 5
 
 
-def test_error_copied_keeps_its_attributes():
-    """Copying an error keeps what a traceback of another thread would otherwise mix up."""
-    error = BzCtrlAuthError("refused")
-    assert copy.copy(error) is not error
+def test_create_todo_link_gives_its_last_part_as_key(bzctrl, fields):
+    """A link without such a part is kept, and the key is None."""
+    for path, key in {
+        "app/#/todo/EXA-01/": "EXA-01",
+        "app/#/todo/EXA-01?tab=2": "EXA-01",
+        "todo/EXA-01": "EXA-01",
+        "app/#/todo/EXA%20CON-01": "EXA CON-01",
+        "": None,
+    }.items():
+        link = f"https://bzctrl.example.com/{path}"
+        bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
+        created = new_client().create_todo(fields)
+        assert (created.link, created.key) == (link, key)
 
 
 @pytest.mark.security
-@pytest.mark.parametrize(
-    "text",
-    ["a\r\nInjected: header", "a&grant_type=client_credentials", "ü 橙 %00", "\x00\x1b", "x" * 100_000],
-)
-def test_check_credentials_any_characters_stay_in_their_field(requests_mock, text):
+def test_create_todo_unusable_link_returns_todo_without_link(bzctrl, fields, caplog):
+    """The todo exists, so this is a success with a warning; nothing but http and https gets into a button."""
+    for link in (
+        None, "", 5, [], "javascript:alert(1)", "http://[x/todo/K", "https://?", "ftp://x/y", "/app/#/todo/X",
+        "https://a b", "https://a\nb", "https://",
+    ):  # fmt: skip
+        caplog.clear()
+        bzctrl.post(ACC.create_url, json=created_answer(taskLink=link))
+        created = new_client().create_todo(fields)
+        assert (created.link, created.key) == (None, None)
+        assert [r.levelname for r in caplog.records if "no usable link" in r.message] == ["WARNING"]
+
+
+@pytest.mark.security
+def test_create_todo_any_error_has_no_secret(bzctrl, fields, caplog):
+    """Password and token are in no message, cause, repr, pickle or log line at DEBUG of any error of both requests."""
+    caplog.set_level(logging.DEBUG)
+    for answer in (
+        {"status_code": 400, "text": f"you sent {PASSWORD} and Ex%40mpl3%21+%26+more"},
+        {"status_code": 401, "json": {"password": PASSWORD, "error": PASSWORD}},
+        {"status_code": 500, "text": "Ex@mpl3! &amp; more " * 30},
+        {"status_code": 500, "json": {"access_token": TOKEN, "error": "broken", "more": TOKEN}},
+        {
+            "status_code": 302,
+            "headers": {"Location": f"https://x.example/?password={PASSWORD}&token={TOKEN}"},
+        },
+        {"text": f"{TOKEN} {PASSWORD}"},
+        {"json": {"access_token": f"{TOKEN}\n", "taskLink": f"javascript:{TOKEN}"}},
+        {"exc": requests.exceptions.ReadTimeout},
+        {"exc": requests.exceptions.ConnectionError(f"could not send {PASSWORD}")},
+        {"exc": KeyboardInterrupt},
+        {"exc": SystemExit},
+    ):
+        for url in ACC:
+            register_bzctrl(bzctrl, create=created_answer())
+            bzctrl.post(url, **answer)
+            client = new_client()
+            shown = repr(client)
+            try:
+                shown += repr(client.create_todo(fields))
+            except BaseException as exc:
+                shown += all_text(exc)
+            shown += caplog.text
+            for secret in (PASSWORD, "Ex%40mpl3", "Ex@mpl3", TOKEN[:12]):
+                assert secret not in shown, (url, answer)
+
+
+@pytest.mark.security
+def test_create_todo_interrupted_has_no_secret_in_its_traceback(bzctrl, fields):
+    """An exception that is not about HTTP, such as a signal handler's, comes out as it is, without frames that hold a secret."""
+
+    class TaskStoppedError(Exception):
+        """Raised by a signal handler in the middle of a request."""
+
+    for stop in (KeyboardInterrupt, SystemExit, TaskStoppedError):
+        for url in ACC:
+            register_bzctrl(bzctrl)
+            bzctrl.post(url, exc=stop)
+            with pytest.raises(stop) as caught:
+                new_client().create_todo(fields)
+            shown = all_text(caught.value)
+            assert "Ex%40mpl3" not in shown
+            assert TOKEN[:12] not in shown
+
+
+@pytest.mark.security
+def test_create_todo_repeated_token_is_redacted(bzctrl, fields):
+    """A BzCtrl that repeats the Authorization header in its answer does not get it into a message."""
+    for status in (400, 401, 500):
+        bzctrl.post(ACC.create_url, status_code=status, text=f'{{"headers": "Bearer {TOKEN}"}}' * 30)
+        with pytest.raises(BzCtrlError) as caught:
+            new_client().create_todo(fields)
+        assert "Bearer ***" in str(caught.value)
+        assert TOKEN[:12] not in all_text(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_create_todo_in_forked_child_opens_a_connection(bzctrl, fields):
+    """Two processes on one socket would read each other's answers."""
+    client = new_client()
+    client.create_todo(fields)
+    parents = client._process.requester
+    child = os.fork()
+    if child == 0:
+        client.create_todo(fields)
+        os._exit(0 if client._process.requester is not parents else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    client.create_todo(fields)
+    assert client._process.requester is parents
+
+
+def test_create_todos_nothing_to_send_sends_nothing(bzctrl, fields):
+    """An empty list and a limit that is used up make no request; the number of threads is 1 to 64."""
+    assert new_client().create_todos([]) == []
+    (error,) = new_client().create_todos([fields], limit_s=0)
+    assert (type(error), error.outcome_unknown) == (BzCtrlTransportError, False)
+    for max_workers in (0, -1, 65):
+        with pytest.raises(ValueError, match="1 to 64"):
+            new_client().create_todos([fields], max_workers=max_workers)
+    assert bzctrl.request_history == []
+
+
+def test_create_todos_generator_raises_error_carries_results(bzctrl, fields):
+    """A generator that raises at its 21st item loses none of the 20 results before, and is asked for no further todo."""
+
+    def todos():
+        yield {**fields, "impact": "urgent"}
+        yield "no todo"
+        for _ in range(18):
+            yield fields
+        raise RuntimeError("the database is gone")
+
+    for max_workers in (1, 4):
+        bzctrl.reset_mock()
+        with pytest.raises(BzCtrlBulkError, match=r"after 20 of them.*Created: 18, failed: 2") as caught:
+            new_client().create_todos(todos(), max_workers=max_workers)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        *faulty, _ = caught.value.results[:3]
+        assert [type(result) for result in faulty] == [BzCtrlValidationError] * 2
+        assert [todo.key for todo in caught.value.results[2:]] == ["EXA-CON-BUS-WOR-03"] * 18
+        assert len(sent(bzctrl, ACC.create_url)) == 18
+        assert len(pickle.loads(pickle.dumps(caught.value)).results) == 20
+
+
+@pytest.mark.security
+def test_check_credentials_any_characters_stay_in_their_field(bzctrl):
     """Credentials with any characters are one value of the form."""
-    acc = Endpoints.from_environment("ACC")
-    requests_mock.post(acc.token_url, json={"access_token": "made-up-token"})
-    BzCtrlClient(acc, username=text, password=SecretStr(text)).check_credentials()
-    request = requests_mock.last_request
-    assert request.text.count("&") == 2
-    assert request.text.count("=") == 3
-    assert "\r" not in request.text
-    assert "Injected" not in request.headers
+    for text in (
+        "a\r\nInjected: header",
+        "a&grant_type=client_credentials",
+        "ü 橙 %00",
+        "\x00\x1b",
+        "x" * 100_000,
+    ):
+        new_client(username=text, password=text).check_credentials()
+        request = bzctrl.last_request
+        assert (request.text.count("&"), request.text.count("=")) == (2, 3)
+        assert "\r" not in request.text
+        assert "Injected" not in request.headers
+
+
+def test_create_todo_transport_error_has_no_causes(bzctrl, fields):
+    """It says itself what went wrong; urllib3's errors underneath would bury that in a task's log."""
+    bzctrl.post(ACC.create_url, exc=requests.exceptions.ConnectionError("reset by peer"))
+    with pytest.raises(BzCtrlTransportError, match="reset by peer") as caught:
+        new_client().create_todo(fields)
+    assert caught.value.__cause__ is caught.value.__context__ is None

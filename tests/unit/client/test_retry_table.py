@@ -6,12 +6,10 @@ import ssl
 
 import pytest
 import requests
-from pydantic import SecretStr
-from support.bzctrl import ACC, LINK
+from support.bzctrl import ACC, LINK, TOKEN, new_client
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
-from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.auth import TokenSource
+from bzctrl_provider.client import requester
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlBadAnswerError,
@@ -22,155 +20,152 @@ from bzctrl_provider.exceptions import (
     BzCtrlTransportError,
 )
 
-TOKEN = {"json": {"access_token": "made-up-token", "expires_in": 3600}}
+GRANTED = {"json": {"access_token": TOKEN, "expires_in": 3600}}
 CREATED = {"json": {"taskLink": LINK}}
-
-NOT_CONNECTED = {
-    "exc": requests.ConnectionError(MaxRetryError(None, "/", NewConnectionError(None, "Connection refused")))
-}
-RESET = {"exc": requests.ConnectionError(ProtocolError("Connection aborted.", OSError("reset by peer")))}
-SILENT = {"exc": requests.ReadTimeout("read timed out")}
-UNTRUSTED = {"exc": requests.exceptions.SSLError(ssl.SSLCertVerificationError("self-signed certificate"))}
-
-
-@pytest.fixture
-def client():
-    client = BzCtrlClient(
-        ACC, username="user", password=SecretStr("made-up"), tokens=TokenSource(), jitter=lambda: 1.0
-    )
-    yield client
-    client.close()
-
-
-def answer(requests_mock, *, token=(TOKEN,), create=(CREATED,)):
-    requests_mock.post(ACC.token_url, list(token))
-    requests_mock.post(ACC.create_url, list(create))
-
-
-def count_requests(requests_mock):
-    urls = [request.url for request in requests_mock.request_history]
-    return urls.count(ACC.token_url), urls.count(ACC.create_url)
 
 
 def status(code, **headers):
     return {"status_code": code, "headers": headers}
 
 
-@pytest.mark.parametrize("row", [NOT_CONNECTED, status(429), status(503)], ids=["refused", "429", "503"])
-def test_create_todo_not_taken_on_is_sent_again(requests_mock, client, fields, waits, row):
-    """Nothing was created, so the third attempt may create it, after a wait of one and of two seconds."""
-    answer(requests_mock, create=[row, row, CREATED])
-    assert client.create_todo(fields).link == LINK
-    assert count_requests(requests_mock) == (1, 3)
-    assert waits == [1.0, 2.0]
+def failure(exc):
+    return {"exc": exc}
 
 
-@pytest.mark.parametrize(
-    "row",
-    [NOT_CONNECTED, RESET, SILENT, *map(status, (429, 500, 502, 503, 504))],
-    ids=["refused", "reset", "silent", "429", "500", "502", "503", "504"],
+NOT_CONNECTED = failure(
+    requests.ConnectionError(MaxRetryError(None, "/", NewConnectionError(None, "Connection refused")))
 )
-def test_token_request_any_passing_failure_is_sent_again(requests_mock, client, fields, waits, row):
-    """A token request creates nothing, so it is repeated after each failure that may pass."""
-    answer(requests_mock, token=[row, row, TOKEN])
-    assert client.create_todo(fields).link == LINK
-    assert count_requests(requests_mock) == (3, 1)
-    assert waits == [1.0, 2.0]
+RESET = failure(requests.ConnectionError(ProtocolError("Connection aborted.", OSError("reset by peer"))))
+SILENT = failure(requests.ReadTimeout("read timed out"))
+UNTRUSTED = failure(requests.exceptions.SSLError(ssl.SSLCertVerificationError("self-signed certificate")))
+UNSENDABLE = [
+    failure(requests.exceptions.InvalidURL("bad host")),
+    failure(requests.exceptions.InvalidProxyURL("bad proxy")),
+    failure(requests.exceptions.InvalidSchema("no SOCKS")),
+    failure(OSError("no CA file")),
+]
+NO_JSON_OBJECT = [
+    {"text": "<html>fine</html>"},
+    {"text": ""},
+    {"status_code": 204},
+    {"json": [1]},
+    {"text": "[" * 100_000},
+    {"content": b"\xff\xfe\x00"},
+    {"json": {"title": "x" * 1024 * 1024}},
+]
 
 
-@pytest.mark.parametrize(
-    ("row", "error", "unknown", "creates"),
-    [
-        (NOT_CONNECTED, BzCtrlTransportError, False, 3),
-        (UNTRUSTED, BzCtrlTransportError, False, 1),
-        (RESET, BzCtrlTransportError, True, 1),
-        (SILENT, BzCtrlTransportError, True, 1),
-        (status(429), BzCtrlRateLimitError, False, 3),
-        (status(503), BzCtrlServerError, False, 3),
-        (status(500), BzCtrlServerError, True, 1),
-        (status(502), BzCtrlServerError, True, 1),
-        (status(504), BzCtrlServerError, True, 1),
-        (status(501), BzCtrlServerError, True, 1),
-        (status(400), BzCtrlRejectedError, False, 1),
-        (status(408), BzCtrlRejectedError, False, 1),
-        (status(307, Location="https://elsewhere.example"), BzCtrlRejectedError, False, 1),
-        ({"text": "<html>"}, BzCtrlBadAnswerError, True, 1),
-        ({"json": [1]}, BzCtrlBadAnswerError, True, 1),
-    ],
-)
-def test_create_todo_final_failure_is_the_error_of_the_table(
-    requests_mock, client, fields, row, error, unknown, creates
-):
-    """The error, what is known of the outcome, and exactly so many create requests."""
-    answer(requests_mock, create=[row])
-    with pytest.raises(BzCtrlError) as caught:
-        client.create_todo(fields)
-    assert type(caught.value) is error
-    assert caught.value.outcome_unknown is unknown
-    assert count_requests(requests_mock) == (1, creates)
+@pytest.fixture
+def attempt(requests_mock, fields, waits, monkeypatch):
+    """Return a function that creates a todo with a new client, and returns it or the error, and how many requests were sent."""
+    monkeypatch.setattr(requester, "random", lambda: 1.0)
+
+    def run(*, token=(GRANTED,), create=(CREATED,), limit_s=None):
+        requests_mock.reset_mock()
+        waits.clear()
+        requests_mock.post(ACC.token_url, list(token))
+        requests_mock.post(ACC.create_url, list(create))
+        client = new_client()
+        try:
+            result = client.create_todo(fields, limit_s=limit_s)
+        except BzCtrlError as exc:
+            result = exc
+        client.close()
+        urls = [request.url for request in requests_mock.request_history]
+        return result, (urls.count(ACC.token_url), urls.count(ACC.create_url))
+
+    return run
 
 
-@pytest.mark.parametrize(
-    ("row", "error", "tokens"),
-    [
-        (NOT_CONNECTED, BzCtrlTransportError, 3),
-        (UNTRUSTED, BzCtrlTransportError, 1),
-        (RESET, BzCtrlTransportError, 3),
-        (status(401), BzCtrlAuthError, 1),
-        (status(403), BzCtrlRejectedError, 1),
-        (status(429), BzCtrlRateLimitError, 3),
-        (status(500), BzCtrlServerError, 3),
-        ({"text": "<html>"}, BzCtrlBadAnswerError, 1),
-    ],
-)
-def test_token_request_final_failure_is_the_error_of_the_table(
-    requests_mock, client, fields, row, error, tokens
-):
-    """No todo was sent, so its outcome is known."""
-    answer(requests_mock, token=[row])
-    with pytest.raises(BzCtrlError) as caught:
-        client.create_todo(fields)
-    assert type(caught.value) is error
-    assert not caught.value.outcome_unknown
-    assert count_requests(requests_mock) == (tokens, 0)
+def test_create_todo_failure_that_may_pass_is_sent_again(attempt, waits):
+    """A token request after each failure that may pass, a todo only if it was not taken on; after one and two seconds."""
+    for row in (NOT_CONNECTED, status(429), status(503)):
+        created, sent = attempt(create=[row, row, CREATED])
+        assert (created.link, sent, waits) == (LINK, (1, 3), [1.0, 2.0])
+    for row in (NOT_CONNECTED, RESET, SILENT, *map(status, (429, 500, 502, 503, 504))):
+        created, sent = attempt(token=[row, row, GRANTED])
+        assert (created.link, sent, waits) == (LINK, (3, 1), [1.0, 2.0])
 
 
-def test_create_todo_401_is_replayed_once(requests_mock, client, fields):
-    """A fresh token and one replay, then the error."""
-    answer(requests_mock, create=[status(401)])
-    with pytest.raises(BzCtrlAuthError):
-        client.create_todo(fields)
-    assert count_requests(requests_mock) == (2, 2)
+def test_create_todo_final_failure_is_the_error_of_the_table(attempt):
+    """The error with its attributes, what is known of the outcome, and exactly so many create requests."""
+    for rows, error, unknown, creates in (
+        ([NOT_CONNECTED], BzCtrlTransportError, False, 3),
+        ([UNTRUSTED, *UNSENDABLE], BzCtrlTransportError, False, 1),
+        ([RESET, SILENT], BzCtrlTransportError, True, 1),
+        ([failure(requests.exceptions.ChunkedEncodingError)], BzCtrlTransportError, True, 1),
+        ([failure(requests.exceptions.SSLError("broken record"))], BzCtrlTransportError, True, 1),
+        ([status(429)], BzCtrlRateLimitError, False, 3),
+        ([status(503)], BzCtrlServerError, False, 3),
+        (map(status, (500, 501, 502, 504)), BzCtrlServerError, True, 1),
+        (map(status, (400, 403, 404, 408)), BzCtrlRejectedError, False, 1),
+        ([status(413, **{"Retry-After": "1"})], BzCtrlRejectedError, False, 1),
+        ([status(301, Location="https://evil.example/"), status(307)], BzCtrlRejectedError, False, 1),
+        (NO_JSON_OBJECT, BzCtrlBadAnswerError, True, 1),
+    ):
+        for row in rows:
+            caught, sent = attempt(create=[row])
+            assert (type(caught), caught.outcome_unknown, sent) == (error, unknown, (1, creates)), row
+            assert ("may exist in BzCtrl all the same" in str(caught)) is unknown
+            if "status_code" in row:
+                assert caught.status_code == row["status_code"]
 
 
-@pytest.mark.parametrize(
-    ("retry_after", "wait_s"), [("7", 7.0), ("3600", 60.0), ("0", 0.0), ("soon", 1.0), (None, 1.0)]
-)
-def test_create_todo_retry_after_is_granted_up_to_a_minute(
-    requests_mock, client, fields, waits, retry_after, wait_s
-):
-    """The header counts if it can be read, otherwise the exponential wait."""
-    headers = {"Retry-After": retry_after} if retry_after else {}
-    answer(requests_mock, create=[status(429, **headers), CREATED])
-    client.create_todo(fields)
-    assert waits == [wait_s]
+@pytest.mark.security
+def test_create_todo_token_request_fails_sends_no_todo(attempt):
+    """After any failure of the token request no todo is sent, its outcome is known, and the message says what to do."""
+    bad = {"with\r\nInjected: header", "ümlaut", ""}
+    for row, error, tokens, said in (
+        (NOT_CONNECTED, BzCtrlTransportError, 3, "no connection"),
+        (UNTRUSTED, BzCtrlTransportError, 1, "certificate was refused"),
+        (RESET, BzCtrlTransportError, 3, "Nothing was created"),
+        (status(401), BzCtrlAuthError, 1, "Login and Password"),
+        ({"status_code": 401, "json": {"error_description": "locked"}}, BzCtrlAuthError, 1, "locked"),
+        ({"status_code": 400, "json": {"error": "invalid_grant"}}, BzCtrlAuthError, 1, "Login and Password"),
+        ({"status_code": 400, "json": {"error": "invalid_request"}}, BzCtrlRejectedError, 1, "400"),
+        (status(403), BzCtrlRejectedError, 1, "403"),
+        (
+            status(302, Location="https://evil.example/x?y"),
+            BzCtrlRejectedError,
+            1,
+            "to https://evil.example,",
+        ),
+        (status(429, **{"Retry-After": "7"}), BzCtrlRateLimitError, 3, "wait 7 s"),
+        (status(500), BzCtrlServerError, 3, "500"),
+        ({"text": "<html>"}, BzCtrlBadAnswerError, 1, "a web page"),
+        ({"text": ""}, BzCtrlBadAnswerError, 1, "no JSON object"),
+        ({"json": ["a"]}, BzCtrlBadAnswerError, 1, "no JSON object"),
+        ({"json": {"accessToken": TOKEN}}, BzCtrlBadAnswerError, 1, "without a usable access_token"),
+        *(
+            ({"json": {"access_token": token}}, BzCtrlBadAnswerError, 1, "usable access_token")
+            for token in bad
+        ),
+    ):
+        caught, sent = attempt(token=[row])
+        assert (type(caught), caught.outcome_unknown, sent) == (error, False, (tokens, 0)), row
+        assert said in str(caught)
 
 
-def test_create_todo_wait_outlasts_limit_is_not_begun(requests_mock, client, fields, waits):
-    """With a limit of 49 s, a wait of 50 s is not begun: the last response is the error."""
-    answer(requests_mock, create=[status(429, **{"Retry-After": "50"})])
-    with pytest.raises(BzCtrlRateLimitError):
-        client.create_todo(fields, limit_s=49.0)
-    assert waits == []
-    assert count_requests(requests_mock) == (1, 1)
+def test_create_todo_second_401_raises_auth_error(attempt):
+    """A fresh token and one replay, then the error, which says that the right to create may be missing."""
+    caught, sent = attempt(create=[status(401)])
+    assert (type(caught), caught.outcome_unknown, sent) == (BzCtrlAuthError, False, (2, 2))
+    assert "again with a fresh token" in str(caught)
+    assert "right to create" in str(caught)
 
 
-def test_create_todo_limit_is_used_up_sends_nothing(requests_mock, client, fields):
-    """A call without time is an error before any request; the client's own bound stays as it is."""
-    answer(requests_mock)
-    before = client.total_s
-    with pytest.raises(BzCtrlTransportError, match="the 0 s for this call are used up") as caught:
-        client.create_todo(fields, limit_s=0.0)
-    assert not caught.value.outcome_unknown
-    assert requests_mock.request_history == []
-    assert client.total_s == before
+def test_create_todo_retry_after_is_granted_up_to_a_minute(attempt, waits):
+    """The header counts if it can be read, otherwise the exponential wait; a wait that the call does not survive is not begun."""
+    for retry_after, wait_s in {"7": 7.0, "3600": 60.0, "0": 0.0, "soon": 1.0, None: 1.0}.items():
+        headers = {"Retry-After": retry_after} if retry_after else {}
+        created, _ = attempt(create=[status(429, **headers), CREATED])
+        assert (created.link, waits) == (LINK, [wait_s])
+    caught, sent = attempt(create=[status(429, **{"Retry-After": "50"})], limit_s=49.0)
+    assert (type(caught), sent, waits) == (BzCtrlRateLimitError, (1, 1), [])
+
+
+def test_create_todo_limit_is_used_up_sends_nothing(attempt):
+    """A call without time is an error before any request."""
+    caught, sent = attempt(limit_s=0.0)
+    assert "the 0 s for this call are used up" in str(caught)
+    assert (type(caught), caught.outcome_unknown, sent) == (BzCtrlTransportError, False, (0, 0))

@@ -33,7 +33,7 @@ def complete(fields, **changes):
 def get_faults(fields, **changes):
     with pytest.raises(BzCtrlValidationError) as caught:
         complete(fields, **changes)
-    return dict(caught.value.faults)
+    return dict(caught.value.errors)
 
 
 def test_build_message_full_incident_is_as_documented():
@@ -121,7 +121,7 @@ def test_complete_todo_predefined_with_sub_category_raises(fields):
         complete_todo(
             {**fields, "sub_category": "IT", "impact": "urgent"}, defaults={}, message_format="predefined"
         )
-    assert [name for name, _ in caught.value.faults] == ["impact", "sub_category"]
+    assert [name for name, _ in caught.value.errors] == ["impact", "sub_category"]
 
 
 def test_build_message_in_progress_spelling_is_used(fields):
@@ -131,22 +131,19 @@ def test_build_message_in_progress_spelling_is_used(fields):
     assert build_message(done, in_progress_spelling="INPROGRESS")["status"] == "DONE"
 
 
-@pytest.mark.parametrize(
-    ("domain", "workspace", "joined"),
-    [
+def test_todo_domain_and_workspace_are_joined(fields):
+    """The two are joined, unless the domain ends in the workspace already; they win over the default."""
+    for domain, workspace, joined in [
         ("IMP-NLD-EXA-SWA", "SWA", "IMP-NLD-EXA-SWA"),
         ("IMP-NLD-EXA", "SWA", "IMP-NLD-EXA-SWA"),
         ("IMP-NLDSWA", "SWA", "IMP-NLDSWA-SWA"),
         ("SWA", "SWA", "SWA-SWA"),
-    ],
-)
-def test_todo_domain_and_workspace_are_joined(fields, domain, workspace, joined):
-    """The two are joined, unless the domain ends in the workspace already; they win over the default."""
-    del fields["domain_workspace"]
-    todo = complete_todo(
-        {**fields, "domain": domain, "workspace": workspace}, defaults={"domain_workspace": "DEF-AULT"}
-    )
-    assert todo.domain_workspace == joined
+    ]:
+        fields.pop("domain_workspace", None)
+        todo = complete_todo(
+            {**fields, "domain": domain, "workspace": workspace}, defaults={"domain_workspace": "DEF-AULT"}
+        )
+        assert todo.domain_workspace == joined
 
 
 def test_todo_contradicting_domain_raises(fields):
@@ -158,30 +155,28 @@ def test_todo_contradicting_domain_raises(fields):
     assert get_faults(fields, workspace="WOR").keys() == {"domain"}
 
 
-@pytest.mark.parametrize(
-    "spelled", ["In Progress", "in_progress", "IN-PROGRESS", "InProgress", " in  progress "]
-)
-def test_todo_fixed_value_in_any_spelling_is_accepted(fields, spelled):
+def test_todo_fixed_value_in_any_spelling_is_accepted(fields):
     """Case, spaces, underscores and dashes do not matter."""
-    assert complete(fields, status=spelled).status is Status.IN_PROGRESS
-    assert complete(fields, status="to do").status is Status.TODO
-    assert complete(fields, impact="high").impact is Level.HIGH
-    assert complete(fields, impact=Level.LOW).impact is Level.LOW
+    for spelled in ["In Progress", "in_progress", "IN-PROGRESS", "InProgress", " in  progress "]:
+        assert complete(fields, status=spelled).status is Status.IN_PROGRESS
+        assert complete(fields, status="to do").status is Status.TODO
+        assert complete(fields, impact="high").impact is Level.HIGH
+        assert complete(fields, impact=Level.LOW).impact is Level.LOW
 
 
-@pytest.mark.parametrize("name", ["impact", "likelihood", "priority", "status", "todo_type"])
-@pytest.mark.parametrize("value", ["urgent", 1, True, ["HIGH"]])
-def test_todo_other_value_raises_with_allowed_values(fields, name, value):
+def test_todo_other_value_raises_with_allowed_values(fields):
     """The message names the field, what was given, and every allowed value."""
-    problem = get_faults(fields, **{name: value})[name]
-    assert repr(value) in problem
-    allowed = {"status": "IN PROGRESS, TODO, DONE or EXPIRED", "todo_type": "INCIDENT or TASK"}
-    assert allowed.get(name, "HIGH, MEDIUM or LOW") in problem
+    for name in ["impact", "likelihood", "priority", "status", "todo_type"]:
+        for value in ["urgent", 1, True, ["HIGH"]]:
+            problem = get_faults(fields, **{name: value})[name]
+            assert repr(value) in problem
+            allowed = {"status": "IN PROGRESS, TODO, DONE or EXPIRED", "todo_type": "INCIDENT or TASK"}
+            assert allowed.get(name, "HIGH, MEDIUM or LOW") in problem
 
 
-@pytest.mark.parametrize(
-    ("amount", "wire"),
-    [
+def test_todo_financial_impact_is_sent_as_digits(fields):
+    """Every kind of number becomes digits with an optional point, never with an exponent."""
+    for amount, wire in [
         (123577, "123577"),
         (0, "0"),
         (1234.5, "1234.5"),
@@ -195,17 +190,14 @@ def test_todo_other_value_raises_with_allowed_values(fields, name, value):
         ("1e+16", "10000000000000000"),
         (".5", "0.5"),
         ("5.", "5"),
-    ],
-)
-def test_todo_financial_impact_is_sent_as_digits(fields, amount, wire):
-    """Every kind of number becomes digits with an optional point, never with an exponent."""
-    assert build_message(complete(fields, financial_impact=amount))["financialImpact"] == wire
+    ]:
+        assert build_message(complete(fields, financial_impact=amount))["financialImpact"] == wire
 
 
 @pytest.mark.security
-@pytest.mark.parametrize(
-    "amount",
-    [
+def test_todo_financial_impact_no_plain_amount_raises(fields):
+    """Signs, currencies, separators, booleans, and numbers that are none, are named as a fault of the field."""
+    for amount in [
         True,
         False,
         -1,
@@ -231,16 +223,13 @@ def test_todo_financial_impact_is_sent_as_digits(fields, amount, wire):
         "١٢٣",
         "1e999",
         "1e9999999",
-        pytest.param(10**5000, id="huge"),
+        10**5000,
         "9" * 401,
         "0x10",
         [5],
         {"amount": 5},
-    ],
-)
-def test_todo_financial_impact_no_plain_amount_raises(fields, amount):
-    """Signs, currencies, separators, booleans, and numbers that are none, are named as a fault of the field."""
-    assert "amount in EUR" in get_faults(fields, financial_impact=amount)["financial_impact"]
+    ]:
+        assert "amount in EUR" in get_faults(fields, financial_impact=amount)["financial_impact"]
 
 
 @given(
@@ -271,10 +260,10 @@ def test_todo_number_in_text_field_is_sent_as_text(fields):
     assert complete(fields, order_id=10**40).order_id == "1" + 40 * "0"
 
 
-@pytest.mark.parametrize("value", [True, ["a"], {"a": 1}, b"bytes", math.nan, "half \ud800"])
-def test_todo_no_text_in_text_field_raises(fields, value):
+def test_todo_no_text_in_text_field_raises(fields):
     """A boolean, a structure, bytes, not-a-number and half a surrogate pair are no text."""
-    assert get_faults(fields, description=value).keys() == {"description"}
+    for value in [True, ["a"], {"a": 1}, b"bytes", math.nan, "half \ud800"]:
+        assert get_faults(fields, description=value).keys() == {"description"}
 
 
 @given(st.text(min_size=1).filter(str.strip))
@@ -305,17 +294,15 @@ def test_todo_title_with_line_breaks_is_one_line(text):
     assert "".join(title.split()) == "".join("".join(text.splitlines()).split())
 
 
-@pytest.mark.parametrize(
-    "value", ["nobody", "a@b@c", "a@b, c@d", "Bob <bob@example.com>", "a b@example.com", "@b", 5]
-)
-def test_todo_no_single_email_address_raises(fields, value):
+def test_todo_no_single_email_address_raises(fields):
     """Reporter and assignee are one e-mail address each."""
-    assert "e-mail" in get_faults(fields, reporter=value)["reporter"]
+    for value in ["nobody", "a@b@c", "a@b, c@d", "Bob <bob@example.com>", "a b@example.com", "@b", 5]:
+        assert "e-mail" in get_faults(fields, reporter=value)["reporter"]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_todo_reminder_date_in_any_form_is_a_day(fields):
+    """ISO text, dates, datetimes and pendulum's become YYYY-MM-DD, in their own time zone."""
+    for value in [
         "2026-11-21",
         "20261121",
         20261121,
@@ -325,38 +312,32 @@ def test_todo_no_single_email_address_raises(fields, value):
         datetime(2026, 11, 21, 23, 59, tzinfo=UTC),
         pendulum.datetime(2026, 11, 21, 23, 59, tz="Europe/Amsterdam"),
         pendulum.date(2026, 11, 21),
-    ],
-)
-def test_todo_reminder_date_in_any_form_is_a_day(fields, value):
-    """ISO text, dates, datetimes and pendulum's become YYYY-MM-DD, in their own time zone."""
-    assert build_message(complete(fields, reminder_date=value))["reminderDate"] == "2026-11-21"
+    ]:
+        assert build_message(complete(fields, reminder_date=value))["reminderDate"] == "2026-11-21"
 
 
-@pytest.mark.parametrize("value", ["21-11-2026", "2026-02-30", "tomorrow", True, ["2026-11-21"]])
-def test_todo_reminder_date_no_day_raises(fields, value):
+def test_todo_reminder_date_no_day_raises(fields):
     """A date that does not exist or is not ISO is a fault of the field."""
-    assert get_faults(fields, reminder_date=value).keys() == {"reminder_date"}
+    for value in ["21-11-2026", "2026-02-30", "tomorrow", True, ["2026-11-21"]]:
+        assert get_faults(fields, reminder_date=value).keys() == {"reminder_date"}
 
 
-@pytest.mark.parametrize("value", [{"a": 1}, {"a"}, b"a", [["a"]], [True]])
-def test_todo_category_no_list_of_texts_raises(fields, value):
+def test_todo_category_no_list_of_texts_raises(fields):
     """Categories are a list of texts, or one text."""
-    assert get_faults(fields, category=value).keys() == {"category"}
-    assert complete(fields, category="Customs").category == ("Customs",)
+    for value in [{"a": 1}, {"a"}, b"a", [["a"]], [True]]:
+        assert get_faults(fields, category=value).keys() == {"category"}
+        assert complete(fields, category="Customs").category == ("Customs",)
 
 
-@pytest.mark.parametrize(
-    ("todo_type", "wrong"),
-    [
+def test_todo_field_of_other_type_raises(fields):
+    """A field of the other type of todo is an error with its name, and is not dropped silently."""
+    for todo_type, wrong in [
         ("TASK", {"financial_impact": 5, "impact": "LOW", "likelihood": "LOW"}),
         ("INCIDENT", {"result": "done"}),
-    ],
-)
-def test_todo_field_of_other_type_raises(fields, todo_type, wrong):
-    """A field of the other type of todo is an error with its name, and is not dropped silently."""
-    faults = get_faults(fields, todo_type=todo_type, **wrong)
-    assert faults.keys() == wrong.keys()
-    assert all("leave it out" in problem for problem in faults.values())
+    ]:
+        faults = get_faults(fields, todo_type=todo_type, **wrong)
+        assert faults.keys() == wrong.keys()
+        assert all("leave it out" in problem for problem in faults.values())
 
 
 def test_complete_todo_several_errors_raises_one_error():
@@ -372,7 +353,7 @@ def test_complete_todo_several_errors_raises_one_error():
             },
             defaults={},
         )
-    faults = dict(caught.value.faults)
+    faults = dict(caught.value.errors)
     assert faults.keys() == {
         "impact",
         "reporter",
@@ -390,13 +371,11 @@ def test_complete_todo_several_errors_raises_one_error():
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize(
-    "name", ["todo_type", "domain_workspace", "title", "description", "reporter", "order_id"]
-)
-@pytest.mark.parametrize("blank", [None, "", "  "])
-def test_complete_todo_mandatory_field_missing_raises(fields, name, blank):
+def test_complete_todo_mandatory_field_missing_raises(fields):
     """Each mandatory field is named where it is absent or blank."""
-    assert get_faults(fields, **{name: blank}).keys() == {name}
+    for name in ["todo_type", "domain_workspace", "title", "description", "reporter", "order_id"]:
+        for blank in [None, "", "  "]:
+            assert get_faults(fields, **{name: blank}).keys() == {name}
 
 
 def test_complete_todo_unset_field_gets_the_default(fields):
@@ -424,7 +403,7 @@ def test_todo_incomplete_is_checked_and_completed_later(fields):
     """`Todo` reports its faults at once, and may leave to the connection what the connection has."""
     with pytest.raises(BzCtrlValidationError) as caught:
         Todo(impact="urgent", likelihood="never")
-    assert [name for name, _ in caught.value.faults] == ["impact", "likelihood"]
+    assert [name for name, _ in caught.value.errors] == ["impact", "likelihood"]
     del fields["reporter"]
     todo = complete_todo(Todo(**fields), defaults={"reporter": "default@example.com"})
     assert todo.reporter == "default@example.com"
@@ -465,19 +444,21 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, known in FIELDS.items() if known.wire_key])
-def test_fields_each_in_predefined_matches_that_message(fields, name):
+def test_fields_each_in_predefined_matches_that_message(fields):
     """A field goes out under the key that the earlier document gives it, or is refused before anything is sent."""
-    known = FIELDS[name]
-    values = {**fields, name: EXAMPLES.get(name, "text")}
-    if known.only_for:
-        values["todo_type"] = known.only_for
-    if known.predefined_key:
-        todo = complete_todo(values, defaults={}, message_format="predefined")
-        assert known.predefined_key in build_message(todo, message_format="predefined")
-    else:
-        with pytest.raises(BzCtrlValidationError, match=f"- {name}: does not exist in the message format"):
-            complete_todo(values, defaults={}, message_format="predefined")
+    for name in [name for name, known in FIELDS.items() if known.wire_key]:
+        known = FIELDS[name]
+        values = {**fields, name: EXAMPLES.get(name, "text")}
+        if known.only_for:
+            values["todo_type"] = known.only_for
+        if known.predefined_key:
+            todo = complete_todo(values, defaults={}, message_format="predefined")
+            assert known.predefined_key in build_message(todo, message_format="predefined")
+        else:
+            with pytest.raises(
+                BzCtrlValidationError, match=f"- {name}: does not exist in the message format"
+            ):
+                complete_todo(values, defaults={}, message_format="predefined")
 
 
 def test_fields_predefined_keys_are_those_of_the_sandbox():
@@ -498,21 +479,19 @@ def new_pandas_missing(module, name, base=object):
     return kind(2026, 1, 1) if base is datetime else kind()
 
 
-@pytest.mark.parametrize(
-    "missing",
-    [
+def test_todo_field_missing_in_pandas_is_unset(fields):
+    """``NaT`` and ``NA`` of a data frame are no value; NaT, which is a datetime, becomes no date."""
+    for missing in [
         new_pandas_missing("pandas._libs.tslibs.nattype", "NaTType", datetime),
         new_pandas_missing("pandas._libs.missing", "NAType"),
-    ],
-    ids=["NaT", "NA"],
-)
-@pytest.mark.parametrize("name", [name for name, known in FIELDS.items() if not known.mandatory])
-def test_todo_field_missing_in_pandas_is_unset(fields, missing, name):
-    """``NaT`` and ``NA`` of a data frame are no value; NaT, which is a datetime, becomes no date."""
-    values = {name: missing, **({"workspace": missing} if name == "domain" else {})}
-    assert Todo(**fields, **values) == Todo(**fields, **({"status": None} if name == "status" else {}))
-    completed = complete_todo({**fields, **values}, defaults={})
-    assert completed == complete_todo(fields, defaults={})
+    ]:
+        for name in [name for name, known in FIELDS.items() if not known.mandatory]:
+            values = {name: missing, **({"workspace": missing} if name == "domain" else {})}
+            assert Todo(**fields, **values) == Todo(
+                **fields, **({"status": None} if name == "status" else {})
+            )
+            completed = complete_todo({**fields, **values}, defaults={})
+            assert completed == complete_todo(fields, defaults={})
 
 
 def test_todo_list_with_missing_of_pandas_drops_it(fields):
