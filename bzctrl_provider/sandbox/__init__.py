@@ -26,16 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FaultName", "FaultTarget", "RecordedRequest", "Sandbox"]
 
-_MODULES = {
-    "FaultName": "bzctrl_provider.sandbox.faults",
-    "FaultTarget": "bzctrl_provider.sandbox.faults",
-    "RecordedRequest": "bzctrl_provider.sandbox.state",
-    "Sandbox": "bzctrl_provider.sandbox.server",
-}
+_MODULES = {"FaultName": "faults", "FaultTarget": "faults", "RecordedRequest": "state", "Sandbox": "server"}
 
 
 def __getattr__(name: str) -> Any:
     """Load the module of a name when the name is first used."""
     if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

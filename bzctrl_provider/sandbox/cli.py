@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import shlex
 import signal
 import sys
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any
 
 from bzctrl_provider.sandbox.connection import CONNECTION_VARIABLE, PASSWORD, make_connection_json
 from bzctrl_provider.sandbox.server import Sandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import FrameType
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,34 +19,21 @@ def make_parser() -> argparse.ArgumentParser:
         prog="bzctrl-sandbox",
         description="Run a stand-in BzCtrl on this machine, to try the Airflow provider out.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8137, help="port, 0 for any free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--data", metavar="FILE.sqlite", help="keep the todos in this file (default: in memory)"
-    )
-    parser.add_argument("--username", help="accept this username only (default: any)")
-    parser.add_argument("--password", help="the password that goes with --username")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    add("--port", type=int, default=8137, help="port, 0 for any free one (default: %(default)s)")
+    add("--data", metavar="FILE.sqlite", help="keep the todos in this file (default: in memory)")
+    add("--username", help="accept this username only (default: any)")
+    add("--password", help="the password that goes with --username")
+    add(
         "--token-lifetime",
+        dest="token_lifetime_s",
         type=float,
         default=3600,
         metavar="SECONDS",
         help="seconds after which a token is refused (default: %(default)s)",
     )
     return parser
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server that listens at this address.
-
-    :param host: an address or a name.
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def make_greeting(url: str, *, username: str | None, loopback: bool) -> str:
@@ -77,57 +58,34 @@ def make_greeting(url: str, *, username: str | None, loopback: bool) -> str:
     )
 
 
-@contextmanager
-def _catch_signals() -> Iterator[threading.Event]:
-    """Set the event on Ctrl-C or SIGTERM, and restore the signal handlers afterwards."""
-    stop = threading.Event()
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the sandbox until Ctrl-C or SIGTERM.
 
     :param argv: the arguments; by default those of the process.
     :return: 0 after an orderly end, 1 if it could not start, with one line that says why.
     """
     arguments = make_parser().parse_args(argv)
-    loopback = is_loopback(arguments.host)
-    with _catch_signals() as stop:
-        try:
-            sandbox = Sandbox(
-                host=arguments.host,
-                port=arguments.port,
-                data=arguments.data,
-                username=arguments.username,
-                password=arguments.password,
-                token_lifetime_s=arguments.token_lifetime,
-            )
-            sandbox.start()
-        except (OSError, ValueError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            sys.stderr.write(f"bzctrl-sandbox: {reason}\n")
-            return 1
-        if not loopback:
-            sys.stderr.write(
-                f"Warning: {arguments.host} is more than this machine. Everybody on the network can reach the sandbox, "
-                "read and create todos, and reset it.\n",
-            )
-            sys.stderr.flush()
-        try:
+    loopback = arguments.host in ("localhost", "::1") or arguments.host.startswith("127.")
+    # Both, because a shell's background job begins with an ignored SIGINT.
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
+    try:
+        with Sandbox(**vars(arguments)) as sandbox:
+            if not loopback:
+                sys.stderr.write(
+                    f"Warning: everybody on the network of {arguments.host} can read and create todos, and reset the sandbox.\n"
+                )
             sys.stdout.write(make_greeting(sandbox.url, username=arguments.username, loopback=loopback))
             sys.stdout.flush()
-            # In short waits: on Windows a wait without an end cannot be interrupted.
-            while not stop.wait(0.5):
-                pass
-        finally:
-            sandbox.stop()
-    return 0
+            # In short waits, which a signal to any thread interrupts.
+            while True:
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        sys.stderr.write(f"bzctrl-sandbox: {reason}\n")
+        return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

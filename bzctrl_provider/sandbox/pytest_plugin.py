@@ -47,7 +47,8 @@ def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPa
         already = os.environ.get(variable)
         monkeypatch.setenv(variable, f"{already},127.0.0.1" if already else "127.0.0.1")
     monkeypatch.setenv("AIRFLOW__BZCTRL__IN_TEST_RUNS", "True")
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", "off")
+    # It cannot be written, so that callbacks send directly, and an incident is in the sandbox at once.
+    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", "/dev/null/spool")
     _forget_process()
     yield _bzctrl_sandbox_server
     # The environment is restored after this.

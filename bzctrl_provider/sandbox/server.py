@@ -1,33 +1,177 @@
-"""Run the sandbox as an object, with its server in threads of this process."""
+"""Run the sandbox as an object: the standard library's threading server, in threads of this process."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import logging
+import re
+import socket
+import struct
+import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from bzctrl_provider.sandbox.app import Application
-from bzctrl_provider.sandbox.controls import SandboxControls
-from bzctrl_provider.sandbox.fault_injector import FaultInjector
-from bzctrl_provider.sandbox.faults import FaultPlan
-from bzctrl_provider.sandbox.http_server import SandboxServer
-from bzctrl_provider.sandbox.state import State, TodoStore, TokenStore, utc_now
+from bzctrl_provider.sandbox.api import Api, Request, Response, refuse
+from bzctrl_provider.sandbox.faults import check
+from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, TokenStore, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from bzctrl_provider.sandbox.state import RecordedRequest
 
-MAX_TOKEN_LIFETIME_S = 1_000_000_000
+_LOGGER = logging.getLogger(__name__)
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
+
+class SandboxRequestHandler(BaseHTTPRequestHandler):
+    """The reader of one connection's requests, which sends what the API returns for them."""
+
+    server: SandboxServer
+    protocol_version = "HTTP/1.1"
+    # Otherwise a response can wait 40 ms for the client's delayed acknowledgement.
+    disable_nagle_algorithm = True
+
+    def respond(self) -> None:
+        """Answer a request of any method, whose head has been read."""
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not re.fullmatch("[0-9]{1,7}", length):
+            self.close_connection = True
+            problem = "The sandbox reads only a body with a Content-Length, of at most 9,999,999 bytes."
+            self._send(refuse(HTTPStatus.LENGTH_REQUIRED, problem))
+            return
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            self.close_connection = True
+            return
+        request = Request(
+            method=self.command,
+            path=unquote(self.path.partition("?")[0]),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=body,
+            base_url=f"http://{self.headers['Host']}" if "Host" in self.headers else self.server.url,
+        )
+        try:
+            response = self.server.api.answer(request)
+        except Exception:
+            # A defect of the sandbox must not look like a reset, which is a fault that tests ask for.
+            _LOGGER.exception("The sandbox failed at %s %s", request.method, request.path)
+            problem = "A defect of the sandbox; its log has the traceback."
+            response = refuse(HTTPStatus.INTERNAL_SERVER_ERROR, problem)
+        # A response that still waits when the server stops is broken off.
+        stopped = response.delay_s > 0 and self.server.stopping.wait(response.delay_s)
+        if stopped or response.ending == "reset":
+            self._reset()
+        else:
+            self._send(response)
+
+    do_GET = do_POST = do_PUT = do_DELETE = respond  # noqa: N815 - the base class' names
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class' name
+        """Write nothing: the sandbox records its requests, and must not write into the output of tests."""
+
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status)
+        for name, value in response.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(response.body)))
+        if self.close_connection or response.ending == "cut":
+            self.send_header("Connection", "close")  # which makes the base class close it
+        self.end_headers()
+        self.wfile.write(
+            response.body[: len(response.body) // 2] if response.ending == "cut" else response.body
+        )
+
+    def _reset(self) -> None:
+        """Close the connection at once with a TCP reset."""
+        self.close_connection = True
+        # Lingering for zero seconds makes the operating system send RST instead of FIN.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # The socket closes only with the last file that was made of it.
+        self.rfile.close()
+        self.connection.close()
+
+
+class SandboxServer(ThreadingTCPServer):
+    """The server, which has one thread for each connection.
+
+    ``ThreadingHTTPServer`` is the same, but looks its own name up in the DNS.
+
+    :param host: an address or a name of this machine.
+    :param port: the port, 0 for any free one.
+    :param api: returns the response to each request.
+    :raises OSError: if the address or the port cannot be used.
+    """
+
+    allow_reuse_address = True
+    request_queue_size = 256
+
+    def __init__(self, host: str, port: int, api: Api) -> None:
+        self.api = api
+        self.stopping = threading.Event()
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), SandboxRequestHandler)
+        # A client cannot connect to the addresses that mean "every address of this machine".
+        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
+        name = f"[{address}]" if ":" in address else address
+        self.url = f"http://{name}:{self.socket.getsockname()[1]}"
+        self._open: dict[Any, threading.Thread] = {}
+        self._accepting = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept connections, in a thread."""
+        self._accepting.start()
+
+    def stop(self) -> None:
+        """Stop accepting, close every connection, and wait for their threads to end."""
+        self.shutdown()
+        self._accepting.join()
+        self.server_close()
+        self.stopping.set()
+        for connection, thread in self._open.copy().items():
+            with contextlib.suppress(OSError):  # it may be closed already
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection in a thread that can be waited for, and that does not keep the interpreter running.
+
+        The base class offers only one of the two.
+
+        :param request: its socket.
+        :param client_address: its address.
+        """
+        thread = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), daemon=True
+        )
+        self._open[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection.
+
+        :param request: its socket.
+        """
+        super().shutdown_request(request)
+        self._open.pop(request, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class' signature
+        """Log the end of a connection: mostly, its client has closed it early.
+
+        :param request: not used.
+        :param client_address: not used.
+        """
+        _LOGGER.debug("A connection has ended", exc_info=sys.exception())
 
 
 class Sandbox(SandboxControls):
-    """Serve a stand-in BzCtrl from threads of this process.
+    """A stand-in BzCtrl, served from threads of this process.
 
     Use it as a context manager, or call ``start`` and ``stop``:
 
@@ -40,8 +184,7 @@ class Sandbox(SandboxControls):
 
     :param host: the address to listen at, default ``127.0.0.1``: only this machine.
     :param port: the port, default 0: any free one, which ``url`` then shows.
-    :param data: an SQLite file that keeps the todos, which other sandboxes may use at the same time; by default they
-        are kept in memory and lost after ``stop``.
+    :param data: an SQLite file that keeps the todos, for one sandbox at a time; by default a new start begins with none.
     :param username: the only username accepted; by default any is, with any password.
     :param password: its password; given together with ``username`` or not at all.
     :param token_lifetime_s: seconds after which a token is refused, default 3600, at most 1,000,000,000.
@@ -60,78 +203,51 @@ class Sandbox(SandboxControls):
         token_lifetime_s: float = 3600,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        problems = []
-        if (username is None) != (password is None):
-            problems.append("username and password go together")
-        if "" in (username, password):
-            problems.append("username and password must not be empty")
-        if not 0 < token_lifetime_s <= MAX_TOKEN_LIFETIME_S:
-            problems.append(
-                f"token_lifetime_s must be seconds, more than 0 and at most {MAX_TOKEN_LIFETIME_S:,}, "
-                f"not {token_lifetime_s!r}"
-            )
-        if not 0 <= port <= 65535:  # noqa: PLR2004 - the highest port there is
-            problems.append(f"port must be from 0 (any free one) to 65535, not {port!r}")
-        if problems:
-            raise ValueError("; ".join(problems))
-        state = State(
-            todos=TodoStore(data, clock=clock),
-            tokens=TokenStore(lifetime_s=token_lifetime_s, clock=clock),
-            credentials=None if username is None or password is None else (username, password),
+        check(
+            {
+                "username and password go together": (username is None) == (password is None),
+                "username and password must not be empty": "" not in (username, password),
+                f"token_lifetime_s must be seconds, more than 0 and at most 1,000,000,000, not {token_lifetime_s!r}": (
+                    0 < token_lifetime_s <= 10**9
+                ),
+                f"port must be from 0 (any free one) to 65535, not {port!r}": port in range(65536),
+            }
         )
-        super().__init__(state, FaultPlan())
-        self._host = host
-        self._port = port
-        self._clock = clock
-        self._url: str | None = None
+        credentials = None if username is None or password is None else (username, password)
+        tokens = TokenStore(lifetime_s=token_lifetime_s, clock=clock)
+        super().__init__(State(TodoStore(data, clock=clock), tokens, credentials))
+        self._host, self._port, self._clock = host, port, clock
         self._server: SandboxServer | None = None
 
     def start(self) -> None:
-        """Start to serve; it is ready when this returns.
+        """Start serving; requests are answered when this returns.
 
-        :raises OSError: if the port is in use, or the address or the data file cannot be used.
-        :raises ValueError: if the data file is not a sandbox's.
+        :raises OSError: if the address, the port or the data file cannot be used.
         :raises RuntimeError: if it runs already.
         """
         if self._server is not None:
-            raise RuntimeError(f"the sandbox runs already, at {self._url}")
-        injector = FaultInjector(
-            Application(self._state, self._faults),
-            faults=self._faults,
-            requests=self._state.requests,
-            clock=self._clock,
-        )
+            raise RuntimeError(f"the sandbox runs already, at {self.url}")
+        self._state.todos.open()
         try:
-            server = SandboxServer(self._host, self._port, injector)
+            self._server = SandboxServer(self._host, self._port, Api(self._state, self._clock))
         except OSError as exc:
-            raise OSError(exc.errno, _describe_refusal(self._host, self._port, exc)) from exc
-        try:
-            self._state.todos.open()
-        except BaseException:
-            server.server_close()
-            raise
-        server.start()
-        self._url = _make_url(self._host, server.port)
-        self._server = server
+            self._state.todos.close()
+            problem = f"cannot listen at {self._host}, port {self._port}: {exc.strerror}; `--port 0` (port=0) takes any port that is free"
+            raise OSError(exc.errno, problem) from exc
+        self._server.start()
 
     def stop(self) -> None:
-        """Stop serving. Slow responses are broken off; no thread is left. A second call does nothing."""
-        if self._server is None:
-            return
-        self._server.stop()
-        self._state.todos.close()
-        self._server = self._url = None
+        """Stop serving. Responses that wait are broken off; no thread is left. A second call does nothing."""
+        if self._server is not None:
+            self._server.stop()
+            self._state.todos.close()
+            self._server = None
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -140,40 +256,20 @@ class Sandbox(SandboxControls):
 
         :raises RuntimeError: if it is not running.
         """
-        if self._url is None:
+        if self._server is None:
             raise RuntimeError("the sandbox is not running: call start(), or use it in a `with` statement")
-        return self._url
+        return self._server.url
 
     @property
     def todos(self) -> list[dict[str, Any]]:
-        """Return copies of its todos, in order of creation.
+        """Return copies of its todos, in order of creation; also after ``stop``.
 
         Each has the keys of its message, and ``key``, ``taskLink``, ``tags``, ``createdAt``; and ``dueDate`` if its
         status is DONE.
-
-        :raises RuntimeError: if it is not running.
         """
         return self._state.todos.all()
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """Return copies of the recorded requests, the oldest first, without those to ``/sandbox/``.
-
-        The newest 10,000 are kept, or fewer if they have more than 64 MiB together. They can be read after ``stop``,
-        too.
-        """
-        return self._state.requests.all()
-
-
-def _describe_refusal(host: str, port: int, exc: OSError) -> str:
-    remedy = (
-        "`--port 0` (port=0) takes any port that is free"
-        if exc.errno == errno.EADDRINUSE
-        else "name an address of this machine, or none, and a port that you may use"
-    )
-    return f"cannot listen at {host}, port {port}: {exc.strerror or exc}; {remedy}"
-
-
-def _make_url(host: str, port: int) -> str:
-    reachable = _EVERYWHERE.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        """Return the recorded requests, the oldest first, without those to ``/sandbox/``; also after ``stop``."""
+        return list(self._state.requests)

@@ -1,37 +1,30 @@
-"""Keep the sandbox's todos, tokens and recorded requests. Every method may be called from any thread."""
+"""Keep the sandbox's todos, tokens, faults and recorded requests. Any thread may use them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
 import threading
 import uuid
-from collections import OrderedDict, deque
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bzctrl_provider.sandbox.contract import get_workspace, make_tags
+from bzctrl_provider.sandbox import contract
+from bzctrl_provider.sandbox.faults import DEFAULT_RANDOM_FAULTS, Fault, FaultPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-MAX_REQUESTS = 10_000
-"""How many requests are kept; the oldest are dropped first, so that a sandbox left running does not grow without end."""
+    from bzctrl_provider.sandbox.faults import FaultName, FaultTarget
 
-MAX_REQUESTS_LENGTH = 64 * 1024 * 1024
-"""How many characters the kept requests may have together; the oldest are dropped first."""
-
-MAX_TOKENS = 10_000
-"""How many tokens are valid at a time; the oldest are revoked first."""
-
-_BUSY_TIMEOUT_S = 5.0
-# SQLite keeps a number by which a program recognises its own files; this one spells "BzCt".
-_APPLICATION_ID = int.from_bytes(b"BzCt")
+_SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
+_SECRET_KEYS = ("password", "access_token", "refresh_token", "client_secret")
 
 
 def utc_now() -> datetime:
@@ -40,153 +33,102 @@ def utc_now() -> datetime:
 
 
 class TodoStore:
-    """Keep the todos, in memory or in an SQLite file that several sandboxes may share.
+    """The todos, in memory and, if there is a data file, also in that file.
 
-    It can be used between ``open`` and ``close``.
-
-    :param data: the file, which is created if it does not exist; None keeps the todos in memory.
+    :param data: the SQLite file, which is created if it does not exist; None keeps the todos only in memory.
     :param clock: returns the time of creation.
     """
 
     def __init__(self, data: str | Path | None = None, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._data = data
         self._clock = clock
         self._lock = threading.Lock()
-        self._name = ":memory:" if data is None else str(data)
-        self._opened: sqlite3.Connection | None = None
+        self._file: sqlite3.Connection | None = None
+        self._todos: dict[str, dict[str, Any]] = {}
+        self._counts: Counter[str] = Counter()
 
     def open(self) -> None:
-        """Open the file, or start with no todos in memory.
+        """Read the todos of the file, or start with none in memory.
 
-        :raises OSError: if the file cannot be opened.
-        :raises ValueError: if the file is not a sandbox's data file; it is not changed.
+        :raises OSError: if the file cannot be used: it is another program's, or another sandbox uses it.
         """
+        self._todos = self._open_file() if self._data is not None else {}
+        self._counts = Counter(contract.get_workspace(todo) for todo in self._todos.values())
+
+    def _open_file(self) -> dict[str, dict[str, Any]]:
         try:
             # `isolation_level=None`: transactions begin explicitly, not where Python guesses.
-            self._opened = sqlite3.connect(
-                self._name,
-                timeout=_BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            file = sqlite3.connect(str(self._data), timeout=0, isolation_level=None, check_same_thread=False)
+            self._file = file
+            # Kept until the file is closed: two sandboxes would give the same keys.
+            file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            file.execute("BEGIN EXCLUSIVE")
+            foreign = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name <> 'todo'"
+            if file.execute(foreign).fetchone():
+                raise sqlite3.DatabaseError("it is another program's database")
+            file.execute("CREATE TABLE IF NOT EXISTS todo (key TEXT PRIMARY KEY, record TEXT NOT NULL)")
+            rows = file.execute("SELECT key, record FROM todo ORDER BY rowid").fetchall()
+            file.execute("COMMIT")
         except sqlite3.Error as exc:
-            raise OSError(f"cannot open the sandbox's data file {self._name}: {exc}") from exc
-        try:
-            self._prepare()
-        except BaseException:
             self.close()
-            raise
+            raise OSError(f"cannot open the sandbox's data file {self._data}: {exc}") from exc
+        return {key: json.loads(record) for key, record in rows}
 
     def close(self) -> None:
-        """Close the file; todos in memory are lost. A second call does nothing."""
-        with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-            self._opened = None
-
-    @property
-    def _database(self) -> sqlite3.Connection:
-        if self._opened is None:
-            raise RuntimeError(
-                "the sandbox is not running: its todos can be read between start() and stop(), or inside `with`"
-            )
-        return self._opened
-
-    def _prepare(self) -> None:
-        not_ours = f"{self._name} is not a data file of the sandbox; name another file, or one that does not exist yet"
-        try:
-            with self._transaction() as database:
-                (application_id,) = database.execute("PRAGMA application_id").fetchone()
-                (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                if application_id == _APPLICATION_ID:
-                    return
-                if tables:
-                    raise ValueError(not_ours)
-                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                database.execute("CREATE TABLE counter (workspace TEXT PRIMARY KEY, last INTEGER NOT NULL)")
-                database.execute(
-                    "CREATE TABLE todo (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, record TEXT NOT NULL)",
-                )
-        except sqlite3.OperationalError as exc:
-            raise OSError(f"cannot use the sandbox's data file {self._name}: {exc}") from exc
-        except sqlite3.DatabaseError as exc:
-            raise ValueError(not_ours) from exc
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        # IMMEDIATE takes SQLite's write lock at once: two processes can never read the same counter.
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        """Close the file. The todos can still be read."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
     def create(self, todo: Mapping[str, Any], *, base_url: str) -> dict[str, Any]:
         """Keep a todo under a new key.
 
         :param todo: the checked body of the request.
-        :param base_url: the address the client used; the todo's link begins with it.
+        :param base_url: the address that the client used; the todo's link begins with it.
         :return: the body with ``key``, ``taskLink``, ``tags``, ``createdAt``, and ``dueDate`` if its status is DONE.
         """
         created_at = self._clock().astimezone(UTC)
-        workspace = get_workspace(todo)
-        with self._transaction() as database:
-            database.execute("INSERT OR IGNORE INTO counter VALUES (?, 0)", (workspace,))
-            database.execute("UPDATE counter SET last = last + 1 WHERE workspace = ?", (workspace,))
-            (last,) = database.execute(
-                "SELECT last FROM counter WHERE workspace = ?", (workspace,)
-            ).fetchone()
-            key = f"{workspace}-{last:02d}"
+        workspace = contract.get_workspace(todo)
+        with self._lock:
+            key = f"{workspace}-{self._counts[workspace] + 1:02d}"
             record = {
                 **todo,
                 "key": key,
                 "taskLink": f"{base_url}/app/#/todo/{quote(key, safe='')}",
-                "tags": make_tags(todo),
+                "tags": contract.make_tags(todo),
                 "createdAt": created_at.isoformat(timespec="seconds"),
             }
             if todo["status"] == "DONE":
                 record["dueDate"] = created_at.date().isoformat()
-            database.execute("INSERT INTO todo (key, record) VALUES (?, ?)", (key, json.dumps(record)))
+            if self._file is not None:
+                self._file.execute("INSERT INTO todo VALUES (?, ?)", (key, json.dumps(record)))
+            self._counts[workspace] += 1
+            self._todos[key] = record
         return record
 
     def all(self) -> list[dict[str, Any]]:
-        """Return every todo, in order of creation."""
+        """Return copies of the todos, in order of creation."""
         with self._lock:
-            rows = self._database.execute("SELECT record FROM todo ORDER BY number").fetchall()
-        return [json.loads(record) for (record,) in rows]
-
-    def newest(self, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the newest todos, newest first, and the number of all todos.
-
-        :param limit: how many to return at most.
-        """
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT record, (SELECT count(*) FROM todo) FROM todo ORDER BY number DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        return [json.loads(record) for record, _ in rows], rows[0][1] if rows else 0
+            return [dict(todo) for todo in self._todos.values()]
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the todo with this key, or None.
 
         :param key: such as ``EXA-CON-BUS-WOR-01``.
         """
-        with self._lock:
-            row = self._database.execute("SELECT record FROM todo WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        return self._todos.get(key)
 
     def clear(self) -> None:
         """Remove every todo; keys start at 01 again."""
-        with self._transaction() as database:
-            database.execute("DELETE FROM todo")
-            database.execute("DELETE FROM counter")
+        with self._lock:
+            if self._file is not None:
+                self._file.execute("DELETE FROM todo")
+            self._todos = {}
+            self._counts.clear()
 
 
 class TokenStore:
-    """Keep the access tokens that were issued.
+    """The access tokens that were issued.
 
     :param lifetime_s: seconds after which a token expires.
     :param clock: returns the current time.
@@ -195,18 +137,12 @@ class TokenStore:
     def __init__(self, *, lifetime_s: float, clock: Callable[[], datetime] = utc_now) -> None:
         self._lifetime = timedelta(seconds=lifetime_s)
         self._clock = clock
-        self._lock = threading.Lock()
-        # In order of issue, which is the order of expiry.
-        self._expiries: OrderedDict[str, datetime] = OrderedDict()
+        self._expiries: dict[str, datetime] = {}
 
     def issue(self) -> dict[str, Any]:
         """Issue a token, and return the content of its response."""
         token = secrets.token_urlsafe(32)
-        now = self._clock()
-        with self._lock:
-            while self._expiries and (len(self._expiries) >= MAX_TOKENS or self._get_first_expiry() <= now):
-                self._expiries.popitem(last=False)
-            self._expiries[token] = now + self._lifetime
+        self._expiries[token] = self._clock() + self._lifetime
         return {
             "access_token": token,
             "refresh_token": secrets.token_urlsafe(32),
@@ -216,27 +152,22 @@ class TokenStore:
             "jti": str(uuid.uuid4()),
         }
 
-    def _get_first_expiry(self) -> datetime:
-        return next(iter(self._expiries.values()))
-
     def is_live(self, token: str) -> bool:
         """Return whether a token was issued here, has not expired and was not revoked.
 
         :param token: the access token.
         """
-        with self._lock:
-            expiry = self._expiries.get(token)
+        expiry = self._expiries.get(token)
         return expiry is not None and self._clock() < expiry
 
     def revoke_all(self) -> None:
         """Revoke every token that was issued."""
-        with self._lock:
-            self._expiries.clear()
+        self._expiries.clear()
 
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """Hold one request that the sandbox received.
+    """One request that the sandbox received.
 
     It has no secret: the Authorization header, cookies and the form's password are redacted.
     """
@@ -247,68 +178,145 @@ class RecordedRequest:
     headers: dict[str, str]
     """Names in lower case."""
     body: Any
-    """The JSON, or the form as a dictionary; text if it was neither; None if there was none.
-
-    A body over 64 KiB is recorded as text: its beginning and "… (truncated: the body has 70,000 bytes)".
-    """
+    """The JSON, or the form as a dictionary; text if it was neither; None if there was none."""
     status: int | None
     """The status of the response; None if the connection was reset instead."""
     fault: str | None
     """The fault that was injected, such as ``"503"`` or ``"reset_after"``."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON."""
-        return asdict(self)
+
+def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their secrets redacted; of an Authorization header, the scheme is kept.
+
+    :param headers: names in lower case.
+    """
+    return {name: _redact(value) if name in _SECRET_HEADERS else value for name, value in headers.items()}
 
 
-class RequestLog:
-    """Keep the newest requests, in order of their responses, bounded in number and in size."""
+def _redact(value: str) -> str:
+    scheme = value.partition(" ")[0]
+    return f"{scheme} ***" if scheme in ("Bearer", "Basic") else "***"
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # As JSON: its length is known, and reading it makes copies.
-        self._records: deque[str] = deque()
-        self._length = 0
 
-    def add(self, record: RecordedRequest) -> None:
-        """Keep a request, and drop the oldest ones over ``MAX_REQUESTS`` or ``MAX_REQUESTS_LENGTH``.
+def redact_body(raw: bytes, *, path: str, content_type: str) -> Any:
+    """Return a body as it may be shown: parsed if possible, secrets redacted.
 
-        :param record: the request.
-        """
-        text = json.dumps(record.as_dict())
-        with self._lock:
-            self._records.append(text)
-            self._length += len(text)
-            while len(self._records) > MAX_REQUESTS or self._length > MAX_REQUESTS_LENGTH:
-                self._length -= len(self._records.popleft())
-
-    def all(self) -> list[RecordedRequest]:
-        """Return copies of all the records, the oldest first."""
-        with self._lock:
-            records = list(self._records)
-        return [RecordedRequest(**json.loads(text)) for text in records]
-
-    def clear(self) -> None:
-        """Remove all the records."""
-        with self._lock:
-            self._records.clear()
-            self._length = 0
+    :param raw: the body as it was received.
+    :param path: the path of the request; an unreadable body of a token request is redacted completely.
+    :param content_type: the header's value.
+    """
+    if not raw:
+        return None
+    body = None
+    with contextlib.suppress(ValueError):
+        if contract.is_media_type(content_type, contract.JSON):
+            body = contract.read_json(raw)
+        elif contract.is_media_type(content_type, contract.FORM):
+            body = dict(contract.read_form(raw))
+    if isinstance(body, dict):
+        return {key: "***" if key in _SECRET_KEYS else value for key, value in body.items()}
+    if path == contract.TOKEN_PATH:
+        return "***"
+    return raw.decode("utf-8", errors="replace") if body is None else body
 
 
 @dataclass(frozen=True)
 class State:
-    """Hold everything that the endpoints share."""
+    """Everything that the endpoints share."""
 
     todos: TodoStore
     tokens: TokenStore
-    requests: RequestLog = field(default_factory=RequestLog)
-    credentials: tuple[str, str] | None = None
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
     """The only username and password accepted; None accepts any."""
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    requests: list[RecordedRequest] = field(default_factory=list)
 
-    def accepts(self, username: str, password: str) -> bool:
-        """Return whether these credentials are accepted.
 
-        :param username: from the form.
-        :param password: from the form.
+class SandboxControls:
+    """The control of faults and state: the methods of ``Sandbox`` and the endpoints under ``/sandbox/``.
+
+    :param state: what they control.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def fail_next(
+        self,
+        fault: int | FaultName,
+        *,
+        times: int = 1,
+        on: FaultTarget = "create",
+        retry_after_s: int | None = None,
+        retry_after_as_date: bool = False,
+        delay_s: float = 0,
+        location: str | None = None,
+        after_creation: bool = False,
+    ) -> None:
+        """Let the next requests fail. Faults wait in a queue and are injected in the order of the calls.
+
+        A fault that is injected after the todo was created stays in the queue while requests are refused (401, 400).
+
+        :param fault: an HTTP status from 300 to 599, or one of ``reset_before`` (the connection is reset, no todo is
+            created), ``reset_after`` (it is reset after the todo was created), ``cut`` (the todo is created, the
+            response ends half-way), ``html`` (status 200 with a page instead of JSON), ``empty`` (status 200 without
+            a body), ``slow`` (the todo is created, the response is sent ``delay_s`` later).
+        :param times: how many requests, 1 (default) to 10,000.
+        :param on: which requests: ``create`` (default), ``token`` or ``any``. On a token request, read "the token is
+            issued" for "the todo is created".
+        :param retry_after_s: whole seconds for the Retry-After header of a status, 0 to 1,000,000,000; no header by
+            default.
+        :param retry_after_as_date: whether that header is an HTTP date instead of seconds, default false.
+        :param delay_s: seconds before the response or the reset, 0 (default) to 86,400; ``slow`` needs it, any other
+            fault may have it. Other requests do not wait.
+        :param location: the Location header of a status from 300 to 399; by default the sandbox's page.
+        :param after_creation: whether the todo is created before a status from 500 to 599, ``html`` or ``empty`` is
+            sent, default false.
+        :raises ValueError: naming every invalid argument and the values that are allowed.
         """
-        return self.credentials in (None, (username, password))
+        planned = Fault(fault, on, retry_after_s, retry_after_as_date, delay_s, location, after_creation)
+        self._state.faults.add(planned, times=times)
+
+    def fail_randomly(
+        self,
+        rate: float,
+        *,
+        faults: Sequence[int | FaultName] = DEFAULT_RANDOM_FAULTS,
+        seed: int = 0,
+        on: FaultTarget = "create",
+        retry_after_s: int | None = None,
+        delay_s: float = 0,
+    ) -> None:
+        """Let requests fail at random, in the same way for the same seed and the same sequence of requests.
+
+        Faults in the queue of ``fail_next`` come first. A second call replaces the first.
+
+        :param rate: the share of requests that fail, from 0 (none: this ends it) to 1 (all).
+        :param faults: statuses and names as in ``fail_next``, each equally likely; by default 429, 500, 503,
+            ``reset_before`` and ``reset_after``.
+        :param seed: a whole number that the random sequence starts from, default 0.
+        :param on: which requests: ``create`` (default), ``token`` or ``any``.
+        :param retry_after_s: whole seconds for the Retry-After header of the statuses; no header by default.
+        :param delay_s: seconds before each of these responses, default 0; ``slow`` needs it.
+        :raises ValueError: naming every invalid argument and the values that are allowed.
+        """
+        # Only a status has the header, while the same list may hold names, too.
+        planned = [
+            Fault(one, on, retry_after_s if isinstance(one, int) else None, delay_s=delay_s) for one in faults
+        ]
+        self._state.faults.add_at_random(rate, faults=planned, seed=seed)
+
+    def clear_faults(self) -> None:
+        """Remove every fault, those in the queue and the random ones."""
+        self._state.faults.clear()
+
+    def expire_tokens(self) -> None:
+        """Revoke every token: the next create request with one gets a 401."""
+        self._state.tokens.revoke_all()
+
+    def reset(self) -> None:
+        """Remove todos (also those in a data file), tokens, requests and faults; keys start at 01 again."""
+        self._state.faults.clear()
+        self._state.tokens.revoke_all()
+        self._state.todos.clear()
+        self._state.requests.clear()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import SecretStr
+from support.bzctrl import new_client
 
-from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.auth import TokenSource
+from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
@@ -30,15 +29,9 @@ ALWAYS = 99
 
 
 @pytest.fixture
-def client(bzctrl_sandbox):
-    client = BzCtrlClient(
-        Endpoints.from_host(bzctrl_sandbox.url),
-        username="user@example.com",
-        password=SecretStr("password"),
-        timeout_s=0.5,
-        tokens=TokenSource(),
-        sleep=lambda _: None,
-    )
+def client(bzctrl_sandbox, monkeypatch):
+    monkeypatch.setattr(Deadline, "wait", lambda *_: None)
+    client = new_client(Endpoints.from_host(bzctrl_sandbox.url), timeout_s=0.5)
     yield client
     client.close()
 
@@ -68,7 +61,7 @@ def test_call_with_a_temporary_fault_creates_one_todo(
     bzctrl_sandbox, client, fault, times, on, tokens, creates
 ):
     """The sandbox has one todo, after the number of requests in the table."""
-    bzctrl_sandbox.fail_next(fault, times=times, on=on, delay_s=5 if fault == "slow" else None)
+    bzctrl_sandbox.fail_next(fault, times=times, on=on, delay_s=5 if fault == "slow" else 0)
     created = client.create_todo(TODO)
     assert [todo["key"] for todo in bzctrl_sandbox.todos] == [created.key]
     assert (sent(bzctrl_sandbox, "/token"), sent(bzctrl_sandbox, "/add-task")) == (tokens, creates)
@@ -124,13 +117,7 @@ def test_create_todo_rehearsed_fault_ends_as_documented(
 
 def test_create_todo_sandbox_not_running_is_not_connected(bzctrl_sandbox, client):
     """All attempts, and certainly nothing was sent."""
-    closed = BzCtrlClient(
-        Endpoints.from_host("http://127.0.0.1:9"),
-        username="u",
-        password=SecretStr("p"),
-        tokens=TokenSource(),
-        sleep=lambda _: None,
-    )
+    closed = new_client(Endpoints.from_host("http://127.0.0.1:9"))
     with pytest.raises(BzCtrlTransportError, match="attempts: 3") as caught:
         closed.create_todo(TODO)
     assert not caught.value.outcome_unknown
