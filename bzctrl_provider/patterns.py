@@ -1,65 +1,35 @@
-"""Match names against patterns in which ``*`` is any text and ``?`` is one character."""
+"""Patterns of names: those of routes, of silences, and of ``[bzctrl] include_dags`` and ``exclude_dags``.
+
+A pattern is one of a shell, as in Python's ``fnmatch``: ``*`` is any text, ``?`` is one character, ``[ab]`` is one of these
+characters, and ``[!ab]`` is one of all others; ``[[]`` is the character ``[``. Upper and lower case differ, and a pattern
+has to fit the whole name. ``settings`` imports this module, so it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from fnmatch import translate
-from functools import cached_property
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
-
-from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True)
-class Patterns:
-    """Hold some patterns, any of which may fit.
+def fits_any(patterns: Iterable[str], name: str) -> bool:
+    """Return whether any of the patterns fits a name."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
-    Only ``*`` and ``?`` are special: ``[`` is itself, as in the ids of mapped tasks. Upper and lower case differ, and a
-    pattern has to fit the whole name.
 
-    :param texts: the patterns as they were written.
+def read_patterns(value: object) -> tuple[str, ...]:
+    """Return the patterns that a user has written as a list of texts, or as one text.
+
+    :raises ValueError: the value is something else, empty, or has an empty pattern.
     """
-
-    texts: tuple[str, ...]
-    _expression: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    _literals: frozenset[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        wild = [text for text in self.texts if "*" in text or "?" in text]
-        object.__setattr__(self, "_literals", frozenset(self.texts) - set(wild))
-        # The standard library's translation does not backtrack: thirty asterisks take no longer than one.
-        translated = "|".join(translate(text.replace("[", "[[]")) for text in wild)
-        object.__setattr__(self, "_expression", re.compile(translated or r"(?!)"))
-
-    @classmethod
-    def parse(cls, value: object) -> Patterns:
-        """Read patterns from a list of texts, or from one text.
-
-        :raises ValueError: the value is something else, empty, or has an empty pattern.
-        """
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"must be a pattern or a list of patterns, not {safe_repr(value)}")
-        if not texts:
-            raise ValueError("must have at least one pattern: leave it out to match everything")
-        stripped = tuple(text.strip() for text in texts)
-        if not all(stripped):
-            raise ValueError('must not have an empty pattern: write "*" to match everything')
-        return cls(stripped)
-
-    @cached_property
-    def match_everything(self) -> bool:
-        """Return whether one of them is ``*``, so that no name needs to be known."""
-        return any(not text.strip("*") for text in self.texts)
-
-    def match(self, name: str) -> bool:
-        """Return whether any pattern fits a name."""
-        return name in self._literals or self._expression.match(name) is not None
-
-    def match_any(self, names: Iterable[str]) -> bool:
-        """Return whether any pattern fits any of the names."""
-        return any(map(self.match, names))
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"must be a pattern or a list of patterns, not {value!r}")
+    if not texts:
+        raise ValueError("must have at least one pattern: leave it out to match everything")
+    patterns = tuple(text.strip() for text in texts)
+    if not all(patterns):
+        raise ValueError('must not have an empty pattern: write "*" to match everything')
+    return patterns

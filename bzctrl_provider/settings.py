@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from fnmatch import translate
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bzctrl_provider.limits import FAILURES_MAX, WINDOW_MAX_S
+from bzctrl_provider.limits import FAILURES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S
+from bzctrl_provider.patterns import fits_any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
 
 T = TypeVar("T")
 
@@ -29,11 +28,6 @@ log = logging.getLogger(__name__)
 
 _SECTION = "bzctrl"
 _ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
-_GROUP_MAX = 1_000_000
-_GRACE_MAX_S = 30 * 86_400
-_NAME_CHARS = 60
-_NOTE_CHARS = 1000
-_PROBLEMS_SHOWN = 20
 
 
 def _boolean(text: str) -> bool:
@@ -61,16 +55,6 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _integer(*, minimum: int = 0, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = int(text)
-        if not minimum <= number <= maximum:
-            raise ValueError(text)
-        return number
-
-    return parse
-
-
 def _option(parse: Callable[[str], T | None], default: T, allowed: str) -> T:
     """Return the row of an option.
 
@@ -82,9 +66,21 @@ def _option(parse: Callable[[str], T | None], default: T, allowed: str) -> T:
     return row
 
 
+def _number(default: int, unit: str, *, least: int = 0, most: int) -> int:
+    """Return the row of an option that is a whole number of a unit."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError(text)
+        return number
+
+    return _option(parse, default, f"a whole number of {unit} from {least} to {most}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hold the options of ``[bzctrl]``; the provider info describes each of them for Airflow.
+    """The options of ``[bzctrl]``; the provider info describes each of them for Airflow.
 
     :param problems: one sentence for each option that is invalid or unknown.
     :param configured: the names of the options that are set.
@@ -99,32 +95,16 @@ class Settings:
     exclude_dags: tuple[str, ...] = _option(_words, default=(), allowed="patterns separated by commas")
     domain_workspace: str | None = _option(_text, default=None, allowed="the name of a domain workspace")
     priority: str | None = _option(_level, default=None, allowed="HIGH, MEDIUM or LOW")
-    dedup_window_s: int = _option(
-        _integer(maximum=WINDOW_MAX_S),
-        default=0,
-        allowed=f"a whole number of seconds from 0 to {WINDOW_MAX_S} (ten years)",
-    )
+    dedup_window_s: int = _number(0, "seconds", most=WINDOW_MAX_S)
     dedup_key: str | None = _option(_text, default=None, allowed="a text or a template")
-    consecutive_failures: int = _option(
-        _integer(minimum=1, maximum=FAILURES_MAX),
-        default=1,
-        allowed=f"a whole number of failures from 1 to {FAILURES_MAX}",
-    )
+    consecutive_failures: int = _number(1, "failures", least=1, most=FAILURES_MAX)
     routes_path: str | None = _option(_text, default=None, allowed="the path of a TOML file")
     spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
-    group_above: int = _option(
-        _integer(maximum=_GROUP_MAX),
-        default=20,
-        allowed=f"a whole number of incidents from 0 to {_GROUP_MAX}",
-    )
+    group_above: int = _number(20, "incidents", most=1_000_000)
     in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
     include_check_values: bool = _option(_boolean, default=False, allowed="True or False")
     incident_on_import_error: bool = _option(_boolean, default=False, allowed="True or False")
-    import_error_grace_s: int = _option(
-        _integer(maximum=_GRACE_MAX_S),
-        default=300,
-        allowed=f"a whole number of seconds from 0 to {_GRACE_MAX_S} (30 days)",
-    )
+    import_error_grace_s: int = _number(300, "seconds", most=WINDOW_MAX_S)
     problems: tuple[str, ...] = ()
     configured: frozenset[str] = frozenset()
 
@@ -133,38 +113,21 @@ class Settings:
         """Return ``dedup_window_s`` as operators and notifiers take it."""
         return timedelta(seconds=self.dedup_window_s) if self.dedup_window_s else None
 
-    @cached_property
+    @property
     def note(self) -> str | None:
         """Return the note for the description of an incident; None if all options are valid."""
         if not self.problems:
             return None
-        from bzctrl_provider.text import one_line
-
         text = f"Invalid options in [{_SECTION}] of Airflow's configuration were ignored: {' '.join(self.problems)}"
-        return one_line(text, max_chars=_NOTE_CHARS)
+        return text[:TEXT_CHARS]
 
     def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
         """Check whether a DAG is included, by tag or by id, and not excluded by either."""
-        excluded, included = self._choices
-        if excluded.matches(dag_id, tags):
+        if any(tag in tags for tag in self.exclude_tags) or fits_any(self.exclude_dags, dag_id):
             return False
-        return not (self.include_tags or self.include_dags) or included.matches(dag_id, tags)
-
-    @cached_property
-    def _choices(self) -> tuple[_Choice, _Choice]:
-        return _Choice(self.exclude_tags, self.exclude_dags), _Choice(self.include_tags, self.include_dags)
-
-
-class _Choice:
-    """Hold tags and patterns of DAG ids, prepared for many DAGs."""
-
-    def __init__(self, tags: Iterable[str], patterns: Iterable[str]) -> None:
-        self._tags = frozenset(tags)
-        expression = "|".join(translate(pattern) for pattern in patterns)
-        self._matches_id = re.compile(expression).match if expression else lambda _: None
-
-    def matches(self, dag_id: str, tags: Iterable[str]) -> bool:
-        return not self._tags.isdisjoint(tags) or self._matches_id(dag_id) is not None
+        if not (self.include_tags or self.include_dags):
+            return True
+        return any(tag in tags for tag in self.include_tags) or fits_any(self.include_dags, dag_id)
 
 
 OPTIONS = {row.name: row for row in fields(Settings) if "parse" in row.metadata}
@@ -185,8 +148,6 @@ def settings() -> Settings:
         else:
             if value is not None:
                 values[name] = value
-    if len(problems) > _PROBLEMS_SHOWN:
-        problems[_PROBLEMS_SHOWN:] = [f"{len(problems) - _PROBLEMS_SHOWN} more are invalid."]
     if problems:
         log.error(
             "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. "
@@ -206,31 +167,20 @@ def _read(name: str) -> Any:
 
     row = OPTIONS.get(name)
     if row is None:
-        raise ValueError(_explain_unknown(name))
+        from difflib import get_close_matches
+
+        close = get_close_matches(name.lower(), OPTIONS, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"the options are {', '.join(OPTIONS)}."
+        raise ValueError(f"{' '.join(name.split()):.{NAME_CHARS}} is not an option: {remedy}")
+    allowed = row.metadata["allowed"]
     try:
         text = conf.get(_SECTION, name, fallback=None)
     except Exception as exc:
-        raise ValueError(
-            f"{name} cannot be read ({type(exc).__name__}): it must be {row.metadata['allowed']}."
-        ) from exc
-    if text is None:
-        return None
+        raise ValueError(f"{name} cannot be read ({type(exc).__name__}): it must be {allowed}.") from exc
     try:
-        return row.metadata["parse"](text.strip())
+        return None if text is None else row.metadata["parse"](text.strip())
     except ValueError as exc:
-        from bzctrl_provider.text import safe_repr
-
-        raise ValueError(f"{name} must be {row.metadata['allowed']}, not {safe_repr(text)}.") from exc
-
-
-def _explain_unknown(name: str) -> str:
-    from difflib import get_close_matches
-
-    from bzctrl_provider.text import one_line
-
-    close = get_close_matches(name.lower(), OPTIONS, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"the options are {', '.join(OPTIONS)}."
-    return f"{one_line(name, max_chars=_NAME_CHARS)} is not an option: {remedy}"
+        raise ValueError(f"{name} must be {allowed}, not {text!r:.{NAME_CHARS}}.") from exc
 
 
 def _configured_names() -> list[str]:

@@ -10,27 +10,27 @@ A silence that cannot be read does not apply: an incident too many is better tha
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.patterns import Patterns
+from bzctrl_provider.limits import LINE_CHARS
+from bzctrl_provider.patterns import fits_any, read_patterns
 from bzctrl_provider.text import one_line, safe_repr
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _KEYS = ("dags", "tasks", "until", "comment")
-_COMMENT_CHARS = 500
-_EVERYTHING = Patterns(("*",))
-_ENTRIES_MAX = 1000
-_DATE_CHARS = len("2026-12-01")
+_EVERYTHING = ("*",)
+_UNTIL = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Silence:
-    """Hold one entry of the list.
+    """One entry of the list.
 
     :param dags: patterns of DAG ids; default: every DAG.
     :param tasks: patterns of task ids; default: every task.
@@ -38,8 +38,8 @@ class Silence:
     :param comment: shown if an incident is not raised, such as a ticket's number.
     """
 
-    dags: Patterns = _EVERYTHING
-    tasks: Patterns = _EVERYTHING
+    dags: tuple[str, ...] = _EVERYTHING
+    tasks: tuple[str, ...] = _EVERYTHING
     until: datetime
     comment: str = ""
 
@@ -50,14 +50,14 @@ class Silence:
 
 @dataclass(frozen=True)
 class Silences:
-    """Hold the silences of the Variable.
+    """The silences of the Variable.
 
     :param silences: the valid entries.
-    :param faults: the faults of the others; each names its entry, from 1.
+    :param errors: the faults of the others; each names its entry, from 1.
     """
 
     silences: tuple[Silence, ...] = ()
-    faults: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     def find_silence(self, dag_id: str | None, task_ids: Iterable[str], *, now: datetime) -> Silence | None:
         """Return the silence of a failure, if all tasks that failed are silenced; otherwise None.
@@ -70,23 +70,22 @@ class Silences:
         :param now: the present time, with a time zone.
         """
         active = [silence for silence in self.silences if now < silence.until and _fits(silence.dags, dag_id)]
-        tasks = set(task_ids)
-        if not tasks:
-            return next((silence for silence in active if silence.tasks.match_everything), None)
-        covering = [
-            next((silence for silence in active if silence.tasks.match(task)), None) for task in tasks
-        ]
-        if None in covering:
-            return None
-        return next(silence for silence in active if silence in covering)
+        tasks: set[str | None] = set(task_ids)
+        positions = []
+        for task in tasks or {None}:
+            position = next((n for n, silence in enumerate(active) if _fits(silence.tasks, task)), None)
+            if position is None:
+                return None
+            positions.append(position)
+        return active[min(positions)]
 
 
-def _fits(patterns: Patterns, name: str | None) -> bool:
-    return patterns.match_everything if name is None else patterns.match(name)
+def _fits(patterns: tuple[str, ...], name: str | None) -> bool:
+    return "*" in patterns if name is None else fits_any(patterns, name)
 
 
 def parse_silences(text: str | None) -> Silences:
-    """Read the text of the Variable; never raise.
+    """Read the text of the Variable.
 
     Each faulty entry is left out with its faults; the others apply. A time of ``until`` without an offset is UTC, as
     Airflow's own times are by default.
@@ -97,75 +96,58 @@ def parse_silences(text: str | None) -> Silences:
         return Silences()
     try:
         entries = json.loads(text)
-    except (ValueError, RecursionError) as exc:
+    except ValueError as exc:
         where = f" at line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
-        return Silences(faults=(f"The Variable is not valid JSON{where}.",))
+        return Silences(errors=(f"The Variable is not valid JSON{where}.",))
     if not isinstance(entries, list):
-        return Silences(faults=(f"The Variable must be a JSON list of objects, not {safe_repr(entries)}.",))
+        return Silences(errors=(f"The Variable must be a JSON list of objects, not {safe_repr(entries)}.",))
     silences, faults = [], []
-    for number, entry in enumerate(entries[:_ENTRIES_MAX], 1):
-        parser = _SilenceParser()
-        silence = parser.parse(entry)
-        if silence and not parser.faults:
-            silences.append(silence)
-        faults += [f"Entry {number}: {fault}." for fault in parser.faults]
-    if len(entries) > _ENTRIES_MAX:
-        faults.append(f"Only the first {_ENTRIES_MAX} of {len(entries)} entries apply.")
+    for number, entry in enumerate(entries, 1):
+        fields: dict[str, Any] = {}
+        found = list(_read_entry(entry, fields))
+        faults += [f"Entry {number}: {fault}." for fault in found]
+        if not found:
+            silences.append(Silence(**fields))
     return Silences(tuple(silences), tuple(faults))
 
 
-@dataclass
-class _SilenceParser:
-    faults: list[str] = field(default_factory=list)
-
-    def parse(self, entry: Any) -> Silence | None:
-        if not isinstance(entry, dict):
-            self.faults.append(
-                f'must be an object such as {{"dags": "customs_*", "until": …}}, not {safe_repr(entry)}'
-            )
-            return None
-        for name in entry.keys() - set(_KEYS):
-            from difflib import get_close_matches
-
-            close = get_close_matches(name[:80], _KEYS, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(_KEYS)}"
-            self.faults.append(f"{safe_repr(name)} is unknown: {remedy}")
-        dags, tasks = (self._patterns(entry, name) for name in ("dags", "tasks"))
-        until = self._until(entry.get("until"))
-        comment = entry.get("comment") or ""
-        if not isinstance(comment, str):
-            self.faults.append(f"comment must be a text, not {safe_repr(comment)}")
-            comment = ""
-        comment = one_line(comment, max_chars=_COMMENT_CHARS)
-        return Silence(dags=dags, tasks=tasks, until=until, comment=comment) if until else None
-
-    def _patterns(self, entry: Mapping[str, Any], name: str) -> Patterns:
-        if name not in entry:
-            return _EVERYTHING
+def _read_entry(entry: Any, fields: dict[str, Any]) -> Iterator[str]:
+    """Put the values of an entry into the fields of a silence, and yield its faults."""
+    if not isinstance(entry, dict):
+        yield f'must be an object such as {{"dags": "customs_*", "until": …}}, not {safe_repr(entry)}'
+        return
+    for name, value in {"until": None, **entry}.items():
         try:
-            return Patterns.parse(entry[name])
+            fields[name] = _read_value(name, value)
         except ValueError as exc:
-            self.faults.append(f"{name} {exc}")
-            return _EVERYTHING
-
-    def _until(self, value: Any) -> datetime | None:
-        allowed = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
-        if value is None:
-            self.faults.append(f"until is mandatory: give {allowed}")
-            return None
-        try:
-            return _parse_moment(value)
-        except (TypeError, ValueError, OverflowError):
-            self.faults.append(f"until must be {allowed}, not {safe_repr(value)}")
-            return None
+            yield str(exc)
 
 
-def _parse_moment(value: Any) -> datetime:
-    """Return the moment of a text in ISO 8601, with a date and a time; UTC if it has no offset."""
-    moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value)
-    if len(value.strip()) <= _DATE_CHARS:
-        raise ValueError(value)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+def _read_value(name: str, value: Any) -> Any:
+    if name not in _KEYS:
+        close = get_close_matches(name, _KEYS, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(_KEYS)}"
+        raise ValueError(f"{safe_repr(name)} is unknown: {remedy}")
+    if name == "until":
+        return _read_until(value)
+    if name == "comment":
+        if not isinstance(value, str | None):
+            raise ValueError(f"comment must be a text, not {safe_repr(value)}")
+        return one_line(value or "", max_chars=LINE_CHARS)
+    try:
+        return read_patterns(value)
+    except ValueError as exc:
+        raise ValueError(f"{name} {exc}") from exc
+
+
+def _read_until(value: Any) -> datetime:
+    if value is None:
+        raise ValueError(f"until is mandatory: give {_UNTIL}")
+    until = parse_time(value.strip(), zone=UTC) if isinstance(value, str) else None
+    # A date has no time.
+    if until is None or len(value.strip()) <= len("2026-12-01"):
+        raise ValueError(f"until must be {_UNTIL}, not {safe_repr(value)}")
+    return until
 
 
 def count_silenced(record: Mapping[str, Any] | None, silence: Silence, *, now: datetime) -> dict[str, Any]:
@@ -192,7 +174,7 @@ def silenced_note(record: Mapping[str, Any] | None) -> str:
     :param record: see ``count_silenced``. Remove it after the incident was raised.
     """
     count, since, comment = _read_record(record)
-    if not count or not since:
+    if not since:
         return ""
     times = "once" if count == 1 else f"{count} times"
     reason = f" ({comment})" if comment else ""
@@ -201,9 +183,8 @@ def silenced_note(record: Mapping[str, Any] | None) -> str:
 
 def _read_record(record: Mapping[str, Any] | None) -> tuple[int, datetime | None, str]:
     """Return count, first time and comment; others than this package can write Variables, too."""
-    count, since = (record or {}).get("count"), parse_time((record or {}).get("since"))
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or since is None:
+    kept = record or {}
+    count, since, comment = kept.get("count"), parse_time(kept.get("since")), kept.get("comment")
+    if type(count) is not int or count < 1 or since is None:
         return 0, None, ""
-    comment = (record or {}).get("comment")
-    shown = one_line(comment, max_chars=_COMMENT_CHARS) if isinstance(comment, str) else ""
-    return count, since, shown
+    return count, since, one_line(comment, max_chars=LINE_CHARS) if isinstance(comment, str) else ""

@@ -6,24 +6,36 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import airflow
+
 from bzctrl_provider._airflow_internals import read_server_variable, use_metadata_database
 from bzctrl_provider.cli.explain import run_explain
-from bzctrl_provider.cli.findings import Finding, describe_error
+from bzctrl_provider.cli.findings import Finding, describe_error, format_age
+from bzctrl_provider.exceptions import BzCtrlConfigError
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.routes import RoutesFile, find_dead_fields
 from bzctrl_provider.settings import OPTIONS, settings
+from bzctrl_provider.silences import parse_silences
+from bzctrl_provider.silencing import SILENCES_VARIABLE
+from bzctrl_provider.spool.delivery import SUPPLIED_FIELDS
+from bzctrl_provider.spool.inspection import inspect_spool
+from bzctrl_provider.spool.outbox import open_store, spool_path
+from bzctrl_provider.spool.schedule import is_scheduled
 from bzctrl_provider.version_compat import airflow_version
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import TextIO
+
+    from bzctrl_provider.spool.inspection import Inspection
+    from bzctrl_provider.spool.store import Store
 
 OLDEST_AIRFLOW = (2, 11)
 NEWEST_TESTED_AIRFLOW = (3, 3)
 
 WAITS_TOO_LONG = timedelta(hours=1)
 """A delivery runs each minute, and an entry whose attempts had no response waits at most one hour for the next."""
-
-_DETAILS_MAX = 100
 
 
 def run(arguments: argparse.Namespace, out: TextIO) -> int:
@@ -36,36 +48,36 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.explain or arguments.file:
         return run_explain(arguments, out)
     findings: list[Finding] = []
-    for finding in check_all(arguments.conn_id, now=datetime.now(UTC)):
+    for finding in check_all(arguments.conn_id or settings().conn_id, now=datetime.now(UTC)):
         findings.append(finding)
         if not arguments.json:
             print(*finding.lines(), sep="\n", file=out, flush=True)
-    faults = sum(finding.status == "fault" for finding in findings)
+    is_ok = all(finding.status != "fault" for finding in findings)
     if arguments.json:
-        report = {"ok": not faults, "checks": [finding.as_dict() for finding in findings]}
+        report = {"ok": is_ok, "checks": [finding.as_dict() for finding in findings]}
         print(json.dumps(report, ensure_ascii=False), file=out)
-    return int(faults > 0)
+    return int(not is_ok)
 
 
-def check_all(conn_id: str | None, *, now: datetime) -> Iterator[Finding]:
+def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
     """Yield the result of each check; never raise.
 
-    :param conn_id: the connection; None for that of the options.
+    :param conn_id: the connection.
     :param now: the present time, with a time zone.
     """
     yield _guard("airflow", check_airflow)
     yield _guard("options", check_options)
-    connection = _guard("connection", lambda: check_connection(conn_id or settings().conn_id))
+    connection = _guard("connection", lambda: check_connection(conn_id))
     yield connection
     if connection.status == "ok":
-        yield _guard("token", lambda: check_token(conn_id or settings().conn_id))
+        yield _guard("token", lambda: check_token(conn_id))
     else:
-        yield Finding(
-            check="token", status="skipped", message="No token was requested: the connection has a fault."
-        )
+        message = "No token was requested: the connection has a fault."
+        yield Finding(check="token", status="skipped", message=message)
     yield _guard("routes", check_routes)
     yield _guard("silences", lambda: check_silences(now))
     yield _guard("spool", lambda: check_spool(now))
+    yield _guard("delivery", check_delivery)
 
 
 def _guard(name: str, check: Callable[[], Finding]) -> Finding:
@@ -78,9 +90,8 @@ def _guard(name: str, check: Callable[[], Finding]) -> Finding:
 
 def check_airflow() -> Finding:
     """Check that this version of Airflow is supported."""
-    import airflow
-
-    version, oldest, newest = airflow_version(), _dotted(OLDEST_AIRFLOW), _dotted(NEWEST_TESTED_AIRFLOW)
+    version = airflow_version()
+    oldest, newest = (".".join(map(str, one)) for one in (OLDEST_AIRFLOW, NEWEST_TESTED_AIRFLOW))
     facts = {"version": airflow.__version__}
     if version < OLDEST_AIRFLOW:
         message = f"Airflow {airflow.__version__} is not supported: install {oldest} or newer."
@@ -90,10 +101,6 @@ def check_airflow() -> Finding:
     else:
         message = f"Airflow {airflow.__version__} is supported ({oldest} to {newest})."
     return Finding(check="airflow", message=message, facts=facts)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))
 
 
 def check_options() -> Finding:
@@ -115,10 +122,6 @@ def check_options() -> Finding:
 
 def check_connection(conn_id: str) -> Finding:
     """Check that an Airflow connection exists and is complete, without a request."""
-    from bzctrl_provider.exceptions import BzCtrlConfigError
-    from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-    from bzctrl_provider.spool.delivery import SUPPLIED_FIELDS
-
     facts: dict[str, Any] = {"conn_id": conn_id}
     try:
         client = BzCtrlHook(conn_id).get_conn()
@@ -127,7 +130,7 @@ def check_connection(conn_id: str) -> Finding:
             check="connection",
             status="fault",
             message=exc.headline,
-            details=tuple(map(str, exc.faults)),
+            details=tuple(map(str, exc.errors)),
             facts=facts,
         )
     facts |= {"token_url": client.endpoints.token_url, "create_url": client.endpoints.create_url}
@@ -142,8 +145,6 @@ def check_connection(conn_id: str) -> Finding:
 
 def check_token(conn_id: str) -> Finding:
     """Check that BzCtrl grants a token; nothing is created."""
-    from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-
     is_granted, message = BzCtrlHook(conn_id).test_connection()
     return Finding(check="token", status="ok" if is_granted else "fault", message=message)
 
@@ -152,26 +153,23 @@ def check_routes() -> Finding:
     """Check the routes file."""
     path = settings().routes_path
     if path is None:
-        return Finding(
-            check="routes", message="There is no routes file: routes_path in the section [bzctrl] is empty."
-        )
-    from bzctrl_provider.routes import RoutesFile, find_dead_fields
-
+        message = "There is no routes file: routes_path in the section [bzctrl] is empty."
+        return Finding(check="routes", message=message)
     loaded = RoutesFile(path).load()
-    facts: dict[str, Any] = {"path": path, "faults": [str(fault) for fault in loaded.faults[:_DETAILS_MAX]]}
-    if loaded.faults or loaded.routes is None:
+    facts: dict[str, Any] = {"path": path, "errors": list(loaded.errors)}
+    if loaded.routes is None:
         return Finding(
             check="routes",
             status="fault",
             message=f"Correct {path}. A process that has read no good version of it yet uses the defaults.",
-            details=tuple(map(str, loaded.faults[:_DETAILS_MAX])),
+            details=loaded.errors,
             facts=facts,
         )
     number = len(loaded.routes)
     return Finding(
         check="routes",
         message=f"{path} is valid; {number} {'route' if number == 1 else 'routes'}.",
-        details=tuple(map(str, find_dead_fields(loaded.routes)[:_DETAILS_MAX])),
+        details=tuple(find_dead_fields(loaded.routes)),
         facts={**facts, "routes": number},
     )
 
@@ -181,27 +179,20 @@ def check_silences(now: datetime) -> Finding:
 
     :param now: the present time, with a time zone.
     """
-    from bzctrl_provider.silences import parse_silences
-    from bzctrl_provider.silencing import SILENCES_VARIABLE
-
     text = read_server_variable(SILENCES_VARIABLE)
     silences = parse_silences(text if text is None or isinstance(text, str) else json.dumps(text))
     active = sum(now < silence.until for silence in silences.silences)
     facts = {"active": active, "ended": len(silences.silences) - active}
-    if silences.faults:
+    if silences.errors:
         return Finding(
             check="silences",
             status="fault",
             message=f"Correct the Variable {SILENCES_VARIABLE}; until then, these silences do not apply, and the incidents are raised.",
-            details=silences.faults[:_DETAILS_MAX],
+            details=silences.errors,
             facts=facts,
         )
-    if not silences.silences:
-        return Finding(
-            check="silences", message=f"The Variable {SILENCES_VARIABLE} has no silences.", facts=facts
-        )
-    message = f"The Variable {SILENCES_VARIABLE} is valid; {active} active, {facts['ended']} ended."
-    return Finding(check="silences", message=message, facts=facts)
+    state = f"is valid; {active} active, {facts['ended']} ended" if silences.silences else "has no silences"
+    return Finding(check="silences", message=f"The Variable {SILENCES_VARIABLE} {state}.", facts=facts)
 
 
 def check_spool(now: datetime) -> Finding:
@@ -209,19 +200,11 @@ def check_spool(now: datetime) -> Finding:
 
     :param now: the present time, with a time zone.
     """
-    from bzctrl_provider.spool.inspection import inspect_spool
-    from bzctrl_provider.spool.outbox import open_store, spool_path
-
     address = spool_path()
-    if address is None:
-        return Finding(
-            check="spool",
-            message="There is no spool: spool_path in the section [bzctrl] is off. An incident that cannot be sent is in the log only.",
-        )
     store = open_store(address)
     try:
         inspection = inspect_spool(store)
-    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own
+    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own, and this fault has a remedy
         return Finding(
             check="spool",
             status="fault",
@@ -230,52 +213,56 @@ def check_spool(now: datetime) -> Finding:
             facts={"address": address},
         )
     oldest_s = inspection.oldest_s(now)
-    facts: dict[str, Any] = {
-        "address": address,
-        "waiting": inspection.waiting_count,
-        "oldest_s": oldest_s,
-        "rejected": inspection.rejected_count,
-        "unusable": inspection.unusable_count,
-    }
-    faults = list(_spool_faults(facts))
+    faults = tuple(_find_spool_faults(store, inspection, oldest_s))
+    oldest = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
+    unusable = f", {inspection.unusable_count} unusable" if inspection.unusable_count else ""
+    state = f"{inspection.waiting_count} waiting{oldest}, {inspection.rejected_count} rejected{unusable}"
+    return Finding(
+        check="spool",
+        status="fault" if faults else "ok",
+        message=f"{address}: {state}." if faults else f"{address} can be written; {state}.",
+        details=faults,
+        facts={
+            "address": address,
+            "waiting": inspection.waiting_count,
+            "oldest_s": oldest_s,
+            "rejected": inspection.rejected_count,
+            "unusable": inspection.unusable_count,
+        },
+    )
+
+
+def _find_spool_faults(store: Store, inspection: Inspection, oldest_s: float | None) -> Iterator[str]:
     try:
         store.check_writable()
-    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own
-        faults.insert(
-            0,
+    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own, and this fault has a remedy
+        yield (
             f"It cannot be written: {describe_error(exc)}. Make it a folder that all components may write to, "
-            "make room on its disk, or set spool_path in the section [bzctrl].",
+            "make room on its disk, or set spool_path in the section [bzctrl]."
         )
-    state = _spool_state(facts)
-    if faults:
-        return Finding(
-            check="spool",
-            status="fault",
-            message=f"{address}: {state}.",
-            details=tuple(faults),
-            facts=facts,
-        )
-    return Finding(check="spool", message=f"{address} can be written; {state}.", facts=facts)
-
-
-def _spool_faults(facts: Mapping[str, Any]) -> Iterator[str]:
-    if facts["oldest_s"] is not None and facts["oldest_s"] > WAITS_TOO_LONG.total_seconds():
+    if oldest_s is not None and oldest_s > WAITS_TOO_LONG.total_seconds():
         yield (
             "The oldest waits for more than an hour: `bzctrl spool list` has the reason, `bzctrl spool deliver` sends all "
             "now, and the delivery DAG does so each minute."
         )
-    if facts["rejected"]:
+    if inspection.rejected_count:
         yield (
             "Rejected entries are never sent: `bzctrl spool list` has the reasons. Correct the files in rejected/ and move "
             "them back, or delete them."
         )
-    if facts["unusable"]:
+    if inspection.unusable_count:
         yield "Files with the name of an entry cannot be read: `bzctrl spool list` has the reasons."
 
 
-def _spool_state(facts: Mapping[str, Any]) -> str:
-    from bzctrl_provider.cli.ages import format_age
-
-    oldest = f" (the oldest for {format_age(facts['oldest_s'])})" if facts["oldest_s"] is not None else ""
-    unusable = f", {facts['unusable']} unusable" if facts["unusable"] else ""
-    return f"{facts['waiting']} waiting{oldest}, {facts['rejected']} rejected{unusable}"
+def check_delivery() -> Finding:
+    """Check that the delivery DAG runs if ``incident_on_import_error`` needs it; a command in cron leaves no trace."""
+    is_needed, is_at_work = settings().incident_on_import_error, is_scheduled()
+    facts = {"needed": is_needed, "scheduled": is_at_work}
+    if is_at_work:
+        message = "The delivery DAG has begun a delivery of this spool in the last 5 minutes."
+    elif is_needed:
+        message = "incident_on_import_error is on, and no delivery DAG has begun a delivery of this spool in the last 5 minutes: incidents about broken DAG files wait in it. Create and unpause the delivery DAG, or run `bzctrl spool deliver` each minute by cron."
+        return Finding(check="delivery", status="warning", message=message, facts=facts)
+    else:
+        message = "No delivery DAG has begun a delivery of this spool in the last 5 minutes, and incident_on_import_error, which needs one, is off."
+    return Finding(check="delivery", message=message, facts=facts)

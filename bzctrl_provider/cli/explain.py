@@ -6,17 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import read_dag_facts
-from bzctrl_provider.cli.findings import LINE_CHARS
-from bzctrl_provider.routes import POLICY_DEFAULTS, RouteFacts, RoutesFile, explain
+from bzctrl_provider.limits import TEXT_CHARS
+from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, RoutesFile, explain
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
-
-    from bzctrl_provider.routes import Explanation, LoadedRoutes
 
 _SHOWN = {
     "dags": "DAG",
@@ -35,29 +33,33 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    facts, notes = find_facts(arguments)
+    facts, notes = _find_facts(arguments)
     path = settings().routes_path
-    loaded = RoutesFile(path).load() if path is not None else None
-    routes = loaded.routes if loaded else None
-    explanation = explain(POLICY_DEFAULTS if routes is None else routes, facts)
-    faults = [str(fault) for fault in loaded.faults] if loaded else []
+    loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
+    explanation = explain(POLICY_DEFAULTS if loaded.routes is None else loaded.routes, facts)
+    names = facts.as_names()
     if arguments.json:
         report = {
-            "ok": not faults,
+            "ok": not loaded.errors,
             "routes_path": path,
-            "faults": faults,
-            "facts": _facts_as_dict(facts),
+            "errors": loaded.errors,
+            "facts": names,
             "notes": notes,
             **explanation.as_dict(),
         }
         print(json.dumps(report, ensure_ascii=False), file=out)
     else:
-        for line in _lines(explanation, facts, notes, path=path, loaded=loaded):
-            print(one_line(line, max_chars=LINE_CHARS), file=out)
-    return int(bool(faults))
+        lines = [*_introduce(names, path, loaded.errors), *explanation.lines()]
+        lines[1:1] = notes
+        lines.append(
+            "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."
+        )
+        for line in lines:
+            print(one_line(line, max_chars=TEXT_CHARS), file=out)
+    return int(bool(loaded.errors))
 
 
-def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
+def _find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
     """Return the facts of a failure, from the arguments and from Airflow's database, and notes about them.
 
     :param arguments: those of the command; they win over the database.
@@ -75,7 +77,7 @@ def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
     facts = RouteFacts(
         dag_id=arguments.explain,
         tags=arguments.tag or stored.get("tags"),
-        owner=_joined(arguments.owner) or stored.get("owner"),
+        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
         task_ids=arguments.task,
         run_type=arguments.run_type or "scheduled",
         team=arguments.team or stored.get("team"),
@@ -83,36 +85,19 @@ def find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
     return facts, notes
 
 
-def _joined(owners: list[str] | None) -> str | None:
-    return ", ".join(owners) if owners else None
-
-
-def _facts_as_dict(facts: RouteFacts) -> dict[str, list[str] | None]:
-    return {name: None if names is None else list(names) for name, names in facts.as_names().items()}
-
-
-def _lines(
-    explanation: Explanation,
-    facts: RouteFacts,
-    notes: list[str],
-    *,
-    path: str | None,
-    loaded: LoadedRoutes | None,
+def _introduce(
+    names: Mapping[str, Sequence[str] | None], path: str | None, faults: Sequence[str]
 ) -> Iterator[str]:
-    names = facts.as_names()
-    shown = (
+    """Yield the facts, and where the routes are from."""
+    yield "; ".join(
         f"{label}: {', '.join(names[name] or ()) or 'none'}"
         for name, label in _SHOWN.items()
         if names[name] is not None
     )
-    yield "; ".join(shown)
-    yield from notes
-    if loaded is None:
+    if path is None:
         yield "There is no routes file: this is the default of the policy."
-    elif loaded.faults:
+    elif faults:
         yield f"{path} has faults, so the defaults are used:"
-        yield from (f"- {fault}" for fault in loaded.faults)
+        yield from (f"- {fault}" for fault in faults)
     else:
         yield f"{path}: for each field, the first route that fits and sets it gives the value."
-    yield from explanation.lines()
-    yield "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."

@@ -5,23 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.limits import TEXT_CHARS
+from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LINE_CHARS = 2000
-
-Status = Literal["ok", "fault", "skipped"]
+Status = Literal["ok", "warning", "fault", "skipped"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Hold the result of one check.
+    """The result of one check.
 
     :param check: the name of the check.
-    :param status: ``ok``, ``fault``, or ``skipped`` if it could not be made because of another fault.
-    :param message: one sentence; for a fault, with the remedy.
+    :param status: ``ok``, ``warning``, ``fault``, or ``skipped`` if it could not be made because of another fault.
+    :param message: one sentence; for a warning and a fault, with the remedy.
     :param details: further lines, such as each of several faults.
     :param facts: plain JSON data about it.
     """
@@ -34,9 +37,9 @@ class Finding:
 
     def lines(self) -> Iterator[str]:
         """Yield the line of the check, and one for each detail."""
-        yield f"{self.status:<8} {self.check:<11} {one_line(self.message, max_chars=LINE_CHARS)}"
+        yield f"{self.status:<8} {self.check:<11} {one_line(self.message, max_chars=TEXT_CHARS)}"
         for detail in self.details:
-            yield f"           - {one_line(detail, max_chars=LINE_CHARS)}"
+            yield f"           - {one_line(detail, max_chars=TEXT_CHARS)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain JSON data."""
@@ -45,12 +48,18 @@ class Finding:
 
 def describe_error(error: BaseException) -> str:
     """Return the message of an error of this provider or of Airflow, redacted, on one line."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
-    from bzctrl_provider.exceptions import BzCtrlError
-    from bzctrl_provider.reason_text import exception_text
-
     # The messages of these are sentences for users; of others, the type is needed as well.
     known = isinstance(error, BzCtrlError | AirflowNotFoundException | ValueError | OSError)
     text = exception_text(str(error) if known and str(error) else error) or type(error).__name__
-    return one_line(text, max_chars=LINE_CHARS)
+    return one_line(text, max_chars=TEXT_CHARS)
+
+
+def format_age(seconds: float) -> str:
+    """Return a time span in its largest unit, such as ``12 min``.
+
+    :param seconds: its length; less than 0 counts as 0.
+    """
+    for unit, length_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length_s:
+            return f"{int(seconds // length_s)} {unit}"
+    return f"{max(0, int(seconds))} s"

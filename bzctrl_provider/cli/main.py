@@ -1,76 +1,198 @@
-"""Run the command ``bzctrl``."""
+"""Run the command ``bzctrl``.
+
+The parser imports nothing of Airflow: the module of a command is imported when the command runs.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import os
 import sys
-from typing import TYPE_CHECKING
-
-from bzctrl_provider.cli.commands import COMMANDS, HELP, Command, Group
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
-_STDOUT, _STDERR = 1, 2
+HELP = "Check the BzCtrl provider of this deployment, deliver its spool, and prune its Variables."
+
+RUN_TYPES = (
+    "backfill",
+    "scheduled",
+    "manual",
+    "operator_triggered",
+    "asset_triggered",
+    "asset_materialization",
+    "dataset_triggered",
+)
+"""Those of the page on routes, and the one of Airflow 2 that has another name."""
+
+_FACTS = ("task", "run_type", "tag", "owner", "team")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="bzctrl", description=HELP)
-    _add(parser, COMMANDS)
+def make_parser(prog: str = "bzctrl") -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    :param prog: the words before its arguments, in the help and in errors.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=HELP)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_check(commands)
+    _add_spool(commands)
+    _add_variables(commands)
     return parser
 
 
-def _add(parser: argparse.ArgumentParser, commands: Sequence[Command | Group]) -> None:
-    children = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in commands:
-        child = children.add_parser(command.name, help=command.help, description=command.help)
-        if isinstance(command, Group):
-            _add(child, command.commands)
-            continue
-        for argument in command.arguments:
-            child.add_argument(argument.flag, **argument.options)
-        child.set_defaults(command=command, parser=child)
+def _add_command(commands: Any, name: str, help: str, function: str) -> argparse.ArgumentParser:  # noqa: A002 - the name of argparse
+    """Add a command; its function has a module of this package and a name."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.set_defaults(function=function, parser=parser)
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def _add_group(commands: Any, name: str, help: str) -> Any:  # noqa: A002 - the name of argparse
+    parser = commands.add_parser(name, help=help, description=help)
+    return parser.add_subparsers(metavar="COMMAND", required=True)
+
+
+def _add_check(commands: Any) -> None:
+    check = _add_command(
+        commands,
+        "check",
+        "Check connection, token, options, routes, silences, spool and delivery; create nothing. The exit code is 1 on a fault.",
+        "check.run",
+    )
+    what = check.add_mutually_exclusive_group()
+    what.add_argument("--conn-id", metavar="ID", help="the connection (default: the option conn_id)")
+    what.add_argument(
+        "--explain",
+        type=_id,
+        metavar="DAG_ID",
+        help="only print which route gives each field of an incident",
+    )
+    what.add_argument(
+        "--file",
+        type=_id,
+        metavar="PATH",
+        help="explain the import error of a DAG file, by its path in the DAG folder or bundle",
+    )
+    given = "with --explain:"
+    check.add_argument("--task", action="append", metavar="ID", help=f"{given} a failed task; repeatable")
+    check.add_argument(
+        "--run-type",
+        choices=RUN_TYPES,
+        metavar="TYPE",
+        help=f"{given} the type of the run: {', '.join(RUN_TYPES)} (default: scheduled)",
+    )
+    for name in ("tag", "owner"):
+        check.add_argument(
+            f"--{name}",
+            action="append",
+            metavar=name.upper(),
+            help=f"{given} the {name}, instead of the DAG's; repeatable",
+        )
+    check.add_argument("--team", metavar="TEAM", help=f"{given} the team, instead of the DAG's")
+
+
+def _add_spool(commands: Any) -> None:
+    spool = _add_group(commands, "spool", "Show or deliver the incidents that wait in the spool.")
+    listing = _add_command(
+        spool, "list", "List the oldest entries, one on each line; change nothing.", "spool.run_list"
+    )
+    _add_limit(listing)
+    deliver = _add_command(
+        spool,
+        "deliver",
+        "Create all that waits in BzCtrl now. The exit code is 1 if an entry stays or is rejected.",
+        "spool.run_deliver",
+    )
+    deliver.add_argument(
+        "--conn-id", metavar="ID", help="the connection for all entries (default: that of each entry)"
+    )
+
+
+def _add_variables(commands: Any) -> None:
+    variables = _add_group(
+        commands,
+        "variables",
+        "Show or remove the Variables in which the provider remembers todos, windows and silenced failures.",
+    )
+    listing = _add_command(
+        variables,
+        "list",
+        "List the Variables of the provider in Airflow's database, the oldest first; change nothing.",
+        "variables.run_list",
+    )
+    _add_limit(listing)
+    prune = _add_command(
+        variables,
+        "prune",
+        "Remove the unused Variables from Airflow's database. The exit code is 1 if that is not possible.",
+        "variables.run_prune",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    for parser in (listing, prune):
+        parser.add_argument(
+            "--older-than-days",
+            type=_whole_number(3650),
+            default=30,
+            metavar="N",
+            help="a Variable is unused if it was last used N days ago or earlier (default: 30)",
+        )
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=_whole_number(10_000), default=100, metavar="N", help="list at most N (default: 100)"
+    )
+
+
+def _whole_number(maximum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {maximum}")
+        return int(text)
+
+    return parse
+
+
+def _id(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "bzctrl") -> int:
     """Run one command.
 
     :param argv: the arguments; by default those of the process.
-    :return: 0, or 1 if there is a fault; argparse ends with 2 if an argument is invalid.
+    :param prog: see ``make_parser``.
+    :return: 0, or 1 if there is a fault; argparse ends with 2 if an argument is invalid or has no effect.
     """
-    arguments, unknown = make_parser().parse_known_args(argv)
-    if unknown:
-        arguments.parser.error(_describe_unknown(unknown, arguments.command))
-    return run(arguments.command, arguments)
-
-
-def _describe_unknown(unknown: Sequence[str], command: Command) -> str:
-    flags = [argument.flag for argument in command.arguments]
-    close = difflib.get_close_matches(unknown[0][:80], flags, n=1)
-    remedy = f": did you mean {close[0]}?" if close else ""
-    return f"unrecognized arguments: {' '.join(unknown)}{remedy}"
-
-
-def run(command: Command, arguments: argparse.Namespace) -> int:
-    """Run a command whose arguments are parsed.
-
-    :param command: the command.
-    :param arguments: its arguments.
-    :return: the exit code; 2 if the arguments do not fit together.
-    """
-    if error := command.find_error(arguments):
-        print(f"bzctrl {command.name}: error: {error}", file=sys.stderr)
-        return 2
+    arguments = make_parser(prog).parse_args(argv)
+    facts = [f"--{name.replace('_', '-')}" for name in _FACTS if getattr(arguments, name, None)]
+    if facts and not arguments.explain:
+        arguments.parser.error(f"{', '.join(facts)} has no effect without --explain DAG_ID")
     with _report_stream() as out:
         try:
-            return command.run(arguments, out)
+            return run(arguments, out)
         except BrokenPipeError:  # such as in `bzctrl spool list | head`
             return 1
+
+
+def run(arguments: argparse.Namespace, out: TextIO) -> int:
+    """Run a command whose arguments are parsed.
+
+    :param arguments: its arguments.
+    :param out: gets the report.
+    :return: the exit code.
+    """
+    module, _, name = arguments.function.partition(".")
+    code: int = getattr(import_module(f"bzctrl_provider.cli.{module}"), name)(arguments, out)
+    return code
 
 
 @contextlib.contextmanager
@@ -81,8 +203,8 @@ def _report_stream() -> Iterator[TextIO]:
     """
     before = sys.stdout
     before.flush()
-    saved = os.dup(_STDOUT)
-    os.dup2(_STDERR, _STDOUT)
+    saved = os.dup(1)
+    os.dup2(2, 1)
     try:
         # Characters that the terminal does not have are written as escapes.
         with (
@@ -94,5 +216,5 @@ def _report_stream() -> Iterator[TextIO]:
             yield out
     finally:
         before.flush()
-        os.dup2(saved, _STDOUT)
+        os.dup2(saved, 1)
         os.close(saved)

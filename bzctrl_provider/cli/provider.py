@@ -1,39 +1,38 @@
-"""Give Airflow 3.2 and newer the commands, as ``airflow bzctrl``: the key ``cli`` of the provider info names this module."""
+"""Give Airflow 3.2 and newer the command ``airflow bzctrl``: the key ``cli`` of the provider info names this module."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
-from bzctrl_provider.cli.commands import COMMANDS, HELP, Command, Group
+from airflow.cli.cli_config import ActionCommand, Arg
 
-if TYPE_CHECKING:
-    import argparse
+from bzctrl_provider.cli.main import HELP, main
+
+_make_argument: Any = Arg  # it has no types
 
 
 def get_commands() -> list[Any]:
-    """Return the commands in Airflow's classes; every ``airflow`` command calls this."""
-    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
-
-    make_argument: Any = Arg  # it has no types
-
-    def convert(command: Command | Group) -> Any:
-        if isinstance(command, Group):
-            children = tuple(map(convert, command.commands))
-            return GroupCommand(name=command.name, help=command.help, subcommands=children)
-        return ActionCommand(
-            name=command.name,
-            help=command.help,
-            func=partial(_run, command),
-            args=[make_argument((argument.flag,), **argument.options) for argument in command.arguments],
+    """Return the command in Airflow's classes; every ``airflow`` command calls this."""
+    return [
+        ActionCommand(
+            name="bzctrl",
+            help=HELP,
+            description=f"{HELP}\n\nThe commands are check, spool list, spool deliver, variables list and variables prune.\n"
+            "Each has its own help: airflow bzctrl check --help",
+            func=_run,
+            args=[
+                _make_argument(
+                    ("arguments",),
+                    nargs=argparse.REMAINDER,
+                    help="the command with its arguments",
+                )
+            ],
         )
+    ]
 
-    return [GroupCommand(name="bzctrl", help=HELP, subcommands=tuple(map(convert, COMMANDS)))]
 
-
-def _run(command: Command, arguments: argparse.Namespace) -> None:
-    from bzctrl_provider.cli.main import run
-
+def _run(arguments: argparse.Namespace) -> None:
     # Airflow ignores what a command returns.
-    if code := run(command, arguments):
+    if code := main(arguments.arguments, prog="airflow bzctrl"):
         raise SystemExit(code)

@@ -1,9 +1,8 @@
 """Whose incident it is, and whether to raise one: the rules of a ``bzctrl_routes.toml``."""
 
 from bzctrl_provider.routes.explanation import Explanation, explain
-from bzctrl_provider.routes.faults import RouteFault, RoutesError
 from bzctrl_provider.routes.file import LoadedRoutes, RoutesFile
-from bzctrl_provider.routes.parser import find_dead_fields, parse_routes
+from bzctrl_provider.routes.parser import RoutesError, find_dead_fields, parse_routes
 from bzctrl_provider.routes.route import POLICY_DEFAULTS, Route, RoutedField, RouteFacts, Routes, Routing
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "LoadedRoutes",
     "Route",
     "RouteFacts",
-    "RouteFault",
     "RoutedField",
     "Routes",
     "RoutesError",

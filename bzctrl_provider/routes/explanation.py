@@ -5,76 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.limits import NAME_CHARS
 from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from bzctrl_provider.routes.route import Route, RouteFacts, Routes, Routing
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """State whether a route fits.
-
-    :param route: the route.
-    :param mismatch: the first matcher that does not fit; None if all do.
-    :param is_unknown: whether that matcher does not fit because nothing is known to match.
-    """
-
-    route: Route
-    mismatch: str | None
-    is_unknown: bool
-
-    @property
-    def reason(self) -> str:
-        """Return the reason as a text such as ``owners does not match``."""
-        if self.mismatch is None:
-            return "fits"
-        return f"{self.mismatch} {'is not known' if self.is_unknown else 'does not match'}"
-
-
-@dataclass(frozen=True)
 class Explanation:
-    """Hold the fields that the routes set for a failure, and why.
+    """The fields that the routes set for a failure, and why.
 
     :param routing: the fields, each with its route.
-    :param verdicts: one for each route, in the order of the file.
+    :param verdicts: each route in the order of the file, with the reason why it does not fit; None if it fits.
     """
 
     routing: Routing
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[tuple[Route, str | None], ...]
 
     def lines(self) -> Iterator[str]:
         """Yield lines of text: the fields, then the routes."""
         for name, given in self.routing.fields.items():
-            line = given.route.line_of(name)
-            where = f"{given.route.label}, line {line}" if line != given.route.line else given.route.label
-            yield f"{name} = {safe_repr(_plain(given.value), max_chars=200)} from {where}"
+            yield f"{name} = {safe_repr(_plain(given.value), max_chars=NAME_CHARS)} from {given.route.label}"
         if not self.routing.fields:
             yield "No route sets a field."
-        for verdict in self.verdicts:
-            yield f"{verdict.route.label}: {verdict.reason}"
+        for route, reason in self.verdicts:
+            yield f"{route.label}: {reason or 'fits'}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain JSON data; dates as ISO 8601 text."""
         return {
             "fields": {
-                name: {
-                    "value": _plain(given.value),
-                    "route": given.route.number,
-                    "line": given.route.line_of(name),
-                }
+                name: {"value": _plain(given.value), "route": given.route.number}
                 for name, given in self.routing.fields.items()
             },
             "routes": [
-                {
-                    "route": verdict.route.number,
-                    "line": verdict.route.line,
-                    "fits": verdict.mismatch is None,
-                    "reason": verdict.reason,
-                }
-                for verdict in self.verdicts
+                {"route": route.number, "fits": reason is None, "reason": reason or "fits"}
+                for route, reason in self.verdicts
             ],
         }
 
@@ -82,12 +51,14 @@ class Explanation:
 def explain(routes: Routes, facts: RouteFacts) -> Explanation:
     """Return which route gives each field of a failure, and why the others do not fit."""
     names = facts.as_names()
-    return Explanation(routes.apply(facts), tuple(_judge(route, names) for route in routes))
 
+    def judge(route: Route) -> str | None:
+        mismatch = route.mismatch(names)
+        if mismatch is None:
+            return None
+        return f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
 
-def _judge(route: Route, names: Mapping[str, tuple[str, ...] | None]) -> Verdict:
-    mismatch = route.mismatch(names)
-    return Verdict(route, mismatch, is_unknown=mismatch is not None and names[mismatch] is None)
+    return Explanation(routes.apply(facts), tuple((route, judge(route)) for route in routes))
 
 
 def _plain(value: Any) -> Any:

@@ -8,114 +8,71 @@ import tomllib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, TemplateSyntaxError
+
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.limits import FAILURES_MAX, WINDOW_MAX_S
-from bzctrl_provider.patterns import Patterns
-from bzctrl_provider.routes.faults import RouteFault, RoutesError
-from bzctrl_provider.routes.route import MATCHERS, ROUTE_FIELDS, Route, Routes, current_run_type
-from bzctrl_provider.routes.toml_lines import TableLines, find_lines, parse_toml_error
+from bzctrl_provider.limits import FAILURES_MAX, NAME_CHARS, WINDOW_MAX_S
+from bzctrl_provider.patterns import read_patterns
+from bzctrl_provider.routes.route import (
+    MATCHERS,
+    ROUTE_FIELDS,
+    RUN_TYPES,
+    Route,
+    Routes,
+    current_run_type,
+)
 from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from jinja2 import Environment
 
-    from bzctrl_provider.routes.toml_lines import DocumentLines
+class RoutesError(ValueError):
+    """All faults of a routes file.
 
-_ROUTE_KEYS = (*MATCHERS, *ROUTE_FIELDS)
+    :param errors: each is one line with the number of its route, its key and the remedy.
+    """
 
-_RUN_TYPES = (
-    "backfill",
-    "scheduled",
-    "manual",
-    "operator_triggered",
-    "asset_triggered",
-    "asset_materialization",
-)
-"""Those of Airflow 3.3; earlier versions have fewer. A newer one can be written with a ``*``."""
+    def __init__(self, *faults: str) -> None:
+        super().__init__(*faults)
+        self.errors = faults
 
-_NAME_CHARS = 80
-
-_ROUTES_MAX = 1000
-_PATTERNS_MAX = 10_000
-"""Compiling them takes about three seconds, and a callback has forty."""
+    def __str__(self) -> str:
+        return "\n".join(self.errors)
 
 
 def parse_routes(text: str) -> Routes:
     """Read the routes of a file.
 
     :param text: the content of the file, TOML.
-    :raises RoutesError: names every fault with its line. If the text is not TOML, only the first is known.
+    :raises RoutesError: names every fault. If the text is not TOML, only the first is known.
     """
-    text = text.removeprefix("\ufeff")  # some editors write a byte order mark
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(text.removeprefix("\ufeff"))  # some editors write a byte order mark
     except tomllib.TOMLDecodeError as exc:
-        line, message = parse_toml_error(exc, text)
-        raise RoutesError(
-            [RouteFault(line, f"is not valid TOML: {one_line(message, max_chars=200)}")]
-        ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as exc:  # a number of thousands of digits, a list in a list in a list…
-        fault = RouteFault(0, f"has a value that cannot be read: {type(exc).__name__}")
-        raise RoutesError([fault]) from None
-    _check_size(document)
-    lines = find_lines(text)
-    faults = list(_document_faults(document, lines))
-    tables = document.get("route")
+        raise RoutesError(f"is not valid TOML: {one_line(str(exc), max_chars=NAME_CHARS)}") from None
+    faults = [
+        f"{_shown(name)} is unknown: each route begins with [[route]]" for name in document if name != "route"
+    ]
+    tables = document.get("route", [])
     routes = []
-    if isinstance(tables, list):
-        where = lines.tables.get("route", [])
+    if not isinstance(tables, list):
+        faults.append("a route begins with [[route]], in two pairs of brackets")
+    elif not tables and not faults:
+        faults.append("has no route: write [[route]] and its keys below it, or unset routes_path")
+    else:
         for number, table in enumerate(tables, 1):
-            # A file may also have its routes in one array: `route = [{ignore = true}]`.
-            here = (
-                where[number - 1] if len(where) == len(tables) else TableLines(lines.top.keys.get("route", 0))
-            )
-            if isinstance(table, dict):
-                parser = _RouteParser(number, table, here)
-                routes.append(parser.parse())
-                faults += parser.faults
-            else:
-                faults.append(RouteFault(here.line, f"a route must be a table, not {safe_repr(table)}"))
+            parser = _RouteParser(number)
+            routes.append(parser.parse(table))
+            faults += parser.errors
     if faults:
-        raise RoutesError(faults)
+        raise RoutesError(*faults)
     return Routes(tuple(routes))
 
 
-def _check_size(document: Mapping[str, Any]) -> None:
-    tables = document.get("route")
-    routes = [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
-    values = [route[name] for route in routes for name in MATCHERS if name in route]
-    patterns = sum(len(value) if isinstance(value, list) else 1 for value in values)
-    for number, most, things in ((len(routes), _ROUTES_MAX, "routes"), (patterns, _PATTERNS_MAX, "patterns")):
-        if number > most:
-            raise RoutesError([RouteFault(0, f"has {number} {things}: at most {most} are possible")])
-
-
-def _document_faults(document: Mapping[str, Any], lines: DocumentLines) -> Iterator[RouteFault]:
-    for name in document:
-        if name != "route":
-            yield RouteFault(
-                lines.top.keys.get(name, 0), f"{_shown(name)} is unknown: each route begins with [[route]]"
-            )
-    if "route" not in document:
-        if not document:
-            yield RouteFault(0, "has no route: write [[route]] and its keys below it, or unset routes_path")
-    elif not isinstance(document["route"], list):
-        line = lines.top.keys.get("route", 0)
-        yield RouteFault(line, "a route begins with [[route]], in two pairs of brackets")
-    elif not document["route"]:
-        yield RouteFault(
-            lines.top.keys.get("route", 0), "has no route: write [[route]] and its keys below it"
-        )
-
-
-def find_dead_fields(routes: Routes) -> list[RouteFault]:
+def find_dead_fields(routes: Routes) -> list[str]:
     """Return the fields that never have an effect, because a route before them without a matcher sets them, too.
 
     They are no faults: the file is used as it is.
@@ -123,91 +80,71 @@ def find_dead_fields(routes: Routes) -> list[RouteFault]:
     dead = []
     always: dict[str, Route] = {}
     for route in routes:
-        for name in route.fields:
-            if name in always:
-                earlier = always[name]
-                text = f"{name} never has an effect: {earlier.label} has no matcher and sets it before"
-                dead.append(RouteFault(route.line_of(name), text))
+        dead += [
+            f"{route.label}, {name}: never has an effect, because {always[name].label} has no matcher and sets it before"
+            for name in route.fields
+            if name in always
+        ]
         if not route.matchers:
-            always |= {name: route for name in route.fields if name not in always}
+            always = {**dict.fromkeys(route.fields, route), **always}
     return dead
 
 
 class _RouteParser:
-    """Read one route, and collect its faults."""
+    """The reader of one route, with the faults that it has found."""
 
-    def __init__(self, number: int, table: Mapping[str, Any], lines: TableLines) -> None:
+    def __init__(self, number: int) -> None:
         self._number = number
-        self._table = table
-        self._lines = lines
-        self.faults: list[RouteFault] = []
-        self._faulty: set[str] = set()
+        self.errors: list[str] = []
 
-    def parse(self) -> Route:
-        matchers: dict[str, Patterns] = {}
+    def parse(self, table: object) -> Route:
+        matchers: dict[str, tuple[str, ...]] = {}
         fields: dict[str, Any] = {}
-        for name, value in self._table.items():
-            if name in MATCHERS:
-                if patterns := self._read(name, value, _parse_matcher(name)):
-                    matchers[name] = patterns
-            elif name in _OPTION_RULES:
-                fields[name] = self._read(name, value, _OPTION_RULES[name])
-            elif name in TODO_FIELDS:
-                fields[name] = self._read(name, value, _check_template)
-            else:
-                self._add(name, f"{_shown(name)} is unknown: {_suggest(name, _ROUTE_KEYS)}")
-        self._check_todo_fields(fields)
-        if not fields and not self.faults:
-            self._add("", "the route sets nothing: give it a field such as domain_workspace, or ignore")
-        return Route(
-            number=self._number,
-            line=self._lines.line,
-            matchers=matchers,
-            fields=fields,
-            lines=dict(self._lines.keys),
-        )
+        if not isinstance(table, dict):
+            self._add(None, f"must be a table, not {safe_repr(table)}")
+            table = {}
+        for name, value in table.items():
+            try:
+                if name in MATCHERS:
+                    matchers[name] = _read_run_types(value) if name == "run_types" else read_patterns(value)
+                elif name in ROUTE_FIELDS:
+                    fields[name] = _RULES.get(name, _check_template)(value)
+                else:
+                    raise ValueError(f"is unknown: {_suggest(name, (*MATCHERS, *ROUTE_FIELDS))}")  # noqa: TRY301 - a fault like those of the rules
+            except ValueError as exc:
+                self._add(name, str(exc))
+        self._check_todo_fields(table, fields)
+        if not fields and not self.errors:
+            self._add(None, "sets nothing: give it a field such as domain_workspace, or ignore")
+        return Route(number=self._number, matchers=matchers, fields=fields)
 
-    def _read(self, name: str, value: Any, rule: Callable[[Any], Any]) -> Any:
-        try:
-            return rule(value)
-        except ValueError as exc:
-            self._add(name, f"{name} {exc}")
-            return None
-
-    def _check_todo_fields(self, fields: Mapping[str, Any]) -> None:
+    def _check_todo_fields(self, table: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """Check the literals by the rules of a todo; templates are checked when they are rendered."""
-        values = {name: fields[name] for name in TODO_FIELDS if name in fields and name not in self._faulty}
-        literals = {name: value for name, value in values.items() if not _has_template(value)}
-        pair = values.keys() & {"domain", "workspace"}
-        if len(pair) == 1:
-            (given,) = pair
-            other = "workspace" if given == "domain" else "domain"
-            if other not in self._faulty:
-                self._add(given, f"{given} goes together with {other}: give both, or only domain_workspace")
-        if len(literals.keys() & {"domain", "workspace"}) == 1:
-            literals = {name: value for name, value in literals.items() if name not in pair}
+        literals = {
+            name: value for name, value in fields.items() if name in TODO_FIELDS and not _has_template(value)
+        }
+        for given, other in (("domain", "workspace"), ("workspace", "domain")):
+            if given in fields and other not in table:
+                self._add(given, f"goes together with {other}: give both, or only domain_workspace")
+            if other not in literals:
+                literals.pop(given, None)
         try:
             Todo(**literals)
         except BzCtrlValidationError as exc:
-            for name, text in exc.faults:
-                self._add(name, f"{name} {text}")
+            for name, text in exc.errors:
+                self._add(name, text)
 
-    def _add(self, name: str, text: str) -> None:
-        self._faulty.add(name)
-        self.faults.append(RouteFault(self._lines.keys.get(name, self._lines.line), text))
-
-
-def _parse_matcher(name: str) -> Callable[[Any], Patterns]:
-    return _parse_run_types if name == "run_types" else Patterns.parse
+    def _add(self, name: str | None, text: str) -> None:
+        key = f", {_shown(name)}" if name else ""
+        self.errors.append(f"route {self._number}{key}: {text}")
 
 
-def _parse_run_types(value: Any) -> Patterns:
-    patterns = Patterns.parse(value)
-    current = Patterns(tuple(map(current_run_type, patterns.texts)))
-    for text in current.texts:
-        if text not in _RUN_TYPES and "*" not in text and "?" not in text:
-            raise ValueError(f"has the unknown run type {safe_repr(text)}: {_suggest(text, _RUN_TYPES)}")
-    return current
+def _read_run_types(value: Any) -> tuple[str, ...]:
+    names = tuple(map(current_run_type, read_patterns(value)))
+    for name in names:
+        if name not in RUN_TYPES and set(name).isdisjoint("*?["):
+            raise ValueError(f"has the unknown run type {safe_repr(name)}: {_suggest(name, RUN_TYPES)}")
+    return names
 
 
 def _check_ignore(value: Any) -> bool:
@@ -227,43 +164,36 @@ def _check_integer(least: int, most: int) -> Callable[[Any], int]:
     return check
 
 
-def _check_text(value: Any) -> str:
+def _check_text(value: Any) -> Any:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be a text, not {safe_repr(value)}")
-    _check_template(value)
+    return _check_template(value)
+
+
+def _check_template(value: Any) -> Any:
+    """Return a value, if its templates can be parsed."""
+    for text in filter(_has_template, value if isinstance(value, list) else [value]):
+        try:
+            _template_env().parse(text)
+        except TemplateSyntaxError as exc:
+            raise ValueError(
+                f"is not a valid template: {one_line(str(exc.message), max_chars=NAME_CHARS)}"
+            ) from None
     return value
 
 
-_OPTION_RULES: Mapping[str, Callable[[Any], Any]] = {
+_RULES: Mapping[str, Callable[[Any], Any]] = {
     "ignore": _check_ignore,
     "bzctrl_conn_id": _check_text,
     "dedup_window_s": _check_integer(0, WINDOW_MAX_S),
     "dedup_key": _check_text,
     "consecutive_failures": _check_integer(1, FAILURES_MAX),
 }
-
-
-def _check_template(value: Any) -> Any:
-    """Return a value, if its templates can be parsed."""
-    for text in value if isinstance(value, list) else [value]:
-        if isinstance(text, str) and _has_template(text):
-            _parse_template(text)
-    return value
-
-
-def _parse_template(text: str) -> None:
-    from jinja2 import TemplateSyntaxError
-
-    try:
-        _template_env().parse(text)
-    except TemplateSyntaxError as exc:
-        raise ValueError(f"is not a valid template: {one_line(str(exc.message), max_chars=200)}") from None
+"""The rules of the fields that are no fields of a todo."""
 
 
 @cache
 def _template_env() -> Environment:
-    from jinja2 import Environment
-
     # A DAG may have switched these extensions on for its templates.
     return Environment(autoescape=True, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
 
@@ -275,9 +205,9 @@ def _has_template(value: Any) -> bool:
 
 
 def _suggest(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name[:_NAME_CHARS].lower(), known, n=1)
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
 
 
 def _shown(name: str) -> str:
-    return name if re.fullmatch(r"[\w-]{1,80}", name) else safe_repr(name)
+    return one_line(name, max_chars=NAME_CHARS)

@@ -6,22 +6,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.patterns import Patterns
+from bzctrl_provider.patterns import fits_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MATCHERS = ("dags", "tags", "owners", "tasks", "run_types", "teams", "files")
 
-OPTION_FIELDS = ("ignore", "bzctrl_conn_id", "dedup_window_s", "dedup_key", "consecutive_failures")
+RUN_TYPES = (
+    "backfill",
+    "scheduled",
+    "manual",
+    "operator_triggered",
+    "asset_triggered",
+    "asset_materialization",
+)
+"""Those of Airflow 3.3; earlier versions have fewer. A newer one can be written with a ``*``."""
 
-ROUTE_FIELDS = (*TODO_FIELDS, *OPTION_FIELDS)
+ROUTE_FIELDS = (
+    *TODO_FIELDS,
+    "ignore",
+    "bzctrl_conn_id",
+    "dedup_window_s",
+    "dedup_key",
+    "consecutive_failures",
+)
 """All that a route can set."""
 
 _PLACE_FIELDS = ("domain_workspace", "domain", "workspace")
-
-_OLD_RUN_TYPES = {"dataset_triggered": "asset_triggered"}
-"""The names of Airflow 2.11 that Airflow 3 replaced."""
 
 
 def current_run_type(run_type: object) -> str:
@@ -31,17 +43,12 @@ def current_run_type(run_type: object) -> str:
     """
     # Not str(): the enumeration of Airflow's task SDK makes "DagRunType.MANUAL" of it.
     name = str(getattr(run_type, "value", run_type))
-    return _OLD_RUN_TYPES.get(name, name)
-
-
-def split_owners(owner: str) -> tuple[str, ...]:
-    """Return the owners of a DAG, which Airflow joins to ``"customs, finance"``."""
-    return tuple(name for part in owner.split(",") if (name := part.strip()))
+    return "asset_triggered" if name == "dataset_triggered" else name
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouteFacts:
-    """State what is known of a failure when it is routed. None is unknown, and fits no matcher.
+    """The known facts of a failure that is routed. None is unknown, and fits no matcher.
 
     :param dag_id: the id of the DAG.
     :param tags: the DAG's tags.
@@ -62,10 +69,11 @@ class RouteFacts:
 
     def as_names(self) -> dict[str, tuple[str, ...] | None]:
         """Return the names to match for each matcher; None if they are unknown."""
+        owners = None if self.owner is None else map(str.strip, self.owner.split(","))
         return {
             "dags": _one(self.dag_id),
             "tags": None if self.tags is None else tuple(self.tags),
-            "owners": None if self.owner is None else split_owners(self.owner),
+            "owners": None if owners is None else tuple(filter(None, owners)),
             # An incident without a known task is one whose tasks Airflow does not report.
             "tasks": tuple(self.task_ids or ()) or None,
             "run_types": None if self.run_type is None else (current_run_type(self.run_type),),
@@ -80,29 +88,21 @@ def _one(name: str | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """Hold one ``[[route]]``.
+    """One ``[[route]]``.
 
-    :param number: its position in the file, from 1.
-    :param line: the line of its ``[[route]]``, from 1; 0 for a default of this package.
+    :param number: its position in the file, from 1; 0 for a default of this package.
     :param matchers: the patterns of each matcher; all have to fit, and none fits every failure.
     :param fields: the values of ``ROUTE_FIELDS`` that it sets; templates as they are written.
-    :param lines: the line of each key.
     """
 
     number: int
-    line: int = 0
-    matchers: Mapping[str, Patterns] = field(default_factory=dict)
+    matchers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    lines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """Return its number and its line: ``route 2 (line 5)``."""
-        return f"route {self.number} (line {self.line})" if self.line else "the default without routes"
-
-    def line_of(self, key: str) -> int:
-        """Return the line of a key, or the route's own line if the key's is unknown."""
-        return self.lines.get(key, self.line)
+        """Return its number, as in ``route 2``."""
+        return f"route {self.number}" if self.number else "the default without routes"
 
     def mismatch(self, names: Mapping[str, tuple[str, ...] | None]) -> str | None:
         """Return the first matcher that does not fit, or None if the route fits.
@@ -110,15 +110,14 @@ class Route:
         :param names: see ``RouteFacts.as_names``.
         """
         for matcher, patterns in self.matchers.items():
-            known = names[matcher]
-            if known is None or not patterns.match_any(known):
+            if not any(fits_any(patterns, name) for name in names[matcher] or ()):
                 return matcher
         return None
 
 
 @dataclass(frozen=True)
 class RoutedField:
-    """Hold a value with the route that gives it."""
+    """A value with the route that gives it."""
 
     value: Any
     route: Route
@@ -126,7 +125,7 @@ class RoutedField:
 
 @dataclass(frozen=True)
 class Routing:
-    """Hold the fields that the routes set for one failure.
+    """The fields that the routes set for one failure.
 
     :param fields: the value of each field that a fitting route sets, with the route.
     """
@@ -134,46 +133,15 @@ class Routing:
     fields: Mapping[str, RoutedField]
 
     @property
-    def todo_fields(self) -> dict[str, Any]:
-        """Return the fields of the todo, as templates."""
-        return {name: self.fields[name].value for name in TODO_FIELDS if name in self.fields}
-
-    @property
-    def ignore(self) -> bool:
-        """Return whether no incident is raised."""
-        return bool(self._option("ignore"))
-
-    @property
-    def bzctrl_conn_id(self) -> str | None:
-        """Return the connection's id, as a template; None if no route sets it."""
-        value: str | None = self._option("bzctrl_conn_id")
-        return value
-
-    @property
-    def dedup_window_s(self) -> int | None:
-        """Return the window in seconds; 0 switches it off; None if no route sets it."""
-        value: int | None = self._option("dedup_window_s")
-        return value
-
-    @property
-    def dedup_key(self) -> str | None:
-        """Return the key, as a template; None if no route sets it."""
-        value: str | None = self._option("dedup_key")
-        return value
-
-    @property
-    def consecutive_failures(self) -> int | None:
-        """Return how many failures in a row raise an incident; None if no route sets it."""
-        value: int | None = self._option("consecutive_failures")
-        return value
-
-    def _option(self, name: str) -> Any:
-        return self.fields[name].value if name in self.fields else None
+    def ignored_by(self) -> Route | None:
+        """Return the route by which no incident is raised; None if one is raised."""
+        given = self.fields.get("ignore")
+        return given.route if given and given.value else None
 
 
 @dataclass(frozen=True)
 class Routes:
-    """Hold the routes of a file, in its order.
+    """The routes of a file, in its order.
 
     :param routes: the routes.
     """
@@ -203,7 +171,5 @@ class Routes:
         return Routing(fields)
 
 
-POLICY_DEFAULTS = Routes(
-    (Route(number=0, matchers={"run_types": Patterns(("backfill",))}, fields={"ignore": True}),)
-)
+POLICY_DEFAULTS = Routes((Route(number=0, matchers={"run_types": ("backfill",)}, fields={"ignore": True}),))
 """The routes of the policy without a routes file: a backfill raises no incidents."""

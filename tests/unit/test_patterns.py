@@ -1,73 +1,84 @@
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.patterns import Patterns
+from bzctrl_provider.patterns import fits_any, read_patterns
+from bzctrl_provider.routes import RouteFacts, parse_routes
+from bzctrl_provider.settings import Settings
+from bzctrl_provider.silences import parse_silences
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+FITS = [
+    # pattern, name, whether it fits
+    ("customs", "customs", True),
+    ("customs", "customs_2", False),
+    ("customs_*", "customs_", True),
+    ("customs_*", "my_customs_1", False),
+    ("*", "any", True),
+    ("?_load", "a_load", True),
+    ("?_load", "ab_load", False),
+    ("Customs", "customs", False),
+    ("a.c", "abc", False),
+    ("feed_[ab]", "feed_a", True),
+    ("feed_[ab]", "feed_c", False),
+    ("feed_[ab]", "feed_[ab]", False),
+    ("feed_[a-c]*", "feed_c_1", True),
+    ("feed_[!a]", "feed_b", True),
+    ("feed_[!a]", "feed_a", False),
+    ("feed_[[]ab]", "feed_[ab]", True),
+    ("feed_[ab", "feed_[ab", True),
+]
 
 
-@pytest.mark.parametrize(
-    ("pattern", "name", "fits"),
-    [
-        ("customs", "customs", True),
-        ("customs", "customs_2", False),
-        ("customs_*", "customs_", True),
-        ("customs_*", "my_customs_1", False),
-        ("?_load", "a_load", True),
-        ("?_load", "ab_load", False),
-        ("Customs", "customs", False),
-        ("checks[3]", "checks[3]", True),
-        ("checks[3]", "checks3", False),
-        ("[ab]*", "a", False),
-        ("[!a]?", "[!a]x", True),
-        ("a.c", "abc", False),
-        ("*", "", True),
-        ("a*b", "a\nb", True),
-    ],
-)
-def test_match_each_pattern_fits_whole_names(pattern, name, fits):
-    """Only ``*`` and ``?`` are special, and the case counts."""
-    assert Patterns((pattern,)).match(name) is fits
+def fits_route(pattern, name):
+    routes = parse_routes(f"[[route]]\ndags = {json.dumps(pattern)}\nignore = true")
+    return routes.apply(RouteFacts(dag_id=name)).ignored_by is not None
 
 
-@given(st.lists(st.text("ab*?", min_size=1), min_size=1, max_size=4), st.text("ab\n", max_size=8))
-def test_match_without_brackets_agrees_with_fnmatch(texts, name):
+def fits_silence(pattern, name):
+    text = json.dumps([{"dags": pattern, "tasks": pattern, "until": "2126-12-01T06:00Z"}])
+    return parse_silences(text).find_silence(name, [name], now=NOW) is not None
+
+
+def fits_included(pattern, name):
+    return Settings(include_dags=(pattern,)).applies_to(name, ())
+
+
+def fits_excluded(pattern, name):
+    return not Settings(exclude_dags=(pattern,)).applies_to(name, ())
+
+
+def test_pattern_means_the_same_in_routes_silences_and_options():
+    """A pattern of a shell fits the same names in all three places, and the case counts."""
+    for pattern, name, expected in FITS:
+        for place in (fits_route, fits_silence, fits_included, fits_excluded):
+            assert place(pattern, name) is expected, (place, pattern, name)
+
+
+@given(st.lists(st.text("ab*?[]!-", min_size=1), max_size=4), st.text("ab[]\n/", max_size=8))
+def test_fits_any_agrees_with_fnmatch(patterns, name):
     """Any of the patterns may fit, as the standard library has it."""
-    assert Patterns(tuple(texts)).match(name) is any(fnmatchcase(name, text) for text in texts)
+    assert fits_any(patterns, name) is any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-@given(st.text("ab[]!-^*?", min_size=1, max_size=6))
-def test_match_pattern_without_wildcards_fits_itself_only(text):
-    """Brackets, their ranges and their negation are plain characters."""
-    literal = text.replace("*", "-").replace("?", "!")
-    assert Patterns((literal,)).match(literal)
-    assert not Patterns((literal,)).match(literal + "a")
-
-
-def test_match_many_asterisks_takes_no_longer():
+def test_fits_any_many_asterisks_takes_no_longer():
     """A pattern of 60 asterisks does not try each division of a long name."""
     started = time.perf_counter()
-    assert not Patterns(("*a" * 60 + "b",)).match("a" * 5000)
+    assert not fits_any(["*a" * 60 + "b"], "a" * 5000)
     assert time.perf_counter() - started < 1
 
 
-def test_parse_text_becomes_list_of_one():
-    """One pattern needs no brackets; spaces around it are removed."""
-    assert Patterns.parse(" customs_* ") == Patterns.parse(["customs_*"]) == Patterns(("customs_*",))
-
-
-@pytest.mark.parametrize("value", [[], [""], " ", 1, None, True, ["a", 1], {"a": 1}])
-def test_parse_invalid_value_raises(value):
-    """Anything but texts is refused, and so is a list that could fit nothing."""
-    with pytest.raises(ValueError, match=r"^must "):
-        Patterns.parse(value)
-
-
-@pytest.mark.parametrize(("texts", "everything"), [(("*",), True), (("a", "**"), True), (("?*",), False)])
-def test_match_everything_only_with_asterisk(texts, everything):
-    """Only a pattern of asterisks needs no name."""
-    assert Patterns(texts).match_everything is everything
+def test_read_patterns_accepts_texts_only():
+    """One pattern needs no brackets; anything but texts is refused, and so is a list that could fit nothing."""
+    assert read_patterns(" customs_* ") == read_patterns(["customs_*"]) == ("customs_*",)
+    for value in ([], [""], " ", 1, None, True, ["a", 1], {"a": 1}):
+        with pytest.raises(ValueError, match=r"^must "):
+            read_patterns(value)

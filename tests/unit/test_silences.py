@@ -3,7 +3,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,16 +18,16 @@ def parse(*entries):
 
 def find(*entries, dag_id="customs_eu", tasks=("totals",), now=NOW):
     silences = parse(*entries)
-    assert silences.faults == ()
+    assert silences.errors == ()
     return silences.find_silence(dag_id, tasks, now=now)
 
 
-@pytest.mark.parametrize("text", [None, "", " \n", "[]"])
-def test_parse_without_silences_finds_none(text):
+def test_parse_without_silences_finds_none():
     """A Variable that is not set, or empty, silences nothing and is no fault."""
-    silences = parse_silences(text)
-    assert silences == Silences()
-    assert silences.find_silence("a", ["b"], now=NOW) is None
+    for text in (None, "", " \n", "[]"):
+        silences = parse_silences(text)
+        assert silences == Silences()
+        assert silences.find_silence("a", ["b"], now=NOW) is None
 
 
 def test_find_silence_until_its_end():
@@ -41,40 +40,37 @@ def test_find_silence_until_its_end():
     assert find(entry, now=end) is None
 
 
-@pytest.mark.parametrize(
-    "until",
-    [
+def test_parse_until_is_a_moment():
+    """All forms of ISO 8601 are read; without an offset it is UTC."""
+    for until in (
         "2026-12-01T06:00",
         "2026-12-01 06:00:00",
         "2026-12-01T07:00+01:00",
         "20261201T060000Z",
         " 2026-12-01T06:00Z ",
-    ],
-)
-def test_parse_until_is_a_moment(until):
-    """All forms of ISO 8601 are read; without an offset it is UTC."""
-    (silence,) = parse({"until": until}).silences
-    assert silence.until == dt.datetime(2026, 12, 1, 6, tzinfo=dt.UTC)
+    ):
+        (silence,) = parse({"until": until}).silences
+        assert silence.until == dt.datetime(2026, 12, 1, 6, tzinfo=dt.UTC)
 
 
-@pytest.mark.parametrize(
-    ("entry", "dag_id", "tasks", "found"),
-    [
-        ({}, "any", ["a", "b"], True),
-        ({}, None, [], True),
-        ({"dags": "customs_*"}, "customs_eu", ["a"], True),
-        ({"dags": ["x", "customs_*"]}, "customs_eu", [], True),
-        ({"dags": "customs_*"}, "finance", ["a"], False),
-        ({"dags": "customs_*"}, None, ["a"], False),
-        ({"tasks": "load_*"}, "customs_eu", ["load_1", "load_2"], True),
-        ({"tasks": "load_*"}, "customs_eu", ["load_1", "check"], False),
-        ({"tasks": "load_*"}, "customs_eu", [], False),
-        ({"tasks": "checks[1]"}, "customs_eu", ["checks1"], False),
-    ],
-)
-def test_find_silence_covers_all_that_failed_or_nothing(entry, dag_id, tasks, found):
+COVERS = [
+    # entry, DAG, failed tasks, whether it covers them
+    ({}, "any", ["a", "b"], True),
+    ({}, None, [], True),
+    ({"dags": "customs_*"}, "customs_eu", ["a"], True),
+    ({"dags": ["x", "customs_*"]}, "customs_eu", [], True),
+    ({"dags": "customs_*"}, "finance", ["a"], False),
+    ({"dags": "customs_*"}, None, ["a"], False),
+    ({"tasks": "load_*"}, "customs_eu", ["load_1", "load_2"], True),
+    ({"tasks": "load_*"}, "customs_eu", ["load_1", "check"], False),
+    ({"tasks": "load_*"}, "customs_eu", [], False),
+]
+
+
+def test_find_silence_covers_all_that_failed_or_nothing():
     """A failed task that is not silenced raises the incident, and so does one that is not known."""
-    assert bool(find(entry | {"until": UNTIL}, dag_id=dag_id, tasks=tasks)) is found
+    for entry, dag_id, tasks, covers in COVERS:
+        assert bool(find(entry | {"until": UNTIL}, dag_id=dag_id, tasks=tasks)) is covers, entry
 
 
 def test_find_silence_several_together():
@@ -85,21 +81,15 @@ def test_find_silence_several_together():
     assert find(first, {**second, "until": "2026-11-30T00:00Z"}, tasks=("a", "b")) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
+def test_parse_unreadable_variable_silences_nothing():
+    """It is reported as one fault, and incidents are raised."""
+    for text, fault in (
         ("{", "The Variable is not valid JSON at line 1, column 2."),
-        ("[" * 100_000, "The Variable is not valid JSON."),
         ("9" * 5000, "The Variable is not valid JSON."),
         ('{"dags": "a"}', "The Variable must be a JSON list of objects, not an object of type dict."),
         ("null", "The Variable must be a JSON list of objects, not None."),
-    ],
-)
-def test_parse_unreadable_variable_silences_nothing(text, fault):
-    """It is reported as one fault, and incidents are raised."""
-    silences = parse_silences(text)
-    assert silences.silences == ()
-    assert silences.faults == (fault,)
+    ):
+        assert parse_silences(text) == Silences(errors=(fault,))
 
 
 def test_parse_faulty_entries_are_left_out_and_all_reported():
@@ -117,7 +107,7 @@ def test_parse_faulty_entries_are_left_out_and_all_reported():
     )
     assert [silence.comment for silence in silences.silences] == ["good"]
     example = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
-    assert sorted(silences.faults) == [
+    assert sorted(silences.errors) == [
         'Entry 1: must be an object such as {"dags": "customs_*", "until": …}, not \'customs_*\'.',
         f"Entry 2: until is mandatory: give {example}.",
         "Entry 3: 'dag' is unknown: did you mean dags?.",
@@ -133,20 +123,11 @@ def test_parse_faulty_entries_are_left_out_and_all_reported():
     ]
 
 
-def test_parse_too_many_entries_are_reported():
-    """The first thousand apply, and the fault says how many there are."""
-    silences = parse(*[{"until": UNTIL}] * 1001)
-    assert (len(silences.silences), silences.faults) == (
-        1000,
-        ("Only the first 1000 of 1001 entries apply.",),
-    )
-
-
 def test_parse_comment_is_one_line():
     """A comment goes into logs and descriptions, so it forges no second line."""
     (silence,) = parse({"until": UNTIL, "comment": "a\nERROR b" + "x" * 1000}).silences
     assert silence.comment.startswith("a ERROR b")
-    assert len(silence.comment) == 500
+    assert len(silence.comment) == 300
 
 
 JSON = st.recursive(
@@ -164,7 +145,7 @@ def test_parse_any_text_never_raises(text):
     """Any text in the Variable gives silences and faults, and looking one up works."""
     silences = parse_silences(text)
     silences.find_silence("a", ["b"], now=NOW)
-    assert all(isinstance(fault, str) for fault in silences.faults)
+    assert all(isinstance(fault, str) for fault in silences.errors)
 
 
 def test_count_silenced_failures_are_counted_from_the_first():
@@ -187,22 +168,12 @@ def test_silenced_note_once_and_without_comment():
     assert silenced_note(record) == "This failure was silenced once since 2026-11-30 22:00:00 UTC."
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        None,
-        {},
-        {"count": 0, "since": "2026-11-30T22:00:00+00:00"},
-        {"count": True, "since": "2026-11-30T22:00:00+00:00"},
-        {"count": "4", "since": "2026-11-30T22:00:00+00:00"},
-        {"count": 4, "since": "2026-11-30T22:00:00"},
-        {"count": 4, "since": "yesterday"},
-        {"count": 4, "since": 5},
-        {"count": 4},
-    ],
-)
-def test_silenced_note_odd_record_says_nothing(record):
+def test_silenced_note_odd_record_says_nothing():
     """Others can write Variables, too: what is no record counts as none."""
     (silence,) = parse({"until": UNTIL}).silences
-    assert silenced_note(record) == ""
-    assert count_silenced(record, silence, now=NOW)["count"] == 1
+    since = "2026-11-30T22:00:00+00:00"
+    odd = [{"count": count, "since": since} for count in (0, True, "4")]
+    odd += [{"count": 4, "since": text} for text in ("2026-11-30T22:00:00", "yesterday", 5)]
+    for record in (None, {}, {"count": 4}, *odd):
+        assert silenced_note(record) == ""
+        assert count_silenced(record, silence, now=NOW)["count"] == 1

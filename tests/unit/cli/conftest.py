@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bzctrl_provider.cli.main import make_parser
+from bzctrl_provider.cli.main import make_parser, run
 from bzctrl_provider.settings import settings
 
 
@@ -13,7 +13,7 @@ from bzctrl_provider.settings import settings
 def stored(monkeypatch):
     """Return the text of the Variable with the silences and the facts of DAGs that Airflow's database has."""
     kept = {"variable": None, "dags": {}}
-    for module in ("check", "explain", "spool"):
+    for module in ("check", "explain", "spool", "variables"):
         for name, function in {
             "use_metadata_database": lambda: None,
             "read_server_variable": lambda name: kept["variable"],
@@ -23,15 +23,21 @@ def stored(monkeypatch):
     return kept
 
 
+@pytest.fixture(autouse=True)
+def folder(configure, tmp_path):
+    """Configure an empty spool, and return its folder."""
+    configure(spool_path=str(tmp_path / "spool"))
+    return tmp_path / "spool"
+
+
 @pytest.fixture
-def routes_file(tmp_path, monkeypatch):
+def routes_file(tmp_path, configure):
     """Return a function that writes the routes file of the configuration."""
 
     def write(text):
         path = tmp_path / "bzctrl_routes.toml"
         path.write_text(text)
-        monkeypatch.setenv("AIRFLOW__BZCTRL__ROUTES_PATH", str(path))
-        settings.cache_clear()
+        configure(routes_path=str(path))
         return path
 
     return write
@@ -41,10 +47,11 @@ def routes_file(tmp_path, monkeypatch):
 def run_command():
     """Return a function that runs a command and returns its exit code and its output."""
 
-    def run(*argv):
+    def start(*argv):
+        settings.cache_clear()
         arguments = make_parser().parse_args(argv)
         out = io.StringIO()
-        code = arguments.command.run(arguments, out)
+        code = run(arguments, out)
         return code, json.loads(out.getvalue()) if arguments.json else out.getvalue()
 
-    return run
+    return start

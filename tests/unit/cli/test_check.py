@@ -8,9 +8,10 @@ from support.bzctrl import ACC, PASSWORD, TOKEN, register_bzctrl, sent_todos, se
 
 from bzctrl_provider.cli import check
 from bzctrl_provider.spool import spool_todo
+from bzctrl_provider.spool.schedule import note_scheduled
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-CHECKS = ["airflow", "options", "connection", "token", "routes", "silences", "spool"]
+CHECKS = ["airflow", "options", "connection", "token", "routes", "silences", "spool", "delivery"]
 SILENCE = '[{"dags": "customs_*", "until": "2999-12-01T06:00Z"}, {"until": "2001-01-01T00:00Z"}]'
 FIELDS = {"todo_type": "INCIDENT", "title": "T", "description": "D", "order_id": "1"}
 
@@ -25,10 +26,10 @@ def finding(report, name):
 
 
 def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
-    connection, bzctrl, run_command, routes_file, stored, configure, tmp_path
+    connection, bzctrl, run_command, routes_file, stored, configure, folder
 ):
     """Each check prints one line with ok, the exit code is 0, and the only request is that for a token."""
-    configure(spool_path=str(tmp_path / "spool"), priority="HIGH")
+    configure(priority="HIGH")
     routes_file('[[route]]\ndomain_workspace = "EXA"\n')
     stored["variable"] = SILENCE
     code, text = run_command("check")
@@ -38,19 +39,18 @@ def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
     assert "1 route." in text
     assert "1 active, 1 ended" in text
     assert "0 waiting, 0 rejected" in text
-    assert not (tmp_path / "spool").exists()
+    assert not folder.exists()
     assert [request.url for request in bzctrl.request_history] == [ACC.token_url]
     assert sent_todos(bzctrl) == []
 
 
 def test_check_without_options_says_what_is_not_set(connection, bzctrl, run_command):
-    """Without routes, silences and a spool there is no fault."""
+    """Without routes and silences there is no fault."""
     code, report = run_command("check", "--json")
-    assert code == 0
-    assert report["ok"] is True
+    assert (code, report["ok"]) == (0, True)
     assert set(statuses(report).values()) == {"ok"}
     assert "There is no routes file" in finding(report, "routes")["message"]
-    assert "is off" in finding(report, "spool")["message"]
+    assert "has no silences" in finding(report, "silences")["message"]
 
 
 def test_check_of_an_invalid_connection_names_all_faults_and_requests_no_token(
@@ -59,8 +59,7 @@ def test_check_of_an_invalid_connection_names_all_faults_and_requests_no_token(
     """All faults of the connection are there at once with their remedies, and the token is skipped."""
     set_connection(monkeypatch, login=None, extra={"environment": "TEST", "timeout_s": -1})
     code, report = run_command("check", "--json")
-    assert code == 1
-    assert report["ok"] is False
+    assert (code, report["ok"]) == (1, False)
     found = finding(report, "connection")
     assert found["status"] == "fault"
     assert [detail.partition(":")[0] for detail in found["details"]] == [
@@ -72,71 +71,55 @@ def test_check_of_an_invalid_connection_names_all_faults_and_requests_no_token(
     assert requests_mock.request_history == []
 
 
-@pytest.mark.parametrize(
-    ("login", "extra", "lacks"),
-    [
+def test_check_says_what_the_connection_does_not_supply(monkeypatch, requests_mock, run_command):
+    """It is no fault, because todos may have both, but those of the policy usually have neither."""
+    register_bzctrl(requests_mock)
+    for login, extra, lacks in (
         ("airflow@example.com", {}, []),
         ("api-user", {}, ["reporter"]),
         ("airflow@example.com", {"domain_workspace": None}, ["domain_workspace"]),
         ("api-user", {"domain_workspace": None}, ["domain_workspace", "reporter"]),
-    ],
-)
-def test_check_says_what_the_connection_does_not_supply(
-    monkeypatch, requests_mock, run_command, login, extra, lacks
+    ):
+        set_connection(monkeypatch, login=login, extra=extra)
+        code, report = run_command("check", "--json")
+        assert code == 0
+        details = finding(report, "connection")["details"]
+        assert [detail.split()[3].rstrip(":") for detail in details] == lacks
+
+
+def test_check_uses_the_connection_of_the_argument_or_of_the_options(
+    monkeypatch, requests_mock, run_command, configure
 ):
-    """It is no fault, because todos may have both, but those of the policy usually have neither."""
+    """Without --conn-id the connection is that of conn_id; for a missing one, the message has the remedy."""
     register_bzctrl(requests_mock)
-    set_connection(monkeypatch, login=login, extra=extra)
+    set_connection(monkeypatch, "bzctrl_other")
+    configure(conn_id="bzctrl_other")
     code, report = run_command("check", "--json")
     assert code == 0
-    assert [detail.split()[3].rstrip(":") for detail in finding(report, "connection")["details"]] == lacks
-
-
-def test_check_of_a_missing_connection_says_how_to_create_it(run_command):
-    """The id of the option or of --conn-id is looked up, and the message has the remedy."""
+    assert finding(report, "connection")["facts"]["conn_id"] == "bzctrl_other"
     code, text = run_command("check", "--conn-id", "elsewhere")
     assert code == 1
     assert "Airflow has no connection 'elsewhere' here. Create it" in text
 
 
-def test_check_uses_the_connection_of_the_options(monkeypatch, requests_mock, run_command, configure):
-    """Without --conn-id the connection is that of conn_id in the section [bzctrl]."""
-    register_bzctrl(requests_mock)
-    set_connection(monkeypatch, "bzctrl_other")
-    configure(conn_id="bzctrl_other", spool_path="off")
-    code, report = run_command("check", "--json")
-    assert code == 0
-    assert finding(report, "connection")["facts"]["conn_id"] == "bzctrl_other"
-
-
-def test_check_with_refused_credentials_shows_the_refusal(connection, requests_mock, run_command):
-    """A refused password is a fault of the token, and the checks after it are made."""
-    requests_mock.post(ACC.token_url, status_code=401, text=f"bad password {PASSWORD}")
-    code, report = run_command("check", "--json")
-    assert code == 1
-    assert statuses(report)["token"] == "fault"
-    assert list(statuses(report)) == CHECKS
-
-
 @pytest.mark.security
-@pytest.mark.parametrize("json", [True, False])
-@pytest.mark.parametrize("status_code", [200, 401])
-def test_check_output_holds_no_secret(connection, requests_mock, run_command, caplog, json, status_code):
+def test_check_output_holds_no_secret(connection, requests_mock, run_command, caplog):
     """Neither the password nor the token is in the output or the log, also if BzCtrl repeats the password."""
-    register_bzctrl(requests_mock)
-    if status_code != 200:
-        requests_mock.post(ACC.token_url, status_code=status_code, text=f"{PASSWORD} {TOKEN}")
     caplog.set_level("DEBUG")
-    _, output = run_command("check", *(["--json"] if json else []))
-    assert len(requests_mock.request_history) == 1
-    for text in (str(output), caplog.text):
-        assert PASSWORD not in text
-    assert status_code != 200 or TOKEN not in f"{output}{caplog.text}"
+    register_bzctrl(requests_mock)
+    outputs = [run_command("check", *json)[1] for json in ([], ["--json"])]
+    requests_mock.post(ACC.token_url, status_code=401, text=f"bad password {PASSWORD} {TOKEN}")
+    refused = [run_command("check", *json) for json in ([], ["--json"])]
+    assert TOKEN not in f"{outputs}"
+    assert PASSWORD not in f"{outputs}{refused}{caplog.text}"
+    assert [code for code, _ in refused] == [1, 1]
+    assert list(statuses(refused[1][1])) == CHECKS
+    assert statuses(refused[1][1])["token"] == "fault"
 
 
 def test_check_with_invalid_options_names_each(connection, bzctrl, run_command, configure):
     """An invalid and an unknown option are one fault with two details."""
-    configure(priority="urgent", dedup_windows="1", spool_path="off")
+    configure(priority="urgent", dedup_windows="1")
     code, report = run_command("check", "--json")
     assert code == 1
     found = finding(report, "options")
@@ -145,36 +128,28 @@ def test_check_with_invalid_options_names_each(connection, bzctrl, run_command, 
     assert "did you mean dedup_window_s?" in "".join(found["details"])
 
 
-def test_check_with_a_faulty_routes_file_names_each_line(connection, bzctrl, run_command, routes_file):
-    """All faults of the file are there with their lines."""
+def test_check_with_a_faulty_routes_file_names_each_fault(connection, bzctrl, run_command, routes_file):
+    """All faults of the file are there with route and key; a field behind a route without a matcher is no fault."""
     routes_file('[[route]]\npriority = "URGENT"\n[[route]]\ntag = ["a"]\nignore = true\n')
     code, text = run_command("check")
     assert code == 1
     assert "fault    routes" in text
-    assert "- line 2: priority" in text
-    assert "- line 4: tag is unknown: did you mean tags?" in text
-
-
-def test_check_with_a_field_without_effect_is_ok_and_says_so(connection, bzctrl, run_command, routes_file):
-    """A field behind a route without a matcher is no fault."""
+    assert "- route 1, priority: must be" in text
+    assert "- route 2, tag: is unknown: did you mean tags?" in text
     routes_file('[[route]]\npriority = "HIGH"\n[[route]]\ntags = ["a"]\npriority = "LOW"\n')
     code, text = run_command("check")
     assert code == 0
-    assert "line 5: priority never has an effect" in text
+    assert "- route 2, priority: never has an effect" in text
 
 
-@pytest.mark.parametrize("variable", ["{", '{"dags": "a"}', '[{"dags": "a"}]', {"dags": "a"}])
-def test_check_with_unreadable_silences_is_a_fault(connection, bzctrl, run_command, stored, variable):
-    """A Variable that silences nothing is a fault."""
-    stored["variable"] = variable
-    code, report = run_command("check", "--json")
-    assert code == 1
-    assert statuses(report)["silences"] == "fault"
-    assert finding(report, "silences")["details"]
-
-
-def test_check_with_an_unexpected_error_goes_on(connection, bzctrl, run_command, monkeypatch):
-    """A check that raises is a fault with the error, and the checks after it are made."""
+def test_check_with_unreadable_silences_is_a_fault(connection, bzctrl, run_command, stored, monkeypatch):
+    """A Variable that silences nothing is a fault; if it cannot be read, the checks after it are made all the same."""
+    for variable in ("{", '{"dags": "a"}', '[{"dags": "a"}]', {"dags": "a"}):
+        stored["variable"] = variable
+        code, report = run_command("check", "--json")
+        assert code == 1
+        assert statuses(report)["silences"] == "fault"
+        assert finding(report, "silences")["details"]
 
     def fail(name):
         raise RuntimeError("the database is down")
@@ -186,68 +161,76 @@ def test_check_with_an_unexpected_error_goes_on(connection, bzctrl, run_command,
     assert list(statuses(report)) == CHECKS
 
 
-@pytest.mark.parametrize(
-    ("age", "status", "message"),
-    [
-        (timedelta(minutes=5), "ok", "1 waiting (the oldest for 5 min), 0 rejected"),
-        (timedelta(hours=2), "fault", "1 waiting (the oldest for 2 h), 0 rejected"),
-    ],
-)
-def test_check_spool_with_an_entry_depends_on_its_age(configure, tmp_path, age, status, message):
+def test_check_spool_with_an_entry_depends_on_its_age(folder):
     """An entry waits for the next delivery; one that waits for more than an hour is a fault with the remedy."""
-    configure(spool_path=str(tmp_path))
-    spool_todo(FIELDS, bzctrl_conn_id="a", reason="down", now=NOW - age)
-    found = check.check_spool(NOW)
-    assert found.status == status
-    assert message in found.message
-    assert found.facts["oldest_s"] == age.total_seconds()
-    assert len(list(tmp_path.iterdir())) == 1
-    assert bool(found.details) is (status == "fault")
+    spool_todo(FIELDS, bzctrl_conn_id="a", reason="down", now=NOW)
+    for age, status, shown in (
+        (timedelta(minutes=5), "ok", "5 min"),
+        (timedelta(hours=2), "fault", "2 h"),
+    ):
+        found = check.check_spool(NOW + age)
+        assert found.status == status
+        assert f"1 waiting (the oldest for {shown}), 0 rejected" in found.message
+        assert found.facts["oldest_s"] == age.total_seconds()
+        assert bool(found.details) is (status == "fault")
+    assert len(list(folder.iterdir())) == 1
 
 
-def test_check_spool_with_rejected_and_unusable_entries_is_a_fault(configure, tmp_path):
+def test_check_spool_with_rejected_and_unusable_entries_is_a_fault(folder):
     """Files that nobody will ever send are a fault."""
-    configure(spool_path=str(tmp_path))
-    (tmp_path / "rejected").mkdir()
-    (tmp_path / "rejected" / "a.json").write_text("{")
-    (tmp_path / "b.json").write_text("{")
+    (folder / "rejected").mkdir(parents=True)
+    (folder / "rejected" / "a.json").write_text("{")
+    (folder / "b.json").write_text("{")
     found = check.check_spool(NOW)
     assert found.status == "fault"
     assert "0 waiting, 1 rejected, 1 unusable" in found.message
     assert len(found.details) == 2
 
 
-@pytest.mark.parametrize("path", ["file", "file/below"])
-def test_check_spool_that_cannot_be_written_is_a_fault(configure, tmp_path, path, monkeypatch):
-    """A file in the place of the folder is found, with the remedy."""
+def test_check_spool_that_cannot_be_used_is_a_fault(configure, tmp_path):
+    """A file in the place of the folder and a relative path are found, with the remedy."""
     (tmp_path / "file").write_text("")
-    configure(spool_path=str(tmp_path / path))
-    found = check._guard("spool", lambda: check.check_spool(NOW))
-    assert found.status == "fault"
-    text = " ".join([found.message, *found.details])
-    assert "ot a directory" in text
-    assert "Make it a folder" in text
-    assert "correct spool_path" in text
+    for path, reason, remedy in (
+        (str(tmp_path / "file"), "ot a directory", "Make it a folder"),
+        (str(tmp_path / "file/below"), "ot a directory", "Make it a folder"),
+        ("spool", "not an absolute path", "set spool_path"),
+    ):
+        configure(spool_path=path)
+        found = check._guard("spool", lambda: check.check_spool(NOW))
+        assert found.status == "fault"
+        assert reason in found.message
+        assert remedy in found.message
 
 
-def test_check_spool_with_a_relative_path_is_a_fault(configure):
-    """The message says that the path must be absolute."""
-    configure(spool_path="spool")
-    found = check._guard("spool", lambda: check.check_spool(NOW))
-    assert (found.status, "not an absolute path" in found.message) == ("fault", True)
+def test_check_delivery_warns_if_import_errors_have_no_delivery_dag(
+    connection, bzctrl, run_command, configure, folder
+):
+    """Incidents about broken DAG files need a delivery; a warning has the remedy, and is no fault, because cron is not seen."""
+    folder.mkdir()
+    for is_on, status, part in (
+        ("False", "ok", "is off"),
+        ("True", "warning", "run `bzctrl spool deliver` each minute by cron"),
+    ):
+        configure(incident_on_import_error=is_on)
+        code, report = run_command("check", "--json")
+        assert (code, report["ok"]) == (0, True)
+        found = finding(report, "delivery")
+        assert found["status"] == status
+        assert part in found["message"]
+    note_scheduled()
+    _, report = run_command("check", "--json")
+    assert finding(report, "delivery")["status"] == "ok"
+    assert finding(report, "delivery")["facts"] == {"needed": True, "scheduled": True}
 
 
-@pytest.mark.parametrize(
-    ("version", "status", "message"),
-    [
-        ((2, 10), "fault", "install 2.11 or newer"),
-        ((3, 3), "ok", "is supported"),
-        ((3, 9), "ok", "is newer than 3.3"),
-    ],
-)
-def test_check_airflow_depends_on_its_version(monkeypatch, version, status, message):
+def test_check_airflow_depends_on_its_version(monkeypatch):
     """A version before 2.11 is a fault, one after the newest that was tested is named."""
-    monkeypatch.setattr(check, "airflow_version", lambda: version)
-    found = check.check_airflow()
-    assert (found.status, message in found.message) == (status, True)
-    assert found.facts == {"version": airflow.__version__}
+    for version, status, message in (
+        ((2, 10), "fault", "install 2.11 or newer"),
+        ((3, 3), "ok", "is supported (2.11 to 3.3)"),
+        ((3, 9), "ok", "is newer than 3.3"),
+    ):
+        monkeypatch.setattr(check, "airflow_version", lambda version=version: version)
+        found = check.check_airflow()
+        assert (found.status, message in found.message) == (status, True)
+        assert found.facts == {"version": airflow.__version__}

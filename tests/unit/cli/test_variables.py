@@ -26,7 +26,6 @@ def database(monkeypatch):
 
     monkeypatch.setattr(command, "list_stored_variables", listed)
     monkeypatch.setattr(command, "delete_stored_variable", delete)
-    monkeypatch.setattr(command, "use_metadata_database", lambda: None)
     return kept
 
 
@@ -125,15 +124,15 @@ def test_list_shows_no_value_and_no_control_character(database, run_command):
     assert "secret" not in text
 
 
-@pytest.mark.parametrize("action", ["list", "prune"])
-def test_variables_without_a_database_is_an_error(monkeypatch, run_command, action):
+def test_variables_without_a_database_is_an_error(monkeypatch, run_command):
     """The message has the error and where to run the command."""
 
     def fail(prefix):
         raise RuntimeError("no such table: variable\n[SQL: SELECT variable.val FROM variable]")
 
     monkeypatch.setattr(command, "list_stored_variables", fail)
-    code, text = run_command("variables", action)
-    assert (code, "a worker of Airflow 3 has none" in text) == (1, True)
-    assert "read or changed: RuntimeError: no such table: variable. Run" in text
-    assert run_command("variables", action, "--json")[1]["ok"] is False
+    for action in ("list", "prune"):
+        code, text = run_command("variables", action)
+        assert (code, "a worker of Airflow 3 has none" in text) == (1, True)
+        assert "read or changed: RuntimeError: no such table: variable. Run" in text
+        assert run_command("variables", action, "--json")[1]["ok"] is False
