@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.limits import NAME_CHARS
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-log = logging.getLogger(__name__)
-
-_NAME_CHARS = 200
 _TASKS_LOOKED_AT = 10_000
 
 _NEED_ALL = frozenset({"all_success", "none_failed", "none_failed_min_one_success"})
@@ -29,16 +28,15 @@ def find_consequences(dag: Any, failed: Mapping[str, bool]) -> dict[str, tuple[s
     :param failed: the ids of the failed tasks, each with whether all of its mapped instances failed.
     :return: the fields ``did_not_run`` and ``not_updated`` of a ``Failure``; empty ones if the DAG cannot be read.
     """
-    try:
+    found: dict[str, tuple[str, ...]] = {"did_not_run": (), "not_updated": ()}
+    with best_effort("the consequences of the failed tasks", level=logging.INFO):
         blocked = _find_blocked(dag, list(failed))
         ids = [*(task_id for task_id, whole in failed.items() if whole), *blocked]
         assets = dict.fromkeys(
             name for task_id in ids for name in _get_asset_names(dag.get_task(task_id)) if name
         )
-        return {"did_not_run": tuple(blocked), "not_updated": tuple(assets)}
-    except Exception as exc:  # noqa: BLE001 - the incident is worth more than its consequences
-        log.info("The tasks after the failed ones could not be read. %r", exc)
-        return {"did_not_run": (), "not_updated": ()}
+        found["did_not_run"], found["not_updated"] = tuple(blocked), tuple(assets)
+    return found
 
 
 def _find_blocked(dag: Any, failed: list[str]) -> list[str]:
@@ -76,4 +74,4 @@ def _get_asset_names(task: Any) -> Iterable[str]:
     for outlet in getattr(task, "outlets", None) or ():
         # A dataset of Airflow 2 has only a URI.
         name = getattr(outlet, "name", None) or getattr(outlet, "uri", None)
-        yield one_line(str(name), max_chars=_NAME_CHARS) if name else ""
+        yield one_line(str(name), max_chars=NAME_CHARS) if name else ""

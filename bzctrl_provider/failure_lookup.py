@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow.providers.common.compat.sdk import conf
+
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.consequences import find_consequences
-from bzctrl_provider.dag_graph import excludes_other_failures, with_all_before
+from bzctrl_provider.dag_graph import with_all_before
 from bzctrl_provider.failure import FailedTask, Failure
+from bzctrl_provider.limits import LIST_ITEMS
 from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, find_reason, parse_reason, remembers
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from bzctrl_provider.failure import Kind
-
-log = logging.getLogger(__name__)
-
-_EXCEPTIONS_SHOWN = 10
 
 _QUERY_CHARS = 3500
 """Of one request for states: with the rest of its URL it stays below 4 KiB, which every proxy accepts."""
@@ -94,7 +94,7 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
         states = _select_own_instances(context, states)
         root_failures = _root_failures(dag, checks, states)
     else:
-        states = _derive_states(context) or _states(context, sorted(dag.task_ids), run.run_id, kind)
+        states = _states(context, sorted(dag.task_ids), run.run_id, kind)
         root_failures = set(states)
     found = [
         (task_id, index)
@@ -102,7 +102,7 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
         for index, state in sorted(states[task_id].items())
         if state == "failed"
     ]
-    reasons = _remembered(context, found[:_EXCEPTIONS_SHOWN])
+    reasons = _remembered(context, found[:LIST_ITEMS])
     tasks = tuple(
         _new_failed_task(
             dag.get_task(task_id), (task_id, index), run, reasons.get((task_id, index), Reason())
@@ -153,10 +153,6 @@ class _RunAddress:
 
     @cached_property
     def _in_airflow_3(self) -> str | None:
-        from airflow.providers.common.compat.sdk import conf
-
-        from bzctrl_provider.version_compat import airflow_at_least
-
         if not airflow_at_least(3, 0):
             return None
         # The same fallback as in Airflow's own addresses.
@@ -165,8 +161,6 @@ class _RunAddress:
 
     @cached_property
     def _grid(self) -> str:
-        from airflow.providers.common.compat.sdk import conf
-
         base = conf.get("webserver", "base_url").rstrip("/")
         return f"{base}/dags/{quote(self.dag_id)}/grid?dag_run_id={quote(self.run_id)}"
 
@@ -244,19 +238,13 @@ def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:
     """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
-    from bzctrl_provider.version_compat import airflow_at_least
-
-    states: dict[str, dict[int, str]] = {}
     if not airflow_at_least(3, 0):
-        asked = set(task_ids)
-        for ti in context["dag_run"].get_task_instances():
-            if ti.task_id in asked:
-                states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state) or ""
-        return states
+        return _read_states(context["dag_run"], set(task_ids))
     ti = context.get("ti")
     # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
     if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
         return {}
+    states: dict[str, dict[int, str]] = {}
     dag_id = context["dag"].dag_id
     room = _QUERY_CHARS - len(quote(dag_id)) - len(quote(run_id))
     for group in _split(_group_unambiguous(task_ids), room):
@@ -268,20 +256,13 @@ def _states(
     return states
 
 
-def _derive_states(context: Mapping[str, Any]) -> dict[str, dict[int, str]]:
-    """Return which task of a failed run failed, if the DAG excludes that others failed, too; otherwise nothing.
-
-    This needs no request, for whose response a callback would have to wait for the DAG processor's one loop.
-    """
-    from bzctrl_provider.version_compat import airflow_at_least
-
-    dag, ti = context["dag"], context.get("ti")
-    # Before Airflow 3.2, the context has the last task that ended, not the last one that failed.
-    if ti is None or context.get("reason") != "task_failure" or not airflow_at_least(3, 2):
-        return {}
-    if ti.map_index >= 0 or not excludes_other_failures(dag, ti.task_id):
-        return {}
-    return {task_id: {-1: "failed" if task_id == ti.task_id else ""} for task_id in dag.task_ids}
+def _read_states(dag_run: Any, task_ids: Collection[str]) -> dict[str, dict[int, str]]:
+    """Return them from the database, which tasks and callbacks of Airflow 2 can read."""
+    states: dict[str, dict[int, str]] = {}
+    for ti in dag_run.get_task_instances():
+        if ti.task_id in task_ids:
+            states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state) or ""
+    return states
 
 
 def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
@@ -321,26 +302,18 @@ def _remembered(
     context: Mapping[str, Any], found: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], Reason]:
     """Return the reasons that ``remember_exception`` kept."""
-    from bzctrl_provider.spool.noted_reasons import read_noted_reason
-
     ti, dag = context.get("ti"), context["dag"]
-    own = getattr(ti, "task_id", None), getattr(ti, "map_index", None)
-    reasons = {}
-    for task_id, index in found:
-        try:
-            value = read_noted_reason(ti) if (task_id, index) == own else None
-            if value is None:
-                value = ti.xcom_pull(  # type: ignore[union-attr]
-                    task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
-                )
-        except Exception:  # the incident is worth more than its reason
-            log.warning("The exception of %s could not be looked up.", task_id, exc_info=True)
-            break
-        if value is not None:
-            reasons[task_id, index] = parse_reason(value)
-        elif remembers(dag.get_task(task_id)):
-            # Otherwise its callback would have left something.
-            reasons[task_id, index] = Reason(lost=True)
+    reasons: dict[tuple[str, int], Reason] = {}
+    with best_effort("the exceptions of the failed tasks"):
+        for task_id, index in found:
+            value = ti.xcom_pull(  # type: ignore[union-attr]
+                task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
+            )
+            if value is not None:
+                reasons[task_id, index] = parse_reason(value)
+            elif remembers(dag.get_task(task_id)):
+                # Otherwise its callback would have left something.
+                reasons[task_id, index] = Reason(lost=True)
     return reasons
 
 

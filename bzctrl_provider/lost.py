@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import redact
+
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.spool import spool_todo
 from bzctrl_provider.text import json_line
 
 if TYPE_CHECKING:
@@ -14,23 +18,22 @@ log = logging.getLogger(__name__)
 
 
 def keep_incident(fields: Mapping[str, Any], exc: Exception, *, bzctrl_conn_id: str, may_spool: bool) -> None:
-    """Put an incident into the spool if a later attempt may create it; otherwise, or without a spool, log its fields.
+    """Put an incident into the spool if a later attempt may create it; otherwise log its fields.
 
     :param fields: of the todo.
     :param exc: why it was not created.
     :param bzctrl_conn_id: the connection to create it with.
     :param may_spool: whether a later attempt may create it.
     """
-    try:
-        if may_spool and (address := _spool(fields, exc, bzctrl_conn_id)):
+    if may_spool:
+        with best_effort("the spool for the incident", level=logging.ERROR):
+            address = _spool(fields, exc, bzctrl_conn_id)
             log.error(
                 "No incident was raised in BzCtrl. It is in the spool as %s and is created from there: do not clear this "
                 "task, which would raise a second one.",
                 address,
             )
             return
-    except Exception as spool_exc:  # noqa: BLE001 - the incident is logged below
-        log.error("The incident could not be spooled either. %s", spool_exc)  # noqa: TRY400 - its frames say nothing more
     log_incident(fields)
 
 
@@ -42,9 +45,7 @@ def log_incident(fields: Mapping[str, Any]) -> None:
     )
 
 
-def _spool(fields: Mapping[str, Any], exc: Exception, bzctrl_conn_id: str) -> str | None:
-    from bzctrl_provider.spool import spool_todo
-
+def _spool(fields: Mapping[str, Any], exc: Exception, bzctrl_conn_id: str) -> str:
     return spool_todo(
         fields,
         bzctrl_conn_id=bzctrl_conn_id,
@@ -56,8 +57,6 @@ def _spool(fields: Mapping[str, Any], exc: Exception, bzctrl_conn_id: str) -> st
 
 def format_fields(fields: Mapping[str, Any]) -> str:
     """Return the set fields of a todo as JSON on one line, in which Airflow's secrets are masked."""
-    from airflow.providers.common.compat.sdk import redact
-
     payload = {name: value for name, value in fields.items() if not isinstance(value, str | None) or value}
     # A template may have put a connection's password into a text. Value by value, because JSON writes some characters
     # of a password in another way; and as a whole, for texts in lists.

@@ -22,17 +22,8 @@ MODULES: Final = (
     "bzctrl_provider.decorators.bzctrl",
     "bzctrl_provider.notifications.bzctrl",
     "bzctrl_provider.operators.bzctrl",
-    # A callback needs these until its incident is in the spool.
-    "bzctrl_provider.failure_lookup",
-    "bzctrl_provider.metrics",
-    "bzctrl_provider.notes",
-    "bzctrl_provider.notifications.callback_context",
-    "bzctrl_provider.notifications.coverage",
-    "bzctrl_provider.notifications.dag_test",
-    "bzctrl_provider.notifications.outbox",
-    "bzctrl_provider.routing",
-    "bzctrl_provider.silencing",
-    "bzctrl_provider.spool.noted_reasons",
+    # A callback needs this until its incident is in the spool.
+    "bzctrl_provider.notifications.callback",
 )
 
 AIRFLOW_NAMES: Final = ("Stats", "task.bzctrl_todo")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from bzctrl_provider.text import plain_text
+from traceback import format_exception_only
 
-_MAX_CHARS = 2000
+from airflow.providers.common.compat.sdk import redact
+
+from bzctrl_provider.limits import TEXT_CHARS
+from bzctrl_provider.text import plain_text
 
 
 def exception_text(exception: object) -> str | None:
@@ -14,10 +17,6 @@ def exception_text(exception: object) -> str | None:
     """
     if exception is None:
         return None
-    from traceback import format_exception_only
-
-    from airflow.providers.common.compat.sdk import redact
-
     if isinstance(exception, BaseException):
         module = f"{type(exception).__module__}."
         exception = "".join(format_exception_only(exception))
@@ -28,9 +27,9 @@ def exception_text(exception: object) -> str | None:
 
 def cut_middle(text: str) -> str:
     """Return a text in at most 2,000 characters: its beginning and its last line."""
-    if len(text) <= _MAX_CHARS:
+    if len(text) <= TEXT_CHARS:
         return text
     last = text.rsplit("\n", 1)[-1]
-    if len(last) > _MAX_CHARS // 2:
-        last = f"{last[: _MAX_CHARS // 2 - 1]}…"
-    return f"{text[: _MAX_CHARS - len(last) - 3]}\n…\n{last}"
+    if len(last) > TEXT_CHARS // 2:
+        last = f"{last[: TEXT_CHARS // 2 - 1]}…"
+    return f"{text[: TEXT_CHARS - len(last) - 3]}\n…\n{last}"

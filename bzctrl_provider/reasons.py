@@ -1,15 +1,20 @@
 """The reason of a task's failure: kept by the task itself, because Airflow shows other tasks only its state.
 
-A DAG file that names an operator loads this module, so it imports nothing that only a failed task needs.
+A DAG file that makes a roll-up loads this module.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.providers.common.compat.sdk import redact
+
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.check_results import dump_check_results, parse_check_results, read_check_results
+from bzctrl_provider.limits import NAME_CHARS
 from bzctrl_provider.reason_text import cut_middle, exception_text
+from bzctrl_provider.settings import settings
 from bzctrl_provider.text import one_line, plain_text
 
 if TYPE_CHECKING:
@@ -19,11 +24,8 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.check_results import CheckResult
 
-log = logging.getLogger(__name__)
-
 EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
-_NAME_CHARS = 80
 _LOST_IN_AIRFLOW_2 = "{'DAG Id': "
 
 
@@ -49,13 +51,10 @@ def remember_exception(context: Context) -> None:
     and the policy add this to the failure callbacks of tasks. For other tasks put it into
     ``default_args={"on_failure_callback": remember_exception}``, or add it to the callbacks that are there already.
     """
-    try:
+    with best_effort("the exception that is kept for the incident"):
         reason = find_reason(context)
         if reason.lost:
             return
-        from bzctrl_provider.check_results import dump_check_results
-        from bzctrl_provider.spool.noted_reasons import note_reason
-
         parts = {
             "exception": reason.exception,
             "name": reason.name,
@@ -64,15 +63,10 @@ def remember_exception(context: Context) -> None:
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
         context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
-        note_reason(context["ti"], value)
-    except Exception:  # an optional callback must not break the others
-        log.exception("The exception could not be kept for the incident.")
 
 
 def find_reason(context: Mapping[str, Any]) -> Reason:
     """Return the reason that the context of a task's own callback has."""
-    from bzctrl_provider.settings import settings
-
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
     text = None if _is_lost(context) else exception_text(context.get("exception"))
@@ -93,15 +87,12 @@ def _find_missed_limit(context: Mapping[str, Any]) -> object:
 
 
 def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[CheckResult, ...]:
-    from bzctrl_provider.check_results import read_check_results
-
     # On Airflow 3.0 and 3.1, the task of the context is not the copy that was executed.
     for task in (getattr(context.get("ti"), "task", None), context.get("task")):
-        try:
+        # They are objects of another package, and the exception is worth more than its details.
+        with best_effort("the results of the task's checks"):
             if checks := read_check_results(task, include_values=include_values):
                 return checks
-        except Exception as exc:  # noqa: BLE001 - objects of another package: the exception is worth more than its details
-            log.warning("The results of the task's checks could not be read. %r", exc)
     return ()
 
 
@@ -111,8 +102,6 @@ def parse_reason(value: object) -> Reason:
         return Reason(exception=cut_middle(plain_text(value)))
     if not isinstance(value, Mapping):
         return Reason()
-    from bzctrl_provider.check_results import parse_check_results
-
     exception = value.get("exception")
     return Reason(
         exception=cut_middle(plain_text(exception)) if isinstance(exception, str) else None,
@@ -168,6 +157,4 @@ def _is_lost(context: Mapping[str, Any]) -> bool:
 def _name(value: object) -> str | None:
     if not isinstance(value, str):
         return None
-    from airflow.providers.common.compat.sdk import redact
-
-    return one_line(str(redact(value)), max_chars=_NAME_CHARS) or None
+    return one_line(str(redact(value)), max_chars=NAME_CHARS) or None

@@ -6,9 +6,12 @@ Only from the configuration: the bundle of a repository looks up a connection wh
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
 
 from bzctrl_provider.version_compat import airflow_at_least
 
@@ -51,8 +54,6 @@ def _relative(filename: str, root: str) -> str | None:
 
 
 def _roots() -> Iterator[tuple[str | None, str]]:
-    from airflow.configuration import conf
-
     try:
         dags_folder = conf.get("core", "dags_folder")
         if not airflow_at_least(3, 0):
@@ -74,8 +75,6 @@ def _roots() -> Iterator[tuple[str | None, str]]:
 
 def _downloaded(name: str, storage: str | None, arguments: dict[str, Any]) -> Iterator[str]:
     """Yield where a bundle of Airflow's providers keeps its files."""
-    import tempfile
-
     base = Path(storage or Path(tempfile.gettempdir()) / "airflow" / "dag_bundles") / name
     subdir = str(arguments.get("subdir") or "").strip("/")
     for folder in (base, base / "tracking_repo"):
@@ -86,10 +85,8 @@ def _downloaded(name: str, storage: str | None, arguments: dict[str, Any]) -> It
 
 def parse_interval_s() -> float:
     """Return the configured seconds between two parses of a file. Never raises."""
-    from airflow.configuration import conf
-
     try:
         section = "dag_processor" if airflow_at_least(3, 0) else "scheduler"
         return float(conf.getint(section, "min_file_process_interval"))
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - the interval decides only when a file that Airflow forgets counts as repaired
         return _DEFAULT_INTERVAL_S

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.spool.entry import identify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 FOLDER = "import_errors"
@@ -132,24 +131,12 @@ class Episodes:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def read_all(self) -> Iterator[Episode]:
-        """Yield all that are remembered."""
-        for name in self._names():
-            if episode := self.read(name):
-                yield episode
-
     def prune(self, now: float) -> None:
         """Forget files that were not broken for 7 days."""
-        for name in self._names():
+        for path in self.folder.glob("*.json"):
             with contextlib.suppress(OSError):
-                if now - (self.folder / name).lstat().st_mtime > _KEPT_S:
-                    (self.folder / name).unlink()
-
-    def _names(self) -> list[str]:
-        try:
-            return [path.name for path in self.folder.iterdir() if path.suffix == ".json"]
-        except OSError:
-            return []
+                if now - path.lstat().st_mtime > _KEPT_S:
+                    path.unlink()
 
 
 def _parse(content: bytes) -> Episode | None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.failure import Failure, as_text, fill_text
 from bzctrl_provider.field_checks import leave_out_invalid
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.notes import add_left_out_note, add_note
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.routing import Routed, find_routed
 from bzctrl_provider.settings import settings
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TRACE_CHARS = 20_000
-_REASON_CHARS = 300
-_ORDER_ID_CHARS = 200
-_PATH_CHARS = 1000
 
 _CREDENTIALS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
 
@@ -40,7 +39,7 @@ def describe_import_error(dag_file: DagFile, stacktrace: str, episode: Episode) 
         kind="import",
         dag_id="",
         run_id="",
-        file=one_line(dag_file.path, max_chars=_PATH_CHARS),
+        file=one_line(dag_file.path, max_chars=TEXT_CHARS),
         bundle=dag_file.bundle,
         reason=last_line(stacktrace),
         broken_since=_time(episode.since).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -53,7 +52,7 @@ def last_line(stacktrace: str) -> str:
     lines = [line for line in stacktrace[-_TRACE_CHARS:].splitlines() if line.strip()]
     # The DAG processor did not read the secrets of the DAG file, so Airflow masks fewer of them here than in a task.
     text = _CREDENTIALS.sub(r"\1:***@", lines[-1]) if lines else ""
-    return one_line(exception_text(text) or "", max_chars=_REASON_CHARS)
+    return one_line(exception_text(text) or "", max_chars=LINE_CHARS)
 
 
 def make_entry(failure: Failure, episode: Episode) -> Entry | None:
@@ -73,7 +72,7 @@ def make_entry(failure: Failure, episode: Episode) -> Entry | None:
     return Entry(
         fields=fields
         | {
-            "order_id": fields["order_id"] or (failure.file or "")[-_ORDER_ID_CHARS:],
+            "order_id": fields["order_id"] or (failure.file or "")[-NAME_CHARS:],
             "todo_type": fields["todo_type"] or "INCIDENT",
         },
         bzctrl_conn_id=str(values.get("bzctrl_conn_id") or settings().conn_id),
@@ -106,8 +105,6 @@ def _with_defaults(routed: Routed, render: Callable[[Any], Any]) -> tuple[dict[s
 
 def _renderer(failure: Failure) -> Callable[[Any], Any]:
     """Return a function that renders a template with ``failure`` as its only variable."""
-    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
-
     notifier = BzCtrlNotifier()
     env = notifier.get_template_env(dag=None)
     # Airflow 2 reads the key while it renders.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bzctrl_provider.import_errors.dag_files import find_dag_file, parse_interval_s
 from bzctrl_provider.import_errors.episodes import FOLDER, Episode, Episodes, advance
+from bzctrl_provider.import_errors.incident import describe_import_error, make_entry
 from bzctrl_provider.settings import settings
 from bzctrl_provider.spool.entry import identify
-from bzctrl_provider.spool.outbox import default_folder, find_folder, spool_path
+from bzctrl_provider.spool.outbox import default_folder, find_folder, spool_path, write_entry
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def report(filename: str, stacktrace: str, *, is_new: bool, now: float | None = 
     :param is_new: whether Airflow says that the error is new.
     :param now: seconds since 1970; default: the present.
     :raises OSError: if the spool cannot be written. It is tried again at the next parse.
-    :raises ValueError: if the spool is off, or its path is relative.
+    :raises ValueError: if the path of the spool is relative.
     """
     folder = find_spool()
     episodes = Episodes(folder / FOLDER)
@@ -39,10 +40,6 @@ def report(filename: str, stacktrace: str, *, is_new: bool, now: float | None = 
         episode = _raise_incident(episode, stacktrace, folder)
         episodes.prune(now)
     _remember(episodes, name, episode)
-    if episode.outcome == "written":
-        from bzctrl_provider.import_errors.delivery import request_delivery
-
-        request_delivery(folder, episode)
 
 
 def _remember(episodes: Episodes, name: str, episode: Episode) -> None:
@@ -59,21 +56,12 @@ def _remember(episodes: Episodes, name: str, episode: Episode) -> None:
 def find_spool() -> Path:
     """Return the folder that gets the incidents: the spool, or that of this machine if the spool is in an object store.
 
-    :raises ValueError: if the spool is off, or its path is relative.
+    :raises ValueError: if the path of the spool is relative.
     """
-    address = spool_path()
-    if address is None:
-        raise ValueError(
-            "incident_on_import_error needs a spool: remove spool_path = off in the section [bzctrl] of Airflow's "
-            "configuration."
-        )
-    return find_folder(address) or Path(default_folder())
+    return find_folder(spool_path()) or Path(default_folder())
 
 
 def _raise_incident(episode: Episode, stacktrace: str, folder: Path) -> Episode:
-    from bzctrl_provider.import_errors.incident import describe_import_error, make_entry
-    from bzctrl_provider.spool import write_entry
-
     failure = describe_import_error(find_dag_file(episode.file), stacktrace, episode)
     entry = make_entry(failure, episode)
     if entry is None:
@@ -83,6 +71,6 @@ def _raise_incident(episode: Episode, stacktrace: str, folder: Path) -> Episode:
         "The DAG file %s has been broken since %s. Its incident was written into the spool as %s.",
         failure.file,
         failure.broken_since,
-        written.address if written else folder,
+        written.address,
     )
     return replace(episode, outcome="written")

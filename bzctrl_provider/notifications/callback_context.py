@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.notifications.dag_test import is_test_run
+from bzctrl_provider.memory import TryState
 from bzctrl_provider.spool.schedule import is_scheduled
 from bzctrl_provider.version_compat import airflow_at_least
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 def identify_occasion(failure: Failure, context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
     """Return the difference of this failure from others of the same run, equal in each process."""
     if failure.kind == "task":
-        from bzctrl_provider.memory import TryState
-
         ti = context["ti"]
         generation = TryState.from_ti(ti).generation
         index = getattr(ti, "map_index", None)
@@ -45,6 +43,16 @@ def may_wait(failure: Failure, context: Mapping[str, Any]) -> bool:
         return True
     # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
     return not airflow_at_least(3, 1) and not is_scheduled()
+
+
+def is_test_run(context: Mapping[str, Any]) -> bool:
+    """Return whether Airflow marks the context as that of a test; any other counts as a real run, and is sent.
+
+    From 3.1 on, the contexts of tasks have the mark of ``DAG.test()`` and ``airflow dags test``. Airflow 2.11 marks
+    ``airflow tasks test``. No version marks the callback of a DAG.
+    """
+    user = getattr(context.get("dag_run"), "triggering_user_name", None)
+    return user == "dag_test" or context.get("test_mode") is True
 
 
 def will_be_tried_again(ti: Any) -> bool:

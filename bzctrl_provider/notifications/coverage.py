@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.consecutive import COUNTED_XCOM_KEY
+from bzctrl_provider.failure_lookup import look_up_states
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bzctrl_provider.failure import Failure
-
-log = logging.getLogger(__name__)
 
 
 def is_covered(failure: Failure, context: Mapping[str, Any], roll_ups: Mapping[str, frozenset[str]]) -> bool:
@@ -25,21 +26,19 @@ def is_covered(failure: Failure, context: Mapping[str, Any], roll_ups: Mapping[s
     """
     if not roll_ups or not failure.tasks:
         return False
-    from bzctrl_provider.failure_lookup import look_up_states
-
-    try:
+    handled: list[bool] = []
+    # A second incident is better than none.
+    with best_effort("the states of the roll-ups"):
         states = look_up_states(context, sorted(roll_ups))
-        return all(
+        handled = [
             any(
                 task.task_id in before
                 and _has_handled(context, roll_up, states.get(roll_up, {}), task.map_index)
                 for roll_up, before in roll_ups.items()
             )
             for task in failure.tasks
-        )
-    except Exception as exc:  # noqa: BLE001 - a second incident is better than none
-        log.warning("The states of the roll-ups could not be read, so the incident is raised. %r", exc)
-        return False
+        ]
+    return bool(handled) and all(handled)
 
 
 def _has_handled(context: Mapping[str, Any], roll_up: str, states: Mapping[int, str], map_index: int) -> bool:
@@ -52,7 +51,5 @@ def _has_handled(context: Mapping[str, Any], roll_up: str, states: Mapping[int, 
 
 
 def _has_counted(context: Mapping[str, Any], roll_up: str, map_index: int) -> bool:
-    from bzctrl_provider.consecutive import COUNTED_XCOM_KEY
-
     index = map_index if map_index >= 0 else None
     return bool(context["ti"].xcom_pull(task_ids=roll_up, key=COUNTED_XCOM_KEY, map_indexes=index))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.notifications.background import BackgroundDelivery
 from bzctrl_provider.spool import deliver_soon, write_entry
 from bzctrl_provider.spool.schedule import is_scheduled
@@ -26,14 +27,12 @@ LINK_XCOM_KEY = "bzctrl_todo_link"
 def write(entry: Entry) -> WriteResult | None:
     """Write an incident into the spool.
 
-    :return: None if the spool is off, or cannot be written, which the log says.
+    :return: None if the spool cannot be written, which the log says.
     """
     try:
         written = write_entry(entry)
     except OSError as exc:
         log.error("%s The incident is sent directly instead.", exc)  # noqa: TRY400 - its frames say nothing more
-        return None
-    if written is None:
         return None
     if not written.already:
         log.info("The incident was written into the spool as %s; a delivery creates it.", written.address)
@@ -69,9 +68,5 @@ def push_link(context: Mapping[str, Any], link: object) -> None:
     # An operator of this provider has a link of its own.
     if address is None or getattr(context.get("task"), "todo_link", None):
         return
-    try:
+    with best_effort("the link of the incident as an XCom of the task"):
         context["ti"].xcom_push(key=LINK_XCOM_KEY, value=address)
-    except Exception as exc:  # noqa: BLE001 - the incident exists, and the log has its link
-        log.warning(
-            "The link of the incident could not be kept as an XCom of the task: %s", type(exc).__name__
-        )

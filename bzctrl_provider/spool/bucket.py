@@ -19,8 +19,6 @@ class Bucket:
     It has no lock: the delivery DAG, of which one run is active at a time, must be the only deliverer.
     """
 
-    is_local = False
-
     def __init__(self, address: str) -> None:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 

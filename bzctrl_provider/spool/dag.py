@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowSkipException, BaseOperator
 
+from bzctrl_provider.limits import LIST_ITEMS
+from bzctrl_provider.spool.runner import deliver
+from bzctrl_provider.spool.schedule import note_scheduled
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -14,7 +18,6 @@ DELIVERY_TAG = "bzctrl_delivery"
 """The policy leaves out DAGs with this tag: an incident about the delivery would wait for the delivery."""
 
 _LIMIT_S = 300.0
-_LISTED = 20
 
 
 class DeliverSpoolOperator(BaseOperator):
@@ -23,21 +26,15 @@ class DeliverSpoolOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what waits for at most 5 minutes; the next run goes on."""
         del context
-        from bzctrl_provider.spool.outbox import spool_path
-        from bzctrl_provider.spool.runner import deliver
-        from bzctrl_provider.spool.schedule import note_scheduled
-
-        if spool_path() is None:
-            raise AirflowSkipException("There is no spool: spool_path in the section [bzctrl] is off.")
         note_scheduled()
         result = deliver(limit_s=_LIMIT_S)
         if result.busy:
             raise AirflowSkipException("Another process delivers the spool.")
         left = [*result.rejected, *result.kept]
         if left:
-            lines = [f"- {one['file']}: {one['reason']}" for one in left[:_LISTED]]
-            if len(left) > _LISTED:
-                lines.append(f"- and {len(left) - _LISTED} more")
+            lines = [f"- {one['file']}: {one['reason']}" for one in left[:LIST_ITEMS]]
+            if len(left) > LIST_ITEMS:
+                lines.append(f"- and {len(left) - LIST_ITEMS} more")
             raise AirflowException(
                 f"{len(result.kept)} stay in the spool, {len(result.rejected)} were rejected, "
                 f"{len(result.created)} were created.\n" + "\n".join(lines)

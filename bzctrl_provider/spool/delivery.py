@@ -9,16 +9,9 @@ from datetime import UTC, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bzctrl_provider.exceptions import (
-    BzCtrlAPIError,
-    BzCtrlAuthError,
-    BzCtrlConfigError,
-    BzCtrlRateLimitError,
-    BzCtrlRejectedError,
-    BzCtrlServerError,
-    BzCtrlTransportError,
-    BzCtrlValidationError,
-)
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
+from bzctrl_provider.limits import NAME_CHARS
 from bzctrl_provider.metrics import count_todos, gauge_spool
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.spool.entry import is_set
@@ -39,7 +32,6 @@ log = logging.getLogger(__name__)
 BATCH = 8
 """How many are sent at a time, and so at most how many possible duplicates a killed delivery leaves."""
 
-_CONN_ID_CHARS = 250
 _REFUSALS_MAX = 10
 
 _BACKOFF_FROM = 3
@@ -49,9 +41,6 @@ SUPPLIED_FIELDS = ("domain_workspace", "reporter")
 """The mandatory fields of a todo that its connection can supply."""
 _SUPPLY_WAIT = timedelta(days=3)
 """How long an entry waits for its connection to supply a field: longer than a weekend. Then it is rejected."""
-
-_WRONG_ADDRESS = (404, 405, 407)
-"""Together with 3xx, of a connection with a wrong address: no todo is at fault for them."""
 
 
 @dataclass(frozen=True)
@@ -188,33 +177,30 @@ class Delivery:
 
     def pause(self, conn_id: str, exc: Exception) -> str:
         """Keep everybody from a connection for a while, and return the reason."""
-        shown = one_line(conn_id, max_chars=_CONN_ID_CHARS)
+        shown = one_line(conn_id, max_chars=NAME_CHARS)
         reason = f"The connection {shown} cannot be used at present: {exception_text(exc)}"
-        if self.options.beside and isinstance(exc, BzCtrlTransportError):
+        pause_s = exc.pause_s if isinstance(exc, BzCtrlError) else None
+        is_permanent = not isinstance(exc, BzCtrlError) or exc.is_permanent
+        if self.options.beside and not is_permanent and pause_s is None:
             self.pause_beside(reason)
             return reason
-        refusals, length = 0, PAUSE
-        if isinstance(exc, BzCtrlAuthError):
-            # Longer each time, because BzCtrl may lock the account.
+        refusals, length = 0, max(PAUSE, timedelta(seconds=pause_s or 0))
+        if pause_s is not None and is_permanent:
+            # Refused credentials: longer each time, because BzCtrl may lock the account.
             before = self.ledger.read_pause(conn_id)
             refusals = min(before.refusals + 1 if before else 1, _REFUSALS_MAX)
-            length = min(PAUSE * 2 ** (refusals - 1), PAUSE_MAX)
-        elif isinstance(exc, BzCtrlRateLimitError) and exc.retry_after_s:
-            length = min(max(PAUSE, timedelta(seconds=exc.retry_after_s)), PAUSE_MAX)
-        try:
+            length *= 2 ** (refusals - 1)
+        length = min(length, PAUSE_MAX)
+        with best_effort("the pause of the connection"):
             self.ledger.pause(conn_id, until=self.clock() + length, reason=reason, refusals=refusals)
-        except Exception as pause_exc:  # noqa: BLE001 - the next delivery tries again, and nothing is lost
-            log.warning("The pause could not be written into the spool: %s", exception_text(pause_exc))
         return reason
 
     def pause_beside(self, reason: str) -> None:
         """Keep processes with other work from BzCtrl for a while, if this one has: each would wait as long as this one."""
         if not self.options.beside:
             return
-        try:
+        with best_effort("the pause of deliveries beside other work"):
             self.ledger.pause_beside(until=self.clock() + PAUSE, reason=reason)
-        except Exception as exc:  # noqa: BLE001 - the next process tries again, and nothing is lost
-            log.warning("The pause could not be written into the spool: %s", exception_text(exc))
 
     def keep(self, names: Sequence[str], reason: str) -> None:
         """Report entries that go on waiting, with one line of the log for all of them."""
@@ -342,12 +328,12 @@ class _OfConnection:
         Otherwise one fault of a connection moves all its entries to ``rejected/``.
         """
         entry = waiting.entry
-        lacking = sorted({fault.field for fault in exc.faults})
+        lacking = sorted({fault.field for fault in exc.errors})
         if any(name not in SUPPLIED_FIELDS or is_set(entry.fields.get(name)) for name in lacking):
             return None
         if self._delivery.clock() - entry.spooled_at > _SUPPLY_WAIT:
             return None
-        shown = one_line(self._conn_id, max_chars=_CONN_ID_CHARS)
+        shown = one_line(self._conn_id, max_chars=NAME_CHARS)
         reason = (
             f"Not tried. The todo has no {' and no '.join(lacking)}, and neither has the connection {shown}: "
             f"add it there within {_SUPPLY_WAIT.days} days."
@@ -451,22 +437,11 @@ def _member(entry: Entry, values: dict[str, Any]) -> Member | None:
 
 
 def _is_rejection(outcome: object) -> bool:
-    if isinstance(outcome, BzCtrlRejectedError):
-        return not _has_wrong_address(outcome)
-    return isinstance(outcome, BzCtrlValidationError)
-
-
-def _has_wrong_address(exc: BzCtrlAPIError) -> bool:
-    return exc.status_code < 400 or exc.status_code in _WRONG_ADDRESS  # noqa: PLR2004 - 3xx
+    return isinstance(outcome, BzCtrlError) and outcome.is_permanent and outcome.concerns == "todo"
 
 
 def _concerns_connection(exc: Exception) -> bool:
-    """Check whether the other entries of the connection would have the same error."""
-    if isinstance(exc, BzCtrlRejectedError):
-        return _has_wrong_address(exc)
-    if isinstance(exc, BzCtrlTransportError | BzCtrlServerError):
-        return not exc.outcome_unknown
-    return isinstance(exc, BzCtrlAuthError | BzCtrlConfigError | BzCtrlRateLimitError)
+    return isinstance(exc, BzCtrlError) and exc.concerns == "connection"
 
 
 def _has_no_response(exc: Exception) -> bool:

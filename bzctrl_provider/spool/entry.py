@@ -13,7 +13,9 @@ from enum import Enum
 from numbers import Number
 from typing import Any
 
-from bzctrl_provider.limits import DIGITS_MAX
+from airflow.providers.common.compat.sdk import redact
+
+from bzctrl_provider.limits import DIGITS_MAX, LIST_ITEMS
 from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.text import safe_repr
@@ -21,7 +23,6 @@ from bzctrl_provider.times import parse_time
 
 _VERSION = 1
 
-_ATTEMPTS_LISTED = 10
 _IDENTITY_CHARS = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -127,8 +128,6 @@ class Entry:
 
     def redacted(self) -> Entry:
         """Return the same with plain JSON as its fields, and with what Airflow masks masked."""
-        from airflow.providers.common.compat.sdk import redact
-
         todo = {str(name): _plain(value) for name, value in self.fields.items()}
         # Once more as a whole: Airflow also masks by name, such as the value of "password".
         fields: Any = redact({name: value for name, value in todo.items() if is_set(value)})
@@ -146,9 +145,9 @@ class Entry:
 
     def todo(self) -> dict[str, Any]:
         """Return the fields to create, with a last line that names the attempts whose outcome is unknown."""
-        listed = list(self.unanswered[:_ATTEMPTS_LISTED])
-        if len(self.unanswered) > _ATTEMPTS_LISTED:
-            listed.append(f"and {len(self.unanswered) - _ATTEMPTS_LISTED} more")
+        listed = list(self.unanswered[:LIST_ITEMS])
+        if len(self.unanswered) > LIST_ITEMS:
+            listed.append(f"and {len(self.unanswered) - LIST_ITEMS} more")
         return add_duplicate_note(self.fields, listed)
 
 
@@ -183,8 +182,6 @@ def _is_list_of_text(value: object) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return a value as plain JSON, with what Airflow masks masked."""
-    from airflow.providers.common.compat.sdk import redact
-
     if isinstance(value, Enum):
         return _plain(value.value)
     if value is None or isinstance(value, bool):

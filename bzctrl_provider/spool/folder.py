@@ -28,8 +28,6 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 class Folder:
     """Store files of mode 0600 in a folder of mode 0700, which is made when the first file is written."""
 
-    is_local = True
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 

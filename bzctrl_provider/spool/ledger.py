@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.limits import TEXT_CHARS
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.spool.entry import Entry, format_time, identify
 from bzctrl_provider.spool.outbox import DELIVERED, REJECTED
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.spool.store import Store
 
-log = logging.getLogger(__name__)
-
 TOMBSTONE_AGE = timedelta(days=7)
 PAUSE = timedelta(seconds=60)
 PAUSE_MAX = timedelta(minutes=30)
@@ -41,7 +41,6 @@ PAUSE_MAX = timedelta(minutes=30)
 _ATTEMPT = ".attempt.json"
 _PAUSE = ".pause-"
 _PAUSE_BESIDE = f"{_PAUSE}beside.json"
-_ADDRESS_CHARS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +84,7 @@ class Ledger:
 
     def address(self, name: str) -> str:
         """Return the address of a file on one line."""
-        return one_line(self._store.address(name), max_chars=_ADDRESS_CHARS)
+        return one_line(self._store.address(name), max_chars=TEXT_CHARS)
 
     def rejected_address(self, name: str) -> str:
         """Return the address of a file that was moved to ``rejected/``."""
@@ -295,11 +294,9 @@ class Ledger:
         """Delete tombstones of more than 7 days."""
         for name in self._store.names(DELIVERED):
             path = f"{DELIVERED}/{name}"
-            try:
+            with best_effort(f"the age of the tombstone {self.address(path)}", level=logging.DEBUG):
                 if now - self._store.modified_at(path) > TOMBSTONE_AGE:
                     self._store.remove(path)
-            except Exception as exc:  # noqa: BLE001 - it can wait for the next delivery
-                log.debug("The tombstone %s was not deleted: %s", self.address(path), exception_text(exc))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import get_airflow_home
+
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.settings import settings
+from bzctrl_provider.spool.bucket import Bucket
 from bzctrl_provider.spool.entry import Entry
 from bzctrl_provider.spool.folder import Folder
 from bzctrl_provider.spool.store import UnusableFileError
@@ -42,22 +45,16 @@ class WriteResult:
     link: str | None = None
 
 
-def spool_path() -> str | None:
+def spool_path() -> str:
     """Return where the spool is, from ``[bzctrl] spool_path`` of Airflow's configuration.
 
-    :return: for example ``/opt/airflow/bzctrl_spool``, which is the default for an ``AIRFLOW_HOME`` of ``/opt/airflow``;
-        None if the option is ``off``.
+    :return: for example ``/opt/airflow/bzctrl_spool``, which is the default for an ``AIRFLOW_HOME`` of ``/opt/airflow``.
     """
-    address = settings().spool_path
-    if address is not None and address.lower() == "off":
-        return None
-    return default_folder() if address is None else address
+    return settings().spool_path or default_folder()
 
 
 def default_folder() -> str:
     """Return the folder of the spool of this machine, which is the default for ``spool_path``."""
-    from airflow.configuration import get_airflow_home
-
     return str(Path(get_airflow_home()).absolute() / "bzctrl_spool")
 
 
@@ -73,7 +70,7 @@ def find_folder(address: str) -> Path | None:
     path = Path(rest if separator else address)
     if not path.is_absolute():
         raise ValueError(
-            f"The spool {address} is not an absolute path: set spool_path in the section [bzctrl] to one, "
+            f"The spool {address} is not an absolute path: set spool_path in the section [bzctrl] to one, or remove it, "
             "because each process has its own working directory."
         )
     return path
@@ -88,40 +85,33 @@ def open_store(address: str) -> Store:
     """
     path = find_folder(address)
     if path is None:
-        from bzctrl_provider.spool.bucket import Bucket
-
         return Bucket(address)
     return Folder(path)
 
 
 def open_local_spool() -> Store | None:
-    """Return the store of the configured spool if it is a folder; None for an object store, which is not opened, or no spool.
+    """Return the store of the configured spool if it is a folder; None for an object store, which is not opened.
 
     :raises ValueError: if the path is relative.
     """
-    address = spool_path()
-    folder = find_folder(address) if address is not None else None
+    folder = find_folder(spool_path())
     return Folder(folder) if folder is not None else None
 
 
-def write_entry(entry: Entry, *, path: str | os.PathLike[str] | None = None) -> WriteResult | None:
+def write_entry(entry: Entry, *, path: str | os.PathLike[str] | None = None) -> WriteResult:
     """Write an entry into the spool, completely or not at all, and only once for each identity.
 
     :param entry: its fields and facts are converted to plain JSON, in which Airflow's secrets are masked.
     :param path: the spool; default: that of the configuration.
-    :return: where it is; None if the spool is off.
+    :return: where it is.
     :raises OSError: if it could not be written, whatever the reason. The caller must log the whole payload then.
     """
-    address = str(path) if path is not None else None
+    address = str(path) if path is not None else spool_path()
     try:
-        address = address or spool_path()
-        if address is None:
-            return None
         written = _write(open_store(address), entry.redacted())
     except Exception as exc:
-        where = f" {address}" if address else ""
         raise OSError(
-            f"The incident could not be written into the spool{where}: {exception_text(exc)}. Make it a folder that "
+            f"The incident could not be written into the spool {address}: {exception_text(exc)}. Make it a folder that "
             "this process may write to, or set spool_path in the section [bzctrl]."
         ) from exc
     if not written.already:
@@ -170,7 +160,7 @@ def spool_todo(
     identity: str | None = None,
     facts: Mapping[str, str] | None = None,
     now: datetime | None = None,
-) -> str | None:
+) -> str:
     """Write a todo that could not be created into the spool, completely or not at all.
 
     :param fields: the fields of a todo, as users write them; unset ones are left out. Secrets that Airflow masks are masked.
@@ -181,8 +171,7 @@ def spool_todo(
         todo has.
     :param facts: see ``Entry``.
     :param now: the time of writing; default: the present.
-    :return: the address of the file, such as ``file:///opt/airflow/bzctrl_spool/6f1ed002ab5595859014ebf0951522d9.json``;
-        None if the spool is off.
+    :return: the address of the file, such as ``file:///opt/airflow/bzctrl_spool/6f1ed002ab5595859014ebf0951522d9.json``.
     :raises OSError: if it could not be written, whatever the reason.
     """
     entry = Entry(
@@ -195,5 +184,4 @@ def spool_todo(
     )
     if outcome_unknown:
         entry = entry.after_unanswered(entry.spooled_at)
-    written = write_entry(entry)
-    return written.address if written else None
+    return write_entry(entry).address

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.settings import settings
+from bzctrl_provider.spool.delivery import BATCH, Delivery, DeliveryResult, Options
+from bzctrl_provider.spool.ledger import Ledger
 from bzctrl_provider.spool.outbox import open_local_spool, open_store, spool_path
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from bzctrl_provider.spool.delivery import Delivery, DeliveryResult, Options
     from bzctrl_provider.spool.store import Store
-
-log = logging.getLogger(__name__)
 
 _LOCK_WAIT_S = 10.0
 _SOON_S = 5.0
@@ -48,19 +47,12 @@ def deliver(
     :param ignore_pauses: whether to try at once what has failed a short time ago.
     :param clock: returns the time, with its zone; default: the present.
     :return: what was created, kept and rejected, and why; ``busy`` if another delivery is at work.
-    :raises ValueError: if there is no spool, or the limit is less than 1.
+    :raises ValueError: if the limit is less than 1, or the path of the spool is relative.
     :raises OSError: if the spool cannot be listed or written.
     """
-    from bzctrl_provider.spool.delivery import DeliveryResult, Options
-
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more, not {limit}")
-    address = str(path) if path is not None else spool_path()
-    if address is None:
-        raise ValueError(
-            "There is no spool to deliver: spool_path in the section [bzctrl] is off. Remove it, or give a path."
-        )
-    store = open_store(address)
+    store = open_store(str(path) if path is not None else spool_path())
     ends_at = time.monotonic() + limit_s if limit_s is not None else None
     options = Options(
         bzctrl_conn_id=bzctrl_conn_id,
@@ -113,12 +105,9 @@ def deliver_soon(
     if ends_at - started_at < _SOON_LEAST_S:
         return {}
     todos: dict[str, dict[str, Any]] = {}
-    try:
+    with best_effort("the delivery of the spool, which is left to the next one"):
         _deliver_until(ends_at, clock or _utc_now, todos)
-    except Exception as exc:  # noqa: BLE001 - the entries wait for the next delivery
-        log.warning("The spool could not be delivered at once; it will be later. %s", exception_text(exc))
-    finally:
-        _budget.spend(time.monotonic() - started_at)
+    _budget.spend(time.monotonic() - started_at)
     return todos
 
 
@@ -129,9 +118,6 @@ def _deliver_until(ends_at: float, clock: Callable[[], datetime], todos: dict[st
     with store.lock(wait_s=0, sleep=time.sleep) as is_locked:
         if not is_locked:
             return
-        from bzctrl_provider.spool.delivery import Options
-        from bzctrl_provider.spool.ledger import Ledger
-
         if Ledger(store).any_pause(clock()):
             return
         options = Options(
@@ -152,21 +138,20 @@ def _delivery(
     ends_at: float | None = None,
     todos: dict[str, dict[str, Any]] | None = None,
 ) -> Delivery:
-    from bzctrl_provider.spool.delivery import BATCH, Delivery
-    from bzctrl_provider.spool.ledger import Ledger
-
-    def connect(conn_id: str) -> Any:
-        from bzctrl_provider.spool.sender import Sender
-
-        return Sender(conn_id, workers=BATCH, ends_at=ends_at)
-
     return Delivery(
         Ledger(store),
-        connect=connect,
+        connect=partial(_connect, ends_at=ends_at),
         clock=clock or _utc_now,
         options=options,
         todos={} if todos is None else todos,
     )
+
+
+def _connect(conn_id: str, *, ends_at: float | None) -> Any:
+    # Only here: it loads the client, which a callback that only writes does not need.
+    from bzctrl_provider.spool.sender import Sender
+
+    return Sender(conn_id, workers=BATCH, ends_at=ends_at)
 
 
 def _utc_now() -> datetime:

@@ -7,18 +7,17 @@ the folder of another machine, has no mark, so what is written there is delivere
 
 from __future__ import annotations
 
-import logging
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bzctrl_provider.reason_text import exception_text
-from bzctrl_provider.spool.marks import read_mark, write_mark
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.spool.entry import format_time
+from bzctrl_provider.spool.outbox import open_local_spool
+from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
-
-log = logging.getLogger(__name__)
 
 VALID_FOR = timedelta(minutes=5)
 
@@ -30,13 +29,10 @@ def note_scheduled(*, clock: Callable[[], datetime] | None = None) -> None:
 
     :param clock: returns the time, with its zone; default: the present.
     """
-    try:
-        write_mark(_MARK, {}, clock=clock)
-    except Exception as exc:  # noqa: BLE001 - without the mark, callbacks deliver by themselves
-        log.warning(
-            "The spool could not be marked as delivered by this DAG, so callbacks deliver it too. %s",
-            exception_text(exc),
-        )
+    with best_effort("the mark that this DAG delivers the spool, so callbacks deliver it too"):
+        if store := open_local_spool():
+            at = format_time(clock() if clock else datetime.now(UTC))
+            store.write(_MARK, f"{json.dumps({'at': at})}\n".encode())
 
 
 def is_scheduled(*, clock: Callable[[], datetime] | None = None) -> bool:
@@ -44,4 +40,11 @@ def is_scheduled(*, clock: Callable[[], datetime] | None = None) -> bool:
 
     :param clock: returns the time, with its zone; default: the present.
     """
-    return read_mark(_MARK, max_age=VALID_FOR, clock=clock) is not None
+    try:
+        store = open_local_spool()
+        began_at = parse_time(json.loads(store.read(_MARK))["at"]) if store else None
+    except Exception:  # noqa: BLE001 - an absent or damaged mark is none, and a callback may then deliver
+        return False
+    # A time far in the future is that of a wrong clock, and would be valid for long.
+    now = clock() if clock else datetime.now(UTC)
+    return began_at is not None and abs(now - began_at) < VALID_FOR

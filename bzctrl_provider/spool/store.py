@@ -23,9 +23,6 @@ class UnusableFileError(ValueError):
 class Store(Protocol):
     """Read and write files of bytes."""
 
-    is_local: bool
-    """Whether processes can lock it."""
-
     def address(self, path: str) -> str:
         """Return the whole address of a file."""
 

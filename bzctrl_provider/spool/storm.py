@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.spool.entry import Entry, format_time, identify
 from bzctrl_provider.text import one_line
 
@@ -14,13 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
-_TITLE_CHARS = 200
 _LISTED = 100
-_REASONS = 20
-_REASON_CHARS = 500
-_NAME_CHARS = 100
-_FACT_CHARS = 1000
-_CATEGORIES = 20
 _DIGEST_CHARS = 8
 
 _LEVELS = ("HIGH", "MEDIUM", "LOW")
@@ -107,17 +102,17 @@ def _headline(happened: str, members: Iterable[Member]) -> str:
     for number in range(len(names), 0, -1):
         rest = ", …" if number < len(names) else ""
         title = f"{happened} ({', '.join(names[:number])}{rest})"
-        if len(title) <= _TITLE_CHARS:
+        if len(title) <= NAME_CHARS:
             return title
-    return happened if len(title) > _TITLE_CHARS else title
+    return happened if len(title) > NAME_CHARS else title
 
 
 def _description(happened: str, members: Sequence[Member]) -> str:
     first, last = (format_time(member.entry.spooled_at) for member in (members[0], members[-1]))
     parts = [f"{happened}, from {first} to {last}.", *_by_reason(members)]
     if unsure := [member for member in members if member.entry.unanswered]:
-        listed = ", ".join(_label(member) for member in unsure[:_REASONS])
-        more = f" and {len(unsure) - _REASONS} more" if len(unsure) > _REASONS else ""
+        listed = ", ".join(_label(member) for member in unsure[:LIST_ITEMS])
+        more = f" and {len(unsure) - LIST_ITEMS} more" if len(unsure) > LIST_ITEMS else ""
         parts.append(
             f"An earlier attempt to create an incident had no response, so it may exist on its own: {listed}{more}."
         )
@@ -130,9 +125,9 @@ def _by_reason(members: Sequence[Member]) -> list[str]:
     for member in members:
         groups.setdefault(_reason(member), []).append(member)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    if len(ordered) > _REASONS:
-        rest = [member for _, group in ordered[_REASONS:] for member in group]
-        ordered = [*ordered[:_REASONS], (f"{len(ordered) - _REASONS} other reasons", rest)]
+    if len(ordered) > LIST_ITEMS:
+        rest = [member for _, group in ordered[LIST_ITEMS:] for member in group]
+        ordered = [*ordered[:LIST_ITEMS], (f"{len(ordered) - LIST_ITEMS} other reasons", rest)]
     parts: list[str] = []
     listed = 0
     for reason, group in ordered:
@@ -146,7 +141,7 @@ def _by_reason(members: Sequence[Member]) -> list[str]:
 
 
 def _reason(member: Member) -> str:
-    return _fact(member, "reason", max_chars=_REASON_CHARS) or "no reason is known"
+    return _fact(member, "reason", max_chars=LINE_CHARS) or "no reason is known"
 
 
 def _line(member: Member) -> str:
@@ -170,10 +165,10 @@ def _source(member: Member) -> str:
 
 
 def _title(member: Member) -> str:
-    return one_line(str(member.values.get("title") or ""), max_chars=_NAME_CHARS)
+    return one_line(str(member.values.get("title") or ""), max_chars=NAME_CHARS)
 
 
-def _fact(member: Member, name: str, *, max_chars: int = _FACT_CHARS) -> str:
+def _fact(member: Member, name: str, *, max_chars: int = TEXT_CHARS) -> str:
     return one_line(member.entry.facts.get(name, ""), max_chars=max_chars)
 
 
@@ -188,4 +183,4 @@ def _most_common(values: Iterable[object]) -> str | None:
 
 
 def _union(lists: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(str(item) for items in lists for item in items or ()))[:_CATEGORIES]
+    return list(dict.fromkeys(str(item) for items in lists for item in items or ()))[:LIST_ITEMS]

@@ -19,7 +19,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, bzctrl_sandbox):
-    """Configure a spool in a local folder, after the sandbox's fixture has switched it off."""
+    """Configure a spool in a local folder, after the sandbox's fixture has set one that cannot be written."""
     path = tmp_path / "spool"
     monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", f"file://{path}")
     settings.cache_clear()

@@ -135,7 +135,7 @@ def test_describe_failure_300_failures_read_the_base_url_once(monkeypatch):
             asked.append(args)
             return "http://airflow.example.com"
 
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.conf", Conf(), raising=False)
+    monkeypatch.setattr("bzctrl_provider.failure_lookup.conf", Conf())
     checks = [f"check_{number}" for number in range(300)]
     upstream = {**{check: [] for check in checks}, "raise_incident": checks}
     failure = describe_failure(new_context(upstream, TaskInstance(states=dict.fromkeys(checks, "failed"))))
@@ -189,24 +189,6 @@ def test_describe_failure_exceptions_unavailable_leaves_them_out():
     assert describe_failure(new_context({"a": [], "raise_incident": ["a"]}, ti)).tasks[0].exception is None
 
 
-def test_describe_failure_dag_callback_takes_the_reason_of_its_task_from_the_spool(tmp_path, configure):
-    """On Airflow 3 the context of a failed run has the try of a failed task: only for others is Airflow asked."""
-    configure(spool_path=str(tmp_path))
-    ti = TaskInstance(states={"raise_incident": "failed", "m[0]": "failed"}, id="try-abc")
-    remember_exception({"ti": ti, "exception": ValueError("no amount")})
-    asked = []
-    ti.xcom_pull = lambda **names: asked.append(names["task_ids"])
-    context = new_context({"m": [], "raise_incident": []}, ti, reason="task_failure")
-    assert {task.label: task.exception for task in describe_failure(context).tasks} == {
-        "m[0]": None,
-        "raise_incident": "ValueError: no amount",
-    }
-    assert asked == ["m"]
-    ti.id = "its next try"
-    describe_failure(context)
-    assert asked == ["m", "m", "raise_incident"]
-
-
 def test_describe_failure_task_callback_describes_the_task():
     """No request is sent: the context has everything."""
     ti = TaskInstance()
@@ -230,32 +212,6 @@ def test_describe_failure_dag_callback_describes_the_run():
     assert describe_failure(context).summary == "customs: the run failed"
 
 
-@pytest.mark.parametrize(
-    ("version", "reason", "map_index", "others", "asks"),
-    [
-        ((3, 2), "task_failure", -1, {}, False),
-        ((3, 2), "task_failure", -1, {"before": [], "raise_incident": ["before"]}, False),
-        ((3, 2), "task_failure", -1, {"beside": []}, True),
-        ((3, 2), "task_failure", 0, {}, True),
-        ((3, 2), "timed_out", -1, {}, True),
-        ((3, 1), "task_failure", -1, {}, True),
-    ],
-    ids=["one task", "a chain", "a task beside it", "mapped", "timed out", "Airflow 3.1"],
-)
-def test_describe_failure_dag_callback_asks_for_states_unless_only_one_task_can_have_failed(
-    set_airflow_version, version, reason, map_index, others, asks
-):
-    """The task that made the run fail is known, and maybe that no other can have failed: each request takes a callback long."""
-    set_airflow_version(*version)
-    ti = TaskInstance(states={"raise_incident" if map_index < 0 else "raise_incident[0]": "failed"})
-    ti.map_index = map_index
-    failure = describe_failure(new_context({"raise_incident": [], **others}, ti, reason=reason))
-    assert [(task.task_id, task.map_index) for task in failure.tasks] == [("raise_incident", map_index)]
-    if not asks:
-        assert failure.instances == dict.fromkeys({"raise_incident", *others}, 1)
-    assert bool(ti.asked) is asks
-
-
 def test_describe_failure_dag_callback_on_airflow_3_0_sends_no_request(set_airflow_version):
     """There the request would hang until the process is killed."""
     set_airflow_version(3, 0)
@@ -269,7 +225,7 @@ def test_describe_failure_airflow_2_reads_states_from_the_run(monkeypatch, set_a
     """The run returns its task instances, and its address is that of the grid."""
     set_airflow_version(2, 11)
     conf = SimpleNamespace(get=lambda *_: "https://airflow.example.com/")
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.conf", conf, raising=False)
+    monkeypatch.setattr("bzctrl_provider.failure_lookup.conf", conf)
     instances = [
         SimpleNamespace(task_id="m", map_index=1, state="failed"),
         SimpleNamespace(task_id="other", map_index=-1, state="failed"),

@@ -269,7 +269,7 @@ def test_parse_reason_unbounded_texts_are_cut():
     )
     assert len(reason.exception) == 2000
     assert reason.exception.endswith("\nlast")
-    assert len(reason.name) <= 80
+    assert len(reason.name) <= 200
     assert "\n" not in reason.name
     assert len(reason.checks) == 20
     assert len(reason.checks[0].check) == 200

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 from support.airflow_versions import VERSION
+from support.bzctrl import sent_todos
 
-from bzctrl_provider.import_errors import delivery, listener
+from bzctrl_provider.import_errors import listener
 from bzctrl_provider.import_errors.episodes import Episodes
+from bzctrl_provider.spool import deliver
 from bzctrl_provider.spool.folder import Folder
 from bzctrl_provider.spool.ledger import Ledger
 
@@ -20,14 +22,6 @@ TRACE = """Traceback (most recent call last):
     import pandas
 ModuleNotFoundError: No module named 'pandas'
 """
-
-
-@pytest.fixture
-def deliveries(monkeypatch):
-    """Return the spools for which a delivery was requested; no process is started."""
-    requested = []
-    monkeypatch.setattr(delivery, "request_delivery", lambda folder, episode: requested.append(folder))
-    return requested
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +41,7 @@ def _nothing_logged(monkeypatch):
 
 
 @pytest.fixture
-def dags(tmp_path, monkeypatch, configure, deliveries):
+def dags(tmp_path, monkeypatch, configure):
     """Return the folder of the DAGs of a deployment with the option on."""
     folder = tmp_path / "dags"
     folder.mkdir()
@@ -90,12 +84,11 @@ def read_todo(spool):
     return entry.fields
 
 
-def test_listener_broken_for_the_grace_period_writes_one_incident(parse, spool, deliveries):
-    """The file is named, with the last line of the trace and how long it is broken; and a delivery is requested."""
+def test_listener_broken_for_the_grace_period_writes_one_incident(parse, spool):
+    """The file is named, with the last line of the trace and how long it is broken; the delivery DAG delivers it."""
     parse(0, is_new=True)
     parse(299)
     assert read_entries(spool) == []
-    assert deliveries == []
     parse(300)
     (entry,) = read_entries(spool)
     bundle = "\nBundle: company" if VERSION >= (3, 0) else ""
@@ -115,7 +108,6 @@ def test_listener_broken_for_the_grace_period_writes_one_incident(parse, spool, 
         "file": "customs/orders.py",
         "reason": "ModuleNotFoundError: No module named 'pandas'",
     }
-    assert deliveries == [spool]
 
 
 def test_listener_still_broken_writes_no_second_incident(parse, spool):
@@ -175,17 +167,28 @@ def test_listener_without_grace_writes_at_the_first_parse(parse, configure, spoo
     assert "Broken: for 0 s, since 2026-11-21T12:00:00Z" in read_todo(spool)["description"]
 
 
-def test_listener_many_broken_files_have_one_incident_each(parse, spool, configure):
-    """A shared module that is broken breaks all that import it; the delivery makes one summary of them."""
+@pytest.mark.usefixtures("connection")
+def test_listener_many_broken_files_are_one_summary(parse, spool, bzctrl):
+    """A shared module that is broken breaks all that import it: each has an entry, and a delivery makes one summary of them."""
     for at, is_new in ((0, True), (300, False), (330, False)):
         for number in range(30):
             parse(at, is_new=is_new, file=f"team/dag_{number:02}.py")
     assert len(read_entries(spool)) == 30
+    assert bzctrl.request_history == []
+    deliver()
+    (todo,) = sent_todos(bzctrl)
+    assert todo["title"].startswith("30 DAG files cannot be imported within 1 min (team/dag_")
+    assert "30 times: ModuleNotFoundError: No module named 'pandas'" in todo["description"]
 
 
-def test_listener_object_store_uses_the_folder_of_this_machine(
-    parse, configure, tmp_path, monkeypatch, deliveries
-):
+def test_listener_starts_no_process(parse, monkeypatch):
+    """The delivery DAG, or cron, delivers: the DAG processor has no children of ours."""
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
+    parse(0, is_new=True)
+    parse(300)
+
+
+def test_listener_object_store_uses_the_folder_of_this_machine(parse, configure, tmp_path, monkeypatch):
     """The DAG processor must not wait for a network."""
     monkeypatch.setattr("airflow.configuration.AIRFLOW_HOME", str(tmp_path), raising=False)
     monkeypatch.setattr(
@@ -194,14 +197,12 @@ def test_listener_object_store_uses_the_folder_of_this_machine(
     configure(spool_path="s3://aws_default@bucket/spool", import_error_grace_s="0")
     parse(0, is_new=True)
     assert len(read_entries(tmp_path / "local")) == 1
-    assert deliveries == [tmp_path / "local"]
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"spool_path": "off"}, "remove spool_path = off"),
-        ({"spool_path": "relative/spool"}, "is not an absolute path"),
+        ({"spool_path": "off"}, "The spool off is not an absolute path: set spool_path"),
         (
             {"spool_path": "/dev/null/spool"},
             "Not a directory. Make it a folder that this process may write to",
@@ -227,7 +228,7 @@ def test_listener_spool_that_is_repaired_gets_the_incident(parse, spool, monkeyp
         raise OSError("disk full")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr("bzctrl_provider.spool.write_entry", fail)
+        patch.setattr("bzctrl_provider.import_errors.reporter.write_entry", fail)
         parse(300)
     assert "disk full" in caplog.text
     parse(330)
@@ -338,5 +339,5 @@ def test_listener_memory_is_private(parse, spool):
     parse(0, is_new=True)
     (path,) = (spool / "import_errors").glob("*.json")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    (episode,) = Episodes(spool / "import_errors").read_all()
+    episode = Episodes(path.parent).read(path.name)
     assert episode.file.endswith("/customs/orders.py")

@@ -60,7 +60,6 @@ def test_bucket_has_no_lock(bucket):
     ):
         assert first
         assert second
-    assert not bucket.is_local
 
 
 def test_bucket_of_an_unknown_kind_names_the_remedy():

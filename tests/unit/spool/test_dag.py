@@ -18,7 +18,7 @@ def run(monkeypatch, configure, tmp_path):
     configure(spool_path=str(tmp_path))
 
     def execute(result):
-        monkeypatch.setattr("bzctrl_provider.spool.runner.deliver", lambda **_: result)
+        monkeypatch.setattr("bzctrl_provider.spool.dag.deliver", lambda **_: result)
         return create_delivery_dag().get_task("deliver").execute({})
 
     return execute
@@ -74,13 +74,6 @@ def test_delivery_task_without_work_is_skipped(run, result, reason):
     """So that the runs that did something can be seen."""
     with pytest.raises(AirflowSkipException, match=reason):
         run(result)
-
-
-def test_delivery_task_without_a_spool_is_skipped(run, configure):
-    """The option is off."""
-    configure(spool_path="off")
-    with pytest.raises(AirflowSkipException, match="spool_path"):
-        run(DeliveryResult())
 
 
 def test_delivery_task_fails_for_what_is_kept_or_rejected(run):

@@ -215,11 +215,11 @@ def test_entry_todo_without_a_description_gets_no_note():
     assert entry.todo() == {"title": "T"}
 
 
-def test_entry_todo_after_many_attempts_lists_ten():
+def test_entry_todo_after_many_attempts_lists_twenty():
     """The description does not grow for ever."""
     entry = new_entry()
     for _ in range(30):
         entry = entry.after_unanswered(NOON)
     assert entry.todo()["description"].endswith(
-        "12:00:00Z, and 20 more had no response, so this may be a duplicate."
+        "12:00:00Z, and 10 more had no response, so this may be a duplicate."
     )

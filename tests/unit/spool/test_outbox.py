@@ -37,15 +37,6 @@ def test_spool_path_unset_is_below_airflow_home(configure, option):
     assert spool_path() == f"{os.environ['AIRFLOW_HOME']}/bzctrl_spool"
 
 
-@pytest.mark.parametrize("option", ["off", "OFF", " Off "])
-def test_spool_path_off_is_no_spool(configure, option):
-    """Nothing is written, and the caller can see it."""
-    configure(spool_path=option)
-    assert spool_path() is None
-    assert write_entry(new_entry()) is None
-    assert spool_todo({}, bzctrl_conn_id="a", reason="r") is None
-
-
 def test_write_entry_makes_private_folder_and_file(folder):
     """Nobody but the user of Airflow reads the incidents, whatever the umask."""
     old = os.umask(0)
@@ -113,7 +104,7 @@ def test_write_entry_of_a_rejected_identity_writes_nothing(folder):
     assert (again.already, again.address.rpartition("/")[0]) == (True, f"file://{folder}/rejected")
 
 
-@pytest.mark.parametrize("path", ["file:///proc/spool", "nosuchscheme://bucket", "relative/path"])
+@pytest.mark.parametrize("path", ["file:///proc/spool", "nosuchscheme://bucket", "relative/path", "off"])
 def test_write_entry_to_an_unusable_path_raises_os_error(configure, path):
     """A callback has one kind of error to expect; it names the spool, the reason and the remedy."""
     configure(spool_path=path)
@@ -123,7 +114,7 @@ def test_write_entry_to_an_unusable_path_raises_os_error(configure, path):
 
 def test_write_entry_to_another_path_writes_there(tmp_path, configure):
     """For a spool that is not the configured one."""
-    configure(spool_path="off")
+    configure(spool_path="/dev/null/spool")
     assert write_entry(new_entry(), path=tmp_path).address.startswith(f"file://{tmp_path}/")
 
 

@@ -29,7 +29,7 @@ def test_is_scheduled_with_a_damaged_mark_is_false(folder, content):
     assert not is_scheduled()
 
 
-@pytest.mark.parametrize("path", ["off", "relative", "nosuchscheme://bucket", "memory://spool"])
+@pytest.mark.parametrize("path", ["relative", "nosuchscheme://bucket", "memory://spool"])
 def test_note_scheduled_without_a_folder_writes_nothing(configure, memory_store, path):
     """An object store needs no mark, because nobody but the delivery DAG delivers it."""
     configure(spool_path=path)
