@@ -4,6 +4,8 @@ Each function fails closed if a later Airflow lacks an attribute: data is not re
 a clear error is raised while the DAG is parsed. ``tests/unit/test_airflow_internals.py`` takes each attribute away.
 """
 
+# ruff: noqa: SLF001 - the private names of Airflow are here, and nowhere else
+
 from __future__ import annotations
 
 import logging
@@ -14,6 +16,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseOperator
+
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,21 +42,9 @@ def find_mapped_data(
     :param defaults: the defaults of the operator's parameters, which are part of the code.
     :return: the values that must not be rendered. If this cannot be found out, all but the defaults.
     """
-    index = getattr(context.get("ti"), "map_index", None)
-    if index is None or index < 0:
+    in_dag_file = _get_partial_arguments(operator.task_id, context)
+    if in_dag_file is None:
         return []
-    try:
-        mapped = context["dag"].get_task(operator.task_id)
-        if isinstance(mapped, BaseOperator) or not _maps_over_data(mapped, index):
-            return []
-        in_dag_file = dict(mapped.partial_kwargs)
-    except Exception as exc:  # noqa: BLE001 - see the module
-        log.error(  # noqa: TRY400 - its frames say nothing more
-            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which "
-            "of them come from data (%s).",
-            type(exc).__name__,
-        )
-        in_dag_file = {}
     arguments = {name: getattr(operator, name) for name in operator.template_fields}
     if op_kwargs := arguments.get("op_kwargs"):  # a decorated function: its arguments are mapped
         written = in_dag_file.get("op_kwargs")
@@ -63,9 +56,27 @@ def find_mapped_data(
     return [value for value in arguments.values() if id(value) not in known]
 
 
+def _get_partial_arguments(task_id: str, context: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the keyword arguments of a mapped task that are not mapped; None if no argument of this instance comes from data."""
+    index = getattr(context.get("ti"), "map_index", None)
+    if index is None or index < 0:
+        return None
+    try:
+        mapped = context["dag"].get_task(task_id)
+        if isinstance(mapped, BaseOperator) or not _maps_over_data(mapped, index):
+            return None
+        return dict(mapped.partial_kwargs)
+    except Exception:
+        log.exception(
+            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which "
+            "of them come from data."
+        )
+        return {}
+
+
 def _maps_over_data(mapped: Any, index: int) -> bool:
     """Return whether the keyword arguments of an instance are made by the run, and are not written in the DAG file."""
-    expand_input = getattr(mapped, mapped._expand_input_attr)  # noqa: SLF001 - see the module
+    expand_input = getattr(mapped, mapped._expand_input_attr)
     kind = type(expand_input).__name__
     if kind == _LISTS:
         return False
@@ -99,10 +110,8 @@ def get_partial_kwargs(partial: Any) -> dict[str, Any]:
 
 def find_team(ti: Any) -> str | None:
     """Return the team of a DAG's bundle, which Airflow 3.3 attaches to a task instance for its metrics; None if unknown."""
-    try:
-        team = ti.stats_tags.get("team_name")
-    except Exception:  # noqa: BLE001 - see the module
-        return None
+    tags = getattr(ti, "stats_tags", None)
+    team = tags.get("team_name") if isinstance(tags, Mapping) else None
     return team if isinstance(team, str) and team else None
 
 
@@ -119,8 +128,6 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
         does not know the request, which would hang.
     :raises Exception: Airflow's own error.
     """
-    from bzctrl_provider.version_compat import airflow_at_least
-
     ti, dag_id = context.get("ti"), getattr(context.get("dag"), "dag_id", None)
     if not dag_id:
         return None
@@ -134,16 +141,18 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
         found = find_previous(state="success", logical_date=now, map_index=index)
     else:
         found = _request_last_run(dag_id, now)
-        # A run can be successful although the task failed. In the DAG processor of 3.0, where a task instance has no state,
-        # the request would hang.
-        can_ask = airflow_at_least(3, 1) or getattr(ti, "state", None) is not None
-        if found and task_id and can_ask and not _succeeded_in(found.run_id, ti, index):
+        # A run can be successful although the task failed.
+        if found and task_id and not _succeeded_in(found.run_id, ti, index):
             return None
     end: datetime | None = getattr(found, "end_date", None)
     return end
 
 
 def _succeeded_in(run_id: str, ti: Any, index: int) -> bool:
+    """Return whether a task was successful in a successful run; that is assumed where Airflow cannot be asked."""
+    # In the DAG processor of 3.0, where a task instance has no state, the request would hang.
+    if not airflow_at_least(3, 1) and getattr(ti, "state", None) is None:
+        return True
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[run_id])
     name = ti.task_id if index < 0 else f"{ti.task_id}_{index}"
     return str(states.get(run_id, {}).get(name)) == "success"
@@ -159,16 +168,8 @@ def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> date
         if task_id is None:
             query = session.query(DagRun.end_date).filter_by(dag_id=dag_id, state="success")
         else:
-            query = (
-                session.query(TaskInstance.end_date)
-                .join(TaskInstance.dag_run)
-                .filter(
-                    TaskInstance.dag_id == dag_id,
-                    TaskInstance.task_id == task_id,
-                    TaskInstance.map_index == map_index,
-                    TaskInstance.state == "success",
-                )
-            )
+            of_task = {"dag_id": dag_id, "task_id": task_id, "map_index": map_index, "state": "success"}
+            query = session.query(TaskInstance.end_date).filter_by(**of_task).join(TaskInstance.dag_run)
         end: datetime | None = query.order_by(DagRun.execution_date.desc()).limit(1).scalar()
     return end
 
@@ -238,7 +239,7 @@ def list_stored_variables(prefix: str) -> list[StoredVariable]:
 
     with create_session() as session:
         rows: Any = session.query(Variable).filter(Variable.key.startswith(prefix, autoescape=True))  # type: ignore[union-attr,unused-ignore]
-        return [StoredVariable(row.key, row.get_val(), row._val) for row in rows]  # noqa: SLF001 - see the module
+        return [StoredVariable(row.key, row.get_val(), row._val) for row in rows]
 
 
 def delete_stored_variable(variable: StoredVariable) -> bool:
@@ -253,7 +254,7 @@ def delete_stored_variable(variable: StoredVariable) -> bool:
     with create_session() as session:
         found: Any = session.query(Variable).filter(
             Variable.key == variable.name,
-            Variable._val == variable.stored,  # noqa: SLF001 - see the module
+            Variable._val == variable.stored,
         )
         return bool(found.delete(synchronize_session=False))
 
@@ -264,24 +265,21 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
     :param dag_id: the id of the DAG.
     :return: None if the database has no such DAG, or this process has no database.
     """
-    try:
+    facts = None
+    with best_effort("the look-up of the DAG in Airflow's database"):
         from airflow.models.dag import DagModel
         from airflow.utils.session import create_session
 
         with create_session() as session:
-            dag = DagModel.get_dagmodel(dag_id, session=session)
-            if dag is None:
-                return None
-            # Teams exist from Airflow 3.1 on.
-            find_team = getattr(DagModel, "get_team_name", None)
-            return {
-                "tags": sorted(tag.name for tag in dag.tags),
-                "owner": dag.owners,
-                "team": find_team(dag_id, session=session) if find_team else None,
-            }
-    except Exception as exc:  # noqa: BLE001 - see the module
-        log.warning("The DAG could not be looked up in Airflow's database: %s", type(exc).__name__)
-        return None
+            if dag := DagModel.get_dagmodel(dag_id, session=session):
+                # Teams exist from Airflow 3.1 on.
+                find_team = getattr(DagModel, "get_team_name", None)
+                facts = {
+                    "tags": sorted(tag.name for tag in dag.tags),
+                    "owner": dag.owners,
+                    "team": find_team(dag_id, session=session) if find_team else None,
+                }
+    return facts
 
 
 def add_link(task: Any, link: Any) -> None:

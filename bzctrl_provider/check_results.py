@@ -11,21 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.text import one_line
+from bzctrl_provider.limits import LIST_ITEMS, NAME_CHARS
+from bzctrl_provider.text import cut, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-CHECKS_KEPT = 20
-
-_TEXT_CHARS = 200
-_RESULTS_READ = 1000
-
+_NUMBER = r"None|True|False|nan|-?inf|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 _SINGLE = r"[(\[](?:Decimal\(')?([^',]*)(?:'\))?,?[)\]]"
 """A row of one value, as Python writes it. Compiled when it is first used: each failed run loads this module."""
-
-_TRUE = "true"
-_TRUTHY = "all truthy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +44,6 @@ class CheckResult:
     actual: str | None = None
     statement: str | None = None
 
-    @property
-    def cells(self) -> tuple[str, str, str]:
-        """Return its name, its subject and its outcome: ``null_check``, ``d.amount``, ``expected 0, actual 17``."""
-        subject = ".".join(filter(None, (self.table, self.column)))
-        outcome = [f"expected {self.expected}"] if self.expected else ["failed"]
-        if self.actual is not None:
-            outcome.append(f"actual {self.actual}")
-        return self.check, subject, ", ".join(outcome)
-
 
 _FIELDS = tuple(field.name for field in fields(CheckResult))
 
@@ -74,18 +59,19 @@ def read_check_results(task: object, *, include_values: bool) -> tuple[CheckResu
         return ()
     failed = [
         result
-        for result in results[:_RESULTS_READ]
+        for result in results
         if getattr(result, "success", None) is False and getattr(result, "severity", "error") == "error"
     ]
-    return tuple(_read(result, include_values=include_values) for result in failed[:CHECKS_KEPT])
+    return tuple(_read(result, include_values=include_values) for result in failed[:LIST_ITEMS])
 
 
 def parse_check_results(data: object) -> tuple[CheckResult, ...]:
     """Return the checks that are in an XCom, which others can write as well; those of another form are left out."""
     if not isinstance(data, list | tuple):
         return ()
-    mappings = [item for item in data[:CHECKS_KEPT] if isinstance(item, Mapping) and item.get("check")]
-    return tuple(CheckResult(**{name: _text(item.get(name)) for name in _FIELDS}) for item in mappings)  # type: ignore[arg-type]
+    mappings = [item for item in data[:LIST_ITEMS] if isinstance(item, Mapping)]
+    read = [{name: _text(item.get(name)) for name in _FIELDS} for item in mappings]
+    return tuple(CheckResult(check=check, **of) for of in read if (check := of.pop("check")))
 
 
 def dump_check_results(checks: Iterable[CheckResult]) -> list[dict[str, str]]:
@@ -102,15 +88,15 @@ def format_check_results(checks: Sequence[CheckResult], *, task_id: str) -> list
     """
     rows = []
     for check in checks:
-        name, subject, outcome = check.cells
-        rows.append(("" if name == task_id.rpartition(".")[2] or name == task_id else name, subject, outcome))
+        name = "" if check.check in (task_id, task_id.rpartition(".")[2]) else check.check
+        actual = "" if check.actual is None else f", actual {check.actual}"
+        outcome = (f"expected {check.expected}" if check.expected else "failed") + actual
+        rows.append((name, ".".join(filter(None, (check.table, check.column))), outcome))
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
     lines = []
     for check, (name, subject, outcome) in zip(checks, rows, strict=True):
-        cells = [name.ljust(widths[0]), subject.ljust(widths[1])]
-        lines.append(
-            "   ".join([*(cell for cell, width in zip(cells, widths, strict=True) if width), outcome])
-        )
+        cells = [cell.ljust(width) for cell, width in zip((name, subject), widths, strict=True) if width]
+        lines.append("   ".join([*cells, outcome]))
         if check.statement:
             lines.append(f"  {check.statement}")
     return lines
@@ -120,8 +106,8 @@ def _read(result: Any, *, include_values: bool) -> CheckResult:
     column = _text(getattr(result, "column", None))
     name = _text(getattr(result, "name", None)) or _text(getattr(result, "check_type", None)) or "check"
     expected = _text(getattr(result, "expected", None))
-    if expected == _TRUTHY:
-        expected = _TRUE
+    if expected == "all truthy":
+        expected = "true"
     return CheckResult(
         check=name.removeprefix(f"{column}.") if column else name,
         table=_text(getattr(result, "table", None)),
@@ -137,19 +123,9 @@ def _value(value: object, *, include_values: bool) -> str | None:
         return None
     single = re.fullmatch(_SINGLE, str(value).strip())
     number = single[1] if single else str(value).strip()
-    if _is_number(number):
-        return _text(number)
+    if re.fullmatch(_NUMBER, number) and len(number) <= NAME_CHARS:
+        return number
     return _text(value) if include_values else None
-
-
-def _is_number(text: str) -> bool:
-    if text in ("None", "True", "False"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return len(text) <= _TEXT_CHARS
 
 
 def _text(value: object) -> str | None:
@@ -158,6 +134,4 @@ def _text(value: object) -> str | None:
         return None
     from airflow.providers.common.compat.sdk import redact
 
-    text = str(redact(str(value)))
-    shown = one_line(text[: 10 * _TEXT_CHARS], max_chars=_TEXT_CHARS + 1)
-    return (f"{shown[: _TEXT_CHARS - 1]}…" if len(shown) > _TEXT_CHARS else shown) or None
+    return cut(one_line(str(redact(str(value))), max_chars=NAME_CHARS + 1), NAME_CHARS) or None

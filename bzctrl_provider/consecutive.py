@@ -6,36 +6,21 @@ The count is one Airflow Variable per key, as in ``dedup``. If it cannot be read
 from __future__ import annotations
 
 import hashlib
-import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bzctrl_provider.limits import FAILURES_MAX
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.limits import TEXT_CHARS
 from bzctrl_provider.memory import read_variable, variable_name, write_variable
-from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.recovery import FailureStreak, count_failure
-from bzctrl_provider.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bzctrl_provider.dedup import FindSuccess
 
-log = logging.getLogger(__name__)
-
 COUNTED_XCOM_KEY = "bzctrl_counted"
 """Of a roll-up that was skipped because more failures in a row are needed."""
-
-_KEY_MAX = 500
-
-
-def find_number_errors(number: object) -> list[tuple[str, str]]:
-    """Return the error of a ``consecutive_failures`` with its name, for a list of errors: it is from 1 to 1000, or None."""
-    if number is None or (type(number) is int and 1 <= number <= FAILURES_MAX):
-        return []
-    return [
-        ("consecutive_failures", f"must be a whole number from 1 to {FAILURES_MAX}, not {safe_repr(number)}")
-    ]
 
 
 def find_wait(
@@ -58,7 +43,8 @@ def find_wait(
     if required is None or required <= 1:
         return None
     name = variable_name("failures", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32])
-    try:
+    wait = None
+    with best_effort("the count of failures in a row, so the incident is raised"):
         streak = FailureStreak.parse(read_variable(name))
         counted = count_failure(
             streak,
@@ -69,10 +55,7 @@ def find_wait(
         )
         if counted != streak:
             time = counted.last_at.isoformat()
-            write_variable(name, {"key": key[:_KEY_MAX], "created_at": time, **counted.as_dict()})
-    except Exception as exc:  # noqa: BLE001 - see the module
-        log.warning(
-            "The failures in a row could not be counted, so the incident is raised: %s", exception_text(exc)
-        )
-        return None
-    return None if counted.is_enough(required) else f"failure {counted.progress(required)} in a row"
+            write_variable(name, {"key": key[:TEXT_CHARS], "created_at": time, **counted.as_dict()})
+        if counted.count < required:
+            wait = f"failure {counted.count} of {required} in a row"
+    return wait

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.fields import name_workspace
+from bzctrl_provider.limits import TEXT_CHARS
 from bzctrl_provider.memory import read_variable, safe_key, variable_name, write_variable
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.recovery import is_within_window
-from bzctrl_provider.text import safe_repr
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TEXT_MAX = 500
-"""The characters that are kept of each text of a todo, so that a Variable stays small."""
-
-_COUNT_MAX = 10**9
 _CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -44,7 +40,7 @@ class FindSuccess(Protocol):
         """Return None if there was none, and ``if_unknown`` if Airflow cannot be asked."""
 
 
-def no_success(*, if_unknown: datetime | None) -> datetime | None:  # noqa: ARG001 - see FindSuccess
+def no_success(**_: datetime | None) -> datetime | None:
     """Return None, for a window that only ends by its time."""
     return None
 
@@ -72,48 +68,31 @@ class _Seen:
 
         :raises ValueError: if it is not in the form that ``as_json`` returns, or was created after ``at``.
         """
-        created_at, count, created = (value.get(name) for name in ("created_at", "count", "created"))
-        if not isinstance(created_at, str) or not isinstance(created, dict):
-            raise ValueError(  # noqa: TRY004 - invalid data, and no wrong call
-                "it is in another form"
-            )
-        if type(count) is not int or not 1 <= count <= _COUNT_MAX:
-            raise ValueError("its count is invalid")
-        time = parse_time(created_at)
+        time, count, created = parse_time(value.get("created_at")), value.get("count"), value.get("created")
+        if type(count) is not int or count < 1 or not isinstance(created, dict):
+            raise ValueError("it is in another form")
         if time is None or time > at + _CLOCK_SKEW:
             raise ValueError("its time is invalid, has no time zone, or is in the future")
         return cls(
             created_at=time,
             count=count,
             created=created,
-            key=str(value.get("key"))[:_TEXT_MAX],
-            last=str(value.get("last") or "")[:_TEXT_MAX],
+            key=str(value.get("key")),
+            last=str(value.get("last") or ""),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return the form in which it is kept."""
         return {
-            "key": self.key,
+            "key": self.key[:TEXT_CHARS],
             "created_at": self.created_at.isoformat(),
             "count": self.count,
             **({"last": self.last} if self.last else {}),
             "created": {
-                name: value[:_TEXT_MAX] if isinstance(value, str) else value
+                name: value[:TEXT_CHARS] if isinstance(value, str) else value
                 for name, value in self.created.items()
             },
         }
-
-
-def find_window_errors(window: object) -> list[tuple[str, str]]:
-    """Return the error of a ``dedup_window`` with its name, for a list of errors: it is a timedelta that is not negative, or None."""
-    if window is None or (isinstance(window, timedelta) and window >= timedelta()):
-        return []
-    return [("dedup_window", f"must be a timedelta, such as timedelta(days=1), not {safe_repr(window)}")]
-
-
-def default_key(failure: Failure | LazyFailure, *, task_id: str | None = None) -> str:
-    """Return the key of a failure: the DAG, the task that raises the incident, and the ids of the failed tasks."""
-    return "/".join([failure.dag_id, task_id or "", *failure.task_ids])
 
 
 def deduplicated(
@@ -160,9 +139,10 @@ def full_key(
     another.
 
     :param fields: of the todo.
-    :param key: the user's own; default: see ``default_key``.
+    :param key: the user's own; default: the DAG, the task that raises the incident, and the ids of the failed tasks.
     """
-    return f"{bzctrl_conn_id}:{name_workspace(fields)}:{key or default_key(failure, task_id=task_id)}"
+    key = key or "/".join([failure.dag_id, task_id or "", *failure.task_ids])
+    return f"{bzctrl_conn_id}:{name_workspace(fields)}:{key}"
 
 
 def create_unless_seen(
@@ -195,7 +175,7 @@ def create_unless_seen(
         log.info("Airflow called this callback before: the incident is raised once.")
         return {**seen.created, "deduplicated": True}
     if seen and _covers(seen, at=at, window=window, last_success=last_success):
-        _write(name, replace(seen, count=min(seen.count + 1, _COUNT_MAX), last=identity))
+        _write(name, replace(seen, count=seen.count + 1, last=identity))
         log.info(
             "%s was raised for the same failure at %s: no other one is raised within %s.",
             _name(seen.created),
@@ -205,7 +185,7 @@ def create_unless_seen(
         count_todos("deduplicated", todo_type=fields.get("todo_type"))
         return {**seen.created, "deduplicated": True}
     todo = create(_with_count(fields, seen))
-    _write(name, _Seen(created_at=at, count=1, created=todo, key=key[:_TEXT_MAX], last=identity))
+    _write(name, _Seen(created_at=at, count=1, created=todo, key=key, last=identity))
     return {**todo, "deduplicated": False}
 
 
@@ -241,19 +221,13 @@ def _name(created: Mapping[str, Any]) -> str:
 
 
 def _read(name: str, *, at: datetime) -> _Seen | None:
-    try:
-        value = read_variable(name)
-        return _Seen.parse(value, at=at) if value else None
-    except Exception as exc:  # noqa: BLE001 - a memory that cannot be read must not cost an incident
-        log.warning("The memory of this failure cannot be used (%s): a todo is created.", exception_text(exc))
-        return None
+    seen = None
+    with best_effort("the memory of this failure, so a todo is created"):
+        if value := read_variable(name):
+            seen = _Seen.parse(value, at=at)
+    return seen
 
 
 def _write(name: str, seen: _Seen) -> None:
-    try:
+    with best_effort("the memory of this failure, so the next one creates another todo"):
         write_variable(name, seen.as_json())
-    except Exception:
-        log.warning(
-            "The memory of this failure could not be written: the next one creates another todo.",
-            exc_info=True,
-        )

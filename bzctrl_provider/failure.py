@@ -10,9 +10,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.check_results import CheckResult, format_check_results
+from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.reasons import remember_exception
-from bzctrl_provider.text import is_email
+from bzctrl_provider.text import count, cut, is_email, list_names, names_in_brackets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,16 +24,10 @@ __all__ = [
     "Failure",
     "LazyFailure",
     "as_text",
-    "exception_text",
     "fill_assignee",
     "fill_text",
     "remember_exception",
 ]
-
-_TITLE_CHARS = 200
-_TASKS_SHOWN = 50
-_INSTANCES_SHOWN = 10
-_NAMES_SHOWN = 20
 
 _LOST = "Its process ended without an exception, for example because it was killed or never started."
 
@@ -159,23 +154,22 @@ class Failure:
         Mapped instances with names have them, if there is room: ``customs: 1 of 5 checks failed (validate[DHL, GLS])``.
         """
         if self.kind == "import":
-            return _cut_beginning(self.file or "", f": {_NOT_IMPORTED}", _TITLE_CHARS)
+            end = f": {_NOT_IMPORTED}"
+            # The name of the file is at the end of its path.
+            return cut((self.file or "")[::-1], NAME_CHARS - len(end))[::-1] + end
         start = f"{self.dag_id}: {self._outcome}"
         if self.kind in ("checks", "run"):
-            room = _TITLE_CHARS - len(start)
-            named = _join_limited(self._labels())
-            start += named if len(named) <= room else _join_limited(self.task_ids, room)
-        return _cut(start, _TITLE_CHARS)
+            room = NAME_CHARS - len(start)
+            named = f" ({', '.join(self._labels())})" if self.tasks else ""
+            start += named if len(named) <= room else names_in_brackets(self.task_ids, room=room)
+        return cut(start, NAME_CHARS)
 
-    def _labels(self) -> list[str]:
+    def _labels(self) -> Iterable[str]:
         """Return the ids of the tasks that failed, each with the names of its instances."""
-        labels = []
         for task_id, of in groupby(self.tasks, lambda task: task.task_id):
             tasks = list(of)
             names = [task.instance for task in tasks] if any(task.name for task in tasks) else []
-            more = ", …" if len(names) > _INSTANCES_SHOWN else ""
-            labels.append(f"{task_id}[{', '.join(names[:_INSTANCES_SHOWN])}{more}]" if names else task_id)
-        return labels
+            yield f"{task_id}[{', '.join(names)}]" if names else task_id
 
     @property
     def description(self) -> str:
@@ -189,8 +183,9 @@ class Failure:
         parts = [f"In the DAG {self.dag_id}, {self._outcome}."]
         if self.tasks:
             parts.append("\n".join(self._task_lines()))
-        if consequences := list(self._consequences()):
-            parts.append("\n".join(consequences))
+        consequences = {"Did not run": self.did_not_run, "Not updated": self.not_updated}
+        if lines := [f"{title}: {list_names(names)}" for title, names in consequences.items() if names]:
+            parts.append("\n".join(lines))
         known = {
             "Run": self.run_id,
             "Logical date": self.logical_date,
@@ -217,28 +212,21 @@ class Failure:
         if self.kind == "task" and self.tasks:
             return f"{self.tasks[0].label} failed"
         if self.kind == "checks" and self.not_run:
-            return f"{_count(failed, 'task')} failed, so that {self.not_run} of {_count(self.checks, 'check')} did not run"
-        if self.kind == "checks" and failed:
-            return f"{failed} of {_count(self.checks, 'check')} failed"
+            return f"{count(failed, 'task')} failed, so that {self.not_run} of {count(self.checks, 'check')} did not run"
         if failed:
-            return f"{failed} of {_count(len(self.instances), 'task')} failed"
+            of = count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
+            return f"{failed} of {of} failed"
         return "the run timed out" if self.reason == "timed_out" else "the run failed"
-
-    def _consequences(self) -> Iterable[str]:
-        for title, names in (("Did not run", self.did_not_run), ("Not updated", self.not_updated)):
-            if names:
-                more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-                yield f"{title}: {', '.join(names[:_NAMES_SHOWN])}{more}"
 
     def _task_lines(self) -> Iterable[str]:
         by_task = [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]
-        for task_id, tasks in by_task[:_TASKS_SHOWN]:
+        for task_id, tasks in by_task[:LIST_ITEMS]:
             yield self._task_line(task_id, tasks)
             named = len(tasks) > 1 or self._lists_instances(tasks[0])
-            for task in tasks[:_INSTANCES_SHOWN]:
+            for task in tasks[:LIST_ITEMS]:
                 yield from _detail_lines(task, named=named)
-        if len(by_task) > _TASKS_SHOWN:
-            yield f"- and {len(by_task) - _TASKS_SHOWN} more"
+        if len(by_task) > LIST_ITEMS:
+            yield f"- and {len(by_task) - LIST_ITEMS} more"
 
     def _task_line(self, task_id: str, tasks: list[FailedTask]) -> str:
         first = tasks[0]
@@ -246,7 +234,7 @@ class Failure:
         if not self._lists_instances(first):
             return f"- {first.label}{operator}: {first.state}"
         total = self.instances.get(task_id, len(tasks))
-        instances = _join_limited([task.instance for task in tasks], shown=_INSTANCES_SHOWN)
+        instances = names_in_brackets([task.instance for task in tasks], room=LINE_CHARS)
         return f"- {task_id}{operator}: {len(tasks)} of {total} mapped failed{instances}"
 
     def _lists_instances(self, task: FailedTask) -> bool:
@@ -258,12 +246,7 @@ def _detail_lines(task: FailedTask, *, named: bool) -> Iterable[str]:
 
     :param named: whether the lines begin with the name of the mapped instance, because there are others.
     """
-    if task.checks:
-        lines = format_check_results(task.checks, task_id=task.task_id)
-    elif task.exception:
-        lines = task.exception.splitlines()
-    else:
-        lines = [_LOST] if task.lost else []
+    lines = _reason_lines(task)
     if task.log_url:
         lines.append(f"Log: {task.log_url}")
     if named and task.checks:
@@ -271,6 +254,14 @@ def _detail_lines(task: FailedTask, *, named: bool) -> Iterable[str]:
     elif named and lines:
         lines[0] = f"[{task.instance}] {lines[0]}"
     return (f"  {line}" for line in lines)
+
+
+def _reason_lines(task: FailedTask) -> list[str]:
+    if task.checks:
+        return format_check_results(task.checks, task_id=task.task_id)
+    if task.exception:
+        return task.exception.splitlines()
+    return [_LOST] if task.lost else []
 
 
 class LazyFailure:
@@ -311,9 +302,7 @@ def fill_text(
     """
     filled = dict(fields)
     for name in ("title", "description"):
-        value = filled.get(name)
-        unset = value is None or (isinstance(value, str) and not value.strip())
-        if unset and (failure.tasks or failure.kind in ("run", "deadline", "import")):
+        if _is_unset(filled.get(name)) and (failure.tasks or failure.kind in ("run", "deadline", "import")):
             filled[name] = failure.summary if name == "title" else failure.describe(link_to_run=link_to_run)
     return filled
 
@@ -323,9 +312,11 @@ def fill_assignee(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> 
 
     The owner counts only if it is an e-mail address. Otherwise the assignee stays unset, for the connection's.
     """
-    value = fields.get("assignee")
-    unset = value is None or (isinstance(value, str) and not value.strip())
-    return {**fields, "assignee": failure.assignee} if unset else dict(fields)
+    return {**fields, "assignee": failure.assignee} if _is_unset(fields.get("assignee")) else dict(fields)
+
+
+def _is_unset(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def as_text(value: object) -> object:
@@ -339,34 +330,7 @@ def as_text(value: object) -> object:
         return value.label
     if isinstance(value, BaseException):
         return exception_text(value)
-    return [as_text(item) for item in value] if type(value) in (list, tuple) else value  # type: ignore[attr-defined]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def _join_limited(words: list[str], room: int = 10**6, *, shown: int | None = None) -> str:
-    """Return as many words as fit into the room, in brackets."""
-    text = ""
-    for number, word in enumerate(words[:shown], 1):
-        longer = f"{text}, {word}" if text else word
-        end = "" if number == len(words) else ", …"
-        if len(longer) + len(end) + 3 > room:
-            break
-        text = longer
-    else:
-        return f" ({text}{', …' if shown and shown < len(words) else ''})" if text else ""
-    return f" ({text}, …)" if text else ""
-
-
-def _cut(text: str, chars: int) -> str:
-    return text if len(text) <= chars else f"{text[: chars - 1]}…"
-
-
-def _cut_beginning(text: str, end: str, chars: int) -> str:
-    room = chars - len(end)
-    return f"{text}{end}" if len(text) <= room else f"…{text[1 - room :]}{end}"
+    return [as_text(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _span(seconds: int) -> str:

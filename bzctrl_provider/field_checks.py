@@ -7,10 +7,12 @@ valid fields is parsed without it.
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.text import is_encodable
+from bzctrl_provider.limits import FAILURES_MAX
+from bzctrl_provider.text import is_encodable, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,8 +32,6 @@ _ANY_TEXT = frozenset(
     {"title", "description", "domain_workspace", "order_id", "lrn", "category", "sub_category"}
 )
 _PLACE = frozenset({"domain", "workspace"})
-_ROUNDS = 3
-"""Leaving out one field can make another one invalid: ``workspace`` without ``domain``, for example."""
 
 
 def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tuple[str, str]] = ()) -> None:
@@ -42,17 +42,28 @@ def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tu
     :param others: errors of parameters that are no fields, as names and sentences.
     :raises ValueError: names every invalid one, with its allowed values.
     """
-    literals = {
-        name: value for name, value in fields.items() if value is not None and not _is_template(value)
-    }
+    literals = {name: value for name, value in _only_set(fields).items() if not _is_template(value)}
     if any(_is_template(fields.get(name)) for name in _PLACE):
         literals = {name: value for name, value in literals.items() if name not in _PLACE}
-    errors = [*others]
-    if any(not _is_valid_at_first_sight(name, value) for name, value in literals.items()):
-        errors += _find_errors(literals)
-    if errors:
+    if errors := [*others, *_find_errors(literals)]:
         lines = "".join(f"\n- {name}: {error}" for name, error in errors)
         raise ValueError(f"{owner} cannot raise incidents like this. Fix the following:{lines}")
+
+
+def find_window_errors(window: object) -> list[tuple[str, str]]:
+    """Return the error of a ``dedup_window`` with its name, for a list of errors: it is a timedelta that is not negative, or None."""
+    if window is None or (isinstance(window, timedelta) and window >= timedelta()):
+        return []
+    return [("dedup_window", f"must be a timedelta, such as timedelta(days=1), not {safe_repr(window)}")]
+
+
+def find_number_errors(number: object) -> list[tuple[str, str]]:
+    """Return the error of a ``consecutive_failures`` with its name, for a list of errors: it is from 1 to 1000, or None."""
+    if number is None or (type(number) is int and 1 <= number <= FAILURES_MAX):
+        return []
+    return [
+        ("consecutive_failures", f"must be a whole number from 1 to {FAILURES_MAX}, not {safe_repr(number)}")
+    ]
 
 
 def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -64,13 +75,8 @@ def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     from airflow.providers.common.compat.sdk import redact
 
     valid, left_out = dict(fields), {}
-    for _ in range(_ROUNDS):
-        given = {name: value for name, value in valid.items() if value is not None}
-        if all(_is_valid_at_first_sight(name, value) for name, value in given.items()):
-            break
-        errors = _find_errors(given)
-        if not errors:
-            break
+    # Leaving out one field can make another one invalid: ``workspace`` without ``domain``, for example.
+    while errors := _find_errors(_only_set(valid)):
         for name, error in errors:
             for dropped in (name, *(_PLACE if name in _PLACE else ())):
                 valid[dropped] = None
@@ -80,17 +86,26 @@ def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     return valid, list(left_out.values())
 
 
+def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields without None and blank texts, which mean unset."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+
+
 def _find_errors(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the names and the errors of values, also of one that lacks its counterpart, but of nothing else unset."""
+    if all(_is_valid_at_first_sight(name, value) for name, value in values.items()):
+        return []
     from bzctrl_provider.client.todo import complete_todo
 
-    # A blank text means unset, and is not reported as missing.
-    values = {name: value for name, value in values.items() if not isinstance(value, str) or value.strip()}
     try:
         complete_todo(values, defaults={})
     except BzCtrlValidationError as exc:
         incomplete = _PLACE if len(_PLACE & values.keys()) == 1 else frozenset()
-        return [(name, error) for name, error in exc.faults if name in values or name in incomplete]
+        return [(name, error) for name, error in exc.errors if name in values or name in incomplete]
     return []
 
 

@@ -10,25 +10,29 @@ import hashlib
 import json
 import logging
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlOutcomeUnknownError
+from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS
 from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    CreateAll = Callable[[list[dict[str, Any]]], list[dict[str, Any] | BzCtrlError]]
 
 log = logging.getLogger(__name__)
 
 OnUnknownOutcome = Literal["retry", "fail"]
 
+_UNKEPT = "the memory of this attempt: a retry of this task may create a duplicate"
 _INTENT = "%Y-%m-%d %H:%M:%S UTC"
-
-_GENERATIONS_KEPT = 20
-"""Of one task, in a Variable: Variables must not grow with the runs."""
 
 
 class Memory(Protocol):
@@ -70,50 +74,6 @@ class TryState:
             is_first=beyond or try_number <= max(max_tries - retries, 0) + 1,
             is_last=try_number > max_tries,
         )
-
-
-@dataclass(frozen=True)
-class Record:
-    """Hold the state of one todo after earlier tries.
-
-    :param created: the created todo as plain JSON; None if none is known.
-    :param unanswered: the times of the attempts without a response, as text.
-    """
-
-    created: dict[str, Any] | None = None
-    unanswered: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, value: object) -> Record:
-        """Read one from JSON; whatever is no record, because others can write Variables, counts as an empty one."""
-        if not isinstance(value, dict):
-            return cls()
-        created, unanswered = value.get("created"), value.get("unanswered")
-        return cls(
-            created=created if created and isinstance(created, dict) else None,
-            unanswered=tuple(map(str, unanswered)) if isinstance(unanswered, list) else (),
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return (
-            {"created": self.created} if self.created is not None else {"unanswered": list(self.unanswered)}
-        )
-
-    def add_unanswered(self, time: str) -> Record:
-        """Return it with one more attempt that had no response."""
-        return Record(unanswered=(*self.unanswered, time))
-
-
-class NoMemory:
-    """Remember nothing, for a task that is executed outside Airflow."""
-
-    def get(self, key: str) -> dict[str, Any]:  # noqa: ARG002 - see Memory
-        """Return an empty object."""
-        return {}
-
-    def set(self, key: str, value: dict[str, Any]) -> None:
-        """Forget."""
 
 
 class TaskStateMemory:
@@ -162,7 +122,8 @@ class VariableMemory:
         kept = _as_object(generations.pop(self._generation, None))
         # The time is for `bzctrl variables prune`.
         generations[self._generation] = {**kept, key: value, "written_at": self._now().isoformat()}
-        for oldest in list(generations)[:-_GENERATIONS_KEPT]:
+        # Variables must not grow with the runs.
+        for oldest in list(generations)[:-LIST_ITEMS]:
             del generations[oldest]
         write_variable(self._name, generations)
 
@@ -198,37 +159,30 @@ def variable_name(kind: str, *parts: str) -> str:
     return f"bzctrl__{kind}__{readable[:150]}__{digest}"
 
 
-def open_memory(context: Mapping[str, Any]) -> Memory:
-    """Return the memory of the task that has this context."""
-    from bzctrl_provider.version_compat import airflow_at_least
-
-    ti = context.get("ti")
+def open_memory(context: Mapping[str, Any]) -> Memory | None:
+    """Return the memory of the task that has this context; None if it is executed outside Airflow."""
+    ti: Any = context.get("ti")
     tries = TryState.from_ti(ti)
     if "task_state_store" in context:
         return TaskStateMemory(context["task_state_store"], tries.generation)
     if airflow_at_least(3, 3) or not all(getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id")):
-        return NoMemory()
-    return variable_memory(ti, "memory", tries.generation)
-
-
-def variable_memory(ti: Any, kind: str, generation: str) -> VariableMemory:
-    """Return a memory in a Variable for a task instance; also for callbacks, in which the state store may hang."""
+        return None
     index = getattr(ti, "map_index", None)
-    index = -1 if index is None else index
-    name = variable_name(kind, ti.dag_id, ti.task_id, *([str(index)] if index >= 0 else []))
-    return VariableMemory(name, f"{ti.run_id} {generation}")
+    mapped = [] if index is None or index < 0 else [str(index)]
+    name = variable_name("memory", ti.dag_id, ti.task_id, *mapped)
+    return VariableMemory(name, f"{ti.run_id} {tries.generation}")
 
 
 def safe_key(created: Mapping[str, Any]) -> str:
     """Return the key of a remembered todo for a log line: Variables can be written by others, too."""
-    return one_line(str(created.get("key")), max_chars=200)
+    return one_line(str(created.get("key")), max_chars=NAME_CHARS)
 
 
 def create_once(
     create: Callable[[dict[str, Any]], dict[str, Any]],
     fields: Mapping[str, Any],
     *,
-    memory: Memory,
+    memory: Memory | None,
     key: str,
     tries: TryState,
     on_unknown_outcome: OnUnknownOutcome,
@@ -252,10 +206,8 @@ def create_once(
         except BzCtrlError as exc:
             return [exc]
 
-    journal = _Journal(memory, key, tries)
-    _create_batch(
-        create_all, {key: fields}, journal, tries=tries, on_unknown_outcome=on_unknown_outcome, now=now
-    )
+    journal = _Journal(memory, key, tries, on_unknown_outcome, now)
+    journal.create(create_all, {key: fields})
     result = journal.get_result(key)
     if not isinstance(result, BzCtrlError):
         return dict(result)
@@ -271,10 +223,10 @@ def create_once(
 
 
 def create_all_once(
-    create_all: Callable[[list[dict[str, Any]]], list[dict[str, Any] | BzCtrlError]],
+    create_all: CreateAll,
     todos: Sequence[Mapping[str, Any]],
     *,
-    memory: Memory,
+    memory: Memory | None,
     tries: TryState,
     on_unknown_outcome: OnUnknownOutcome,
     batch_size: int,
@@ -288,7 +240,7 @@ def create_all_once(
 
     :param create_all: creates todos, several at a time; returns for each the created todo or its error.
     :param todos: the fields of each todo.
-    :param memory: of the task.
+    :param memory: of the task; None remembers nothing.
     :param tries: which of the task's tries this is.
     :param on_unknown_outcome: ``retry`` creates again a todo whose request had no response, and the description's last
         line says that it may be a duplicate; ``fail`` sends no other request for it.
@@ -297,153 +249,143 @@ def create_all_once(
     :param now: returns the time, in UTC.
     :return: for each todo, in the order of the list, the created todo, of this try or of an earlier one, or the error.
     """
-    journal = _Journal(memory, "todos", tries)
+    journal = _Journal(memory, "todos", tries, on_unknown_outcome, now)
     named = dict(zip(_name_by_content(todos), todos, strict=True))
     names = list(named)
     for start in range(0, len(names), batch_size):
         batch = {name: named[name] for name in names[start : start + batch_size]}
-        _create_batch(create_all, batch, journal, tries=tries, on_unknown_outcome=on_unknown_outcome, now=now)
+        journal.create(create_all, batch)
         if len(names) > batch_size:
             log.info("%d of %d todos are done.", min(start + batch_size, len(names)), len(names))
     return [journal.get_result(name) for name in names]
 
 
-def _create_batch(
-    create_all: Callable[[list[dict[str, Any]]], list[dict[str, Any] | BzCtrlError]],
-    batch: Mapping[str, Mapping[str, Any]],
-    journal: _Journal,
-    *,
-    tries: TryState,
-    on_unknown_outcome: OnUnknownOutcome,
-    now: Callable[[], datetime],
-) -> None:
-    """Create the missing todos of a batch; their records and errors are in the journal afterwards."""
-    journal.log_created(batch)
-    # Airflow makes no attempt after its last try, so that one gets a second attempt for what had no response.
-    for attempt in range(2 if tries.is_last and on_unknown_outcome == "retry" else 1):
-        unanswered = [name for name in batch if journal.is_pending(name) and journal.get_unanswered(name)]
-        if on_unknown_outcome == "fail":
-            journal.refuse({name: batch[name] for name in unanswered})
-        elif attempt and unanswered:
-            log.warning(
-                "It is not known whether this attempt created the todo, so one more follows, and its description says "
-                "so: %s",
-                journal.get_result(unanswered[0]),
-            )
-        pending = {name: todo for name, todo in batch.items() if journal.is_pending(name)}
-        if pending:
-            journal.attempt(create_all, pending, now().strftime(_INTENT))
-    if on_unknown_outcome == "fail":
-        journal.refuse({name: todo for name, todo in batch.items() if journal.is_unknown(name)})
-
-
 class _Journal:
-    """Keep the records of a task's todos by name in its memory, page by page.
+    """Keep what is known of a task's todos by name in its memory, page by page.
 
-    A page has the records of one attempt. It is written twice: before the attempt with the names of its todos, and after
-    it with their results.
+    A page is written twice: before an attempt with the names of its todos, and after it with their results: the created
+    todo as plain JSON, or the times of all attempts without a response.
     """
 
-    def __init__(self, memory: Memory, key: str, tries: TryState) -> None:
+    def __init__(
+        self,
+        memory: Memory | None,
+        key: str,
+        tries: TryState,
+        on_unknown_outcome: OnUnknownOutcome,
+        now: Callable[[], datetime],
+    ) -> None:
         self._memory = memory
         self._key = key
+        self._may_send_again = on_unknown_outcome == "retry"
+        # Airflow makes no attempt after its last try, so that one gets a second attempt for what had no response.
+        self._attempts = 2 if tries.is_last and self._may_send_again else 1
+        self._now = now
         self._page = 0
-        self._records: dict[str, Record] = {}
-        self._unsaved: dict[str, Record] = {}
+        self._created: dict[str, dict[str, Any]] = {}
+        self._unanswered: dict[str, list[str]] = {}
         self._errors: dict[str, BzCtrlError] = {}
-        # A page holds its own number: a memory that returns the same for every key has no second page.
-        while (page := _read(memory, self._page_key, tries)).get("page") == self._page:
-            self._load(page)
-            self._page += 1
+        self._unsaved: dict[str, None] = {}
+        # On the first try nothing can be in it. A later try fails if it cannot be read, and is retried: an earlier one
+        # may have created the todo.
+        with best_effort("the look-up of earlier tries") if tries.is_first else nullcontext():
+            # A page holds its own number: a memory that returns the same for every key has no second page.
+            while memory and (page := _as_object(memory.get(self._page_key))).get("page") == self._page:
+                self._load(page)
+                self._page += 1
 
     @property
     def _page_key(self) -> str:
         return f"{self._key}.{self._page}"
 
     def _load(self, page: dict[str, Any]) -> None:
-        self._records |= {name: Record.parse(value) for name, value in _as_object(page.get("todos")).items()}
+        """Read a page without its invalid parts, because others can write Variables, too."""
+        for name, result in _as_object(page.get("todos")).items():
+            if created := _as_object(_as_object(result).get("created")):
+                self._created[name] = created
+            unanswered = _as_object(result).get("unanswered")
+            self._unanswered[name] = list(map(str, unanswered)) if isinstance(unanswered, list) else []
         pending, intent = page.get("pending"), page.get("intent")
         for name in pending if isinstance(pending, list) else []:
-            if isinstance(name, str) and self._get(name).created is None:
-                self._records[name] = self._get(name).add_unanswered(str(intent or "an unknown time"))
+            if isinstance(name, str) and name not in self._created:
+                self._add_unanswered(name, str(intent or "an unknown time"))
 
-    def _get(self, name: str) -> Record:
-        return self._records.get(name, Record())
+    def _add_unanswered(self, name: str, time: str) -> None:
+        self._unanswered[name] = [*self.get_unanswered(name), time]
 
-    def get_unanswered(self, name: str) -> tuple[str, ...]:
+    def get_unanswered(self, name: str) -> Sequence[str]:
         """Return the times of the attempts without a response."""
-        return self._get(name).unanswered
+        return self._unanswered.get(name, [])
 
     def get_result(self, name: str) -> dict[str, Any] | BzCtrlError:
         """Return the created todo, or the error of the last attempt."""
-        return self._get(name).created or self._errors[name]
+        return self._created[name] if name in self._created else self._errors[name]
 
-    def is_pending(self, name: str) -> bool:
-        """Return whether an attempt to create the todo may be made."""
-        error = self._errors.get(name)
-        return not self._get(name).created and (error is None or self.is_unknown(name))
-
-    def is_unknown(self, name: str) -> bool:
-        """Return whether the todo's last attempt in this try had no response."""
-        error = self._errors.get(name)
-        return (
-            error is not None and error.outcome_unknown and not isinstance(error, BzCtrlOutcomeUnknownError)
-        )
-
-    def refuse(self, todos: Mapping[str, Mapping[str, Any]]) -> None:
-        """Let todos whose outcome is unknown fail without another request."""
-        for name, todo in todos.items():
-            text = _what_to_look_for(todo, self.get_unanswered(name))
-            self._errors[name] = BzCtrlOutcomeUnknownError(text, outcome_unknown=True)
-
-    def log_created(self, names: Iterable[str]) -> None:
-        """Log which todos an earlier try created."""
-        keys = [safe_key(created) for name in names if (created := self._get(name).created)]
-        if keys:
+    def create(self, create_all: CreateAll, todos: Mapping[str, Mapping[str, Any]]) -> None:
+        """Create the missing ones of some todos; afterwards each has its result."""
+        if keys := [safe_key(self._created[name]) for name in todos if name in self._created]:
             log.info(
                 "An earlier try of this task created %s: nothing is created again.",
                 keys[0] if len(keys) == 1 else f"{len(keys)} of these todos",
             )
+        for attempt in range(self._attempts):
+            self._refuse_unanswered(todos)
+            pending = {name: todo for name, todo in todos.items() if self._is_pending(name)}
+            if not pending:
+                break
+            if attempt:
+                log.warning(
+                    "It is not known whether this attempt created the todo, so one more follows, and its description says "
+                    "so: %s",
+                    self._errors[next(iter(pending))],
+                )
+            self._attempt(create_all, pending, self._now().strftime(_INTENT))
+        self._refuse_unanswered(todos)
 
-    def attempt(
-        self,
-        create_all: Callable[[list[dict[str, Any]]], list[dict[str, Any] | BzCtrlError]],
-        todos: Mapping[str, Mapping[str, Any]],
-        time: str,
-    ) -> None:
+    def _is_pending(self, name: str) -> bool:
+        """Return whether an attempt to create the todo may be made: none was made in this try, or its outcome is unknown."""
+        error = self._errors.get(name)
+        return name not in self._created and (
+            error is None or (self._may_send_again and error.outcome_unknown)
+        )
+
+    def _refuse_unanswered(self, todos: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let todos whose outcome is unknown fail without another request, if nothing may be sent again."""
+        for name, todo in todos.items():
+            times = self.get_unanswered(name)
+            if times and not self._may_send_again and name not in self._created:
+                error = BzCtrlOutcomeUnknownError(_what_to_look_for(todo, times), outcome_unknown=True)
+                self._errors[name] = error
+
+    def _attempt(self, create_all: CreateAll, todos: Mapping[str, Mapping[str, Any]], time: str) -> None:
         """Send one request for each todo, and keep the results."""
-        self._unsaved |= {name: self._records[name] for name in todos if name in self._records}
-        self._write(intent=time, pending=list(todos))
+        self._unsaved |= dict.fromkeys(todos)
+        # Not raised: before the request that would lose the incident, after it Airflow would create another one.
+        with best_effort(_UNKEPT):
+            self._write(intent=time, pending=list(todos))
         noted = [add_duplicate_note(todo, self.get_unanswered(name)) for name, todo in todos.items()]
         for name, result in zip(todos, create_all(noted), strict=True):
-            self._keep(name, result, time)
-        if self._write():
+            self._errors.pop(name, None)
+            if not isinstance(result, BzCtrlError):
+                self._created[name] = result
+                continue
+            self._errors[name] = result
+            if result.outcome_unknown:
+                self._add_unanswered(name, time)
+        with best_effort(_UNKEPT):
+            self._write()
             self._unsaved = {}
             self._page += 1
 
-    def _keep(self, name: str, result: dict[str, Any] | BzCtrlError, time: str) -> None:
-        self._errors.pop(name, None)
-        if not isinstance(result, BzCtrlError):
-            self._records[name] = Record(created=result)
-        else:
-            self._errors[name] = result
-            self._records[name] = (
-                self._get(name).add_unanswered(time) if result.outcome_unknown else self._get(name)
-            )
-        self._unsaved[name] = self._records[name]
-
-    def _write(self, **intent: Any) -> bool:
-        records = {name: record.as_json() for name, record in self._unsaved.items() if record != Record()}
-        try:
-            self._memory.set(self._page_key, {"page": self._page, **intent, "todos": records})
-        except Exception as exc:  # noqa: BLE001 - see below
-            # Not raised: before the request that would lose the incident, after it Airflow would create another one.
-            log.warning(
-                "Airflow's memory could not be written (%r): a retry of this task may create a duplicate.",
-                exc,
-            )
-            return False
-        return True
+    def _write(self, **intent: Any) -> None:
+        results: dict[str, Any] = {}
+        for name in self._unsaved:
+            if name in self._created:
+                results[name] = {"created": self._created[name]}
+            elif times := self.get_unanswered(name):
+                results[name] = {"unanswered": times}
+        if self._memory:
+            self._memory.set(self._page_key, {"page": self._page, **intent, "todos": results})
 
 
 def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -453,7 +395,7 @@ def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
     for todo in todos:
         try:
             content = json.dumps(todo, sort_keys=True, default=str)
-        except Exception:  # noqa: BLE001 - keys of several types, an object that cannot be read: no such todo is created
+        except Exception:  # noqa: BLE001 - the text of an object may raise anything: no such todo is created
             content = ""
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         names.append(f"{digest}.{seen[digest]}")
@@ -462,7 +404,7 @@ def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _where_to_look(fields: Mapping[str, Any]) -> str:
-    title, order_id = (safe_repr(fields.get(name), max_chars=300) for name in ("title", "order_id"))
+    title, order_id = (safe_repr(fields.get(name), max_chars=LINE_CHARS) for name in ("title", "order_id"))
     return f"Look in BzCtrl for the title {title} and the order id {order_id}"
 
 
@@ -472,15 +414,3 @@ def _what_to_look_for(fields: Mapping[str, Any], unanswered: Sequence[str]) -> s
         f"was sent again. {_where_to_look(fields)}. If it is there, mark this task as success; otherwise clear the task, "
         "which creates it."
     )
-
-
-def _read(memory: Memory, key: str, tries: TryState) -> dict[str, Any]:
-    try:
-        return _as_object(memory.get(key))
-    except Exception as exc:
-        if not tries.is_first:
-            raise  # an earlier try may have created it: it is better to fail, and to retry, than to create twice
-        log.warning(
-            "Airflow's memory could not be read (%r); this is the first try, so nothing can be in it.", exc
-        )
-        return {}

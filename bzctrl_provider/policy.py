@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
@@ -16,7 +17,7 @@ from airflow.policies import hookimpl
 from bzctrl_provider.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
@@ -31,9 +32,6 @@ _DELIVERY_TAG = "bzctrl_delivery"
 _NOTIFIER = "bzctrl_provider.notifications.bzctrl", "BzCtrlNotifier"
 _ROLL_UP = "bzctrl_provider.operators.bzctrl", "IncidentOnFailureOperator"
 
-_shared: tuple[Settings, BzCtrlNotifier] | None = None
-"""The notifier that DAGs share, and the options that it was made for."""
-
 _failed_hooks: set[str] = set()
 """The hooks of which an exception was logged."""
 
@@ -41,33 +39,27 @@ _failed_hooks: set[str] = set()
 @hookimpl
 def dag_policy(dag: DAG) -> None:
     """Add the notifier to a DAG that the options choose, beside its own callbacks. Never raises."""
-    try:
-        _add_notifier(dag)
-        _add_memory_to_dag(dag)
-        _add_links(dag)
-    except Exception as exc:  # noqa: BLE001 - Airflow would show it as an import error of every DAG
-        _log_failure("dag_policy", exc)
+    _run_steps("dag_policy", dag, _add_notifier, _add_memory_to_dag, _add_links)
 
 
 @hookimpl
 def task_policy(task: BaseOperator) -> None:
     """Keep the exceptions of tasks for the incident, if that is switched on. Never raises."""
+    _run_steps("task_policy", task, _add_memory_of_exceptions)
+
+
+def _run_steps(hook: str, subject: Any, *steps: Callable[[Any], None]) -> None:
+    """Run the steps of a hook, and log an exception of it once per process."""
     try:
-        _add_memory_of_exceptions(task)
-    except Exception as exc:  # noqa: BLE001 - as above
-        _log_failure("task_policy", exc)
-
-
-def _log_failure(hook: str, exc: Exception) -> None:
-    """Log an exception of a hook, once per process."""
-    if hook in _failed_hooks:
-        return
-    _failed_hooks.add(hook)
-    log.error(
-        "The %s of the BzCtrl provider failed: DAGs are parsed without it, so their failed runs may raise no incident.",
-        hook,
-        exc_info=exc,
-    )
+        for step in steps:
+            step(subject)
+    except Exception:  # Airflow would show it as an import error of every DAG
+        if hook not in _failed_hooks:
+            _failed_hooks.add(hook)
+            log.exception(
+                "The %s of the BzCtrl provider failed: DAGs are parsed without it, so their failed runs may raise no incident.",
+                hook,
+            )
 
 
 def _add_notifier(dag: DAG) -> None:
@@ -87,48 +79,40 @@ def _add_notifier(dag: DAG) -> None:
         return
     if roll_ups := _find_roll_ups(dag):
         notifier = copy.copy(notifier)
-        notifier.roll_ups = roll_ups
+        notifier.roll_ups = {task.task_id: _find_tasks_before(dag, task) for task in roll_ups}
     dag.on_failure_callback = [*callbacks, notifier]
     enable_failure_callback(dag)
 
 
+@lru_cache(maxsize=1)
 def _shared_notifier(options: Settings) -> BzCtrlNotifier:
-    """Return the notifier with the defaults of the deployment."""
-    global _shared  # noqa: PLW0603 - of this process
-    if _shared is None or _shared[0] is not options:
-        from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+    """Return the notifier that DAGs share, with the defaults of the deployment."""
+    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
-        notifier = BzCtrlNotifier()
-        notifier.deployment_defaults = {
-            "bzctrl_conn_id": options.conn_id,
-            "domain_workspace": options.domain_workspace,
-            "priority": options.priority,
-            "dedup_window": options.dedup_window,
-            "dedup_key": options.dedup_key,
-            "consecutive_failures": options.consecutive_failures,
-        }
-        _shared = options, notifier
-    return _shared[1]
+    notifier = BzCtrlNotifier()
+    notifier.deployment_defaults = {
+        "bzctrl_conn_id": options.conn_id,
+        "domain_workspace": options.domain_workspace,
+        "priority": options.priority,
+        "dedup_window": options.dedup_window,
+        "dedup_key": options.dedup_key,
+        "consecutive_failures": options.consecutive_failures,
+    }
+    return notifier
 
 
 def _add_memory_to_dag(dag: DAG) -> None:
     """Keep the exceptions of tasks whose failure raises an incident: of this DAG's notifier, or of a task after them."""
-    # A DAG can only use them if they are loaded.
     notifier = _find_loaded(_NOTIFIER)
-    roll_up = _find_loaded(_ROLL_UP)
-    if notifier is None and roll_up is None:
-        return
     if (
         notifier
         and settings().remember_exceptions
         and any(isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback))
     ):
         _add_memory(dag.tasks)
-    for task in dag.tasks if roll_up else ():
-        if _is_a(task, roll_up) and roll_up.remembers_exceptions(task):
-            from bzctrl_provider.dag_graph import with_all_before
-
-            _add_memory(map(dag.get_task, with_all_before(dag, task.upstream_task_ids)))
+    for task in _find_roll_ups(dag):
+        if _find_loaded(_ROLL_UP).remembers_exceptions(task):
+            _add_memory(map(dag.get_task, _find_tasks_before(dag, task)))
 
 
 def _add_links(dag: DAG) -> None:
@@ -137,11 +121,9 @@ def _add_links(dag: DAG) -> None:
     Airflow 2 would show a disabled button on each of them.
     """
     notifier = _find_loaded(_NOTIFIER)
-    if notifier is None:
-        return
     linked = [
         task
-        for task in dag.tasks
+        for task in (dag.tasks if notifier else ())
         if any(
             isinstance(callback, notifier)
             for callback in (*_as_list(task.on_failure_callback), *_as_list(task.on_retry_callback))
@@ -153,11 +135,8 @@ def _add_links(dag: DAG) -> None:
     from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink
     from bzctrl_provider.version_compat import airflow_at_least
 
-    if not airflow_at_least(3, 0):
-        return
-    link = BzCtrlIncidentLink()
-    for task in linked:
-        add_link(task, link)
+    for task in linked if airflow_at_least(3, 0) else ():
+        add_link(task, BzCtrlIncidentLink())
 
 
 def _find_loaded(place: tuple[str, str]) -> Any:
@@ -165,16 +144,10 @@ def _find_loaded(place: tuple[str, str]) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-def _is_a(task: Any, operator: type) -> bool:
-    kind = getattr(task, "operator_class", type(task))
-    return isinstance(kind, type) and issubclass(kind, operator)
-
-
 def _add_memory_of_exceptions(task: BaseOperator) -> None:
     options = settings()
-    if not (options.remember_exceptions and "remember_exceptions" in options.configured):
-        return
-    _add_memory([task])
+    if options.remember_exceptions and "remember_exceptions" in options.configured:
+        _add_memory([task])
 
 
 def _add_memory(tasks: Iterable[Any]) -> None:
@@ -189,16 +162,14 @@ def _as_list(callbacks: Any) -> list[Any]:
     return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
-def _find_roll_ups(dag: DAG) -> dict[str, frozenset[str]]:
-    """Return the ids of the DAG's own IncidentOnFailureOperators, each with the ids of all tasks before it."""
-    # By name: the module of the operators need not be loaded for a DAG that does not use it.
-    roll_ups = [
-        task
-        for task in dag.tasks
-        if any(base.__name__ == _ROLL_UP[1] for base in getattr(task, "operator_class", type(task)).__mro__)
-    ]
-    if not roll_ups:
-        return {}
+def _find_roll_ups(dag: DAG) -> list[Any]:
+    """Return the DAG's own IncidentOnFailureOperators; a DAG can only use them if their module is loaded."""
+    operator = _find_loaded(_ROLL_UP)
+    kinds = [(task, getattr(task, "operator_class", type(task))) for task in (dag.tasks if operator else ())]
+    return [task for task, kind in kinds if isinstance(kind, type) and issubclass(kind, operator)]
+
+
+def _find_tasks_before(dag: DAG, task: Any) -> frozenset[str]:
     from bzctrl_provider.dag_graph import with_all_before
 
-    return {task.task_id: frozenset(with_all_before(dag, task.upstream_task_ids)) for task in roll_ups}
+    return frozenset(with_all_before(dag, task.upstream_task_ids))

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 VARIABLE_PREFIX = "bzctrl__"
 
-DEFAULT_DAYS = 30
-"""As long as Airflow 3.3 keeps the state of a task."""
-
 _NAME = re.compile(r"bzctrl__(?P<kind>memory|dedup|failures|passed|silenced)__.*__[0-9a-f]{16}", re.DOTALL)
 
 _TIMES = ("written_at", "created_at", "last_at", "since")

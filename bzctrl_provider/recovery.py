@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.limits import LIST_ITEMS, TEXT_CHARS
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
-
-_NAME_CHARS = 500
-_COUNT_MAX = 10**6
-_OCCURRENCES_KEPT = 20
 
 
 def is_recovered(*, since: datetime, last_success_at: datetime | None) -> bool:
@@ -64,9 +61,7 @@ class FailureStreak:
             return None
         count, occurrences = values.get("count"), values.get("occurrences")
         last_at = parse_time(values.get("last_at"))
-        if type(count) is not int or not 1 <= count <= _COUNT_MAX:
-            return None
-        if last_at is None or not isinstance(occurrences, list):
+        if type(count) is not int or count < 1 or last_at is None or not isinstance(occurrences, list):
             return None
         return cls(count, last_at, tuple(map(str, occurrences)))
 
@@ -77,17 +72,6 @@ class FailureStreak:
             "last_at": self.last_at.isoformat(),
             "occurrences": list(self.occurrences),
         }
-
-    def is_enough(self, consecutive_failures: int) -> bool:
-        """Return whether an incident is raised.
-
-        :param consecutive_failures: how many failures in a row raise one.
-        """
-        return self.count >= consecutive_failures
-
-    def progress(self, consecutive_failures: int) -> str:
-        """Return the count as a text such as ``2 of 3``."""
-        return f"{self.count} of {consecutive_failures}"
 
 
 def count_failure(
@@ -104,10 +88,10 @@ def count_failure(
     :param last_success_at: the end of the last successful run before this failure; None if there was none or it is not
         known.
     """
-    occurrence = occurrence[:_NAME_CHARS]
+    occurrence = occurrence[:TEXT_CHARS]
     if streak is None or is_recovered(since=streak.last_at, last_success_at=last_success_at):
         return FailureStreak(1, now.astimezone(UTC), (occurrence,))
     if occurrence in streak.occurrences:
         return streak
-    last = (*streak.occurrences, occurrence)[-_OCCURRENCES_KEPT:]
-    return FailureStreak(min(streak.count + 1, _COUNT_MAX), now.astimezone(UTC), last)
+    last = (*streak.occurrences, occurrence)[-LIST_ITEMS:]
+    return FailureStreak(streak.count + 1, now.astimezone(UTC), last)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_last_success
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.memory import read_variable, variable_name, write_variable
-from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bzctrl_provider.failure import Failure, LazyFailure
-
-log = logging.getLogger(__name__)
 
 
 class LastSuccess:
@@ -36,16 +33,11 @@ class LastSuccess:
     def __call__(self, *, if_unknown: datetime | None) -> datetime | None:
         """Return its end; None if there was none, and ``if_unknown`` if Airflow cannot be asked."""
         if self._found is None:
-            self._found = self._find()
+            self._found = False, None
+            with best_effort("the look-up of the last success"):
+                self._found = True, find_last_success(self._context, of_task=self._failure.kind == "task")
         is_known, at = self._found
         return at if is_known else if_unknown
-
-    def _find(self) -> tuple[bool, datetime | None]:
-        try:
-            return True, find_last_success(self._context, of_task=self._failure.kind == "task")
-        except Exception as exc:  # noqa: BLE001 - a look-up must not cost an incident
-            log.warning("The last success could not be looked up: %s", exception_text(exc))
-            return False, None
 
 
 class LastPass:
@@ -75,11 +67,10 @@ class LastPass:
 
     def __call__(self, *, if_unknown: datetime | None) -> datetime | None:
         """Return the time; None if they have not passed, and ``if_unknown`` if the Variable cannot be read."""
-        try:
-            return parse_time(read_variable(self._name).get("passed_at"))
-        except Exception as exc:  # noqa: BLE001 - as above
-            log.warning("When the checks last passed could not be read: %s", exception_text(exc))
-            return if_unknown
+        kept = None
+        with best_effort("the look-up of when the checks last passed"):
+            kept = read_variable(self._name)
+        return if_unknown if kept is None else parse_time(kept.get("passed_at"))
 
     def note_failure(self) -> None:
         """Have the next pass kept."""
@@ -90,12 +81,10 @@ class LastPass:
         self._write(is_failed=False)
 
     def _write(self, *, is_failed: bool) -> None:
-        try:
+        with best_effort("the memory of the outcome of the checks"):
             kept = read_variable(self._name)
             if bool(kept.get("failed")) == is_failed:
                 return
             at = self._now().isoformat()
             passed_at = kept.get("passed_at") if is_failed else at
             write_variable(self._name, {"created_at": at, "failed": is_failed, "passed_at": passed_at})
-        except Exception as exc:  # noqa: BLE001 - as above
-            log.warning("The outcome of the checks could not be kept: %s", exception_text(exc))

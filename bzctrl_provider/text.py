@@ -7,21 +7,23 @@ line, half a surrogate pair not break an encoder of UTF-8, and an object's own `
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-_SHOWN_CHARS = 80
-_SHOWN_ITEMS = 20
-_ADDRESS_CHARS = 2000
+from bzctrl_provider.limits import LIST_ITEMS, NAME_CHARS, TEXT_CHARS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime)
 _CONTAINERS = (list, tuple, set, frozenset)
 
+# Compiled when they are first used: each parse of a DAG file imports this module.
 _EMAIL = r"[^@\s<>,;]+@[^@\s<>,;]+"
-
-_UNFIT = (range(9), (0x0B, 0x0C), range(0x0E, 0x20), range(0x7F, 0xA0), range(0xD800, 0xE000))
+_UNFIT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]"
 
 
 def one_line(text: str, *, max_chars: int) -> str:
@@ -32,20 +34,42 @@ def one_line(text: str, *, max_chars: int) -> str:
 
 def plain_text(text: str) -> str:
     """Return a text of any length with its lines, and ``U+FFFD`` for characters that no database and no terminal should get."""
-    return text.translate(_replace_unfit())
+    return re.sub(_UNFIT, "\ufffd", text)
 
 
-@cache
-def _replace_unfit() -> dict[int, str]:
-    # Made when it is first used: each parse of a DAG file imports this module.
-    return dict.fromkeys((code for codes in _UNFIT for code in codes), "\ufffd")
+def cut(text: str, chars: int) -> str:
+    """Return the beginning of a text, with an ellipsis if something was left out."""
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
+def count(number: int, thing: str) -> str:
+    """Return a number with its noun, for example ``2 tests``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return the first 20 names on one line, and how many more there are."""
+    more = len(names) - LIST_ITEMS
+    return ", ".join(names[:LIST_ITEMS]) + (f" and {more} more" if more > 0 else "")
+
+
+def names_in_brackets(names: Sequence[str], *, room: int) -> str:
+    """Return as many names as there is room for, such as `` (orders, totals, …)``; empty if there is none."""
+    text = ""
+    for number, name in enumerate(names, 1):
+        longer = f"{text}, {name}" if text else name
+        end = "" if number == len(names) else ", …"
+        if len(longer) + len(end) + len(" ()") > room:
+            return f" ({text}, …)" if text else ""
+        text = longer
+    return f" ({text})" if text else ""
 
 
 def web_address(link: object) -> str | None:
     """Return a link that may become a button: http or https, to a host, without credentials; otherwise None."""
     if not isinstance(link, str) or not link.lower().startswith(("http://", "https://")):
         return None
-    if len(link) > _ADDRESS_CHARS or not link.isprintable() or not set(link).isdisjoint(' "<>\\`'):
+    if len(link) > TEXT_CHARS or not link.isprintable() or not set(link).isdisjoint(' "<>\\`'):
         return None
     try:
         parts = urlsplit(link)
@@ -56,8 +80,6 @@ def web_address(link: object) -> str | None:
 
 def is_email(text: str) -> bool:
     """Return whether a text is one e-mail address, without a name around it."""
-    import re
-
     return re.fullmatch(_EMAIL, text) is not None
 
 
@@ -74,12 +96,12 @@ def json_line(data: object) -> str:
     """Return data as JSON on one line, readable in any alphabet; of an object that is no plain data, the type."""
     try:
         text = json.dumps(data, default=safe_repr, ensure_ascii=False)
-    except Exception:  # noqa: BLE001 - a key that is no text, data that holds itself
+    except (TypeError, ValueError, RecursionError):  # a key that is no text, data that holds itself
         return json.dumps(safe_repr(data))
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-def safe_repr(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
+def safe_repr(value: object, *, max_chars: int = NAME_CHARS) -> str:
     """Return the beginning of a value for a message; of an object that is no plain data, only its type."""
     kind = type(value)
     if kind in _PLAIN or (kind in _CONTAINERS and _holds_plain(value)):
@@ -89,9 +111,9 @@ def safe_repr(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
             return "a number of thousands of digits"
     if isinstance(value, str):
         return f"{str.__repr__(value):.{max_chars}}"
-    return f"an object of type {one_line(kind.__name__, max_chars=_SHOWN_CHARS)}"
+    return f"an object of type {one_line(kind.__name__, max_chars=NAME_CHARS)}"
 
 
 def _holds_plain(container: object) -> bool:
-    items = list(container)[:_SHOWN_ITEMS] if isinstance(container, _CONTAINERS) else []
-    return all(type(item) in _PLAIN for item in items) and len(items) < _SHOWN_ITEMS
+    items = list(container) if isinstance(container, _CONTAINERS) else []
+    return len(items) < LIST_ITEMS and all(type(item) in _PLAIN for item in items)

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bzctrl_provider.checks.source import Faults, read_mapping
-from bzctrl_provider.checks.todos import FailedCheck, Report, count, owners, shown, shown_lines
-from bzctrl_provider.text import safe_repr
+from bzctrl_provider.checks.source import Faults, mapping, read_mapping
+from bzctrl_provider.checks.todos import FailedCheck, Report, owners, shown, shown_lines
+from bzctrl_provider.text import count, safe_repr
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _SCHEMA = re.compile(r"https?://[^/]+/dbt/([a-z-]+)/v(\d+)\.json")
 
 _TESTS = ("test", "unit_test")
 _FAILED = {"fail": "failed", "error": "error", "runtime error": "error", "partial success": "partial success"}
-_GOOD = {"pass", "success", "warn", "skipped", "no-op", "reused"}
+_STATUSES = sorted({*_FAILED, "pass", "success", "warn", "skipped", "no-op", "reused"})
 
 
 def checks_from_dbt(
@@ -112,12 +112,8 @@ def _artifact(
     schema = metadata.get("dbt_schema_version") if isinstance(metadata, Mapping) else None
     found = _SCHEMA.fullmatch(schema) if isinstance(schema, str) else None
     where = f"{name}.metadata.dbt_schema_version"
-    if not found:
+    if not found or found[1] != kind:
         faults.fail(where, f"must be the address of dbt's schema {kind}, not {safe_repr(schema)}")
-    if found[1] != kind:
-        faults.fail(
-            where, f"must be of the schema {kind}, not of {found[1]}: another artifact of dbt was given"
-        )
     if int(found[2]) not in _SUPPORTED[kind]:
         first, *_, last = _SUPPORTED[kind]
         remedy = "; without the manifest, todos have no owners" if kind == "manifest" else ""
@@ -151,16 +147,11 @@ def _result(entry: object, where: str, faults: Faults) -> _Result:
     unique_id, status, failures = (entry.get(name) for name in ("unique_id", "status", "failures"))
     if not isinstance(unique_id, str):
         faults.add(f"{where}.unique_id", f"must be text, not {safe_repr(unique_id)}")
-        unique_id = ""
-    if not isinstance(status, str) or status not in {*_FAILED, *_GOOD}:
-        faults.add(
-            f"{where}.status",
-            f"must be one of {', '.join(sorted({*_FAILED, *_GOOD}))}, not {safe_repr(status)}",
-        )
-        status = ""
+    if status not in _STATUSES:
+        faults.add(f"{where}.status", f"must be one of {', '.join(_STATUSES)}, not {safe_repr(status)}")
     return _Result(
-        unique_id=unique_id,
-        status=status,
+        unique_id=str(unique_id),
+        status=str(status),
         failures=failures if type(failures) is int else None,
         message=entry.get("message"),
     )
@@ -173,18 +164,18 @@ class _Nodes:
         self._by_id = {
             unique_id: node
             for part in ("nodes", "sources", "unit_tests")
-            for unique_id, node in _mapping(manifest.get(part)).items()
+            for unique_id, node in mapping(manifest.get(part)).items()
         }
 
     def node(self, unique_id: object) -> Mapping[str, Any]:
-        return _mapping(self._by_id.get(unique_id))
+        return mapping(self._by_id.get(unique_id))
 
     def parents(self, unique_id: str) -> list[str]:
         """Return the ids of the models that a test is about: the one it is attached to, or otherwise all it reads."""
         node = self.node(unique_id)
         if isinstance(attached := node.get("attached_node"), str):
             return [attached]
-        reads = _mapping(node.get("depends_on")).get("nodes")
+        reads = mapping(node.get("depends_on")).get("nodes")
         return [parent for parent in reads if isinstance(parent, str)] if isinstance(reads, list) else []
 
     def name(self, unique_id: str) -> str:
@@ -203,7 +194,7 @@ class _Nodes:
         if kind not in _TESTS:
             return f"{shown(kind)} {self.name(unique_id)}"
         node = self.node(unique_id)
-        generic = _mapping(node.get("test_metadata"))
+        generic = mapping(node.get("test_metadata"))
         if kind == "unit_test":
             name = f"unit test {self.name(unique_id)}"
         elif isinstance(rule := generic.get("name"), str):
@@ -212,7 +203,7 @@ class _Nodes:
         else:
             return self.name(unique_id)
         parents = [self.name(parent) for parent in self.parents(unique_id)]
-        column = node.get("column_name") or _mapping(generic.get("kwargs")).get("column_name")
+        column = node.get("column_name") or mapping(generic.get("kwargs")).get("column_name")
         about = ".".join([*parents[:1], *([shown(column)] if isinstance(column, str) else [])])
         return f"{name} of {about}" if about else name
 
@@ -226,7 +217,7 @@ class _Nodes:
     def _own_owners(self, unique_id: str) -> tuple[str, ...]:
         node = self.node(unique_id)
         # dbt 1.10 has moved `meta` into `config`; older ones have it in both.
-        return owners(_mapping(node.get("config")).get("meta"), node.get("meta"))
+        return owners(mapping(node.get("config")).get("meta"), node.get("meta"))
 
 
 def _failed_check(result: _Result, state: str, nodes: _Nodes) -> FailedCheck:
@@ -248,11 +239,11 @@ def _failed_check(result: _Result, state: str, nodes: _Nodes) -> FailedCheck:
 
 def _tool(results: list[_Result]) -> str:
     packages = Counter(result.unique_id.split(".")[1] for result in results if "." in result.unique_id)
-    return f"dbt {shown(packages.most_common(1)[0][0], max_chars=60)}" if packages else "dbt"
+    return f"dbt {shown(packages.most_common(1)[0][0])}" if packages else "dbt"
 
 
 def _run(artifact: Mapping[str, Any]) -> str:
-    command = _mapping(artifact.get("args")).get("which")
+    command = mapping(artifact.get("args")).get("which")
     start = f"dbt {shown(command)}" if isinstance(command, str) else "dbt"
     generated = artifact["metadata"].get("generated_at")
     return f"{start}, {shown(generated)}" if isinstance(generated, str) else start
@@ -275,9 +266,5 @@ def _summary(results: list[_Result], reported: Mapping[str, str]) -> str:
     failed = counted.pop(("test", "failed"), 0)
     parts = [f"{failed} of {count(ran, 'test')} failed"] if ran else []
     others = sorted(counted.items(), key=lambda item: item[0][0] != "test")
-    parts += [f"{count(number, shown(kind, max_chars=30))} {how}" for (kind, how), number in others]
+    parts += [f"{count(number, shown(kind))} {how}" for (kind, how), number in others]
     return ", ".join(parts)
-
-
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}

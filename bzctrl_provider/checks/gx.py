@@ -9,27 +9,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.checks.source import Faults, read_mapping
-from bzctrl_provider.checks.todos import (
-    MESSAGE_CHARS,
-    FailedCheck,
-    Report,
-    count,
-    listed,
-    owners,
-    shown,
-    shown_lines,
-)
-from bzctrl_provider.text import json_line, safe_repr
+from bzctrl_provider.checks.source import Faults, mapping, read_mapping
+from bzctrl_provider.checks.todos import FailedCheck, Report, owners, shown, shown_lines
+from bzctrl_provider.limits import LIST_ITEMS, TEXT_CHARS
+from bzctrl_provider.text import count, json_line, list_names, safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 log = logging.getLogger(__name__)
 
-_VALUES_SHOWN = 20
-_PERCENT_DIGITS = 3
-
 _FORMS = ("results", "expectations", "validation_results", "run_results")
+_EMPTY = "empty: without details, or the expectation raised"
+_OF_SEVERAL: dict[str, tuple[type, str]] = {
+    "validation_results": (list, "a list"),
+    "run_results": (Mapping, "a mapping"),
+}
 
 _COLUMNS = ("column", "column_A", "column_B", "column_list")
 _NOT_EXPECTED = ("batch_id", "column", "column_A", "column_B")
@@ -76,31 +73,30 @@ def checks_from_gx(
     faults = Faults("Great Expectations")
     suites = _suites(_plain(result), faults)
     faults.raise_if_any()
-    expectations = [expectation for suite in suites for expectation in suite.expectations]
-    if not expectations:
+    evaluated = sum(len(suite.expectations) for suite in suites)
+    if not evaluated:
         log.warning("The result of Great Expectations holds no expectation: nothing was validated.")
-    failed = [
-        (suite, expectation)
-        for suite in suites
-        for expectation in suite.expectations
-        if not expectation.success
-    ]
-    names = list(
-        dict.fromkeys(name for suite, expectation in failed if (name := suite.name or expectation.data))
-    )
+    failed = [(suite, expectation) for suite in suites for expectation in suite.failed]
+    time, version = (suites[0].time, suites[0].version) if suites else ("", "")
     report = Report(
-        tool=f"Great Expectations {names[0]}" if len(names) == 1 else "Great Expectations",
-        run="Great Expectations" + (f", {suites[0].time}" if suites and suites[0].time else ""),
-        summary=f"{len(failed)} of {count(len(expectations), 'expectation')} failed",
+        tool=_tool(failed),
+        run=", ".join(filter(None, ("Great Expectations", time))),
+        summary=f"{len(failed)} of {count(evaluated, 'expectation')} failed",
         checks=[
             expectation.failed_check(suite, include_values=include_values) for suite, expectation in failed
         ],
         notes={
-            "Results": listed(list(dict.fromkeys(suite.url for suite, _ in failed if suite.url))),
-            "GX Core": suites[0].version if suites else "",
+            "Results": list_names(list(dict.fromkeys(filter(None, (suite.url for suite, _ in failed))))),
+            "GX Core": version,
         },
     )
     return report.todos(one_for_all=one_for_all)
+
+
+def _tool(failed: Iterable[tuple[_Suite, _Expectation]]) -> str:
+    """Return the name for a title, with that of the suite or the data if it is only one."""
+    names = {name for suite, expectation in failed if (name := suite.name or expectation.data)}
+    return f"Great Expectations {names.pop()}" if len(names) == 1 else "Great Expectations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,16 +121,12 @@ class _Expectation:
         names = [name for value in given for name in (value if isinstance(value, list | tuple) else [value])]
         return shown(", ".join(str(name) for name in names if name is not None))
 
-    @property
-    def observes_no_values(self) -> bool:
-        return self.type.startswith(_ABOUT_THE_SCHEMA)
-
     def failed_check(self, suite: _Suite, *, include_values: bool) -> FailedCheck:
         """Return it as a failed check.
 
         :param include_values: whether values of the data are shown.
         """
-        values = include_values or self.observes_no_values
+        values = include_values or self.type.startswith(_ABOUT_THE_SCHEMA)
         return FailedCheck(
             label=f"{shown(self.type)} of {self.columns}" if self.columns else shown(self.type),
             state="error" if self.exception else "failed",
@@ -146,9 +138,7 @@ class _Expectation:
                 "Values": _some(self.result.get("partial_unexpected_list")) if include_values else "",
                 "Details": _json(self.result.get("details")) if values else "",
                 "Error": self.exception,
-                "Result": ""
-                if self.result or self.exception
-                else "empty: without details, or the expectation raised",
+                "Result": "" if self.result or self.exception else _EMPTY,
                 "Severity": self.severity,
             },
             owners=owners(self.meta),
@@ -172,7 +162,7 @@ class _Expectation:
             return ""
         total = self.result.get("element_count")
         text = f"{number} of {total}" if isinstance(total, int) else str(number)
-        return f"{text} ({percent:.{_PERCENT_DIGITS}g} %)" if isinstance(percent, int | float) else text
+        return f"{text} ({percent:.3g} %)" if isinstance(percent, int | float) else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,13 +175,16 @@ class _Suite:
     version: str
     expectations: list[_Expectation]
 
+    @property
+    def failed(self) -> list[_Expectation]:
+        return [expectation for expectation in self.expectations if not expectation.success]
+
 
 def _plain(result: object) -> object:
     """Return the mappings of a result that is an object of GX; anything else as it is."""
     runs = None if isinstance(result, Mapping) else getattr(result, "run_results", None)
-    if isinstance(
-        runs, Mapping
-    ):  # a CheckpointResult, whose own `describe_dict` leaves names, owners and errors out
+    # A CheckpointResult, whose own `describe_dict` leaves names, owners and errors out.
+    if isinstance(runs, Mapping):
         return {"run_results": {str(key): _plain(run) for key, run in runs.items()}}
     for form in ("to_json_dict", "describe_dict"):
         if not isinstance(result, Mapping | type) and callable(method := getattr(result, form, None)):
@@ -201,31 +194,27 @@ def _plain(result: object) -> object:
 
 def _suites(result: object, faults: Faults) -> list[_Suite]:
     source = read_mapping(result, name="result", faults=faults)
-    if len(forms := [form for form in _FORMS if form in source]) > 1:
-        faults.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
-    if "validation_results" in source:
-        runs = source["validation_results"]
-        if not isinstance(runs, list | tuple):
-            faults.fail("result.validation_results", f"must be a list, not {safe_repr(runs)}")
-        found = [
-            _suite(run, f"result.validation_results[{number}]", faults) for number, run in enumerate(runs)
-        ]
-        _compare(source, "result", len(runs), "evaluated_validations", faults)
-    elif "run_results" in source:
-        runs = source["run_results"]
-        if not isinstance(runs, Mapping):
-            faults.fail("result.run_results", f"must be a mapping, not {safe_repr(runs)}")
-        found = [
-            _suite(run, f"result.run_results[{number}]", faults) for number, run in enumerate(runs.values())
-        ]
-    else:
+    form = _form(source, faults)
+    if form not in _OF_SEVERAL:
         return [_suite(source, "result", faults)]
-    failed = any(not expectation.success for suite in found for expectation in suite.expectations)
-    if source.get("success", True) is not True and not failed:
+    kind, wanted = _OF_SEVERAL[form]
+    if not isinstance(source[form], kind):
+        faults.fail(f"result.{form}", f"must be {wanted}, not {safe_repr(source[form])}")
+    runs = source[form].values() if form == "run_results" else source[form]
+    found = [_suite(run, f"result.{form}[{number}]", faults) for number, run in enumerate(runs)]
+    _compare(source, "result", len(runs), "evaluated_validations", faults)
+    if source.get("success", True) is not True and not any(suite.failed for suite in found):
         faults.add(
             "result.success", f"is {safe_repr(source['success'])}, but no expectation of the result failed"
         )
     return found
+
+
+def _form(source: Mapping[str, Any], faults: Faults) -> str:
+    """Return the key of the one list that a result holds; an empty text if it holds none."""
+    if len(forms := [form for form in _FORMS if form in source]) > 1:
+        faults.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
+    return forms[0] if forms else ""
 
 
 def _suite(source: object, where: str, faults: Faults) -> _Suite:
@@ -233,33 +222,38 @@ def _suite(source: object, where: str, faults: Faults) -> _Suite:
     if not isinstance(source, Mapping):
         faults.add(where, f"must be a mapping, not {safe_repr(source)}")
         source = {"success": True, "results": []}
-    form = next((form for form in ("expectations", "results") if form in source), None)
-    entries = source.get(form) if form else None
-    if not isinstance(entries, list | tuple):
-        found = ", ".join(sorted(safe_repr(name, max_chars=30) for name in list(source)[:10])) or "nothing"
-        faults.add(
-            where,
-            "must hold the list of expectations of a validation (results or expectations), or that of validations of a "
-            f"checkpoint (validation_results or run_results); it holds {found}",
-        )
-        entries = []
-    expectations = [
-        _expectation(entry, f"{where}.{form}[{number}]", faults) for number, entry in enumerate(entries)
-    ]
-    success = source.get("success")
-    if form and not isinstance(success, bool):
-        faults.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
-    elif success is False and all(expectation.success for expectation in expectations):
-        faults.add(f"{where}.success", "is false, but no expectation of the result failed")
-    _compare(source, where, len(expectations), "evaluated_expectations", faults)
-    meta = _mapping(source.get("meta"))
-    return _Suite(
+    form = next((form for form in ("expectations", "results") if form in source), "")
+    meta = mapping(source.get("meta"))
+    suite = _Suite(
         name=shown(source.get("suite_name")),
         url=shown(source.get("result_url")),
         time=shown(meta.get("validation_time")),
         version=shown(meta.get("great_expectations_version")),
-        expectations=expectations,
+        expectations=[
+            _expectation(entry, f"{where}.{form}[{number}]", faults)
+            for number, entry in enumerate(_entries(source, form, where, faults))
+        ],
     )
+    success = source.get("success")
+    if form and not isinstance(success, bool):
+        faults.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
+    elif success is False and not suite.failed:
+        faults.add(f"{where}.success", "is false, but no expectation of the result failed")
+    _compare(source, where, len(suite.expectations), "evaluated_expectations", faults)
+    return suite
+
+
+def _entries(source: Mapping[str, Any], form: str, where: str, faults: Faults) -> Sequence[object]:
+    entries = source.get(form)
+    if isinstance(entries, list | tuple):
+        return entries
+    found = ", ".join(sorted(safe_repr(name, max_chars=30) for name in list(source)[:10])) or "nothing"
+    faults.add(
+        where,
+        "must hold the list of expectations of a validation (results or expectations), or that of validations of a "
+        f"checkpoint (validation_results or run_results); it holds {found}",
+    )
+    return ()
 
 
 def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
@@ -267,7 +261,7 @@ def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
         faults.add(where, f"must be a mapping, not {safe_repr(entry)}")
         entry = {"expectation_type": "", "success": True}
     described = "expectation_type" in entry
-    config = entry if described else _mapping(entry.get("expectation_config"))
+    config = entry if described else mapping(entry.get("expectation_config"))
     kind = config.get("expectation_type" if described else "type")
     success = entry.get("success")
     if not isinstance(kind, str):
@@ -280,8 +274,8 @@ def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
     return _Expectation(
         type=str(kind),
         success=success is True,
-        kwargs=_mapping(config.get("kwargs")),
-        result=_mapping(entry.get("result")),
+        kwargs=mapping(config.get("kwargs")),
+        result=mapping(entry.get("result")),
         meta=config.get("meta"),
         severity=shown(config.get("severity")),
         exception=_exception(entry.get("exception_info")),
@@ -290,7 +284,7 @@ def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
 
 def _exception(info: object) -> str:
     """Return the messages of what an expectation raised, each once: GX has one mapping, or one for each metric."""
-    info = _mapping(info)
+    info = mapping(info)
     raised = [info, *(part for part in info.values() if isinstance(part, Mapping))]
     messages = dict.fromkeys(
         str(part.get("exception_message") or "an exception without a message")
@@ -302,7 +296,7 @@ def _exception(info: object) -> str:
 
 def _compare(source: Mapping[str, Any], where: str, number: int, name: str, faults: Faults) -> None:
     """Compare what a result holds with what it counts: one that lost a part must not pass for one that is good."""
-    counted = _mapping(source.get("statistics")).get(name)
+    counted = mapping(source.get("statistics")).get(name)
     if isinstance(counted, int) and counted != number:
         faults.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")
 
@@ -310,13 +304,9 @@ def _compare(source: Mapping[str, Any], where: str, number: int, name: str, faul
 def _some(values: object) -> str:
     if not isinstance(values, list | tuple) or not values:
         return ""
-    more = len(values) - _VALUES_SHOWN
-    return _json(values[:_VALUES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(values) - LIST_ITEMS
+    return _json(values[:LIST_ITEMS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _json(value: object) -> str:
-    return "" if value is None or value == {} else shown(json_line(value), max_chars=MESSAGE_CHARS)
-
-
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return "" if value is None or value == {} else shown(json_line(value), max_chars=TEXT_CHARS)

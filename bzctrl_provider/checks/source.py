@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS
 from bzctrl_provider.text import one_line, safe_repr
 
 _GZIP = b"\x1f\x8b"
-_FAULTS_SHOWN = 20
-_PATH_CHARS = 300
 
 
 class Faults:
@@ -43,20 +42,26 @@ class Faults:
 
         :raises BzCtrlValidationError: names the first 20 faults, and how many there are.
         """
-        if not self._found:
-            return
-        shown = self._found[:_FAULTS_SHOWN]
-        if more := len(self._found) - len(shown):
-            shown.append(("and", f"{more} more"))
-        raise BzCtrlValidationError(
-            f"No todo was made of the results of {self._tool}, because they cannot be read:", shown
-        )
+        if self._found:
+            raise self._error()
 
     def fail(self, field: str, problem: str) -> NoReturn:
         """Note a fault and raise the error, if nothing after the fault can be read."""
         self.add(field, problem)
-        self.raise_if_any()
-        raise AssertionError  # pragma: no cover - a fault was just noted
+        raise self._error()
+
+    def _error(self) -> BzCtrlValidationError:
+        shown = self._found[:LIST_ITEMS]
+        if more := len(self._found) - len(shown):
+            shown.append(("and", f"{more} more"))
+        return BzCtrlValidationError(
+            f"No todo was made of the results of {self._tool}, because they cannot be read:", shown
+        )
+
+
+def mapping(value: object) -> Mapping[Any, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_mapping(source: object, *, name: str, faults: Faults) -> Mapping[str, Any]:
@@ -83,8 +88,8 @@ def _content(source: Any, *, name: str, faults: Faults) -> bytes:
         content: bytes = (source if hasattr(source, "read_bytes") else Path(source)).read_bytes()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or type(exc).__name__
-        path = one_line(str(source), max_chars=_PATH_CHARS)
-        faults.fail(name, f"the file {path} cannot be read ({one_line(str(reason), max_chars=_PATH_CHARS)})")
+        path = one_line(str(source), max_chars=LINE_CHARS)
+        faults.fail(name, f"the file {path} cannot be read ({one_line(str(reason), max_chars=LINE_CHARS)})")
     return content
 
 
@@ -96,8 +101,9 @@ def _parsed(content: bytes, *, name: str, faults: Faults) -> object:
             faults.fail(name, f"cannot be decompressed ({type(exc).__name__})")
     try:
         return json.loads(content)
-    except json.JSONDecodeError as exc:
-        # Without a quotation: it may be a part of the data.
-        faults.fail(name, f"is no JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}")
     except (ValueError, RecursionError) as exc:
-        faults.fail(name, f"is no JSON: {type(exc).__name__}")
+        # Without a quotation: it may be a part of the data.
+        found = (
+            isinstance(exc, json.JSONDecodeError) and f"{exc.msg} at line {exc.lineno}, column {exc.colno}"
+        )
+        faults.fail(name, f"is no JSON: {found or type(exc).__name__}")

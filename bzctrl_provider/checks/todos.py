@@ -6,17 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.text import is_email, one_line, plain_text
+from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS, TEXT_CHARS
+from bzctrl_provider.text import cut, is_email, list_names, names_in_brackets, one_line, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-TITLE_CHARS = 200
-LINE_CHARS = 300
-MESSAGE_CHARS = 1000
-_CHECKS_SHOWN = 50
-_LIST_CHARS = 20_000
-_NAMES_SHOWN = 20
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """dbt colours the difference that a unit test found."""
@@ -76,9 +70,11 @@ class Report:
 
     def _todo_of_all(self) -> dict[str, Any]:
         start = f"{self.tool}: {self.summary}"
-        title = start + joined([check.label for check in self.checks], room=TITLE_CHARS - len(start))
+        title = start + names_in_brackets(
+            [check.label for check in self.checks], room=NAME_CHARS - len(start)
+        )
         parts = [f"{self.run}: {self.summary}.", "\n".join(self._listed())]
-        notes = {"Did not run": listed(self.not_run), **self.notes}
+        notes = {"Did not run": list_names(self.not_run), **self.notes}
         return _todo(title, parts, notes, self._common_email())
 
     def _todo_of(self, check: FailedCheck) -> dict[str, Any]:
@@ -93,20 +89,15 @@ class Report:
         return shared.pop() if len(shared) == 1 else None
 
     def _listed(self) -> Iterable[str]:
-        chars = 0
-        for number, check in enumerate(self.checks):
-            lines = "\n".join(check.lines).replace("\n", "\n  ")
-            entry = f"- {check.label}: {check.state}" + (f"\n  {lines}" if lines else "")
-            chars += len(entry)
-            if number == _CHECKS_SHOWN or chars > _LIST_CHARS:
-                yield f"- and {len(self.checks) - number} more"
-                return
-            yield entry
+        for check in self.checks[:LIST_ITEMS]:
+            yield "\n  ".join([f"- {check.label}: {check.state}", *"\n".join(check.lines).splitlines()])
+        if (more := len(self.checks) - LIST_ITEMS) > 0:
+            yield f"- and {more} more"
 
 
 def _todo(title: str, parts: list[str], notes: Mapping[str, str], assignee: str | None) -> dict[str, Any]:
     parts = [*parts, "\n".join(f"{name}: {text}" for name, text in notes.items() if text)]
-    todo = {"title": cut(title, TITLE_CHARS), "description": "\n\n".join(part for part in parts if part)}
+    todo = {"title": cut(title, NAME_CHARS), "description": "\n\n".join(part for part in parts if part)}
     return {**todo, "assignee": assignee} if assignee else todo
 
 
@@ -121,7 +112,7 @@ def shown(value: object, *, max_chars: int = LINE_CHARS) -> str:
     return cut(one_line(_redacted(value), max_chars=max_chars + 1), max_chars)
 
 
-def shown_lines(value: object, *, max_chars: int = MESSAGE_CHARS) -> str:
+def shown_lines(value: object) -> str:
     """Return bounded text of several lines from a tool's results, redacted by Airflow; empty for None.
 
     Redacted before it is cut, because a half of a secret would not be recognized.
@@ -129,7 +120,7 @@ def shown_lines(value: object, *, max_chars: int = MESSAGE_CHARS) -> str:
     if value is None:
         return ""
     lines = [line.rstrip() for line in plain_text(_redacted(value)).strip().splitlines()]
-    return cut("\n".join(line for line in lines if line), max_chars)
+    return cut("\n".join(line for line in lines if line), TEXT_CHARS)
 
 
 def owners(*of: object) -> tuple[str, ...]:
@@ -138,36 +129,8 @@ def owners(*of: object) -> tuple[str, ...]:
         value = meta.get("owner") if isinstance(meta, dict) else None
         names = value if isinstance(value, list | tuple) else [value]
         if found := tuple(name for name in (shown(name) for name in names if isinstance(name, str)) if name):
-            return found[:_NAMES_SHOWN]
+            return found[:LIST_ITEMS]
     return ()
-
-
-def joined(names: Sequence[str], *, room: int) -> str:
-    """Return in brackets as many names as there is room for; empty if there is none."""
-    text = ""
-    for number, name in enumerate(names, 1):
-        longer = f"{text}, {name}" if text else name
-        end = "" if number == len(names) else ", …"
-        if len(longer) + len(end) + 3 > room:
-            return f" ({text}, …)" if text else ""
-        text = longer
-    return f" ({text})" if text else ""
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first 20 names on one line, and how many more there are."""
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def count(number: int, thing: str) -> str:
-    """Return a number with its noun, for example ``2 tests``."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def cut(text: str, chars: int) -> str:
-    """Return the beginning of a text, with an ellipsis if something was left out."""
-    return text if len(text) <= chars else f"{text[: chars - 1]}…"
 
 
 def _redacted(value: object) -> str:

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeVar, Unpack
 
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -43,24 +43,10 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
     }
     custom_operator_name: str = "@task.bzctrl_todo"
 
-    def __init__(
-        self,
-        *,
-        python_callable: Callable[..., Any],
-        op_args: Collection[Any] | None = None,
-        op_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        kwargs.pop(
-            "multiple_outputs", None
-        )  # what is returned to XCom are todos, whatever the function returns
-        super().__init__(
-            python_callable=python_callable,
-            op_args=op_args,
-            op_kwargs=op_kwargs,
-            todos=None,
-            **kwargs,
-        )
+    def __init__(self, **kwargs: Any) -> None:
+        # The XCom holds todos, whatever the function returns.
+        kwargs.pop("multiple_outputs", None)
+        super().__init__(todos=None, **kwargs)
 
     def execute(self, context: Context) -> Any:
         """Call the function, then create."""

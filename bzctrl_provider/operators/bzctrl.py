@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider._airflow_internals import is_mapped_instance
-from bzctrl_provider.exceptions import (
-    BzCtrlAuthError,
-    BzCtrlConfigError,
-    BzCtrlError,
-    BzCtrlOutcomeUnknownError,
-    BzCtrlRejectedError,
-    BzCtrlValidationError,
+from bzctrl_provider._airflow_internals import find_mapped_data, get_partial_kwargs, is_mapped_instance
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.field_checks import (
+    check_literals,
+    find_number_errors,
+    find_window_errors,
+    leave_out_invalid,
 )
-from bzctrl_provider.field_checks import check_literals
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
+from bzctrl_provider.metrics import count_todos
+from bzctrl_provider.notes import add_left_out_note, add_note, add_run_link
+from bzctrl_provider.operators.todo_list import fill_todo, format_results, parse_todos
+from bzctrl_provider.settings import settings
 from bzctrl_provider.text import safe_repr, web_address
 from bzctrl_provider.version_compat import airflow_at_least
 
@@ -35,17 +38,9 @@ if TYPE_CHECKING:
     from bzctrl_provider.dedup import FindSuccess
     from bzctrl_provider.failure import LazyFailure
     from bzctrl_provider.fields import Text
-    from bzctrl_provider.memory import OnUnknownOutcome
+    from bzctrl_provider.memory import OnUnknownOutcome, TryState
 
 log = logging.getLogger(__name__)
-
-_PERMANENT_ERRORS = (
-    BzCtrlConfigError,
-    BzCtrlValidationError,
-    BzCtrlAuthError,
-    BzCtrlRejectedError,
-    BzCtrlOutcomeUnknownError,
-)
 
 _LINKS_SHOWN = 10
 _LINKS = get_links_of_todos(_LINKS_SHOWN)
@@ -176,9 +171,8 @@ class CreateTodoOperator(BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped one, and check the literals among its fields."""
         # A field may have its counterpart in expand().
-        cls._check_literals(
-            kwargs if kwargs.keys() >= _PLACE else {k: kwargs[k] for k in kwargs.keys() - _PLACE}
-        )
+        known = kwargs.keys() if kwargs.keys() >= _PLACE else kwargs.keys() - _PLACE
+        cls._check_literals({name: kwargs[name] for name in known})
         return super().partial(**kwargs)
 
     @classmethod
@@ -199,11 +193,7 @@ class CreateTodoOperator(BaseOperator):
             errors.append(("on_unknown_outcome", f"must be 'retry' or 'fail', not {safe_repr(outcome)}"))
         if (link := values.get("link_to_run")) not in (None, True, False):
             errors.append(("link_to_run", f"must be True or False, not {safe_repr(link)}"))
-        if (window := values.get("dedup_window")) is not None:
-            from bzctrl_provider.dedup import find_window_errors
-
-            errors += find_window_errors(window)
-        return errors
+        return errors + find_window_errors(values.get("dedup_window"))
 
     def render_template(
         self,
@@ -218,21 +208,16 @@ class CreateTodoOperator(BaseOperator):
         """
         seen_oids = set() if seen_oids is None else seen_oids
         if self._mapped_data is None:
-            self._mapped_data = self._find_mapped_data(context)
+            defaults = [
+                parameter.default
+                for base in type(self).__mro__
+                if issubclass(base, CreateTodoOperator)
+                for parameter in signature(base.__init__).parameters.values()
+            ]
+            self._mapped_data = find_mapped_data(self, context, defaults=defaults)
             context["failure"] = _get_failure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         seen_oids.update(map(id, self._mapped_data))
         return super().render_template(content, context, jinja_env, seen_oids)
-
-    def _find_mapped_data(self, context: Context) -> list[Any]:
-        from bzctrl_provider._airflow_internals import find_mapped_data
-
-        defaults = [
-            parameter.default
-            for base in type(self).__mro__
-            if issubclass(base, CreateTodoOperator)
-            for parameter in signature(base.__init__).parameters.values()
-        ]
-        return find_mapped_data(self, context, defaults=defaults)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
@@ -258,7 +243,6 @@ class CreateTodoOperator(BaseOperator):
         from bzctrl_provider.failure_lookup import find_run_url
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_once, open_memory
-        from bzctrl_provider.notes import add_run_link
 
         self.todo_link = ""
         fields = self._prepare_fields(failure)
@@ -297,7 +281,7 @@ class CreateTodoOperator(BaseOperator):
             )
         except Exception as exc:
             self._keep_todo(context, fields, exc)
-            if isinstance(exc, _PERMANENT_ERRORS):
+            if isinstance(exc, BzCtrlError) and exc.is_permanent:
                 # Without its cause, which has the same message.
                 raise AirflowFailException(str(exc)) from None
             raise
@@ -371,8 +355,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped one, as a teardown: otherwise Airflow would never run it."""
-        from bzctrl_provider._airflow_internals import get_partial_kwargs
-
         given = {*kwargs, *(kwargs.get("default_args") or {})}
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         partial = super().partial(**kwargs)
@@ -386,19 +368,11 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     @classmethod
     def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
-        errors = super()._find_errors(values)
-        if (number := values.get("consecutive_failures")) is not None:
-            from bzctrl_provider.consecutive import find_number_errors
-
-            errors += find_number_errors(number)
-        return errors
+        return super()._find_errors(values) + find_number_errors(values.get("consecutive_failures"))
 
     def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
         """Return the fields without invalid ones: the incident is worth more than its field."""
         from bzctrl_provider.failure import fill_assignee, fill_text
-        from bzctrl_provider.field_checks import leave_out_invalid
-        from bzctrl_provider.notes import add_left_out_note, add_note
-        from bzctrl_provider.settings import settings
 
         fields, left_out = leave_out_invalid(self._get_fields())
         fields["todo_type"] = fields["todo_type"] or "INCIDENT"
@@ -414,14 +388,9 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         :raises AirflowSkipException: a route says that no incident is raised.
         """
-        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.routing import find_routed, is_given
 
-        defaults = {
-            "todo_type": "INCIDENT",
-            "order_id": failure.run_id,
-            "bzctrl_conn_id": "bzctrl_default",
-        }
+        defaults = {"todo_type": "INCIDENT", "order_id": failure.run_id, "bzctrl_conn_id": "bzctrl_default"}
 
         def is_set(name: str) -> bool:
             return is_given(getattr(self, name), default=defaults.get(name))
@@ -442,9 +411,10 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         from bzctrl_provider.lost import keep_incident
         from bzctrl_provider.memory import TryState
 
-        if not isinstance(exc, _PERMANENT_ERRORS) and not TryState.from_ti(context["ti"]).is_last:
+        is_permanent = isinstance(exc, BzCtrlError) and exc.is_permanent
+        if not is_permanent and not TryState.from_ti(context["ti"]).is_last:
             return
-        refused = isinstance(exc, BzCtrlValidationError | BzCtrlRejectedError)
+        refused = is_permanent and isinstance(exc, BzCtrlError) and exc.concerns == "todo"
         # With `fail`, nothing may be sent again after an attempt without a response.
         unknown = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
         keep_incident(fields, exc, bzctrl_conn_id=self.bzctrl_conn_id, may_spool=not refused and not unknown)
@@ -470,22 +440,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Return whether the tasks before a task of this class, which may be mapped, keep their exceptions."""
         mapped = getattr(task, "partial_kwargs", None)
         chosen = mapped.get("remember_exceptions") if mapped else getattr(task, "remember_exceptions", None)
-        if chosen is not None:
-            return bool(chosen)
-        from bzctrl_provider.settings import settings
-
-        return settings().remember_exceptions
+        return settings().remember_exceptions if chosen is None else bool(chosen)
 
     def _add_memory(self, others: Any) -> None:
         """Let tasks and those before them keep their exceptions. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.reasons import add_memory, find_tasks_before
 
-        try:
+        with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
             if self.remembers_exceptions(self):
                 others = others if isinstance(others, Sequence) else [others]
                 add_memory(find_tasks_before(task for other in others for task in other.leaves))
-        except Exception as exc:  # noqa: BLE001 - the incident is raised without the exceptions
-            log.warning("The tasks before %s keep no exceptions for the incident. %r", self.task_id, exc)
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]
@@ -499,14 +463,14 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
-        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.silencing import find_silencing
         from bzctrl_provider.successes import LastPass
 
         failure = _get_failure(context)
         last_pass = LastPass(failure.dag_id, self.task_id, getattr(context.get("ti"), "map_index", None))
         if not failure.tasks:
-            if self._has_memory() or self._may_have_memory_by_route():
+            # A route may give it a memory.
+            if self._has_memory() or (self.routes and settings().routes_path is not None):
                 last_pass.note_pass()
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         if self.routes:
@@ -529,11 +493,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Return whether failures of this task share an incident, or are counted."""
         return self.dedup_window is not None or (self.consecutive_failures or 1) > 1
 
-    def _may_have_memory_by_route(self) -> bool:
-        from bzctrl_provider.settings import settings
-
-        return self.routes and settings().routes_path is not None
-
     def _wait_for_others(self, context: Context, failure: LazyFailure) -> None:
         """Count the failure.
 
@@ -541,7 +500,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """
         from bzctrl_provider.consecutive import COUNTED_XCOM_KEY, find_wait
         from bzctrl_provider.dedup import full_key, no_success
-        from bzctrl_provider.metrics import count_todos
 
         key = full_key(
             self._get_fields(),
@@ -610,13 +568,11 @@ class CreateTodosOperator(CreateTodoOperator):
 
     @classmethod
     def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        errors = super()._find_errors({**values, "dedup_window": None})
         if values.get("dedup_window") is not None:
-            errors = super()._find_errors({**values, "dedup_window": None})
             errors.append(
                 ("dedup_window", "is for single todos: map CreateTodoOperator over the data instead")
             )
-        else:
-            errors = super()._find_errors(values)
         workers = values.get("max_workers", 8)
         if not isinstance(workers, int) or not 1 <= workers <= MAX_WORKERS:
             errors.append(
@@ -630,12 +586,28 @@ class CreateTodosOperator(CreateTodoOperator):
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
+        from bzctrl_provider.memory import TryState
+
+        filled = self._fill_todos(context, todos)
+        tries = TryState.from_ti(context["ti"])
+        results = self._create_missing(context, filled, tries)
+        created = [result for result in results if not isinstance(result, BzCtrlError)]
+        self._set_links(context, created)
+        if errors := [result for result in results if isinstance(result, BzCtrlError)]:
+            if len(results) > 1:
+                log.error(
+                    "%d of %d todos were not created:\n%s",
+                    len(errors),
+                    len(results),
+                    format_results(filled, results),
+                )
+            raise _summarize(errors, len(results), is_last=tries.is_last)
+        return created
+
+    def _fill_todos(self, context: Context, todos: Any) -> list[dict[str, Any]]:
+        """Return the fields of each todo, with the defaults, the generated texts and the address of the run."""
         from bzctrl_provider.failure import fill_text
         from bzctrl_provider.failure_lookup import find_run_url
-        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.memory import TryState, create_all_once, open_memory
-        from bzctrl_provider.notes import add_run_link
-        from bzctrl_provider.operators.todo_list import fill_todo, format_results, parse_todos
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
@@ -644,14 +616,21 @@ class CreateTodosOperator(CreateTodoOperator):
         defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
         failure = _get_failure(context)
         run_url = find_run_url(context) if self.link_to_run else None
-        filled = [
+        return [
             add_run_link(
                 fill_text(failure, fill_todo(todo, defaults), link_to_run=bool(self.link_to_run)), run_url
             )
             for todo in parse_todos(todos, templated=todos is self.todos)
         ]
+
+    def _create_missing(
+        self, context: Context, todos: list[dict[str, Any]], tries: TryState
+    ) -> list[dict[str, Any] | BzCtrlError]:
+        """Create the todos that no earlier try created, and return the result of each."""
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.memory import create_all_once, open_memory
+
         hook = BzCtrlHook(self.bzctrl_conn_id)
-        tries = TryState.from_ti(context["ti"])
 
         def create_all(some: list[dict[str, Any]]) -> list[dict[str, Any] | BzCtrlError]:
             results = hook.create_todos(some, max_workers=self.max_workers)
@@ -660,38 +639,18 @@ class CreateTodosOperator(CreateTodoOperator):
         try:
             # An error of the connection comes before an attempt is remembered.
             hook.get_conn()
-            results = create_all_once(
+            return create_all_once(
                 create_all,
-                filled,
+                todos,
                 memory=open_memory(context),
                 tries=tries,
                 on_unknown_outcome=self.on_unknown_outcome,
                 batch_size=4 * self.max_workers,
             )
-        except (BzCtrlConfigError, ValueError) as exc:
+        except (BzCtrlError, ValueError) as exc:
+            if not getattr(exc, "is_permanent", True):
+                raise
             raise AirflowFailException(str(exc)) from None
-        created = [result for result in results if not isinstance(result, BzCtrlError)]
-        self._set_links(context, created)
-        if len(created) == len(results):
-            return created
-        errors = [result for result in results if isinstance(result, BzCtrlError)]
-        if len(results) > 1:
-            log.error(
-                "%d of %d todos were not created:\n%s",
-                len(errors),
-                len(results),
-                format_results(filled, results),
-            )
-        curable = [error for error in errors if not isinstance(error, _PERMANENT_ERRORS)]
-        if curable and not tries.is_last:
-            raise curable[0]
-        reasons = {str(error): None for error in errors}
-        raise AirflowFailException(
-            str(errors[0])
-            if len(results) == 1
-            else f"{len(errors)} of {len(results)} todos were not created; the table above says which and why. "
-            f"{'The reason' if len(reasons) == 1 else 'The first reason'}: {errors[0]}"
-        )
 
     def _set_links(self, context: Context, created: Iterable[Mapping[str, Any]]) -> None:
         """Show the links of the first todos on the page of the task."""
@@ -705,6 +664,19 @@ class CreateTodosOperator(CreateTodoOperator):
             if len(links) > 1:
                 self.todo_link = context["ti"].log_url
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=self.todo_link)
+
+
+def _summarize(errors: Sequence[BzCtrlError], todos: int, *, is_last: bool) -> Exception:
+    """Return the error of a task that could not create some of its todos: one that Airflow retries if that may help."""
+    curable = [error for error in errors if not error.is_permanent]
+    if curable and not is_last:
+        return curable[0]
+    if todos == 1:
+        return AirflowFailException(str(errors[0]))
+    reason = "The reason" if len(set(map(str, errors))) == 1 else "The first reason"
+    return AirflowFailException(
+        f"{len(errors)} of {todos} todos were not created; the table above says which and why. {reason}: {errors[0]}"
+    )
 
 
 def _get_failure(context: Context) -> LazyFailure:

@@ -8,9 +8,9 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.limits import NAME_CHARS
 from bzctrl_provider.text import one_line, safe_repr
 
-_TITLE_CHARS = 200
 _PLACE = ("domain", "workspace", "domain_workspace")
 
 
@@ -61,7 +61,5 @@ def format_results(todos: list[dict[str, Any]], results: list[dict[str, Any] | B
 
 
 def _format_title(todo: Mapping[str, Any]) -> str:
-    title = todo.get("title")
-    if title is None:
-        return "(no title)"
-    return one_line(title, max_chars=_TITLE_CHARS) if isinstance(title, str) else safe_repr(title)
+    title = todo.get("title", "(no title)")
+    return one_line(title, max_chars=NAME_CHARS) if isinstance(title, str) else safe_repr(title)

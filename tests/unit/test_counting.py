@@ -82,19 +82,18 @@ def test_deduplicated_incident_is_counted(bzctrl, sent, variables):
     assert len(sent) == 3
 
 
-@pytest.mark.parametrize("raise_one", [raise_incident, lambda: BzCtrlNotifier()(new_task_context())])
-@pytest.mark.parametrize("outcome", ["ignored", "silenced"])
-def test_incident_that_is_not_raised_is_counted(
-    configure, tmp_path, variables, bzctrl, sent, raise_one, outcome
-):
+def test_incident_that_is_not_raised_is_counted(configure, tmp_path, variables, bzctrl, sent):
     """Once, by the operator and by the callback."""
     path = tmp_path / "routes.toml"
-    path.write_text(f"[[route]]\nignore = {str(outcome == 'ignored').lower()}\n")
-    configure(routes_path=str(path), spool_path="off")
+    configure(routes_path=str(path), spool_path="/dev/null/spool")
     variables["bzctrl_silences"] = json.dumps([{"until": "2126-12-01T06:00Z"}])
-    with contextlib.suppress(AirflowSkipException):
-        raise_one()
-    assert sent == [(f"todos.{outcome}", 1, "INCIDENT")]
+    for outcome in ("silenced", "ignored"):
+        path.write_text(f"[[route]]\nignore = {str(outcome == 'ignored').lower()}\n")
+        for raise_one in (raise_incident, lambda: BzCtrlNotifier()(new_task_context())):
+            sent.clear()
+            with contextlib.suppress(AirflowSkipException):
+                raise_one()
+            assert sent == [(f"todos.{outcome}", 1, "INCIDENT")]
 
 
 def test_spooled_and_grouped_incidents_are_counted(bzctrl, sent, spool, configure):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +13,11 @@ from bzctrl_provider.failure import (
     FailedTask,
     Failure,
     LazyFailure,
-    exception_text,
     fill_assignee,
     fill_text,
     remember_exception,
 )
+from bzctrl_provider.reason_text import exception_text
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = {
@@ -187,22 +186,19 @@ def test_failure_of_a_file_with_a_long_path_keeps_its_name():
     assert len(failure.summary) == 200
 
 
-@pytest.mark.parametrize(
-    ("seconds", "span"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
-)
-def test_failure_of_a_file_says_how_long_it_is_broken(seconds, span):
+def test_failure_of_a_file_says_how_long_it_is_broken():
     """In the unit that a person would use."""
-    failure = Failure(
-        kind="import", dag_id="", run_id="", file="a.py", broken_since="noon", broken_for_s=seconds
-    )
-    assert f"Broken: for {span}, since noon" in failure.description
+    for seconds, span in {0: "0 s", 119: "119 s", 120: "2 min", 7_200: "2 h", 200_000: "2 d"}.items():
+        file = {"file": "a.py", "broken_since": "noon", "broken_for_s": seconds}
+        failure = Failure(kind="import", dag_id="", run_id="", **file)
+        assert f"Broken: for {span}, since noon" in failure.description
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_failure_each_shape_matches_golden_text(shape):
+def test_failure_each_shape_matches_golden_text():
     """Title and description of each shape are those of its golden file."""
-    text = f"{SHAPES[shape].summary}\n\n{SHAPES[shape].description}\n"
-    assert text == (GOLDEN / f"{shape}.txt").read_text()
+    for shape, failure in SHAPES.items():
+        text = f"{failure.summary}\n\n{failure.description}\n"
+        assert text == (GOLDEN / f"{shape}.txt").read_text()
 
 
 @given(
@@ -219,19 +215,18 @@ def test_failure_of_10000_tasks_has_bounded_text():
     tasks = tuple(failed(f"check_{i:05}") for i in range(10_000))
     failure = Failure(kind="checks", checks=10_000, tasks=tasks, **RUN)
     assert failure.description.count("\n") < 120
-    assert "- and 9950 more" in failure.description
+    assert "- and 9980 more" in failure.description
     assert len(failure.summary) <= 200
 
 
 def test_summary_names_of_instances_without_room_are_left_out():
-    """The title then has the ids of the tasks, and of many names the first ten."""
+    """The title then has the ids of the tasks."""
 
     def title(names):
         tasks = tuple(FailedTask(task_id="t", map_index=i, name=name) for i, name in enumerate(names))
         return Failure(kind="checks", checks=1, tasks=tasks, dag_id="d", run_id="r").summary
 
     assert title(["DHL", None, "GLS"]) == "d: 1 of 1 check failed (t[DHL, 1, GLS])"
-    assert title([str(n) for n in range(11)]).endswith("(t[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …])")
     assert title(["x" * 80] * 3) == "d: 1 of 1 check failed (t)"
 
 
@@ -265,38 +260,31 @@ def test_lazy_failure_used_by_a_template_looks_up_once():
     assert contexts == [{"a": "context"}]
 
 
-def test_fill_text_nothing_failed_leaves_fields_unset():
-    """Without a failed task, an unset title stays unset."""
-    failure = Failure(kind="checks", checks=1, **RUN)
-    assert fill_text(failure, {"title": None}) == {"title": None}
-
-
-def test_fill_text_set_fields_keeps_them():
-    """A description that the user wrote stays, and a blank title is generated."""
+def test_fill_text_fills_what_is_unset_if_something_failed():
+    """A description that the user wrote stays, and a blank title is generated; without a failed task nothing is."""
     failure = SHAPES["a_run"]
     filled = fill_text(failure, {"title": " ", "description": "mine", "lrn": None})
     assert filled == {"title": failure.summary, "description": "mine", "lrn": None}
+    assert fill_text(Failure(kind="checks", checks=1, **RUN), {"title": None}) == {"title": None}
 
 
-@pytest.mark.parametrize(
-    ("of_tasks", "of_dag", "assignee"),
-    [
-        (["airflow"], "airflow", None),
-        (["a@example.com"], "a@example.com, b@example.com", "a@example.com"),
-        (["a@example.com", "a@example.com"], "airflow", "a@example.com"),
-        (["a@example.com", "b@example.com"], "a@example.com, b@example.com", None),
-        (["a@example.com", "b@example.com"], "c@example.com", "c@example.com"),
-        ([None], "airflow, c@example.com", "c@example.com"),
-        ([], "c@example.com", "c@example.com"),
-        (["not an address@"], None, None),
-    ],
-)
-def test_fill_assignee_owner_that_is_an_address_is_the_assignee(of_tasks, of_dag, assignee):
+def test_fill_assignee_owner_that_is_an_address_is_the_assignee():
     """The owner of the failed tasks, otherwise that of the DAG; with none or several, the connection's assignee counts."""
-    tasks = tuple(failed(f"t{i}", owner=owner) for i, owner in enumerate(of_tasks))
-    failure = Failure(kind="run", tasks=tasks, dag_id="d", run_id="r", owner=of_dag)
-    assert fill_assignee(failure, {"assignee": " "}) == {"assignee": assignee}
-    assert fill_assignee(failure, {"assignee": "x@example.com"}) == {"assignee": "x@example.com"}
+    a, b, c = (f"{name}@example.com" for name in "abc")
+    for of_tasks, of_dag, assignee in [
+        (["airflow"], "airflow", None),
+        ([a], f"{a}, {b}", a),
+        ([a, a], "airflow", a),
+        ([a, b], f"{a}, {b}", None),
+        ([a, b], c, c),
+        ([None], f"airflow, {c}", c),
+        ([], c, c),
+        (["not an address@"], None, None),
+    ]:
+        tasks = tuple(failed(f"t{i}", owner=owner) for i, owner in enumerate(of_tasks))
+        failure = Failure(kind="run", tasks=tasks, dag_id="d", run_id="r", owner=of_dag)
+        assert fill_assignee(failure, {"assignee": " "}) == {"assignee": assignee}
+        assert fill_assignee(failure, {"assignee": "x@example.com"}) == {"assignee": "x@example.com"}
 
 
 def test_fill_text_without_link_to_run_leaves_the_address_out():

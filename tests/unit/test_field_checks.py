@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bzctrl_provider.client.todo import complete_todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.field_checks import check_literals, leave_out_invalid
+from bzctrl_provider.field_checks import check_literals, find_window_errors, leave_out_invalid
 from bzctrl_provider.fields import TODO_FIELDS
 
 VALID = {
@@ -62,32 +62,38 @@ def test_check_literals_invalid_fields_are_one_error():
     assert "HIGH, MEDIUM or LOW" in lines[2]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+def test_check_literals_templates_are_left_to_the_run():
+    """Their values are not known while the DAG is parsed."""
+    for fields in (
         {"priority": "{{ params.priority }}"},
         {"impact": "{% if failure %}HIGH{% endif %}"},
         {"category": ["{{ 'a' }}", 3j]},
         {"domain": "IMP", "workspace": "{{ params.workspace }}"},
         {"todo_type": "{{ params.type }}", "result": "text"},
         {"reminder_date": type("XComArg", (), {"resolve": None})()},
-    ],
-    ids=str,
-)
-def test_check_literals_templates_are_left_to_the_run(fields):
-    """Their values are not known while the DAG is parsed."""
-    check_literals("X", fields)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{"todo_type": "TASK", "impact": "HIGH"}, {"todo_type": "INCIDENT", "result": "text"}, {"domain": "IMP"}],
-    ids=str,
-)
-def test_check_literals_contradiction_is_refused(fields):
-    """Fields that do not go together are as certain as an invalid one."""
-    with pytest.raises(ValueError, match="Fix the following"):
+    ):
         check_literals("X", fields)
+
+
+def test_check_literals_contradiction_is_refused():
+    """Fields that do not go together are as certain as an invalid one."""
+    for fields in (
+        {"todo_type": "TASK", "impact": "HIGH"},
+        {"todo_type": "INCIDENT", "result": "text"},
+        {"domain": "IMP"},
+    ):
+        with pytest.raises(ValueError, match="Fix the following"):
+            check_literals("X", fields)
+
+
+def test_find_window_errors_invalid_value_is_named_with_an_example():
+    """The error says which parameter is invalid and what to write; no window, and one of any length, are valid."""
+    for window in (3600, "1d", dt.timedelta(seconds=-1)):
+        ((name, error),) = find_window_errors(window)
+        assert name == "dedup_window"
+        assert error.startswith("must be a timedelta, such as timedelta(days=1), not ")
+    for window in (None, dt.timedelta(0), dt.timedelta(days=1)):
+        assert find_window_errors(window) == []
 
 
 def test_check_literals_of_valid_fields_imports_no_rules():
@@ -119,22 +125,18 @@ def test_leave_out_invalid_shows_no_secret(caplog):
     assert "hunter2" not in "".join(left_out) + caplog.text
 
 
-@pytest.mark.parametrize(
-    ("fields", "dropped"),
-    [
+def test_leave_out_invalid_contradiction_leaves_one_side():
+    """As little as possible, so that the todo can be created."""
+    for fields, dropped in [
         ({"domain": "IMP"}, {"domain"}),
         ({"domain": "IMP", "workspace": 3j}, {"domain", "workspace"}),
         ({"domain": "IMP", "workspace": "SWA", "domain_workspace": "OTHER"}, {"domain_workspace"}),
         ({"todo_type": "TASK", "impact": "HIGH"}, {"impact"}),
         ({"title": "half \ud800"}, {"title"}),
-    ],
-    ids=str,
-)
-def test_leave_out_invalid_contradiction_leaves_one_side(fields, dropped):
-    """As little as possible, so that the todo can be created."""
-    valid, left_out = leave_out_invalid(fields)
-    assert {name for name in fields if valid[name] is None} == dropped
-    assert left_out
+    ]:
+        valid, left_out = leave_out_invalid(fields)
+        assert {name for name in fields if valid[name] is None} == dropped
+        assert left_out
 
 
 class Unreadable:
@@ -189,7 +191,7 @@ def test_check_literals_agrees_with_the_rules(fields):
     names = {name for name, value in literals.items() if not isinstance(value, str) or value.strip()} - {
         "title"
     }
-    assert not [name for name, _ in caught.value.faults if name in names]
+    assert not [name for name, _ in caught.value.errors if name in names]
 
 
 def test_leave_out_invalid_blank_text_is_unset():

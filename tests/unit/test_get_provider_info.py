@@ -64,23 +64,21 @@ def test_entry_points_can_be_loaded():
     ]
 
 
-def test_provider_info_fits_airflows_schema():
-    """That of the installed version, which leaves a provider out that does not fit."""
+def test_provider_info_and_form_fit_airflows_schemas():
+    """Those of the installed version, which leaves out a provider, or before 3.2 a behaviour, that does not fit."""
     assert list(schema_of_airflow("provider_info.schema.json").iter_errors(get_provider_info())) == []
-
-
-def test_form_behaviour_fits_airflows_schema():
-    """Airflow 2.11 to 3.1 drop a behaviour that does not."""
     schema = schema_of_airflow("customized_form_field_behaviours.schema.json")
     assert list(schema.iter_errors(BzCtrlHook.get_ui_field_behaviour())) == []
 
 
-def test_form_field_schema_accepts_its_default():
-    """The UI of 3.2 and newer makes its fields of them."""
+def test_form_has_an_optional_field_for_each_extra():
+    """The UI of 3.2 and newer makes its fields of them; it would require one that cannot be null."""
+    assert FORM["conn-fields"].keys() == EXTRAS.keys()
     for field in FORM["conn-fields"].values():
         Draft7Validator.check_schema(field["schema"])
-        if "default" in field["schema"]:
-            assert Draft7Validator(field["schema"]).is_valid(field["schema"]["default"])
+        default = field["schema"].get("default")
+        assert default is None or Draft7Validator(field["schema"]).is_valid(default)
+        assert "null" in field["schema"]["type"]
 
 
 def test_form_of_2_11_equals_the_table():
@@ -105,16 +103,6 @@ def test_form_of_2_11_equals_the_table():
             ):
                 filled = form_class(multidict({name: typed}))
                 assert filled.validate() is taken, (name, typed, filled.errors)
-
-
-def test_form_has_a_field_for_each_extra():
-    """The form has the extras of the configuration, and no others."""
-    assert FORM["conn-fields"].keys() == EXTRAS.keys()
-
-
-def test_form_fields_are_all_optional():
-    """Each field may be null; otherwise the UI would require it."""
-    assert all("null" in field["schema"]["type"] for field in FORM["conn-fields"].values())
 
 
 def test_provider_info_module_imports_nothing():

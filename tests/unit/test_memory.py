@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.hostile import FORGED, RaisingInComparisons, Secretive
 
-from bzctrl_provider import memory as memory_module
 from bzctrl_provider.exceptions import (
     BzCtrlError,
     BzCtrlRejectedError,
@@ -20,7 +20,6 @@ from bzctrl_provider.exceptions import (
 )
 from bzctrl_provider.memory import (
     BzCtrlOutcomeUnknownError,
-    NoMemory,
     TaskStateMemory,
     TryState,
     VariableMemory,
@@ -28,7 +27,6 @@ from bzctrl_provider.memory import (
     create_all_once,
     create_once,
     open_memory,
-    variable_memory,
     variable_name,
 )
 
@@ -106,25 +104,23 @@ def attempt_all(bzctrl, memory, titles, tries=FIRST, policy="retry", batch_size=
     )
 
 
-@pytest.mark.parametrize(
-    ("try_number", "max_tries", "retries", "expected"),
-    [
-        (1, 0, 0, TryState("0", is_first=True, is_last=True)),
-        (1, 2, 2, TryState("2", is_first=True, is_last=False)),
-        (2, 2, 2, TryState("2", is_first=False, is_last=False)),
-        (3, 2, 2, TryState("2", is_first=False, is_last=True)),
-        # Cleared after its third try: two more retries.
-        (4, 5, 2, TryState("5", is_first=True, is_last=False)),
-        (6, 5, 2, TryState("5", is_first=False, is_last=True)),
-        # Cleared while it ran, without retries: max_tries stays, but no retry has such a number.
-        (2, 0, 0, TryState("0.2", is_first=True, is_last=True)),
-        (None, None, None, TryState("0", is_first=True, is_last=True)),
-    ],
-)
-def test_try_state_tries_between_two_clears_have_one_generation(try_number, max_tries, retries, expected):
+def test_try_state_tries_between_two_clears_have_one_generation():
     """The generation changes with the number of tries that Airflow allows."""
-    ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, task=SimpleNamespace(retries=retries))
-    assert TryState.from_ti(ti) == expected
+    for (try_number, max_tries, retries), expected in {
+        (1, 0, 0): TryState("0", is_first=True, is_last=True),
+        (1, 2, 2): TryState("2", is_first=True, is_last=False),
+        (2, 2, 2): TryState("2", is_first=False, is_last=False),
+        (3, 2, 2): TryState("2", is_first=False, is_last=True),
+        # Cleared after its third try: two more retries.
+        (4, 5, 2): TryState("5", is_first=True, is_last=False),
+        (6, 5, 2): TryState("5", is_first=False, is_last=True),
+        # Cleared while it ran, without retries: max_tries stays, but no retry has such a number.
+        (2, 0, 0): TryState("0.2", is_first=True, is_last=True),
+        (None, None, None): TryState("0", is_first=True, is_last=True),
+    }.items():
+        task = SimpleNamespace(retries=retries)
+        ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, task=task)
+        assert TryState.from_ti(ti) == expected
 
 
 def test_create_once_later_try_returns_first_todo():
@@ -132,26 +128,28 @@ def test_create_once_later_try_returns_first_todo():
     bzctrl, memory = BzCtrl(), DictMemory()
     first = attempt(bzctrl, memory)
     assert attempt(bzctrl, memory, LAST) == first
-    assert len(bzctrl.requests) == 1
-    assert bzctrl.requests[0] == FIELDS
+    assert bzctrl.requests == [FIELDS]
 
 
-def test_create_once_refused_then_created_adds_no_note():
-    """A todo that was certainly not created is created by the next try without a note."""
-    bzctrl, memory = BzCtrl(REFUSED), DictMemory()
-    with pytest.raises(BzCtrlRejectedError):
-        attempt(bzctrl, memory)
-    attempt(bzctrl, memory, LAST)
-    assert bzctrl.todos == [FIELDS]
-
-
-def test_create_once_unknown_outcome_next_try_adds_note():
-    """The next try creates again, and the last line of the description says why."""
-    bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
-    with pytest.raises(BzCtrlTransportError):
-        attempt(bzctrl, memory)
-    attempt(bzctrl, memory, LAST)
-    assert bzctrl.todos == [{**FIELDS, "description": f"d\n\n{NOTE}"}]
+def test_create_once_next_try_adds_a_note_only_if_the_outcome_is_unknown():
+    """After a refusal there is none; after attempts without a response, or a killed process, it has each of their times."""
+    several = f"Attempts at {SAID_NOW}, {SAID_NOW} had no response, so this may be a duplicate."
+    for answers, note in [
+        ([REFUSED], None),
+        ([UNKNOWN], NOTE),
+        ([SystemExit()], NOTE),
+        ([UNKNOWN, SystemExit()], several),
+    ]:
+        bzctrl, memory = BzCtrl(*answers), DictMemory()
+        for error in answers:
+            with pytest.raises(type(error)):
+                attempt(bzctrl, memory)
+        attempt(bzctrl, memory, LAST)
+        assert bzctrl.todos == [{**FIELDS, "description": f"d\n\n{note}"} if note else FIELDS]
+    # A todo without a description is invalid, and the client says so.
+    bzctrl = BzCtrl(UNKNOWN)
+    attempt(bzctrl, DictMemory(), LAST, fields={"title": "t"})
+    assert bzctrl.todos == [{"title": "t"}]
 
 
 def test_create_once_unknown_outcome_on_last_try_sends_a_second_request():
@@ -165,38 +163,16 @@ def test_create_once_unknown_outcome_on_last_try_sends_a_second_request():
     assert len(bzctrl.requests) == 2
 
 
-def test_create_once_killed_between_request_and_response_adds_note():
-    """The next try finds the intent, and its description has the note."""
-    bzctrl, memory = BzCtrl(SystemExit()), DictMemory()
-    with pytest.raises(SystemExit):
-        attempt(bzctrl, memory)
-    attempt(bzctrl, memory, LAST)
-    assert bzctrl.todos[0]["description"].endswith(NOTE)
-
-
-def test_create_once_several_unanswered_attempts_note_has_all_times():
-    """The note has the time of each attempt."""
-    bzctrl, memory = BzCtrl(UNKNOWN, SystemExit()), DictMemory()
-    for error in (BzCtrlTransportError, SystemExit):
-        with pytest.raises(error):
-            attempt(bzctrl, memory)
-    attempt(bzctrl, memory, LAST)
-    assert bzctrl.todos[0]["description"].endswith(
-        f"Attempts at {SAID_NOW}, {SAID_NOW} had no response, so this may be a duplicate."
-    )
-
-
-@pytest.mark.parametrize("answer", [UNKNOWN, SystemExit()])
-@pytest.mark.parametrize("tries", [FIRST, LAST])
-def test_create_once_policy_fail_sends_one_request(answer, tries):
+def test_create_once_policy_fail_sends_one_request():
     """No other request follows in the same or a later try, and the error says which todo to look for."""
-    bzctrl, memory = BzCtrl(answer), DictMemory()
-    with pytest.raises((BzCtrlOutcomeUnknownError, SystemExit)):
-        attempt(bzctrl, memory, tries, policy="fail")
-    with pytest.raises(BzCtrlOutcomeUnknownError, match="title 't' and the order id 'o'") as caught:
-        attempt(bzctrl, memory, LAST, policy="fail")
-    assert caught.value.outcome_unknown
-    assert len(bzctrl.requests) == 1
+    for answer, tries in itertools.product([UNKNOWN, SystemExit()], [FIRST, LAST]):
+        bzctrl, memory = BzCtrl(answer), DictMemory()
+        with pytest.raises((BzCtrlOutcomeUnknownError, SystemExit)):
+            attempt(bzctrl, memory, tries, policy="fail")
+        with pytest.raises(BzCtrlOutcomeUnknownError, match="title 't' and the order id 'o'") as caught:
+            attempt(bzctrl, memory, LAST, policy="fail")
+        assert caught.value.outcome_unknown
+        assert len(bzctrl.requests) == 1
 
 
 class BrokenMemory:
@@ -217,13 +193,6 @@ def test_create_once_broken_memory_creates_on_first_try_only(caplog):
     assert len(bzctrl.todos) == 1
 
 
-def test_create_once_without_description_adds_no_note():
-    """A todo without a description is invalid, and the client says so."""
-    bzctrl, memory = BzCtrl(UNKNOWN), DictMemory()
-    attempt(bzctrl, memory, LAST, fields={"title": "t"})
-    assert bzctrl.todos == [{"title": "t"}]
-
-
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
@@ -242,28 +211,17 @@ def test_create_all_once_later_try_creates_only_the_missing():
     assert [todo["description"].endswith(NOTE) for todo in bzctrl.todos] == [False, False, False, False, True]
 
 
-def test_create_all_once_same_content_three_times_creates_three():
-    """Todos with the same content are counted, and a later try creates none of them again."""
-    bzctrl, memory = BzCtrl(), DictMemory()
-    attempt_all(bzctrl, memory, "aaa")
-    attempt_all(bzctrl, memory, "aaa", LAST)
-    assert titles(bzctrl) == ["a", "a", "a"]
-
-
-def test_create_all_once_changed_content_creates_another():
-    """A function that returns another todo on a retry gets that one created."""
-    bzctrl, memory = BzCtrl(), DictMemory()
-    attempt_all(bzctrl, memory, "ab")
-    attempt_all(bzctrl, memory, "ax", LAST)
-    assert titles(bzctrl) == ["a", "b", "x"]
-
-
-def test_create_all_once_shifted_list_creates_no_duplicate():
-    """Orders 2 to 5 of the first try are found at other positions, also in another batch, and only order 6 is new."""
-    bzctrl, memory = BzCtrl(), DictMemory()
-    first = attempt_all(bzctrl, memory, "12345")
-    second = attempt_all(bzctrl, memory, "23456", LAST)
-    assert titles(bzctrl) == ["1", "2", "3", "4", "5", "6"]
+def test_create_all_once_changed_list_creates_what_is_new():
+    """By content, also at other positions and in other batches; todos with the same content are counted."""
+    for before, after, created in [
+        ("aaa", "aaa", "aaa"),
+        ("ab", "ax", "abx"),
+        ("12345", "23456", "123456"),
+    ]:
+        bzctrl, memory = BzCtrl(), DictMemory()
+        first = attempt_all(bzctrl, memory, before)
+        second = attempt_all(bzctrl, memory, after, LAST)
+        assert titles(bzctrl) == list(created)
     assert [result["key"] for result in second[:4]] == [result["key"] for result in first[1:]]
 
 
@@ -310,14 +268,14 @@ def test_create_once_any_json_in_memory_creates_or_reuses(page, first):
     assert isinstance(result, dict)
 
 
-@pytest.mark.parametrize("text", ["[1]", '{"run": 5}', '{"run": {"todo": 5}}', "[" * 100_000, '"x"'])
-def test_variable_memory_odd_json_can_be_read_and_replaced(variables, text):
+def test_variable_memory_odd_json_can_be_read_and_replaced(variables):
     """Content of another form counts as none, and the next write replaces it."""
-    variables["name"] = text
-    memory = VariableMemory("name", "run")
-    assert memory.get("todo") == {}
-    memory.set("todo", {"a": 1})
-    assert memory.get("todo") == {"a": 1}
+    for text in ["", "x", "[1]", '{"run": 5}', '{"run": {"todo": 5}}', "[" * 100_000, '"x"', None]:
+        variables["name"] = text
+        memory = VariableMemory("name", "run")
+        assert memory.get("todo") == {}
+        memory.set("todo", {"a": 1})
+        assert memory.get("todo") == {"a": 1}
 
 
 def test_create_all_once_killed_batch_gets_notes():
@@ -373,13 +331,6 @@ def test_variable_memory_50_runs_keeps_the_last_20(variables):
     assert VariableMemory("name", "run 1").get("todo") == {}
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[1]", None])
-def test_variable_memory_invalid_json_is_empty(variables, text):
-    """A Variable with other content is like one without content."""
-    variables["name"] = text
-    assert VariableMemory("name", "run").get("todo") == {}
-
-
 def test_variable_name_any_ids_is_short_and_unique():
     """At most the 250 characters that Airflow allows, whatever the ids are."""
     assert variable_name("memory", "dag", "task", "3").startswith("bzctrl__memory__dag__task__3__")
@@ -400,14 +351,12 @@ def test_open_memory_each_airflow_version_has_its_own(set_airflow_version, varia
     kept = json.loads(variables[variable_name("memory", "d", "t", "2")])
     assert dt.datetime.fromisoformat(kept["r 0"].pop("written_at")).tzinfo
     assert kept == {"r 0": {"todo": {"created": 1}}}
-    assert isinstance(open_memory({"ti": SimpleNamespace()}), NoMemory)
-    set_airflow_version(3, 3)
-    memory = open_memory({"ti": ti})
-    memory.set("todo", {"created": 1})
-    assert memory.get("todo") == {}
+    assert open_memory({"ti": SimpleNamespace()}) is None
     ti.map_index = -1
-    variable_memory(ti, "callback", "0").set("x", {})
-    assert variable_name("callback", "d", "t") in variables
+    open_memory({"ti": ti}).set("x", {})
+    assert variable_name("memory", "d", "t") in variables
+    set_airflow_version(3, 3)
+    assert open_memory({"ti": ti}) is None
 
 
 # --- any course of events --------------------------------------------------------------------------------------------
@@ -488,7 +437,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
         if self.policy == "fail":
             assert len(self.todos) - self.certain_start <= 1, "with fail never more than one"
         # The next try may know only what the memory has now.
-        journal = _Journal(self.memory, "todo", tries)
+        journal = _Journal(self.memory, "todo", tries, "retry", None)
         self.open = len(journal.get_unanswered("todo"))
         with contextlib.suppress(KeyError):
             self.created = journal.get_result("todo")
@@ -507,14 +456,6 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
 
 TestAnyCourseOfEvents = AnyCourseOfEvents.TestCase
 TestAnyCourseOfEvents.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
-
-
-def test_create_once_without_clock_uses_the_present():
-    """By default the times in a note are those of the machine's clock."""
-    bzctrl = BzCtrl(UNKNOWN)
-    create_once(bzctrl.create, FIELDS, memory=DictMemory(), key="k", tries=LAST, on_unknown_outcome="retry")
-    assert str(dt.datetime.now(dt.UTC).year) in bzctrl.todos[0]["description"]
-    assert memory_module.NoMemory().get("k") == {}
 
 
 @pytest.mark.security

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from bzctrl_provider.notes import add_duplicate_note, add_run_link
 
 
@@ -14,30 +12,22 @@ def test_add_duplicate_note_unanswered_attempts_is_last_line():
     }
 
 
-@pytest.mark.parametrize("description", [None, "", ["a list"]])
-def test_add_duplicate_note_without_valid_description_changes_nothing(description):
-    """A todo without a description is invalid, and a note must not hide that."""
-    fields = {"description": description}
-    assert add_duplicate_note(fields, ["13:00"]) == fields
-
-
 URL = "https://airflow.example.com/dags/customs/runs/r"
 
 
-@pytest.mark.parametrize(
-    ("description", "noted"),
-    [
+def test_add_duplicate_note_without_valid_description_changes_nothing():
+    """A todo without a description is invalid, and a note must not hide that."""
+    for description in (None, "", ["a list"]):
+        assert add_duplicate_note({"description": description}, ["13:00"]) == {"description": description}
+
+
+def test_add_run_link_valid_description_ends_with_the_address():
+    """Once, and not where there is no valid description, which must stay an error."""
+    for description, noted in [
         ("d", f"d\n\nRun: {URL}"),
         (5, f"5\n\nRun: {URL}"),
-        (f"see {URL} first", f"see {URL} first"),
         (f"{URL}/tasks/load", f"{URL}/tasks/load\n\nRun: {URL}"),
-        (None, None),
-        (" ", " "),
-        (True, True),
-        (["a list"], ["a list"]),
-    ],
-)
-def test_add_run_link_valid_description_ends_with_the_address(description, noted):
-    """Once, and not where there is no valid description, which must stay an error."""
-    assert add_run_link({"description": description}, URL) == {"description": noted}
-    assert add_run_link({"description": description}, None) == {"description": description}
+        *((text, text) for text in (f"see {URL} first", None, " ", True, ["a list"])),
+    ]:
+        assert add_run_link({"description": description}, URL) == {"description": noted}
+        assert add_run_link({"description": description}, None) == {"description": description}

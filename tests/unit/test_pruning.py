@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from bzctrl_provider import dedup
 from bzctrl_provider.memory import VariableMemory, variable_name
 from bzctrl_provider.pruning import VARIABLE_PREFIX, read_age
@@ -15,21 +13,20 @@ MONTH = timedelta(days=30)
 NAME = variable_name("memory", "customs", "raise_incident")
 
 
-@pytest.mark.parametrize("kind", ["memory", "dedup", "failures", "passed", "silenced"])
-def test_read_age_knows_the_names_that_the_provider_gives(kind):
-    """Also with a line break in the id of a DAG, which a name may have."""
-    name = variable_name(kind, "customs\nnl", "t")
-    assert name.startswith(VARIABLE_PREFIX)
-    assert read_age(name, "{}").kind == kind
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["bzctrl_silences", "bzctrl__memory", "bzctrl__other__a__0123456789abcdef", f"x{NAME}", f"{NAME}0"],
-)
-def test_read_age_leaves_variables_of_others(name):
-    """Only a whole name counts: the silences and a user's own Variables are never removed."""
-    assert read_age(name, '{"created_at": "2001-01-01T00:00:00+00:00"}') is None
+def test_read_age_knows_only_the_names_that_the_provider_gives():
+    """Also with a line break in the id of a DAG; the silences and a user's own Variables are never removed."""
+    for kind in ("memory", "dedup", "failures", "passed", "silenced"):
+        name = variable_name(kind, "customs\nnl", "t")
+        assert name.startswith(VARIABLE_PREFIX)
+        assert read_age(name, "{}").kind == kind
+    for name in (
+        "bzctrl_silences",
+        "bzctrl__memory",
+        "bzctrl__other__a__0123456789abcdef",
+        f"x{NAME}",
+        f"{NAME}0",
+    ):
+        assert read_age(name, '{"created_at": "2001-01-01T00:00:00+00:00"}') is None
 
 
 def test_read_age_of_a_memory_is_that_of_its_last_write(variables):
@@ -63,38 +60,27 @@ def test_read_age_of_silenced_failures_is_that_of_the_last_one():
     assert age.last_used_at == NOW - timedelta(days=1)
 
 
-@pytest.mark.parametrize(
-    ("age", "state"), [(timedelta(days=29, hours=23), "used"), (MONTH, "unused"), (-MONTH, "used")]
-)
-def test_state_depends_on_the_age(age, state):
-    """From the limit on it is unused; a time in the future, by a clock that was set back, is used."""
-    read = read_age(NAME, json.dumps({"r 0": {"written_at": (NOW - age).isoformat()}}))
-    assert read.state(now=NOW, older_than=MONTH) == state
-
-
-def test_state_of_an_empty_one_is_unused():
-    """An object without content remembers nothing, so nothing is lost with it."""
+def test_state_depends_on_the_age():
+    """From the limit on it is unused, also if it holds nothing; a time in the future, by a clock set back, is used."""
+    for age, state in [(timedelta(days=29, hours=23), "used"), (MONTH, "unused"), (-MONTH, "used")]:
+        read = read_age(NAME, json.dumps({"r 0": {"written_at": (NOW - age).isoformat()}}))
+        assert read.state(now=NOW, older_than=MONTH) == state
     assert read_age(NAME, "{}").state(now=NOW, older_than=MONTH) == "unused"
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
+def test_state_of_an_unreadable_one_is_not_unused():
+    """It is never removed, and the reason is named; the text of a todo is no time."""
+    no_times = (5, "2001-01-01T00:00:00", "yesterday", "0001-01-01T00:00:00+23:00")
+    for text, reason in [
         (None, "cannot be decrypted"),
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "no JSON object"),
         ('{"a": 1}', "has no time"),
-        ('{"created_at": 5}', "has no time"),
-        ('{"created_at": "2001-01-01T00:00:00"}', "has no time"),
-        ('{"created_at": "yesterday"}', "has no time"),
-        ('{"created_at": "0001-01-01T00:00:00+23:00"}', "has no time"),
+        *((json.dumps({"created_at": time}), "has no time") for time in no_times),
         ('{"created": {"created_at": "2001-01-01T00:00:00+00:00"}}', "has no time"),
-    ],
-)
-def test_state_of_an_unreadable_one_is_not_unused(text, reason):
-    """It is never removed, and the reason is named; the text of a todo is no time."""
-    age = read_age(NAME, text)
-    assert reason in age.reason
-    assert age.state(now=NOW, older_than=MONTH) == "unreadable"
-    assert age.age_s(NOW) is None
+    ]:
+        age = read_age(NAME, text)
+        assert reason in age.reason
+        assert age.state(now=NOW, older_than=MONTH) == "unreadable"
+        assert age.age_s(NOW) is None

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import airflow
-import pytest
 
 from bzctrl_provider import version_compat
 
 
-@pytest.mark.parametrize(
-    ("version", "expected"), [("2.11.2", (2, 11)), ("3.1.0rc1", (3, 1)), ("3.10.0.dev0", (3, 10))]
-)
-def test_airflow_version_release_and_prerelease_returns_major_and_minor(monkeypatch, version, expected):
+def test_airflow_version_release_and_prerelease_returns_major_and_minor(monkeypatch):
     """The first two numbers count, compared as numbers."""
-    monkeypatch.setattr(airflow, "__version__", version)
-    version_compat.airflow_version.cache_clear()
-    try:
-        assert version_compat.airflow_version() == expected
-        assert version_compat.airflow_at_least(*expected)
-        assert not version_compat.airflow_at_least(expected[0], expected[1] + 1)
-    finally:
+    for version, expected in {"2.11.2": (2, 11), "3.1.0rc1": (3, 1), "3.10.0.dev0": (3, 10)}.items():
+        monkeypatch.setattr(airflow, "__version__", version)
         version_compat.airflow_version.cache_clear()
+        try:
+            assert version_compat.airflow_version() == expected
+            assert version_compat.airflow_at_least(*expected)
+            assert not version_compat.airflow_at_least(expected[0], expected[1] + 1)
+        finally:
+            version_compat.airflow_version.cache_clear()
