@@ -1,6 +1,6 @@
 """Measurements of the provider's cost beside that of code without it: ``make bench``.
 
-Every figure is a ratio of two contestants that run in turn, A B A B …, so that a machine that is busy for a moment slows
-both. The modules of this package measure, one for each group of figures; ``children`` holds what runs in processes of its
-own; ``goals`` says what is aimed at, ``report`` and ``picture`` write it down.
+Each contestant has its turn in each round, A B A B …, so that a machine that is busy for a moment slows both. ``figures`` has
+the figures with their goals. Each of ``create``, ``cold``, ``imports``, ``parse``, ``policy`` and ``bulk`` is a process of its own
+that prints the values of its figures.
 """

@@ -1,73 +1,74 @@
-"""How near many todos at a time come to what the server's latency allows."""
+"""How near many todos at a time come to the time that the server's latency takes, beside a bare session.
+
+The time is from the call to its return, in a process that is forked from one with Airflow's SDK loaded: it contains the import of
+`requests` and of the client, the look-up of the connection, the token and the first connection of each thread.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from bench.figures import Figure, figure
-from bench.todo import FIELDS
+from airflow.sdk import BaseHook
+
+from bench.processes import LATENCY_MS
+from bench.todo import CREATE, FIELDS, MESSAGE, authorized_by_session
+from bench.worker import forked_rounds, log_at_info, run
+from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
 if TYPE_CHECKING:
-    from bench.processes import Bench
+    from collections.abc import Callable
 
-LATENCY_MS = 50
 _TODOS = 500
-_ROUNDS = 9
 
 
-def bound_s(todos: int, threads: int, *, latency_ms: int = LATENCY_MS) -> float:
-    """Return the shortest time in which so many requests can be answered, so many at a time."""
-    return math.ceil(todos / threads) * latency_ms / 1000
+def _bound_s(threads: int) -> float:
+    """Return the shortest possible time: the token's response, and the responses that each thread waits for in turn."""
+    return (1 + math.ceil(_TODOS / threads)) * LATENCY_MS / 1000
 
 
-def measure(bench: Bench) -> list[Figure]:
-    """Measure 8 and 32 threads, and bare sockets to see that it is not the server that bounds them."""
-    shares: dict[tuple[str, int], list[float]] = {
-        (what, threads): [] for threads in (8, 32) for what in ("threads", "sockets")
-    }
-    for _ in range(bench.rounds(_ROUNDS)):
-        for (what, threads), of in shares.items():
-            run = bench.new_run(latency_ms=LATENCY_MS)
-            if what == "threads":
-                took = bench.child("bulk", "seconds", _TODOS, threads, run=run)["seconds"]
-            else:
-                took = _by_bare_sockets(run, threads)
-            of.append(bound_s(_TODOS, threads) / took)
-    names = {
-        "threads": f"latency bound / time of {_TODOS} todos, {LATENCY_MS} ms latency, {{}} threads",
-        "sockets": "the same by {} bare sockets",
-    }
-    return [
-        figure(f"bulk.{what}_{threads}", names[what].format(threads), of)
-        for (what, threads), of in shares.items()
-    ]
+def _by_hook(threads: int) -> None:
+    results = BzCtrlHook().create_todos([FIELDS] * _TODOS, max_workers=threads)
+    assert all(hasattr(result, "key") for result in results)
 
 
-def _by_bare_sockets(run: str, threads: int) -> float:
-    """Return the seconds that threads take which do nothing but send and receive."""
-    address = urlsplit(run)
-    body = json.dumps(FIELDS)
-    path = f"{address.path}/bzctrl-core-api/api/v1/task/add-task"
-    request = f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-    requests = iter([request] * _TODOS)
-    assert address.hostname is not None
-    assert address.port is not None
-    where = address.hostname, address.port
+def _by_session(threads: int) -> None:
+    import requests
 
-    def work() -> None:
-        with socket.create_connection(where) as connection:
-            for each in requests:
-                connection.sendall(each)
-                connection.recv(65536)
+    host = BaseHook.get_connection("bzctrl_default").host
+    session = requests.Session()
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=threads))
+    headers = authorized_by_session(session, host)
 
-    began = time.perf_counter()
+    def create(message: dict[str, str]) -> object:
+        return session.post(f"{host}{CREATE}", json=message, headers=headers, timeout=30).json()
+
     with ThreadPoolExecutor(threads) as pool:
-        for worker in [pool.submit(work) for _ in range(threads)]:
-            worker.result()
-    return time.perf_counter() - began
+        assert len(list(pool.map(create, [MESSAGE] * _TODOS))) == _TODOS
+
+
+def _share(create: Callable[[int], None], threads: int) -> float:
+    began = time.perf_counter()
+    create(threads)
+    return _bound_s(threads) / (time.perf_counter() - began)
+
+
+def main(rounds: int) -> dict[str, list[float]]:
+    """Return the share of the latency bound in the time."""
+    BaseHook.get_connection("bzctrl_default")  # in a task, Airflow's own look-up is loaded
+    log_at_info()
+    return forked_rounds(
+        {
+            f"bulk.{name}_{threads}": partial(_share, create, threads)
+            for threads in (8, 32)
+            for name, create in (("threads", _by_hook), ("session", _by_session))
+        },
+        rounds,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,51 +1,113 @@
-"""A measured figure, and what a series of measurements is summed up to."""
+"""The figures with their goals, and the summary of a series of values."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import operator
+from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.goals import Goal
+_COMPARE = {"at most": operator.le, "at least": operator.ge}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Goal:
+    """A bound of a figure.
+
+    :param relation: the side of the bound on which the figure has to be.
+    :param bound: the bound itself, in the unit of the figure.
+    """
+
+    relation: Literal["at most", "at least"]
+    bound: float
+
+    def is_met_by(self, value: float) -> bool:
+        """Return whether a value meets the goal."""
+        return bool(_COMPARE[self.relation](value, self.bound))
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True)
 class Figure:
-    """One line of the table.
+    """A figure that is measured.
 
-    :param key: names it among the goals.
-    :param text: what it is, for people.
+    :param text: its description in the table.
+    :param goal: its goal; a figure without one is shown for comparison.
+    :param unit: its unit; a ratio has none.
+    """
+
+    text: str
+    goal: Goal | None = None
+    unit: str = ""
+
+
+FIGURES = {
+    "create.time": Figure(
+        "time of `hook.create_todo` / a bare `requests.Session` post", Goal("at most", 1.15)
+    ),
+    "create.cpu": Figure("CPU of the same", Goal("at most", 1.15)),
+    "create.time_http_hook": Figure("time of `hook.create_todo` / two HttpHook calls", Goal("at most", 0.35)),
+    "create.cpu_http_hook": Figure("CPU of the same", Goal("at most", 0.35)),
+    "create.ours": Figure("CPU of one todo by `hook.create_todo`", unit="µs"),
+    "cold.cpu": Figure(
+        "CPU of connection, token and first todo in a fresh task / a bare session doing the same",
+        Goal("at most", 1.2),
+    ),
+    "cold.ours": Figure("CPU of the first todo by `hook.create_todo`", unit="ms"),
+    "imports.operator": Figure(
+        "CPU of importing our operator / importing the bash operator", Goal("at most", 2.0)
+    ),
+    "imports.notifier": Figure("CPU of importing our notifier / the same", Goal("at most", 2.0)),
+    "imports.plugin": Figure(
+        "CPU of importing the plugin, in each process of Airflow", Goal("at most", 5.0), unit="ms"
+    ),
+    "imports.bash": Figure("CPU of importing the bash operator", unit="ms"),
+    "parse.first": Figure(
+        "CPU of the first parse of 100 `CreateTodoOperator`s / 100 BashOperators", Goal("at most", 1.5)
+    ),
+    "parse.serialize": Figure("CPU of their serialization", Goal("at most", 1.3)),
+    "bulk.threads_8": Figure(
+        "latency bound / time of 500 todos, 50 ms latency, 8 threads", Goal("at least", 0.92)
+    ),
+    "bulk.session_8": Figure("the same by a bare session"),
+    "bulk.threads_32": Figure(
+        "latency bound / time of 500 todos, 50 ms latency, 32 threads", Goal("at least", 0.88)
+    ),
+    "bulk.session_32": Figure("the same by a bare session"),
+    "policy.excluded": Figure(
+        "`dag_policy` of a DAG that tags and patterns exclude", Goal("at most", 10.0), unit="µs"
+    ),
+    "policy.applies": Figure(
+        "`dag_policy` of a DAG that gets the notifier", Goal("at most", 10.0), unit="µs"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The summary of the rounds of a figure.
+
     :param value: the median.
     :param low: the lower quartile.
     :param high: the upper quartile.
-    :param unit: nothing for a ratio.
     """
 
-    key: str
-    text: str
     value: float
     low: float
     high: float
-    unit: str = ""
-
-    def as_row(self, goal: Goal | None) -> dict[str, Any]:
-        """Return it with its goal, as plain JSON."""
-        row: dict[str, Any] = {
-            name: round(of, 4) if isinstance(of, float) else of for name, of in asdict(self).items()
-        }
-        met = None if goal is None else goal.is_met_by(self.value)
-        return row | {"goal": str(goal) if goal else None, "met": met}
 
 
-def figure(key: str, text: str, values: Sequence[float], unit: str = "") -> Figure:
-    """Sum up a series."""
-    low, _, high = quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
-    return Figure(key=key, text=text, value=float(median(values)), low=low, high=high, unit=unit)
+def summary(values: Sequence[float]) -> Measured:
+    """Sum up the values of all rounds, of which there are at least two."""
+    low, _, high = quantiles(values, n=4)
+    return Measured(median(values), low, high)
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return the ratio of each round."""
+    """Return the ratio of each round, so that a disturbed round does not change the median."""
     return [mine / other for mine, other in zip(ours, theirs, strict=True)]

@@ -1,4 +1,4 @@
-"""The processes of a measurement: the server, and the children in which the contestants run."""
+"""The processes of a measurement: the server, and one for each group of figures."""
 
 from __future__ import annotations
 
@@ -7,79 +7,61 @@ import os
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+LATENCY_MS = 50
+"""How long the server waits before each of its responses to ``bulk``, which is the only group with a latency."""
 
 _PACKAGES = Path(__file__).parents[1]
-_CHILD_MAX_S = 600
+_GROUP_MAX_S = 900
 
 
 class Bench:
-    """A place to measure in: a server, and an Airflow that belongs to nobody.
+    """A server and an Airflow to measure with, which are used for nothing else.
 
-    :param url: the server's.
-    :param home: a folder for Airflow and for files.
-    :param is_quick: whether to measure just enough to see that it works.
+    :param url: the server's address.
+    :param home: the folder of Airflow.
     """
 
-    def __init__(self, url: str, home: Path, *, is_quick: bool) -> None:
-        self.url = url
-        self.home = home
-        self.is_quick = is_quick
-        self._runs = count(1)
+    def __init__(self, url: str, home: Path) -> None:
+        self._url = url
+        self._home = home
 
-    def rounds(self, number: int) -> int:
-        """Return how many rounds to make, where a real measurement makes so many."""
-        return 2 if self.is_quick else number
+    def measure(self, group: str, rounds: int) -> dict[str, list[float]]:
+        """Return the values of each figure of a group, round by round.
 
-    def new_run(self, *, latency_ms: int = 0) -> str:
-        """Return an address whose requests are counted by themselves."""
-        run = f"{self.url}/run-{next(self._runs)}"
-        return f"{run}/latency-{latency_ms}" if latency_ms else run
-
-    def counts(self, run: str) -> dict[str, int]:
-        """Return how many connections and requests of each kind a run has made."""
-        name = run.removeprefix(self.url).split("/")[1]
-        with urllib.request.urlopen(f"{self.url}/{name}/counts", timeout=10) as answer:  # noqa: S310 - our own server
-            counts: dict[str, int] = json.load(answer)
-        return counts
-
-    def child(self, name: str, *arguments: object, run: str = "") -> dict[str, Any]:
-        """Run a child and return what it measured.
-
-        :param name: of a module in ``bench.children``.
-        :param arguments: its command line.
-        :param run: the address that its connections lead to.
+        :param group: the name of a module of this package.
+        :param rounds: how many rounds to measure.
         """
-        command = [sys.executable, "-m", f"bench.children.{name}", *map(str, arguments)]
+        command = [sys.executable, "-m", f"bench.{group}", str(rounds)]
+        url = f"{self._url}/latency-{LATENCY_MS}" if group == "bulk" else self._url
         done = subprocess.run(
             command,
-            env=self._environment(run),
+            env=self._environment(url),
             capture_output=True,
             text=True,
-            timeout=_CHILD_MAX_S,
+            timeout=_GROUP_MAX_S,
             check=False,
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return answer
+        values: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+        return values
 
-    def _environment(self, run: str) -> dict[str, str]:
-        # Of its own and small: requests looks through all of the environment for proxies, and bytecode is wanted.
-        connection = {"login": "user@example.com", "password": "a password", "host": run}
+    def _environment(self, url: str) -> dict[str, str]:
+        # Small, because requests looks through all of it for proxies; without PYTHONDONTWRITEBYTECODE.
+        connection = {"login": "user@example.com", "password": "a password", "host": url}
         return {
-            "HOME": str(self.home),
+            "HOME": str(self._home),
             "LANG": "C.UTF-8",
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(_PACKAGES),
-            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW_HOME": str(self._home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW_CONN_BZCTRL_DEFAULT": json.dumps({"conn_type": "bzctrl", **connection}),
             "AIRFLOW_CONN_HTTP_DEFAULT": json.dumps({"conn_type": "http", **connection}),
@@ -87,9 +69,9 @@ class Bench:
 
 
 @contextmanager
-def bench(*, is_quick: bool = False) -> Iterator[Bench]:
-    """Start the server and make the place; end both afterwards."""
-    command: Sequence[str] = [sys.executable, str(Path(__file__).with_name("server.py"))]
+def bench() -> Iterator[Bench]:
+    """Start the server, and end it afterwards."""
+    command = [sys.executable, str(Path(__file__).with_name("server.py"))]
     with (
         tempfile.TemporaryDirectory(prefix="bzctrl-bench-") as home,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
@@ -97,6 +79,6 @@ def bench(*, is_quick: bool = False) -> Iterator[Bench]:
         try:
             assert server.stdout is not None
             port = int(server.stdout.readline())
-            yield Bench(f"http://127.0.0.1:{port}", Path(home), is_quick=is_quick)
+            yield Bench(f"http://127.0.0.1:{port}", Path(home))
         finally:
             server.kill()

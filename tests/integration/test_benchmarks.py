@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from bench import wire
-from bench.goals import GOALS
+from bench.figures import FIGURES
 from bench.processes import bench
 
 
-def test_bench_wire_counts_requests_and_connections():
-    """Its server and its children work, and what they count exactly is what was promised."""
-    with bench(is_quick=True) as place:
-        measured = {figure.key: figure.value for figure in wire.measure(place)}
-    assert measured.keys() == {key for key in GOALS if key.startswith("wire.")}
-    assert [key for key, value in measured.items() if not GOALS[key].is_met_by(value)] == []
+def test_bench_measures_the_figures_of_a_group():
+    """Its server and its processes work: one with two rounds prints two values of each of its figures."""
+    with bench() as place:
+        measured = place.measure("cold", 2)
+    assert measured.keys() == {key for key in FIGURES if key.startswith("cold.")}
+    assert [len(values) for values in measured.values() if min(values) > 0] == [2, 2]

@@ -1,1 +1,0 @@
-"""Measurements in separate processes; each module prints one JSON object as its last line."""
