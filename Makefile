@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+# As many processes as the machine has cores; PYTEST='-n 0' runs the tests in one, for a debugger.
+PARALLEL := -n auto --maxprocesses 4
 CODE := bzctrl_provider benchmarks dags_examples scripts tests noxfile.py
 
 # Airflow reads these when it is imported; no target may use the deployment of the user who runs it.
@@ -26,15 +28,15 @@ ui: $(VENV)/demo ## Run the demo in the browser: Airflow's UI and the sandbox, u
 
 test: $(VENV)/test ## Run the unit and integration tests, with branch coverage
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest $(PYTEST)
+	@$(BIN)/python -m coverage run -m pytest $(PARALLEL) $(PYTEST)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report $(if $(PYTEST),--fail-under=0)
 
 unit: $(VENV)/test ## Run only the unit tests: no server, no database
-	@$(BIN)/python -m pytest tests/unit $(PYTEST)
+	@$(BIN)/python -m pytest $(PARALLEL) tests/unit $(PYTEST)
 
 integration: $(VENV)/test ## Run only the integration tests: HTTP to the sandbox, the example DAGs
-	@$(BIN)/python -m pytest tests/integration $(PYTEST)
+	@$(BIN)/python -m pytest $(PARALLEL) tests/integration $(PYTEST)
 
 lint: $(VENV)/lint ## Check the code, the prose and the schemas of GitHub's files
 	@$(BIN)/ruff check $(CODE)
@@ -74,7 +76,7 @@ docs: $(VENV)/docs ## Build the documentation into site/, and check its links an
 	@$(BIN)/mkdocs build
 	@$(BIN)/python -m pytest --quiet tests/site
 
-bench: $(VENV)-bench/bench ## Measure the provider's cost and write it into docs/: about ten minutes on an idle machine
+bench: $(VENV)-bench/bench ## Measure the provider's cost and write it into docs/: about four minutes on an idle machine
 	@env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=benchmarks $(VENV)-bench/bin/python -m bench $(BENCH)
 
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
@@ -134,7 +136,7 @@ $(VENV)/audit: $(VENV)/pip
 	@touch $@
 
 $(VENV)-bench/bench: benchmarks/constraints.txt pyproject.toml
-	@echo "Making $(VENV)-bench ($$($(PYTHON) --version), with the providers to compare with); this takes about a minute."
+	@echo "Making $(VENV)-bench ($$($(PYTHON) --version), with the provider to compare with); this takes about a minute."
 	@$(PYTHON) -m venv --clear $(VENV)-bench
 	@$(VENV)-bench/bin/python -m pip --quiet --quiet install -c $< pip hatchling editables
 	@$(VENV)-bench/bin/python -m pip --quiet --quiet install -c $< --no-build-isolation -e . apache-airflow --group benchmarks

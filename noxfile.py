@@ -49,6 +49,8 @@ def tests(session: nox.Session, airflow: str) -> None:
     session.run(
         "pytest",
         "--quiet",
+        "--numprocesses=auto",
+        "--maxprocesses=4",
         "-p",
         "no:cacheprovider",
         # Old versions of Airflow warn during their own import.
@@ -66,7 +68,7 @@ def tests(session: nox.Session, airflow: str) -> None:
     "airflow", [nox.param("3.3.2", id="airflow-3.3.2"), nox.param("2.11.2", id="airflow-2.11.2")]
 )
 def system(session: nox.Session, airflow: str) -> None:
-    """Run the tests with real services: a Celery cluster and its UI, or the UI of Airflow 2."""
+    """Run the tests with real services, in one process: a Celery cluster and its UI, or the UI of Airflow 2."""
     groups = ["test", "browser"]
     if airflow.startswith("2."):
         install(session, airflow, groups=groups)

@@ -2,13 +2,29 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import coverage
 import pytest
+from hypothesis import settings as hypothesis_settings
+
+# Hypothesis loads its own profile `ci`, with 100 examples a test, where CI is set; there is no time for so many after each change.
+hypothesis_settings.register_profile("local", max_examples=25, deadline=None)
+if not os.environ.get("CI"):
+    hypothesis_settings.load_profile("local")
+
+# The processes of pytest-xdist have to collect the same tests, some of which have a set in their id.
+os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    # Coverage measures this process by then; it would make each process that a test starts slower.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 # This has to run before the import of Airflow, which reads its configuration then; the user's own deployment is not used.
+# Each process of pytest-xdist gets a home of its own.
 ROOT = Path(__file__).parent.parent
 _home = tempfile.TemporaryDirectory(prefix="bzctrl-tests-")
 BUNDLES = {
@@ -22,8 +38,8 @@ os.environ |= {
     "AIRFLOW_HOME": _home.name,
     "AIRFLOW__CORE__DAGS_FOLDER": str(BUNDLES["examples"]),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    # A test that is about the spool sets one of its own.
-    "AIRFLOW__BZCTRL__SPOOL_PATH": "off",
+    # It cannot be written, so that callbacks send directly. A test that is about the spool sets one of its own.
+    "AIRFLOW__BZCTRL__SPOOL_PATH": "/dev/null/spool",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home.name}/airflow.db",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
         [
@@ -36,6 +52,14 @@ os.environ |= {
         ]
     ),
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    """Write what coverage has measured in a process of pytest-xdist, which is killed if its exit takes too long."""
+    if IS_WORKER and (measured := coverage.Coverage.current()):
+        measured.stop()
+        measured.save()
 
 
 @pytest.fixture(autouse=True)

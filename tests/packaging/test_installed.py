@@ -91,8 +91,9 @@ def test_todos_are_created_without_a_web_server(installed):
             WORK,
             *WEB_SERVER,
             AIRFLOW_CONN_BZCTRL_DEFAULT=make_connection_json(sandbox.url),
-            # With a spool, the callback of a DAG leaves the delivery to a thread, which this script does not wait for.
-            AIRFLOW__BZCTRL__SPOOL_PATH="off",
+            # It cannot be written: otherwise the callback of a DAG leaves the delivery to a thread, for which this script
+            # does not wait.
+            AIRFLOW__BZCTRL__SPOOL_PATH="/dev/null/spool",
             NO_PROXY="127.0.0.1",
         )
         titles = [todo["title"] for todo in sandbox.todos]

@@ -86,8 +86,6 @@ class BzCtrlInMemory:
 class StoreInMemory:
     """Files in a dict; the step number ``dies_at`` ends the process, before or after it is done."""
 
-    is_local = True
-
     def __init__(self):
         self.files = {}
         self.steps = 0

@@ -18,6 +18,17 @@ def variables(monkeypatch):
     return kept
 
 
+@pytest.fixture
+def break_variables(monkeypatch):
+    """Let each request for a Variable fail."""
+
+    def fail(*_):
+        raise ConnectionError("Airflow's API is gone")
+
+    variable = SimpleNamespace(get=fail, set=fail)
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
+
+
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
     """Return the seconds that clients would have waited between two attempts; no test waits for real."""
@@ -28,9 +39,8 @@ def waits(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_silences(monkeypatch):
-    """Keep the look-up of silences from the database, and from what another test has read."""
+    """Keep the look-up of silences from the database."""
     monkeypatch.setenv("AIRFLOW_VAR_BZCTRL_SILENCES", "")
-    monkeypatch.setattr("bzctrl_provider.silencing._read", None)
 
 
 @pytest.fixture(autouse=True)

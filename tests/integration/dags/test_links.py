@@ -10,25 +10,29 @@ FILES = Path(__file__).parent / "files"
 pytestmark = pytest.mark.skipif(VERSION < (3, 2), reason="older API servers have other ways to log in")
 
 
-@pytest.fixture
-def links(monkeypatch):
+@pytest.fixture(scope="module")
+def links(_database):
     """Return what asks Airflow's API for the links of a task."""
-    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret of this test, of some length")
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
 
-    with TestClient(create_app(apps="core")) as client:
-        token = client.get("/auth/token").json()["access_token"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS", "True")
+        patch.setenv(
+            "AIRFLOW__API_AUTH__JWT_SECRET",
+            "a secret of these tests, which has 64 bytes at least for SHA-512",
+        )
+        with TestClient(create_app(apps="core")) as client:
+            token = client.get("/auth/token").json()["access_token"]
 
-        def ask(dag_run, task_id, map_index=-1):
-            path = f"/api/v2/dags/{dag_run.dag_id}/dagRuns/{dag_run.run_id}/taskInstances/{task_id}/links"
-            response = client.get(
-                path, params={"map_index": map_index}, headers={"Authorization": f"Bearer {token}"}
-            )
-            return response.json()["extra_links"]
+            def ask(dag_run, task_id, map_index=-1):
+                path = f"/api/v2/dags/{dag_run.dag_id}/dagRuns/{dag_run.run_id}/taskInstances/{task_id}/links"
+                response = client.get(
+                    path, params={"map_index": map_index}, headers={"Authorization": f"Bearer {token}"}
+                )
+                return response.json()["extra_links"]
 
-        yield ask
+            yield ask
 
 
 @pytest.mark.skipif(

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
-from bzctrl_provider.version_compat import airflow_at_least
-
 FILE = Path(__file__).parent / "files" / "reasons.py"
 
 
@@ -88,22 +86,3 @@ def test_notifier_of_mapped_task_title_has_the_name(run, bzctrl_sandbox):
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "notified: carrier_paid[DHL] failed"
     assert "Did not run: publish" in get_lines(todo)
-
-
-@pytest.mark.skipif(
-    not airflow_at_least(3, 2),
-    reason="before Airflow 3.2, the context of a failed run does not say which task failed",
-)
-def test_failed_run_of_a_chain_incident_has_the_noted_reason_without_a_request(
-    run, bzctrl_sandbox, tmp_path, monkeypatch
-):
-    """Task and run know the same id of the failed try. The callback of a DAG under `dag.test()` cannot send requests."""
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path / "spool"))
-    (tmp_path / "spool").mkdir()
-    run(FILE, "noted")
-    (todo,) = bzctrl_sandbox.todos
-    assert todo["title"] == "noted: 1 of 3 tasks failed (fails)"
-    lines = get_lines(todo)
-    assert "Did not run: publish" in lines
-    assert "- fails (@task): failed" in lines
-    assert "  ValueError: from the spool" in lines

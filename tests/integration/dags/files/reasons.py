@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import os
-from pathlib import Path
 
 from airflow.providers.common.compat.sdk import DAG, Asset, TaskGroup, get_current_context, task
 from airflow.providers.common.sql.operators.sql import (
@@ -16,7 +13,6 @@ from airflow.providers.common.sql.operators.sql import (
     SQLValueCheckOperator,
 )
 
-from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodosOperator, IncidentOnFailureOperator
 
@@ -125,20 +121,6 @@ with DAG("notified", **ARGS) as notified:
 
     carrier_paid.expand(carrier=["UPS", "DHL"]) >> publishes.override(task_id="publish")()
 
-
-def replace_noted_reason(context) -> None:
-    """Make the reason in the spool another one than that in the XCom."""
-    for file in Path(os.environ["AIRFLOW__BZCTRL__SPOOL_PATH"], ".reasons").iterdir():
-        note = json.loads(file.read_bytes())
-        file.write_text(json.dumps(note | {"reason": {"exception": "ValueError: from the spool"}}))
-
-
-with DAG("noted", **ARGS, on_failure_callback=[replace_noted_reason, BzCtrlNotifier()]) as noted:
-    (
-        publishes.override(task_id="load")()
-        >> fails.override(on_failure_callback=remember_exception)()
-        >> publishes.override(task_id="publish")()
-    )
 
 with DAG("many_reasons", **ARGS) as many:
     CreateTodosOperator(

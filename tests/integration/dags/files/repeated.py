@@ -11,7 +11,8 @@ from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
 ARGS = {"schedule": None, "start_date": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}
-DAY = dt.timedelta(days=1)
+PARAMETERS = {"dedup_window": dt.timedelta(days=1), "consecutive_failures": 2}
+NOTIFIER = BzCtrlNotifier(**PARAMETERS)
 
 
 @task
@@ -25,25 +26,16 @@ def mask() -> None:
     """Make the run successful, whatever the check did."""
 
 
-for number in (None, 3):
-    parameters = {"dedup_window": DAY, "consecutive_failures": number}
-    notifier = BzCtrlNotifier(**parameters)
-    end = f"_{number}" if number else ""
+with DAG("repeated_of_a_task", default_args={"on_failure_callback": NOTIFIER}, **ARGS) as repeated_of_a_task:
+    check()
 
-    with DAG(f"repeated_of_a_task{end}", default_args={"on_failure_callback": notifier}, **ARGS) as dag:
-        check()
-    globals()[dag.dag_id] = dag
+with DAG(
+    "repeated_of_a_masked_task", default_args={"on_failure_callback": NOTIFIER}, **ARGS
+) as repeated_of_a_masked_task:
+    check() >> mask()
 
-    with DAG(
-        f"repeated_of_a_masked_task{end}", default_args={"on_failure_callback": notifier}, **ARGS
-    ) as dag:
-        check() >> mask()
-    globals()[dag.dag_id] = dag
+with DAG("repeated_of_a_run", on_failure_callback=NOTIFIER, **ARGS) as repeated_of_a_run:
+    check()
 
-    with DAG(f"repeated_of_a_run{end}", on_failure_callback=notifier, **ARGS) as dag:
-        check()
-    globals()[dag.dag_id] = dag
-
-    with DAG(f"repeated_of_a_roll_up{end}", **ARGS) as dag:
-        check() >> [mask(), IncidentOnFailureOperator(task_id="raise_incident", **parameters)]
-    globals()[dag.dag_id] = dag
+with DAG("repeated_of_a_roll_up", **ARGS) as repeated_of_a_roll_up:
+    check() >> [mask(), IncidentOnFailureOperator(task_id="raise_incident", **PARAMETERS)]
