@@ -1,0 +1,70 @@
+"""The statements on DAG files that cannot be imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bzctrl_provider.store import schema
+from bzctrl_provider.store.problems import key_of
+
+if TYPE_CHECKING:
+    from bzctrl_provider.store.database import Transaction
+
+_KEPT_S = 7 * 86_400.0
+
+_table = schema.broken_file
+_c = _table.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenFile:
+    """A DAG file from the first parse that fails to its repair. Times are seconds since 1970.
+
+    :param file: the path of the file.
+    :param since: when it was first seen broken.
+    :param seen: when it was last seen broken.
+    :param gap_s: the seconds between the last two times.
+    :param is_confirmed: whether Airflow has said "existing" at least once.
+    :param outcome: ``written`` if its incident was raised, ``ignored`` if a route ignores it; otherwise empty.
+    """
+
+    file: str
+    since: float
+    seen: float
+    gap_s: float = 0.0
+    is_confirmed: bool = False
+    outcome: str = ""
+
+
+def lock(tx: Transaction, file: str) -> BrokenFile | None:
+    """Return what is known of a file, and keep others from it until the transaction ends; None if it is new.
+
+    Two processes that see a new file at the same moment write the same row, the second one after the first.
+    """
+    query = select(_table).where(_c.key == key_of(file)).with_for_update()
+    row = tx.connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return BrokenFile(**{name: row[name] for name in BrokenFile.__dataclass_fields__})
+
+
+def save(tx: Transaction, broken: BrokenFile) -> None:
+    """Write what is known of a file."""
+    values: dict[str, Any] = vars(broken)
+    where = _c.key == key_of(broken.file)
+    if tx.connection.execute(update(_table).where(where).values(values)).rowcount:
+        return
+    try:
+        with tx.connection.begin_nested():
+            tx.connection.execute(insert(_table).values(key=key_of(broken.file), **values))
+    except IntegrityError:
+        pass  # another process wrote it in between, a moment ago
+
+
+def prune(tx: Transaction) -> None:
+    """Delete files that were not broken for 7 days."""
+    tx.connection.execute(delete(_table).where(_c.seen < tx.now - _KEPT_S))

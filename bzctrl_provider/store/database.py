@@ -1,0 +1,292 @@
+"""The database of the store: its URL, its transactions, its tables on first use.
+
+No connection is kept between two transactions, so that nothing is shared across a fork. Nothing is opened while this module
+is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkstemp
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import create_engine, event, insert, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoResultFound,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import NullPool
+
+from bzctrl_provider.limits import LINE_CHARS
+from bzctrl_provider.settings import settings
+from bzctrl_provider.store import schema
+from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import Connection, Engine
+
+TIMEOUT_S = 5
+"""For a connection to the database, for one statement, and for another process's lock."""
+
+PARAMETERS = 500
+"""How many values one statement gets: SQLite takes at most 32,766, and releases before 3.32 only 999."""
+
+_CREATIONS = 5
+"""How often the tables are looked for and made, if other processes make them at the same moment."""
+
+_WAITED_S = 1.0
+_CLOSED_S = 30.0
+
+_REMEDY = "Correct the option database in the section [bzctrl] of Airflow's configuration"
+
+
+class StoreError(Exception):
+    """One failure of the store, with its remedy and without the database's password."""
+
+
+class Transaction(NamedTuple):
+    """One transaction of the store.
+
+    :param connection: SQLAlchemy's.
+    :param now: the time of the database when the transaction began, in seconds since 1970.
+    """
+
+    connection: Connection
+    now: float
+
+
+class _Closed(NamedTuple):
+    """A database that is not tried until a time of ``time.monotonic``, because of an error."""
+
+    until: float
+    error: StoreError
+
+
+class Database:
+    """The store in one database.
+
+    :param url: of SQLAlchemy; secret, because it may have a password.
+    :param clock: returns seconds since 1970, in place of the database's clock.
+    :param timeout_s: see ``TIMEOUT_S``.
+    :raises StoreError: the URL is invalid, or its driver is not installed.
+    """
+
+    def __init__(
+        self, url: str | URL, *, clock: Callable[[], float] | None = None, timeout_s: int = TIMEOUT_S
+    ) -> None:
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._closed: _Closed | None = None
+        try:
+            self._url = make_url(url)
+            if isinstance(url, str):
+                _check(self._url)
+            self._engine = _make_engine(self._url, timeout_s)
+        # Before ArgumentError, whose subclass the first one is.
+        except (NoSuchModuleError, ImportError) as exc:
+            raise StoreError(
+                f"The driver of the store's database is not installed here: {exc}. Install it, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+            ) from None
+        except (ArgumentError, ValueError):
+            # Its message may have the URL as it is.
+            raise StoreError(
+                f"The URL of the store cannot be parsed. {_REMEDY}: dialect://user:password@host/name, with special "
+                f"characters of the password in percent-encoding, such as %40 for @."
+            ) from None
+
+    @property
+    def is_file(self) -> bool:
+        """Return whether the database is a file of this machine, which other machines do not see."""
+        return self._url.get_backend_name() == "sqlite"
+
+    def __str__(self) -> str:
+        """Return the address of the database without its credentials."""
+        if self.is_file:
+            return str(self._url.database)
+        host = f"{self._url.host or ''}:{self._url.port}" if self._url.port else self._url.host or ""
+        return f"{self._url.get_backend_name()}://{host}/{self._url.database or ''}"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a connection for one transaction, which is committed at the end of the block.
+
+        After a database has let this process wait in vain, it is not tried again for 30 seconds: the callbacks of a storm are
+        called one after the other, in a process that Airflow ends after 50 seconds.
+
+        :raises StoreError: the database cannot be used, or has tables of a newer release.
+        """
+        started_at = time.monotonic()
+        if self._closed and started_at < self._closed.until:
+            raise self._closed.error.with_traceback(None)
+        try:
+            with self._open() as connection:
+                now = self._begin(connection)
+                yield Transaction(connection, self._clock() if self._clock else now)
+                connection.commit()
+        except SQLAlchemyError as exc:
+            error = self._failure(exc)
+            if time.monotonic() - started_at > _WAITED_S:
+                self._closed = _Closed(time.monotonic() + _CLOSED_S, error)
+            raise error from None
+        self._closed = None
+
+    @contextmanager
+    def _open(self) -> Iterator[Connection]:
+        try:
+            connection = self._engine.connect()
+        except SQLAlchemyError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a driver raises errors of its own if an argument of the URL is invalid
+            raise self._failure(exc) from None
+        with connection:
+            yield connection
+
+    def _begin(self, connection: Connection) -> float:
+        """Begin a transaction and return the present time, after the tables were made if they were not there."""
+        no_table = OperationalError if self.is_file else ProgrammingError
+        for attempt in range(_CREATIONS):
+            self._lock_file(connection)
+            try:
+                query = schema.first_query(connection.dialect.name, timeout_s=self._timeout_s)
+                version, now, *_ = connection.execute(query).one()
+            except (NoResultFound, no_table):
+                connection.rollback()
+                if attempt == _CREATIONS - 1:
+                    raise
+                self._create(connection)
+            else:
+                if version > schema.VERSION:
+                    raise StoreError(
+                        f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
+                        f"version {schema.VERSION}: install the newer release here, too."
+                    )
+                return float(now)
+        raise AssertionError  # the last attempt returns or raises
+
+    def _lock_file(self, connection: Connection) -> None:
+        if self.is_file:
+            # A transaction that reads before it writes could not get the lock in between, if others do the same.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def _create(self, connection: Connection) -> None:
+        """Make the tables; an error means that another process makes them at the same moment, or is met again."""
+        try:
+            self._lock_file(connection)
+            schema.METADATA.create_all(connection)
+            if not connection.execute(select(schema.schema.c.version)).first():
+                connection.execute(insert(schema.schema).values(id=1, version=schema.VERSION))
+            connection.commit()
+        except DBAPIError:
+            connection.rollback()
+
+    def _failure(self, exc: BaseException) -> StoreError:
+        cause = getattr(exc, "orig", None) or exc
+        # A driver's further lines are hints, in place of which ours has a remedy.
+        first_line = next(iter(str(cause).strip().splitlines()), "")
+        text = one_line(f"{type(cause).__name__}: {first_line}", max_chars=LINE_CHARS)
+        if self._url.password:
+            text = text.replace(str(self._url.password), "***")
+        return StoreError(f"The store {self} cannot be used: {text}. {self._remedy(text)}")
+
+    def _remedy(self, text: str) -> str:
+        if not self.is_file:
+            return f"Start the database, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+        if "locked" in text:
+            return "Another process has kept it locked for too long; several machines need a database server."
+        if "full" in text:
+            return "Make room on its disk."
+        return f"Make it a file that this process may write to, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+
+
+def default_url() -> URL:
+    """Return the URL of the database without the option: a file in ``AIRFLOW_HOME``."""
+    from airflow.configuration import get_airflow_home
+
+    return URL.create("sqlite", database=str(Path(get_airflow_home()).absolute() / "bzctrl.db"))
+
+
+@cache
+def _database(url: str | URL, timeout_s: int) -> Database:
+    return Database(url, timeout_s=timeout_s)
+
+
+def database(*, timeout_s: int = TIMEOUT_S) -> Database:
+    """Return the store of ``[bzctrl] database``.
+
+    :param timeout_s: the seconds for a connection, for one statement, and for another process's lock.
+    :raises StoreError: the URL is invalid, or its driver is not installed.
+    """
+    return _database(settings().database or default_url(), timeout_s)
+
+
+def _check(url: URL) -> None:
+    if url.get_backend_name() == "sqlite":
+        if not Path(url.database or "").is_absolute():
+            raise StoreError(
+                "The file of the store needs an absolute path, so that all processes use the same one. "
+                f"{_REMEDY}: sqlite:////path/of/bzctrl.db."
+            )
+    elif "@" in "".join((url.host or "", url.database or "", *url.query)):
+        # The rest of a password with an @: it would be shown as a part of the address.
+        raise ValueError
+
+
+def _make_engine(url: URL, timeout_s: int) -> Engine:
+    arguments: dict[str, Any] = {}
+    is_file = url.get_backend_name() == "sqlite"
+    if is_file:
+        arguments["timeout"] = timeout_s
+    elif url.get_driver_name() in ("psycopg2", "psycopg"):
+        # A server that does not respond any more ends a statement after this time, too.
+        arguments = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
+    # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
+    more = {} if is_file else {"isolation_level": "READ COMMITTED"}
+    if url.get_driver_name() == "psycopg2":
+        # By itself psycopg2 sends a statement for many rows once for each of them.
+        more["executemany_mode"] = "values_plus_batch"
+    engine = create_engine(
+        url, poolclass=NullPool, connect_args=arguments, hide_parameters=True, future=True, **more
+    )
+    if is_file:
+        event.listen(engine, "do_connect", _make_private)
+        event.listen(engine, "connect", _leave_transactions_to_us)
+    return engine
+
+
+def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
+    """Make the file with mode 0600 before SQLite does it with another one."""
+    path = Path(arguments[0])
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The file itself is not opened here: a process that closes a file loses all its locks of that file, also those that
+        # SQLite holds in another thread.
+        descriptor, name = mkstemp(dir=path.parent, prefix=path.name)
+    except OSError as exc:
+        raise type(exc)(exc.errno, exc.strerror, str(path)) from None
+    os.close(descriptor)
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        pass  # another process made it in between
+    except OSError:  # a file system without hard links
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    finally:
+        Path(name).unlink()
+
+
+def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None

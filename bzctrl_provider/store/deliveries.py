@@ -1,0 +1,140 @@
+"""The statements on the delivery: who delivers, and which connections are not used for a while."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bzctrl_provider.store import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bzctrl_provider.store.database import Transaction
+
+_NAME = "delivery"
+
+_lease = schema.lease
+_pause = schema.connection_state
+
+
+class Pause(NamedTuple):
+    """Why and until when a connection is not used.
+
+    :param until: in seconds since 1970, by the database's clock.
+    :param reason: the error that led to it.
+    :param refusals: how often in a row BzCtrl has refused its credentials.
+    """
+
+    until: float
+    reason: str
+    refusals: int
+
+
+class Deliveries(NamedTuple):
+    """When deliveries last began, in seconds since 1970; 0 for never.
+
+    :param began_at: any.
+    :param scheduled_at: of the delivery DAG.
+    """
+
+    began_at: float
+    scheduled_at: float
+
+
+def take_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
+    """Become the only deliverer, unless another process is; return whether this one is.
+
+    :param holder: a text that no other process has.
+    :param for_s: the seconds after which others may take the lease, unless it is renewed.
+    """
+    row = _lock_lease(tx)
+    if row.holder is not None and row.holder != holder and row.until > tx.now:
+        return False
+    _write_lease(tx, holder=holder, until=tx.now + for_s, began_at=tx.now)
+    return True
+
+
+def renew_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
+    """Keep the lease for longer; return False if another process has taken it."""
+    done = tx.connection.execute(
+        update(_lease).where(_lease.c.name == _NAME, _lease.c.holder == holder).values(until=tx.now + for_s)
+    )
+    return bool(done.rowcount)
+
+
+def lock_lease(tx: Transaction, holder: str) -> bool:
+    """Keep others from looking at the lease until the transaction ends; return whether this process has it."""
+    return bool(_lock_lease(tx).holder == holder)
+
+
+def give_lease_back(tx: Transaction, holder: str) -> None:
+    """Let others deliver, if this process has the lease."""
+    tx.connection.execute(
+        update(_lease).where(_lease.c.name == _NAME, _lease.c.holder == holder).values(holder=None)
+    )
+
+
+def note_scheduled(tx: Transaction) -> None:
+    """Note that the delivery DAG is at work."""
+    _lock_lease(tx)
+    _write_lease(tx, scheduled_at=tx.now)
+
+
+def find_deliveries(tx: Transaction) -> Deliveries:
+    """Return when deliveries last began."""
+    row = tx.connection.execute(
+        select(_lease.c.began_at, _lease.c.scheduled_at).where(_lease.c.name == _NAME)
+    ).first()
+    return Deliveries(*row) if row else Deliveries(0.0, 0.0)
+
+
+def find_pause(tx: Transaction, name: str) -> Pause | None:
+    """Return the last pause of a connection, which may be over."""
+    row = tx.connection.execute(
+        select(_pause.c.until, _pause.c.reason, _pause.c.refusals).where(_pause.c.key == _key(name))
+    ).first()
+    return Pause(*row) if row else None
+
+
+def find_usable(tx: Transaction, names: Iterable[str]) -> set[str]:
+    """Return the connections among some that are not paused now."""
+    paused = set(tx.connection.scalars(select(_pause.c.key).where(_pause.c.until > tx.now)))
+    return {name for name in names if _key(name) not in paused}
+
+
+def pause(tx: Transaction, name: str, *, for_s: float, reason: str, refusals: int = 0) -> None:
+    """Keep everybody from using a connection for a while."""
+    resume(tx, name)
+    values = {"key": _key(name), "until": tx.now + for_s, "reason": reason, "refusals": refusals}
+    tx.connection.execute(insert(_pause).values(values))
+
+
+def resume(tx: Transaction, name: str) -> None:
+    """Forget the pause of a connection, because it has worked."""
+    tx.connection.execute(delete(_pause).where(_pause.c.key == _key(name)))
+
+
+def _key(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _lock_lease(tx: Transaction) -> Any:
+    query = select(_lease).where(_lease.c.name == _NAME).with_for_update()
+    row = tx.connection.execute(query).first()
+    if row is None:
+        values = {"name": _NAME, "holder": None, "until": 0.0, "began_at": 0.0, "scheduled_at": 0.0}
+        try:
+            with tx.connection.begin_nested():
+                tx.connection.execute(insert(_lease).values(values))
+        except IntegrityError:
+            pass  # another process wrote it in between
+        row = tx.connection.execute(query).one()
+    return row
+
+
+def _write_lease(tx: Transaction, **values: float | str | None) -> None:
+    tx.connection.execute(update(_lease).where(_lease.c.name == _NAME).values(values))

@@ -1,0 +1,234 @@
+"""The statements on incidents: a todo waits, is being sent, and was delivered or rejected."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bzctrl_provider.store import schema
+from bzctrl_provider.store.database import PARAMETERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bzctrl_provider.store.database import Transaction
+
+State = Literal["waiting", "sending", "delivered", "rejected"]
+
+_KEPT_S = 7 * 86_400.0
+"""How long a delivered incident is known: Airflow may call a callback again."""
+
+_table = schema.incident
+_c = _table.c
+# Without the number of the new row, which nobody asks for.
+_INSERT = insert(_table).inline()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """One todo of the store.
+
+    :param identity: the same for the same failure in each process, see ``bzctrl_provider.outbox.identify``.
+    :param bzctrl_conn_id: the connection to create it with.
+    :param fields: the fields of the todo as plain JSON, as in ``CreateTodoOperator``.
+    :param facts: for the summary of a storm: ``dag_id``, ``run_id``, ``run_url``, ``reason`` (one line) and ``what`` (``run``,
+        ``task``, ``deadline`` or ``import``, which has ``file`` instead of the ids).
+    :param state: ``waiting``, ``sending``, ``delivered`` or ``rejected``.
+    :param reason: why it waits or was rejected; empty if nobody has tried.
+    :param unanswered: the times in UTC of the attempts whose outcome is unknown.
+    :param summary: the identity of the summary that represents it; None if there is none.
+    :param is_summary: whether it represents others.
+    :param is_single: whether it is left out of summaries, because the one that had it was rejected.
+    :param key: of the created todo.
+    :param link: of the created todo.
+    :param written_at: when it was written, in seconds since 1970.
+    :param changed_at: when its row was last written, in seconds since 1970.
+    :param number: of its row; 0 before it is written.
+    """
+
+    identity: str
+    bzctrl_conn_id: str
+    fields: Mapping[str, Any]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    state: State = "waiting"
+    reason: str = ""
+    unanswered: tuple[str, ...] = ()
+    summary: str | None = None
+    is_summary: bool = False
+    is_single: bool = False
+    key: str | None = None
+    link: str | None = None
+    written_at: float = 0.0
+    changed_at: float = 0.0
+    number: int = 0
+
+
+def find(tx: Transaction, identity: str) -> Incident | None:
+    """Return an incident by its identity."""
+    row = tx.connection.execute(select(_table).where(_c.identity == identity)).mappings().first()
+    return _incident(row) if row else None
+
+
+def add(tx: Transaction, incident: Incident) -> Incident | None:
+    """Write an incident unless its identity is known; return the known one, or None if it was written."""
+    values = {
+        "identity": incident.identity,
+        "conn_id": incident.bzctrl_conn_id,
+        "state": incident.state,
+        "fields": json.dumps(incident.fields),
+        "facts": json.dumps(dict(incident.facts)),
+        "unanswered": json.dumps(incident.unanswered),
+        "reason": incident.reason,
+        "summary": incident.summary,
+        "is_summary": incident.is_summary,
+        "is_single": incident.is_single,
+        "todo_key": incident.key,
+        "todo_link": incident.link,
+        "written_at": incident.written_at or tx.now,
+        "changed_at": tx.now,
+    }
+    try:
+        with tx.connection.begin_nested():
+            tx.connection.execute(_INSERT, values)
+    except IntegrityError:
+        return find(tx, incident.identity)
+    return None
+
+
+def list_of(tx: Transaction, *states: State, limit: int | None = None) -> list[Incident]:
+    """Return the incidents in some states, the oldest first."""
+    query = select(_table).where(_c.state.in_(states)).order_by(_c.written_at, _c.id).limit(limit)
+    return [_incident(row) for row in tx.connection.execute(query).mappings()]
+
+
+def count(tx: Transaction, *states: State) -> tuple[int, float | None]:
+    """Return how many incidents are in some states, and when the oldest was written; without summaries."""
+    query = select(func.count(), func.min(_c.written_at)).where(
+        _c.state.in_(states), _c.is_summary.is_(False)
+    )
+    number, oldest = tx.connection.execute(query).one()
+    return int(number), oldest
+
+
+def waiting_identities(tx: Transaction) -> set[str]:
+    """Return the identities of all that waits."""
+    return set(tx.connection.scalars(select(_c.identity).where(_c.state == "waiting")))
+
+
+def waiting_conn_ids(tx: Transaction) -> set[str]:
+    """Return the connections of all that waits."""
+    return set(tx.connection.scalars(select(_c.conn_id).where(_c.state == "waiting").distinct()))
+
+
+def note_sending(tx: Transaction, identities: Iterable[str]) -> None:
+    """Note that incidents are about to be sent: from here on, a killed process leaves possible duplicates."""
+    _change(tx, _c.identity.in_(list(identities)), state="sending")
+
+
+def note_created(tx: Transaction, todos: Iterable[tuple[Incident, str | None, str | None]]) -> None:
+    """Note the todos of incidents; of a summary, also as that of all that it represents.
+
+    :param todos: each incident with the key and the link of its todo.
+    """
+    noted = [
+        (incident, {"of": incident.identity, "todo_key": key, "todo_link": link})
+        for incident, key, link in todos
+    ]
+    for column, rows in (
+        (_c.identity, [row for _, row in noted]),
+        (_c.summary, [row for incident, row in noted if incident.is_summary]),
+    ):
+        if rows:
+            values = {"state": "delivered", "reason": "", "changed_at": tx.now}
+            # One statement for all, because the time of a batch's notes is added to that of its requests.
+            tx.connection.execute(update(_table).where(column == bindparam("of")).values(values), rows)
+
+
+def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
+    """Note that an incident is not sent again; those that it represents are sent by themselves."""
+    _change(tx, _c.identity == incident.identity, state="rejected", reason=reason)
+    if incident.is_summary:
+        _change(tx, _c.summary == incident.identity, summary=None, is_single=True)
+
+
+def note_waiting(
+    tx: Transaction, incident: Incident, reason: str, *, unanswered_at: str | None = None
+) -> None:
+    """Note why an incident goes on waiting, and the time of an attempt whose outcome is unknown."""
+    times = (*incident.unanswered, *([unanswered_at] if unanswered_at else []))
+    _change(
+        tx, _c.identity == incident.identity, state="waiting", reason=reason, unanswered=json.dumps(times)
+    )
+
+
+def summarize(tx: Transaction, summary: Incident, members: Sequence[Incident]) -> None:
+    """Write a summary, and that it represents its members."""
+    add(tx, summary)
+    for start in range(0, len(members), PARAMETERS):
+        some = [member.identity for member in members[start : start + PARAMETERS]]
+        _change(tx, _c.identity.in_(some), summary=summary.identity)
+
+
+def dissolve_unsent_summaries(tx: Transaction) -> None:
+    """Delete summaries that were certainly not sent: more incidents may have come, which belong into them."""
+    query = select(_c.identity).where(
+        _c.state == "waiting", _c.is_summary.is_(True), _c.unanswered == json.dumps([])
+    )
+    unsent = [identity for (identity,) in tx.connection.execute(query)]
+    if unsent:
+        _change(tx, _c.summary.in_(unsent), summary=None)
+        tx.connection.execute(delete(_table).where(_c.identity.in_(unsent)))
+
+
+def discard(tx: Transaction, identity: str) -> bool:
+    """Delete an incident that waits or was rejected; return whether there was one."""
+    done = tx.connection.execute(
+        delete(_table).where(_c.identity == identity, _c.state.in_(["waiting", "rejected"]))
+    )
+    if done.rowcount:
+        _change(tx, _c.summary == identity, summary=None)
+    return bool(done.rowcount)
+
+
+def prune(tx: Transaction) -> None:
+    """Delete what was delivered more than 7 days ago, unless it represents further failures."""
+    # A value for each row, and no join: PostgreSQL believes that no window ends after those that it has last counted, and compares
+    # each row with each open window, which took longer than a statement may.
+    until = (
+        select(func.max(schema.problem.c.until))
+        .where(schema.problem.c.identity == _c.identity)
+        .scalar_subquery()
+    )
+    is_over = func.coalesce(until, 0) <= tx.now
+    query = select(_c.id).where(_c.state == "delivered", _c.changed_at < tx.now - _KEPT_S, is_over)
+    # In parts, because others wait for this transaction.
+    if old := list(tx.connection.scalars(query.limit(PARAMETERS))):
+        tx.connection.execute(delete(_table).where(_c.id.in_(old)))
+
+
+def _change(tx: Transaction, where: Any, **values: Any) -> None:
+    tx.connection.execute(update(_table).where(where).values(changed_at=tx.now, **values))
+
+
+def _incident(row: Mapping[Any, Any]) -> Incident:
+    return Incident(
+        identity=row["identity"],
+        bzctrl_conn_id=row["conn_id"],
+        fields=json.loads(row["fields"]),
+        facts=json.loads(row["facts"]),
+        state=row["state"],
+        reason=row["reason"],
+        unanswered=tuple(json.loads(row["unanswered"])),
+        summary=row["summary"],
+        is_summary=row["is_summary"],
+        is_single=row["is_single"],
+        key=row["todo_key"],
+        link=row["todo_link"],
+        written_at=row["written_at"],
+        changed_at=row["changed_at"],
+        number=row["id"],
+    )

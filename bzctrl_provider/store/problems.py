@@ -1,0 +1,104 @@
+"""The statements on problems: failures that count as the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, literal_column, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bzctrl_provider.repeats import Problem
+from bzctrl_provider.store import schema
+from bzctrl_provider.store.database import PARAMETERS
+from bzctrl_provider.text import plain_text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+
+    from bzctrl_provider.store.database import Transaction
+
+_KEPT_S = 30 * 86_400.0
+
+_LISTS = ("counted", "occurrences")
+
+_table = schema.problem
+_c = _table.c
+_SELECT: Select[Any] = select(literal_column("*")).select_from(_table)
+
+
+def key_of(*parts: object) -> str:
+    """Return the key of a problem: equal parts give the same one."""
+    # As JSON, because joined text makes ("a", "bc") and ("ab", "c") the same.
+    text = json.dumps([str(part) for part in parts])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def find(tx: Transaction, key: str) -> Problem:
+    """Return what is known of a problem; nobody is kept from changing it."""
+    row = tx.connection.execute(select(_table).where(_c.key == key)).mappings().first()
+    return _problem(row) if row else Problem()
+
+
+def lock(tx: Transaction, key: str, name: str) -> Problem:
+    """Return what is known of a problem, and keep others from it until the transaction ends.
+
+    :param name: for people who read the table.
+    """
+    query = _SELECT.where(_c.key == key).with_for_update()
+    row = tx.connection.execute(query).mappings().first()
+    if row is not None:
+        return _problem(row)
+    problem = Problem()
+    try:
+        with tx.connection.begin_nested():
+            values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(problem)}
+            tx.connection.execute(insert(_table), values)
+    except IntegrityError:  # another process wrote it in between
+        return _problem(tx.connection.execute(query).mappings().one())
+    return problem
+
+
+def save(tx: Transaction, key: str, problem: Problem) -> None:
+    """Write what is known of a problem that this transaction has locked."""
+    tx.connection.execute(update(_table).where(_c.key == key).values(changed_at=tx.now, **_values(problem)))
+
+
+def release(tx: Transaction, identity: str) -> None:
+    """Let the next failure raise an incident, because this one was not raised."""
+    tx.connection.execute(
+        update(_table).where(_c.identity == identity).values(identity=None, raised_at=None, until=None)
+    )
+
+
+def note_pass(tx: Transaction, key: str) -> None:
+    """Note that the checks of a roll-up passed, if they have failed before."""
+    tx.connection.execute(update(_table).where(_c.key == key).values(passed_at=tx.now, changed_at=tx.now))
+
+
+def forget(tx: Transaction, key: str) -> None:
+    """Delete a problem."""
+    tx.connection.execute(delete(_table).where(_c.key == key))
+
+
+def prune(tx: Transaction) -> None:
+    """Delete problems that have not changed for 30 days, and whose window has ended."""
+    is_over = or_(_c.until.is_(None), _c.until < tx.now)
+    query = select(_c.key).where(_c.changed_at < tx.now - _KEPT_S, is_over).limit(PARAMETERS)
+    if old := list(tx.connection.scalars(query)):
+        # Once more, because a failure may have changed one in between.
+        tx.connection.execute(
+            delete(_table).where(_c.key.in_(old), _c.changed_at < tx.now - _KEPT_S, is_over)
+        )
+
+
+def _values(problem: Problem) -> dict[str, Any]:
+    lists = {name: json.dumps(getattr(problem, name)) for name in _LISTS}
+    return {**vars(problem), **lists}
+
+
+def _problem(row: Any) -> Problem:
+    lists = {name: tuple(json.loads(row[name])) for name in _LISTS}
+    return Problem(**{**{each.name: row[each.name] for each in fields(Problem)}, **lists})
