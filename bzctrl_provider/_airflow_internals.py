@@ -12,8 +12,8 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -115,6 +115,10 @@ def find_team(ti: Any) -> str | None:
     return team if isinstance(team, str) and team else None
 
 
+_AFTER_ALL_RUNS = datetime(9000, 1, 1, tzinfo=UTC)
+"""In place of the present time: a success may be newer than the clock of this machine."""
+
+
 def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime | None:
     """Return the end of the successful run of a DAG that has the latest logical date; None if there was none.
 
@@ -136,11 +140,10 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
     index = -1 if index is None else index
     if not airflow_at_least(3, 0):
         return _read_last_success(dag_id, task_id, index)
-    now = datetime.now(UTC)
     if task_id and (find_previous := getattr(ti, "get_previous_ti", None)):
-        found = find_previous(state="success", logical_date=now, map_index=index)
+        found = find_previous(state="success", logical_date=_AFTER_ALL_RUNS, map_index=index)
     else:
-        found = _request_last_run(dag_id, now)
+        found = _request_last_run(dag_id, _AFTER_ALL_RUNS)
         # A run can be successful although the task failed.
         if found and task_id and not _succeeded_in(found.run_id, ti, index):
             return None
@@ -216,47 +219,20 @@ def read_server_variable(name: str) -> Any:
     return Variable.get(name, None)
 
 
-class StoredVariable(NamedTuple):
-    """Hold a Variable of Airflow's database.
+def find_hosts() -> list[str]:
+    """Return the hosts of Airflow's running components, from its database; none if that is not known."""
+    hosts: list[str] = []
+    with best_effort("the look-up of the hosts in Airflow's database"):
+        from airflow.jobs.job import Job
+        from airflow.utils.session import create_session
 
-    :param name: its key.
-    :param text: its value; None if it cannot be decrypted.
-    :param stored: the value as the database has it.
-    """
-
-    name: str
-    text: str | None
-    stored: str | None
-
-
-def list_stored_variables(prefix: str) -> list[StoredVariable]:
-    """Return the Variables whose names begin with a text, from Airflow's database and from no secrets backend.
-
-    :param prefix: the beginning of their names.
-    """
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        rows: Any = session.query(Variable).filter(Variable.key.startswith(prefix, autoescape=True))  # type: ignore[union-attr,unused-ignore]
-        return [StoredVariable(row.key, row.get_val(), row._val) for row in rows]
-
-
-def delete_stored_variable(variable: StoredVariable) -> bool:
-    """Remove a Variable from Airflow's database, unless it was changed since it was listed.
-
-    :param variable: it, as it was listed.
-    :return: whether it was removed.
-    """
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        found: Any = session.query(Variable).filter(
-            Variable.key == variable.name,
-            Variable._val == variable.stored,
-        )
-        return bool(found.delete(synchronize_session=False))
+        since = datetime.now(UTC) - timedelta(minutes=2)
+        with create_session() as session:
+            rows: Any = session.query(Job.hostname).filter(
+                Job.state == "running", Job.latest_heartbeat > since
+            )
+            hosts = sorted({row.hostname for row in rows if row.hostname})
+    return hosts
 
 
 def read_dag_facts(dag_id: str) -> dict[str, Any] | None:

@@ -85,10 +85,11 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
             "The path of a TOML file with the routes: to whom an incident goes, and which runs raise none; empty: no routes.",
             example="/opt/airflow/config/bzctrl_routes.toml",
         ),
-        "spool_path": _option(
-            "Where incidents are written as files until they are delivered: an absolute path, or an address of Airflow's object storage; empty: the folder bzctrl_spool in AIRFLOW_HOME.",
-            example="s3://aws_default@bucket/bzctrl-spool",
-        ),
+        "database": _option(
+            "Where incidents wait until they are delivered, as a URL of SQLAlchemy; empty: the SQLite file bzctrl.db in AIRFLOW_HOME. Several machines need one database server.",
+            example="postgresql+psycopg2://bzctrl:password@db.example.com/bzctrl",
+        )
+        | {"sensitive": True},
         "group_above": _option(
             "More incidents than this of one connection, workspace and assignee that wait for one delivery become one summary; 0: never.",
             example="50",

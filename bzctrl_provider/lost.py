@@ -1,40 +1,46 @@
-"""The last resort for an incident that could not be raised: the spool, or the log with all of its fields."""
+"""The last resort for an incident that could not be raised: the outbox, or the log with all of its fields."""
 
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import redact
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.spool import spool_todo
+from bzctrl_provider.outbox.incident import format_time
+from bzctrl_provider.outbox.writer import write
 from bzctrl_provider.text import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bzctrl_provider.store.incidents import Incident
+
 log = logging.getLogger(__name__)
 
 
-def keep_incident(fields: Mapping[str, Any], exc: Exception, *, bzctrl_conn_id: str, may_spool: bool) -> None:
-    """Put an incident into the spool if a later attempt may create it; otherwise log its fields.
+def queue_incident(incident: Incident, exc: Exception, *, forget: str | None = None) -> bool:
+    """Put an incident that could not be created into the outbox; return whether that was possible.
 
-    :param fields: of the todo.
     :param exc: why it was not created.
-    :param bzctrl_conn_id: the connection to create it with.
-    :param may_spool: whether a later attempt may create it.
+    :param forget: the key of a problem that ends with this incident, such as the count of silenced failures.
     """
-    if may_spool:
-        with best_effort("the spool for the incident", level=logging.ERROR):
-            address = _spool(fields, exc, bzctrl_conn_id)
-            log.error(
-                "No incident was raised in BzCtrl. It is in the spool as %s and is created from there: do not clear this "
-                "task, which would raise a second one.",
-                address,
-            )
-            return
-    log_incident(fields)
+    # Another error than ours comes before any request, such as Airflow's for a missing connection.
+    is_unknown = getattr(exc, "outcome_unknown", False)
+    times = (format_time(time.time()),) if is_unknown else ()
+    with best_effort("the outbox for the incident", level=logging.ERROR):
+        queued = replace(incident, reason=str(exc) or type(exc).__name__, unanswered=times)
+        write(queued, forget=forget)
+        log.error(
+            "BzCtrl did not take the incident, which waits in the outbox as %s and is created from there. %s",
+            incident.identity,
+            exc,
+        )
+        return True
+    return False
 
 
 def log_incident(fields: Mapping[str, Any]) -> None:
@@ -42,16 +48,6 @@ def log_incident(fields: Mapping[str, Any]) -> None:
     log.error(
         "No incident was raised in BzCtrl; the next error says why. It would have been: %s",
         format_fields(fields),
-    )
-
-
-def _spool(fields: Mapping[str, Any], exc: Exception, bzctrl_conn_id: str) -> str:
-    return spool_todo(
-        fields,
-        bzctrl_conn_id=bzctrl_conn_id,
-        reason=str(exc) or type(exc).__name__,
-        # Another error than ours comes before any request, such as Airflow's for a missing connection.
-        outcome_unknown=getattr(exc, "outcome_unknown", False),
     )
 
 

@@ -120,7 +120,6 @@ class VariableMemory:
         generations = read_variable(self._name)
         # Removed and added again, so that the one in use is the youngest.
         kept = _as_object(generations.pop(self._generation, None))
-        # The time is for `bzctrl variables prune`.
         generations[self._generation] = {**kept, key: value, "written_at": self._now().isoformat()}
         # Variables must not grow with the runs.
         for oldest in list(generations)[:-LIST_ITEMS]:

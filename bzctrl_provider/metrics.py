@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["created", "failed", "deduplicated", "silenced", "ignored", "spooled", "grouped"]
+Outcome = Literal["created", "failed", "deduplicated", "silenced", "ignored", "queued", "grouped"]
 
 
 def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None:
@@ -63,15 +63,15 @@ def time_create(*, todo_type: object, clock: Callable[[], float] = time.monotoni
         _send(lambda stats: stats.timing("bzctrl.create", elapsed, tags={"todo_type": _tag(todo_type)}))
 
 
-def gauge_spool(*, waiting: int, oldest_s: float) -> None:
-    """Set the gauges ``bzctrl.spool.waiting`` and ``bzctrl.spool.oldest_s``.
+def gauge_outbox(*, waiting: int, oldest_s: float) -> None:
+    """Set the gauges ``bzctrl.outbox.waiting`` and ``bzctrl.outbox.oldest_s``.
 
-    :param waiting: how many todos wait in the spool.
+    :param waiting: how many todos wait in the outbox.
     :param oldest_s: the age of the oldest in seconds; 0 if none waits.
     """
-    _send(lambda stats: stats.gauge("bzctrl.spool.waiting", waiting))
+    _send(lambda stats: stats.gauge("bzctrl.outbox.waiting", waiting))
     # Whole seconds; a negative gauge would be a difference.
-    _send(lambda stats: stats.gauge("bzctrl.spool.oldest_s", max(0, round(oldest_s))))
+    _send(lambda stats: stats.gauge("bzctrl.outbox.oldest_s", max(0, round(oldest_s))))
 
 
 def _send(send: Callable[[Any], None]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DELIVERY_TAG = "bzctrl_delivery"
-"""Of the DAG that delivers the spool: while BzCtrl is away, each of its failures would add an incident to the spool."""
+"""Of the DAG that delivers the outbox: while BzCtrl is away, each of its failures would add an incident to the outbox."""
 
 _NOTIFIER = "bzctrl_provider.notifications.bzctrl", "BzCtrlNotifier"
 _ROLL_UP = "bzctrl_provider.operators.bzctrl", "IncidentOnFailureOperator"

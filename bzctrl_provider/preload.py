@@ -1,7 +1,7 @@
 """The listener that loads modules in the DAG processor, once, before it starts: the provider's, and those of ``@task``.
 
 Airflow parses each DAG file and calls each callback of a DAG in a process that the DAG processor forks, so a module that
-is not loaded there is loaded again by each of them. Airflow loads this module in each of its processes: at its top it
+is not loaded there is loaded again by each of them, and so is what a first write into the outbox prepares. Airflow loads this module in each of its processes: at its top it
 imports nothing but the mark for listeners.
 """
 
@@ -22,7 +22,7 @@ MODULES: Final = (
     "bzctrl_provider.decorators.bzctrl",
     "bzctrl_provider.notifications.bzctrl",
     "bzctrl_provider.operators.bzctrl",
-    # A callback needs this until its incident is in the spool.
+    # A callback needs this until its incident is in the outbox.
     "bzctrl_provider.notifications.callback",
 )
 
@@ -39,6 +39,7 @@ def on_starting() -> None:
     try:
         for module in MODULES:
             import_module(module)
+        import_module("bzctrl_provider.outbox.writer").rehearse()
         attrgetter(*AIRFLOW_NAMES)(import_module("airflow.providers.common.compat.sdk"))
     except Exception as exc:  # noqa: BLE001 - without it, each process loads what it needs
         log.warning("The modules of callbacks could not be loaded in the DAG processor: %r", exc)

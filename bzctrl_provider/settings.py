@@ -55,14 +55,16 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _option(parse: Callable[[str], T | None], default: T, allowed: str) -> T:
+def _option(parse: Callable[[str], T | None], default: T, allowed: str, *, is_sensitive: bool = False) -> T:
     """Return the row of an option.
 
     :param parse: makes a value of the stripped text; None means unset; raises ``ValueError`` if the text is invalid.
     :param default: the value of an option that is unset or invalid.
     :param allowed: the allowed values in words, as in "must be True or False".
+    :param is_sensitive: whether it may hold a secret; Airflow also reads it from ``…_cmd`` and ``…_secret``.
     """
-    row: T = field(default=default, metadata={"parse": parse, "allowed": allowed})
+    metadata = {"parse": parse, "allowed": allowed, "is_sensitive": is_sensitive}
+    row: T = field(default=default, metadata=metadata, repr=not is_sensitive)
     return row
 
 
@@ -99,7 +101,7 @@ class Settings:
     dedup_key: str | None = _option(_text, default=None, allowed="a text or a template")
     consecutive_failures: int = _number(1, "failures", least=1, most=FAILURES_MAX)
     routes_path: str | None = _option(_text, default=None, allowed="the path of a TOML file")
-    spool_path: str | None = _option(_text, default=None, allowed="the address of a folder")
+    database: str | None = _option(_text, default=None, allowed="a URL of SQLAlchemy", is_sensitive=True)
     group_above: int = _number(20, "incidents", most=1_000_000)
     in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
     include_check_values: bool = _option(_boolean, default=False, allowed="True or False")
@@ -132,6 +134,14 @@ class Settings:
 
 OPTIONS = {row.name: row for row in fields(Settings) if "parse" in row.metadata}
 """The rows of the table by the names of the options."""
+
+_SENSITIVE = {
+    f"{name}_{source}": name
+    for name, row in OPTIONS.items()
+    if row.metadata["is_sensitive"]
+    for source in ("cmd", "secret")
+}
+"""The sensitive options by the names under which Airflow finds their command or their secret."""
 
 
 @cache
@@ -174,6 +184,10 @@ def _read(name: str) -> Any:
         raise ValueError(f"{' '.join(name.split()):.{NAME_CHARS}} is not an option: {remedy}")
     allowed = row.metadata["allowed"]
     try:
+        sensitive = getattr(conf, "sensitive_config_values", None)
+        if row.metadata["is_sensitive"] and isinstance(sensitive, set):
+            # Otherwise a process that no command of Airflow 2 has started, such as `bzctrl`, finds no `_cmd` and no `_secret`.
+            sensitive.add((_SECTION, name))
         text = conf.get(_SECTION, name, fallback=None)
     except Exception as exc:
         raise ValueError(f"{name} cannot be read ({type(exc).__name__}): it must be {allowed}.") from exc
@@ -195,4 +209,4 @@ def _configured_names() -> list[str]:
         if variable.startswith(_ENVIRONMENT_PREFIX):
             name = variable.removeprefix(_ENVIRONMENT_PREFIX)
             names.add(name.lower() if name.isupper() else name)
-    return sorted(names)
+    return sorted({_SENSITIVE.get(name, name) for name in names})

@@ -21,7 +21,7 @@ from bzctrl_provider.text import one_line, safe_repr
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 _KEYS = ("dags", "tasks", "until", "comment")
 _EVERYTHING = ("*",)
@@ -148,43 +148,3 @@ def _read_until(value: Any) -> datetime:
     if until is None or len(value.strip()) <= len("2026-12-01"):
         raise ValueError(f"until must be {_UNTIL}, not {safe_repr(value)}")
     return until
-
-
-def count_silenced(record: Mapping[str, Any] | None, silence: Silence, *, now: datetime) -> dict[str, Any]:
-    """Return the record of a failure that was silenced once more.
-
-    :param record: the record of the same failure so far; None or empty for the first time.
-    :param silence: the silence that covers it.
-    :param now: the present time, with a time zone.
-    :return: plain JSON data, such as ``{"count": 4, "since": "2026-11-30T22:00:00+00:00",
-        "last_at": "2026-12-01T02:00:00+00:00", "comment": "OPS-123"}``.
-    """
-    count, since, _ = _read_record(record)
-    return {
-        "count": count + 1,
-        "since": (since or now.astimezone(UTC)).isoformat(),
-        "last_at": now.astimezone(UTC).isoformat(),
-        "comment": silence.comment,
-    }
-
-
-def silenced_note(record: Mapping[str, Any] | None) -> str:
-    """Return a sentence for the first incident after a silence; empty if nothing was silenced.
-
-    :param record: see ``count_silenced``. Remove it after the incident was raised.
-    """
-    count, since, comment = _read_record(record)
-    if not since:
-        return ""
-    times = "once" if count == 1 else f"{count} times"
-    reason = f" ({comment})" if comment else ""
-    return f"This failure was silenced {times} since {since:%Y-%m-%d %H:%M:%S} UTC{reason}."
-
-
-def _read_record(record: Mapping[str, Any] | None) -> tuple[int, datetime | None, str]:
-    """Return count, first time and comment; others than this package can write Variables, too."""
-    kept = record or {}
-    count, since, comment = kept.get("count"), parse_time(kept.get("since")), kept.get("comment")
-    if type(count) is not int or count < 1 or since is None:
-        return 0, None, ""
-    return count, since, one_line(comment, max_chars=LINE_CHARS) if isinstance(comment, str) else ""

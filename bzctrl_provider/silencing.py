@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.limits import LIST_ITEMS, NAME_CHARS
-from bzctrl_provider.memory import read_variable, variable_name, write_variable
-from bzctrl_provider.silences import count_silenced, parse_silences, silenced_note
+from bzctrl_provider.limits import LIST_ITEMS
+from bzctrl_provider.outbox.incident import format_time
+from bzctrl_provider.silences import parse_silences
+from bzctrl_provider.store import problems
+from bzctrl_provider.store.database import database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bzctrl_provider.failure import Failure, LazyFailure
+    from bzctrl_provider.repeats import Problem
     from bzctrl_provider.silences import Silence, Silences
 
 log = logging.getLogger(__name__)
 
 SILENCES_VARIABLE = "bzctrl_silences"
-
-_KEYS_MAX = 50
-"""The most counts of one DAG: one may make new task ids in each run."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,12 @@ class Silencing:
 
     :param silence: the silence that covers it; None if its incident is raised.
     :param note: a sentence for the description about earlier failures that were silenced; empty if there were none.
-    :param variable: the name of the Variable that counts those of the DAG.
-    :param key: the failure's key in it.
+    :param key: of the problem that counts them, which ends with the incident; None if there is none.
     """
 
     silence: Silence | None = None
     note: str = ""
-    variable: str = ""
-    key: str = ""
-
-    def forget(self) -> None:
-        """Begin the count again, after an incident with the note was raised."""
-        if not self.note:
-            return
-        with best_effort("the reset of the count of silenced failures"):
-            counts = read_variable(self.variable)
-            counts.pop(self.key, None)
-            write_variable(self.variable, counts)
+    key: str | None = None
 
 
 def find_silencing(
@@ -61,37 +50,29 @@ def find_silencing(
     """
     if failure.kind == "deadline":
         return Silencing()
-    silencing = Silencing()
+    silence, is_used = None, False
     with best_effort(f"the silences of the Variable {SILENCES_VARIABLE}"):
         text = _read_text()
-        if text and text.strip():
-            task_ids = failure.task_ids
-            silencing = Silencing(
-                silence=_parse(text).find_silence(failure.dag_id or None, task_ids, now=now()),
-                variable=variable_name("silenced", failure.dag_id),
-                key=",".join(sorted(task_ids))[:NAME_CHARS],
-            )
-    if not silencing.variable:
-        return silencing
-    note = ""
-    with best_effort("the count of silenced failures"):
-        note = _count(silencing, run_id=failure.run_id, now=now())
-    return replace(silencing, note=note)
+        is_used = bool(text and text.strip())
+        if is_used:
+            silence = _parse(text).find_silence(failure.dag_id or None, failure.task_ids, now=now())
+    if not is_used:
+        return Silencing()
+    key = problems.key_of("silenced", failure.dag_id, *sorted(failure.task_ids))
+    with best_effort("the count of silenced failures"), database().transaction() as tx:
+        if silence is None:
+            return _with_note(problems.find(tx, key), key)
+        problem = problems.lock(tx, key, f"silenced {failure.dag_id}")
+        # The operator and the policy may both see the failure of one run.
+        problems.save(tx, key, problem.with_failure(failure.run_id, now=tx.now))
+    return Silencing(silence)
 
 
-def _count(silencing: Silencing, *, run_id: str, now: datetime) -> str:
-    """Count a silenced failure; return the note for one that is raised."""
-    counts = read_variable(silencing.variable)
-    record = counts.get(silencing.key)
-    record = record if isinstance(record, dict) else {}
-    if silencing.silence is None:
-        return silenced_note(record)
-    # The operator and the policy may both see the failure of one run.
-    if record.get("run_id") != run_id:
-        counted = {**count_silenced(record, silencing.silence, now=now), "run_id": run_id}
-        items = list({**counts, silencing.key: counted}.items())
-        write_variable(silencing.variable, dict(items[-_KEYS_MAX:]))
-    return ""
+def _with_note(problem: Problem, key: str) -> Silencing:
+    if not problem.in_a_row or problem.since is None:
+        return Silencing()
+    times = "once" if problem.in_a_row == 1 else f"{problem.in_a_row} times"
+    return Silencing(note=f"This failure was silenced {times} since {format_time(problem.since)}.", key=key)
 
 
 def _read_text() -> str | None:
@@ -102,7 +83,7 @@ def _read_text() -> str | None:
     return text
 
 
-def _parse(text: str) -> Silences:
+def _parse(text: str | None) -> Silences:
     silences = parse_silences(text)
     if silences.errors:
         log.warning(

@@ -2,89 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_last_success
-from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.memory import read_variable, variable_name, write_variable
-from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from bzctrl_provider.failure import Failure, LazyFailure
+    from bzctrl_provider.failure import Failure
 
 
-class LastSuccess:
-    """Look up in Airflow when a task or a DAG last succeeded: when it is first needed, and at most once.
+def find_success(context: Mapping[str, Any], failure: Failure) -> float | None:
+    """Return when the task of a callback, otherwise its DAG, last succeeded before this failure, in seconds since 1970.
 
-    It is the success of the task for the callback of a task, otherwise that of the DAG.
+    By Airflow's clock: compare it only with other results of this function. Ask for it outside of a transaction.
 
-    :param context: Airflow's, of a callback.
-    :param failure: the failure.
+    :raises Exception: if Airflow cannot be asked.
     """
-
-    def __init__(self, context: Mapping[str, Any], failure: Failure | LazyFailure) -> None:
-        self._context = context
-        self._failure = failure
-        self._found: tuple[bool, datetime | None] | None = None
-
-    def __call__(self, *, if_unknown: datetime | None) -> datetime | None:
-        """Return its end; None if there was none, and ``if_unknown`` if Airflow cannot be asked."""
-        if self._found is None:
-            self._found = False, None
-            with best_effort("the look-up of the last success"):
-                self._found = True, find_last_success(self._context, of_task=self._failure.kind == "task")
-        is_known, at = self._found
-        return at if is_known else if_unknown
+    at = find_last_success(context, of_task=failure.kind == "task")
+    return at.timestamp() if at else None
 
 
-class LastPass:
-    """Keep in a Variable when the checks before a roll-up last passed, after one of them had failed.
-
-    The success of the DAG would say too much, because a task beside the roll-up can mask a failure, and too little: it
-    cannot be looked up for a run without a logical date, nor after the run was cleared. A roll-up whose checks have not
-    failed yet writes nothing.
-
-    :param dag_id: the DAG of the roll-up.
-    :param task_id: the roll-up.
-    :param map_index: of its instance; None or negative if it is not mapped.
-    :param now: returns the time, in UTC.
-    """
-
-    def __init__(
-        self,
-        dag_id: str,
-        task_id: str,
-        map_index: int | None = None,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        index = [] if map_index is None or map_index < 0 else [str(map_index)]
-        self._name = variable_name("passed", dag_id, task_id, *index)
-        self._now = now
-
-    def __call__(self, *, if_unknown: datetime | None) -> datetime | None:
-        """Return the time; None if they have not passed, and ``if_unknown`` if the Variable cannot be read."""
-        kept = None
-        with best_effort("the look-up of when the checks last passed"):
-            kept = read_variable(self._name)
-        return if_unknown if kept is None else parse_time(kept.get("passed_at"))
-
-    def note_failure(self) -> None:
-        """Have the next pass kept."""
-        self._write(is_failed=True)
-
-    def note_pass(self) -> None:
-        """Keep the time, if a failure came before."""
-        self._write(is_failed=False)
-
-    def _write(self, *, is_failed: bool) -> None:
-        with best_effort("the memory of the outcome of the checks"):
-            kept = read_variable(self._name)
-            if bool(kept.get("failed")) == is_failed:
-                return
-            at = self._now().isoformat()
-            passed_at = kept.get("passed_at") if is_failed else at
-            write_variable(self._name, {"created_at": at, "failed": is_failed, "passed_at": passed_at})
+def name_source(context: Mapping[str, Any], failure: Failure) -> str:
+    """Return the name of the task instance, otherwise of the DAG, whose successes ``find_success`` returns."""
+    ti = context.get("ti") if failure.kind == "task" else None
+    return f"{failure.dag_id} {getattr(ti, 'task_id', '')} {getattr(ti, 'map_index', '')}".strip()

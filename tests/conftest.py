@@ -38,8 +38,8 @@ os.environ |= {
     "AIRFLOW_HOME": _home.name,
     "AIRFLOW__CORE__DAGS_FOLDER": str(BUNDLES["examples"]),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    # It cannot be written, so that callbacks send directly. A test that is about the spool sets one of its own.
-    "AIRFLOW__BZCTRL__SPOOL_PATH": "/dev/null/spool",
+    # It cannot be used, so that callbacks send directly. A test that is about the store sets one of its own.
+    "AIRFLOW__BZCTRL__DATABASE": "sqlite:////dev/null/bzctrl.db",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home.name}/airflow.db",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
         [
@@ -67,14 +67,14 @@ def _fresh_process(monkeypatch):
     """Let each test begin as a process does: with no token, with options that are not read yet, and with no time spent."""
     from bzctrl_provider.client import auth
     from bzctrl_provider.notifications import direct, outbox
+    from bzctrl_provider.outbox import runner
     from bzctrl_provider.settings import settings
-    from bzctrl_provider.spool import runner
 
     # A server of this test may have the port of an earlier one, whose token would spare it the login.
     auth.forget_tokens()
     settings.cache_clear()
     direct.budget.renew()
-    monkeypatch.setattr(runner, "_budget", runner._Budget())
+    runner.budget.renew()
     # No thread of one test delivers into the next one.
     monkeypatch.setattr(outbox, "_delivery", SimpleNamespace(request=lambda: None))
 

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import airflow
 
-from bzctrl_provider._airflow_internals import read_server_variable, use_metadata_database
+from bzctrl_provider._airflow_internals import find_hosts, read_server_variable, use_metadata_database
 from bzctrl_provider.cli.explain import run_explain
 from bzctrl_provider.cli.findings import Finding, describe_error, format_age
 from bzctrl_provider.exceptions import BzCtrlConfigError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.outbox.delivery import SUPPLIED_FIELDS
+from bzctrl_provider.outbox.incident import format_time
+from bzctrl_provider.outbox.runner import SCHEDULED_FOR_S, is_scheduled
 from bzctrl_provider.routes import RoutesFile, find_dead_fields
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.silences import parse_silences
 from bzctrl_provider.silencing import SILENCES_VARIABLE
-from bzctrl_provider.spool.delivery import SUPPLIED_FIELDS
-from bzctrl_provider.spool.inspection import inspect_spool
-from bzctrl_provider.spool.outbox import open_store, spool_path
-from bzctrl_provider.spool.schedule import is_scheduled
+from bzctrl_provider.store import deliveries, incidents
+from bzctrl_provider.store.database import database
+from bzctrl_provider.store.placement import REMEDY, find_problem
 from bzctrl_provider.version_compat import airflow_version
 
 if TYPE_CHECKING:
@@ -28,14 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
-    from bzctrl_provider.spool.inspection import Inspection
-    from bzctrl_provider.spool.store import Store
+    from bzctrl_provider.store.database import Transaction
 
 OLDEST_AIRFLOW = (2, 11)
 NEWEST_TESTED_AIRFLOW = (3, 3)
 
 WAITS_TOO_LONG = timedelta(hours=1)
-"""A delivery runs each minute, and an entry whose attempts had no response waits at most one hour for the next."""
+"""A delivery runs each minute, and an incident whose attempts had no response waits at most one hour for the next."""
 
 
 def run(arguments: argparse.Namespace, out: TextIO) -> int:
@@ -76,7 +77,7 @@ def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
         yield Finding(check="token", status="skipped", message=message)
     yield _guard("routes", check_routes)
     yield _guard("silences", lambda: check_silences(now))
-    yield _guard("spool", lambda: check_spool(now))
+    yield _guard("outbox", check_outbox)
     yield _guard("delivery", check_delivery)
 
 
@@ -195,74 +196,58 @@ def check_silences(now: datetime) -> Finding:
     return Finding(check="silences", message=f"The Variable {SILENCES_VARIABLE} {state}.", facts=facts)
 
 
-def check_spool(now: datetime) -> Finding:
-    """Check that the spool can be written, and that nothing waits too long or was rejected.
-
-    :param now: the present time, with a time zone.
-    """
-    address = spool_path()
-    store = open_store(address)
-    try:
-        inspection = inspect_spool(store)
-    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own, and this fault has a remedy
-        return Finding(
-            check="spool",
-            status="fault",
-            message=f"{address} cannot be read: {describe_error(exc)}. Make it a folder that all components may read and write, or "
-            "correct spool_path in the section [bzctrl].",
-            facts={"address": address},
+def check_outbox() -> Finding:
+    """Check that the store can be used, fits the deployment, and that nothing waits too long or was rejected."""
+    store = database()
+    with store.transaction() as tx:
+        waiting, oldest = incidents.count(tx, "waiting", "sending")
+        rejected, _ = incidents.count(tx, "rejected")
+        faults = list(_find_waiting(tx, waiting, oldest))
+        oldest_s = tx.now - oldest if oldest else None
+    if rejected:
+        faults.append(
+            "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and "
+            "`bzctrl outbox discard` them."
         )
-    oldest_s = inspection.oldest_s(now)
-    faults = tuple(_find_spool_faults(store, inspection, oldest_s))
-    oldest = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
-    unusable = f", {inspection.unusable_count} unusable" if inspection.unusable_count else ""
-    state = f"{inspection.waiting_count} waiting{oldest}, {inspection.rejected_count} rejected{unusable}"
+    if problem := find_problem(find_hosts()):
+        faults.append(f"{problem} To fix it, {REMEDY}.")
+    age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
     return Finding(
-        check="spool",
+        check="outbox",
         status="fault" if faults else "ok",
-        message=f"{address}: {state}." if faults else f"{address} can be written; {state}.",
-        details=faults,
-        facts={
-            "address": address,
-            "waiting": inspection.waiting_count,
-            "oldest_s": oldest_s,
-            "rejected": inspection.rejected_count,
-            "unusable": inspection.unusable_count,
-        },
+        message=f"{store} can be used; {waiting} waiting{age}, {rejected} rejected.",
+        details=tuple(faults),
+        facts={"address": str(store), "waiting": waiting, "oldest_s": oldest_s, "rejected": rejected},
     )
 
 
-def _find_spool_faults(store: Store, inspection: Inspection, oldest_s: float | None) -> Iterator[str]:
-    try:
-        store.check_writable()
-    except Exception as exc:  # noqa: BLE001 - each storage has errors of its own, and this fault has a remedy
-        yield (
-            f"It cannot be written: {describe_error(exc)}. Make it a folder that all components may write to, "
-            "make room on its disk, or set spool_path in the section [bzctrl]."
+def _find_waiting(tx: Transaction, waiting: int, oldest: float | None) -> Iterator[str]:
+    """Yield why what waits is not delivered in time."""
+    if oldest is None:
+        return
+    since = f"{waiting} {'waits' if waiting == 1 else 'wait'} since {format_time(oldest)}"
+    began_at = deliveries.find_deliveries(tx).began_at
+    if tx.now - max(began_at, oldest) > SCHEDULED_FOR_S:
+        no_delivery = (
+            f"no delivery has run for {format_age(tx.now - began_at)}" if began_at else "no delivery has run"
         )
-    if oldest_s is not None and oldest_s > WAITS_TOO_LONG.total_seconds():
         yield (
-            "The oldest waits for more than an hour: `bzctrl spool list` has the reason, `bzctrl spool deliver` sends all "
-            "now, and the delivery DAG does so each minute."
+            f"{since}, and {no_delivery}. Create and unpause the delivery DAG, or run `bzctrl outbox deliver` each minute by "
+            "cron."
         )
-    if inspection.rejected_count:
-        yield (
-            "Rejected entries are never sent: `bzctrl spool list` has the reasons. Correct the files in rejected/ and move "
-            "them back, or delete them."
-        )
-    if inspection.unusable_count:
-        yield "Files with the name of an entry cannot be read: `bzctrl spool list` has the reasons."
+    elif tx.now - oldest > WAITS_TOO_LONG.total_seconds():
+        yield f"{since}: `bzctrl outbox list` has the reasons, and `bzctrl outbox deliver` sends all now."
 
 
 def check_delivery() -> Finding:
-    """Check that the delivery DAG runs if ``incident_on_import_error`` needs it; a command in cron leaves no trace."""
+    """Check that the delivery DAG runs if ``incident_on_import_error`` needs it; a command in cron leaves no other trace."""
     is_needed, is_at_work = settings().incident_on_import_error, is_scheduled()
     facts = {"needed": is_needed, "scheduled": is_at_work}
     if is_at_work:
-        message = "The delivery DAG has begun a delivery of this spool in the last 5 minutes."
+        message = "The delivery DAG has begun a delivery in the last 5 minutes."
     elif is_needed:
-        message = "incident_on_import_error is on, and no delivery DAG has begun a delivery of this spool in the last 5 minutes: incidents about broken DAG files wait in it. Create and unpause the delivery DAG, or run `bzctrl spool deliver` each minute by cron."
+        message = "incident_on_import_error is on, and no delivery DAG has begun a delivery in the last 5 minutes: incidents about broken DAG files wait. Create and unpause the delivery DAG, or run `bzctrl outbox deliver` each minute by cron."
         return Finding(check="delivery", status="warning", message=message, facts=facts)
     else:
-        message = "No delivery DAG has begun a delivery of this spool in the last 5 minutes, and incident_on_import_error, which needs one, is off."
+        message = "No delivery DAG has begun a delivery in the last 5 minutes, and incident_on_import_error, which needs one, is off."
     return Finding(check="delivery", message=message, facts=facts)

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from bzctrl_provider.exceptions import BzCtrlError
 from bzctrl_provider.limits import TEXT_CHARS
 from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Finding:
 def describe_error(error: BaseException) -> str:
     """Return the message of an error of this provider or of Airflow, redacted, on one line."""
     # The messages of these are sentences for users; of others, the type is needed as well.
-    known = isinstance(error, BzCtrlError | AirflowNotFoundException | ValueError | OSError)
+    known = isinstance(error, BzCtrlError | StoreError | AirflowNotFoundException | ValueError | OSError)
     text = exception_text(str(error) if known and str(error) else error) or type(error).__name__
     return one_line(text, max_chars=TEXT_CHARS)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
-HELP = "Check the BzCtrl provider of this deployment, deliver its spool, and prune its Variables."
+HELP = "Check the BzCtrl provider of this deployment, and deliver the incidents that wait."
 
 RUN_TYPES = (
     "backfill",
@@ -40,8 +40,7 @@ def make_parser(prog: str = "bzctrl") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=HELP)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(commands)
-    _add_spool(commands)
-    _add_variables(commands)
+    _add_outbox(commands)
     return parser
 
 
@@ -62,7 +61,7 @@ def _add_check(commands: Any) -> None:
     check = _add_command(
         commands,
         "check",
-        "Check connection, token, options, routes, silences, spool and delivery; create nothing. The exit code is 1 on a fault.",
+        "Check connection, token, options, routes, silences, outbox and delivery; create nothing. The exit code is 1 on a fault.",
         "check.run",
     )
     what = check.add_mutually_exclusive_group()
@@ -97,51 +96,31 @@ def _add_check(commands: Any) -> None:
     check.add_argument("--team", metavar="TEAM", help=f"{given} the team, instead of the DAG's")
 
 
-def _add_spool(commands: Any) -> None:
-    spool = _add_group(commands, "spool", "Show or deliver the incidents that wait in the spool.")
+def _add_outbox(commands: Any) -> None:
+    outbox = _add_group(commands, "outbox", "Show, deliver or discard the incidents that wait.")
     listing = _add_command(
-        spool, "list", "List the oldest entries, one on each line; change nothing.", "spool.run_list"
+        outbox,
+        "list",
+        "List the oldest incidents that wait or were rejected; change nothing.",
+        "outbox.run_list",
     )
     _add_limit(listing)
     deliver = _add_command(
-        spool,
+        outbox,
         "deliver",
-        "Create all that waits in BzCtrl now. The exit code is 1 if an entry stays or is rejected.",
-        "spool.run_deliver",
+        "Create all that waits in BzCtrl now. The exit code is 1 if an incident stays or is rejected.",
+        "outbox.run_deliver",
     )
     deliver.add_argument(
-        "--conn-id", metavar="ID", help="the connection for all entries (default: that of each entry)"
+        "--conn-id", metavar="ID", help="the connection for all incidents (default: that of each)"
     )
-
-
-def _add_variables(commands: Any) -> None:
-    variables = _add_group(
-        commands,
-        "variables",
-        "Show or remove the Variables in which the provider remembers todos, windows and silenced failures.",
+    discard = _add_command(
+        outbox,
+        "discard",
+        "Delete incidents that wait or were rejected: they are not created. The exit code is 1 if one is not there.",
+        "outbox.run_discard",
     )
-    listing = _add_command(
-        variables,
-        "list",
-        "List the Variables of the provider in Airflow's database, the oldest first; change nothing.",
-        "variables.run_list",
-    )
-    _add_limit(listing)
-    prune = _add_command(
-        variables,
-        "prune",
-        "Remove the unused Variables from Airflow's database. The exit code is 1 if that is not possible.",
-        "variables.run_prune",
-    )
-    prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
-    for parser in (listing, prune):
-        parser.add_argument(
-            "--older-than-days",
-            type=_whole_number(3650),
-            default=30,
-            metavar="N",
-            help="a Variable is unused if it was last used N days ago or earlier (default: 30)",
-        )
+    discard.add_argument("identity", nargs="+", metavar="IDENTITY", help="as the list shows it")
 
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +158,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "bzctrl") -> int:
     with _report_stream() as out:
         try:
             return run(arguments, out)
-        except BrokenPipeError:  # such as in `bzctrl spool list | head`
+        except BrokenPipeError:  # such as in `bzctrl outbox list | head`
             return 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.failure import Failure, as_text, fill_text
@@ -14,17 +13,18 @@ from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.notes import add_left_out_note, add_note
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.outbox.incident import format_time, identify
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.routing import Routed, find_routed
 from bzctrl_provider.settings import settings
-from bzctrl_provider.spool import Entry
+from bzctrl_provider.store.incidents import Incident
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bzctrl_provider.import_errors.dag_files import DagFile
-    from bzctrl_provider.import_errors.episodes import Episode
+    from bzctrl_provider.store.broken_files import BrokenFile
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _TRACE_CHARS = 20_000
 _CREDENTIALS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
 
 
-def describe_import_error(dag_file: DagFile, stacktrace: str, episode: Episode) -> Failure:
+def describe_import_error(dag_file: DagFile, stacktrace: str, broken: BrokenFile) -> Failure:
     """Return the failure of a DAG file."""
     return Failure(
         kind="import",
@@ -42,8 +42,8 @@ def describe_import_error(dag_file: DagFile, stacktrace: str, episode: Episode) 
         file=one_line(dag_file.path, max_chars=TEXT_CHARS),
         bundle=dag_file.bundle,
         reason=last_line(stacktrace),
-        broken_since=_time(episode.since).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        broken_for_s=int(episode.seen - episode.since),
+        broken_since=format_time(broken.since),
+        broken_for_s=int(broken.seen - broken.since),
     )
 
 
@@ -55,8 +55,8 @@ def last_line(stacktrace: str) -> str:
     return one_line(exception_text(text) or "", max_chars=LINE_CHARS)
 
 
-def make_entry(failure: Failure, episode: Episode) -> Entry | None:
-    """Return the incident for the spool; None if a route ignores the file."""
+def make_incident(failure: Failure, broken: BrokenFile) -> Incident | None:
+    """Return the incident; None if a route ignores the file."""
     render = _renderer(failure)
     routed = find_routed({}, failure, render=render)
     if routed.ignored_by:
@@ -69,15 +69,14 @@ def make_entry(failure: Failure, episode: Episode) -> Entry | None:
     for note in filter(None, (settings().note, *routed.notes)):
         fields = add_note(fields, note)
     fields = add_left_out_note(fields, [*invalid, *invalid_fields], with_templates=True)
-    return Entry(
+    return Incident(
         fields=fields
         | {
             "order_id": fields["order_id"] or (failure.file or "")[-NAME_CHARS:],
             "todo_type": fields["todo_type"] or "INCIDENT",
         },
         bzctrl_conn_id=str(values.get("bzctrl_conn_id") or settings().conn_id),
-        identity=episode.incident_identity,
-        spooled_at=_time(episode.seen),
+        identity=identify("import", broken.file, broken.since),
         facts={
             "what": failure.kind,
             "file": failure.file or "",
@@ -114,7 +113,3 @@ def _renderer(failure: Failure) -> Callable[[Any], Any]:
         return as_text(notifier.render_template(value, context, env, set()))  # type: ignore[arg-type]  # of no task
 
     return render
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -1,76 +1,109 @@
-"""Each parse of a broken DAG file is remembered, and its incident is written when it is due."""
+"""Each parse of a broken DAG file is noted in the store, and its incident is written when it is due.
+
+Airflow 3 calls this in the loop of the DAG processor, which must not wait: a statement has one second, and after a failure of the
+store the notes stay in memory for 30 seconds.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from bzctrl_provider.import_errors.dag_files import find_dag_file, parse_interval_s
-from bzctrl_provider.import_errors.episodes import FOLDER, Episode, Episodes, advance
-from bzctrl_provider.import_errors.incident import describe_import_error, make_entry
+from bzctrl_provider.import_errors.episodes import advance, is_due
+from bzctrl_provider.import_errors.incident import describe_import_error, make_incident
+from bzctrl_provider.metrics import count_todos
+from bzctrl_provider.outbox.incident import redacted
 from bzctrl_provider.settings import settings
-from bzctrl_provider.spool.entry import identify
-from bzctrl_provider.spool.outbox import default_folder, find_folder, spool_path, write_entry
+from bzctrl_provider.store import broken_files, incidents
+from bzctrl_provider.store.database import StoreError, database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bzctrl_provider.store.broken_files import BrokenFile
+    from bzctrl_provider.store.database import Transaction
 
 log = logging.getLogger(__name__)
 
+_TIMEOUT_S = 1
+_RETRY_AFTER_S = 30.0
+_NOTES_MAX = 1000
+"""The files that are kept in memory: each is noted again at its next parse."""
 
-def report(filename: str, stacktrace: str, *, is_new: bool, now: float | None = None) -> None:
-    """Remember that a DAG file is broken, and write one incident into the spool if it has been so for the grace period.
 
-    :param filename: its whole path.
-    :param stacktrace: the trace of its error.
-    :param is_new: whether Airflow says that the error is new.
-    :param now: seconds since 1970; default: the present.
-    :raises OSError: if the spool cannot be written. It is tried again at the next parse.
-    :raises ValueError: if the path of the spool is relative.
+class _Note(NamedTuple):
+    stacktrace: str
+    is_new: bool
+
+
+class Reporter:
+    """The notes of this process that are not in the store yet.
+
+    :param clock: returns seconds, as ``time.monotonic`` does.
     """
-    folder = find_spool()
-    episodes = Episodes(folder / FOLDER)
-    name = f"{identify(filename)}.json"
-    now = time.time() if now is None else now
-    episode = advance(
-        episodes.read(name), file=filename, is_new=is_new, now=now, parse_interval_s=parse_interval_s()
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._notes: dict[str, _Note] = {}
+        self._closed_until = float("-inf")
+
+    def report(self, filename: str, stacktrace: str, *, is_new: bool) -> None:
+        """Note that a DAG file is broken, and write one incident if it has been so for the grace period.
+
+        :param filename: its whole path.
+        :param stacktrace: the trace of its error.
+        :param is_new: whether Airflow says that the error is new.
+        :raises StoreError: if the store cannot be used. It is tried again after 30 seconds, at the next parse of any file.
+        """
+        earlier = self._notes.pop(filename, None)
+        self._notes[filename] = _Note(stacktrace, is_new or bool(earlier and earlier.is_new))
+        if self._clock() < self._closed_until:
+            if len(self._notes) > _NOTES_MAX:
+                del self._notes[next(iter(self._notes))]
+            return
+        try:
+            for name, note in list(self._notes.items()):
+                with database(timeout_s=_TIMEOUT_S).transaction() as tx:
+                    _note(tx, name, note)
+                del self._notes[name]
+        except StoreError:
+            self._closed_until = self._clock() + _RETRY_AFTER_S
+            raise
+
+
+_reporter = Reporter()
+
+report = _reporter.report
+
+
+def _note(tx: Transaction, filename: str, note: _Note) -> None:
+    broken = advance(
+        broken_files.lock(tx, filename),
+        file=filename,
+        is_new=note.is_new,
+        now=tx.now,
+        parse_interval_s=parse_interval_s(),
     )
-    if episode.is_due(settings().import_error_grace_s):
-        # Noted before as well: if this process is killed in between, the next one writes the same identity.
-        _remember(episodes, name, episode)
-        episode = _raise_incident(episode, stacktrace, folder)
-        episodes.prune(now)
-    _remember(episodes, name, episode)
+    if is_due(broken, settings().import_error_grace_s):
+        broken = _raise_incident(tx, broken, note.stacktrace)
+        broken_files.prune(tx)
+    broken_files.save(tx, broken)
 
 
-def _remember(episodes: Episodes, name: str, episode: Episode) -> None:
-    try:
-        episodes.write(name, episode)
-    except OSError as exc:
-        # Without the name of the file, so that the log has it once.
-        raise OSError(
-            f"The spool {episodes.folder.parent} cannot be written: {exc.strerror}. Make it a folder that this process may "
-            "write to, or set spool_path in the section [bzctrl]."
-        ) from exc
-
-
-def find_spool() -> Path:
-    """Return the folder that gets the incidents: the spool, or that of this machine if the spool is in an object store.
-
-    :raises ValueError: if the path of the spool is relative.
-    """
-    return find_folder(spool_path()) or Path(default_folder())
-
-
-def _raise_incident(episode: Episode, stacktrace: str, folder: Path) -> Episode:
-    failure = describe_import_error(find_dag_file(episode.file), stacktrace, episode)
-    entry = make_entry(failure, episode)
-    if entry is None:
-        return replace(episode, outcome="ignored")
-    written = write_entry(entry, path=folder)
+def _raise_incident(tx: Transaction, broken: BrokenFile, stacktrace: str) -> BrokenFile:
+    failure = describe_import_error(find_dag_file(broken.file), stacktrace, broken)
+    incident = make_incident(failure, broken)
+    if incident is None:
+        return replace(broken, outcome="ignored")
+    if incidents.add(tx, redacted(incident)) is None:
+        count_todos("queued", todo_type="INCIDENT")
     log.warning(
-        "The DAG file %s has been broken since %s. Its incident was written into the spool as %s.",
+        "The DAG file %s has been broken since %s. Its incident waits in the outbox as %s.",
         failure.file,
         failure.broken_since,
-        written.address,
+        incident.identity,
     )
-    return replace(episode, outcome="written")
+    return replace(broken, outcome="written")

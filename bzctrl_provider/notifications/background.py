@@ -1,4 +1,4 @@
-"""The delivery of the spool by the process that has just written into it, beside its next callbacks."""
+"""The delivery of the outbox by the process that has just written into it, beside its next callbacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 _QUIET_S = 0.3
 _QUIET_AFTER_S = 10.0
-_JOIN_S = 5.0
+_JOIN_S = 20.0
 
 
 class BackgroundDelivery:

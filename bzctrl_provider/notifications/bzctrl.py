@@ -136,7 +136,7 @@ class BzCtrlNotifier(BaseNotifier):
         await (self._callback or self._new_callback(context)).araise_incident()
 
     def _new_callback(self, context: Context, jinja_env: Environment | None = None) -> Callback:
-        # Only here: it loads the spool and the routes, and a DAG file with the notifier is parsed without them.
+        # Only here: it loads the store and the routes, and a DAG file with the notifier is parsed without them.
         from bzctrl_provider.notifications.callback import Callback
 
         return Callback(self, context, templates=self._templates, jinja_env=jinja_env)

@@ -1,4 +1,4 @@
-"""One call of a notifier: from Airflow's context to the incident in the spool.
+"""One call of a notifier: from Airflow's context to the incident in the outbox.
 
 Only a callback loads this module, and with it everything that a callback needs: a DAG file that names the notifier is
 parsed without it, and ``preload`` loads it once in the DAG processor.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.consecutive import find_wait
-from bzctrl_provider.dedup import deduplicated, full_key
 from bzctrl_provider.failure import Failure, LazyFailure, fill_assignee, fill_text
 from bzctrl_provider.failure_lookup import describe_failure
 from bzctrl_provider.field_checks import leave_out_invalid
@@ -30,12 +27,16 @@ from bzctrl_provider.notifications.callback_context import (
     will_be_tried_again,
 )
 from bzctrl_provider.notifications.coverage import is_covered
+from bzctrl_provider.outbox.incident import identify
+from bzctrl_provider.outbox.runner import deliver_soon
+from bzctrl_provider.outbox.writer import Repeats
 from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.repeats import key_of_failure
 from bzctrl_provider.routing import Routed, find_routed, is_given
 from bzctrl_provider.settings import settings
 from bzctrl_provider.silencing import Silencing, find_silencing
-from bzctrl_provider.spool import Entry, deliver_soon, identify
-from bzctrl_provider.successes import LastSuccess
+from bzctrl_provider.store.incidents import Incident
+from bzctrl_provider.successes import find_success, name_source
 from bzctrl_provider.text import one_line, safe_repr
 from bzctrl_provider.version_compat import airflow_at_least
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
-
-    from bzctrl_provider.dedup import FindSuccess
 
 log = logging.getLogger(__name__)
 
@@ -121,30 +120,12 @@ class Callback:
         """Raise the incident for which the templates are rendered."""
         found = self._find_incident()
         if found is None:
+            outbox.deliver_beside()
             return
         failure, fields = found
-        identity = self._identify(failure, fields)
-
-        def hand_over(todo: dict[str, Any]) -> dict[str, Any]:
-            created = self._hand_over(self._entry(failure, todo, identity), failure)
-            self._silencing.forget()
-            return created
-
-        if self._notifier.dedup_window is None and (self._notifier.consecutive_failures or 1) == 1:
-            hand_over(fields)
-            return
-        last_success = LastSuccess(self._context, failure)
-        if self._waits_for_others(failure, fields, last_success):
-            return
-        deduplicated(
-            hand_over,
-            window=self._notifier.dedup_window,
-            bzctrl_conn_id=self._notifier.bzctrl_conn_id,
-            key=self._notifier.dedup_key,
-            failure=failure,
-            identity=identity,
-            last_success=last_success,
-        )(fields)
+        created = self._hand_over(self._incident(failure, fields), failure)
+        if is_in_task(failure, self._context):
+            outbox.push_link(self._context, created.get("link"))
 
     async def araise_incident(self) -> None:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
@@ -152,7 +133,7 @@ class Callback:
         if found is None:
             return
         failure, fields = found
-        written = await outbox.awrite(self._entry(failure, fields, self._identify(failure, fields)))
+        written = await outbox.awrite(self._incident(failure, fields))
         if written is None:
             with _logged_if_lost(fields):
                 await direct.asend(fields, bzctrl_conn_id=self._notifier.bzctrl_conn_id)
@@ -242,24 +223,21 @@ class Callback:
         )
         return True
 
-    def _waits_for_others(
-        self, failure: Failure, fields: Mapping[str, Any], last_success: FindSuccess
-    ) -> bool:
-        """Count the failure, and return whether more in a row are needed for an incident."""
-        if failure.kind == "deadline":
-            return False
+    def _repeats(self, failure: Failure, fields: Mapping[str, Any]) -> Repeats | None:
+        """Return the rules for a failure that may repeat; None if each raises an incident."""
+        window, number = self._notifier.dedup_window, self._notifier.consecutive_failures or 1
+        if failure.kind == "deadline" or (not window and number == 1):
+            return None
         conn_id, key = self._notifier.bzctrl_conn_id, self._notifier.dedup_key
-        wait = find_wait(
-            self._notifier.consecutive_failures,
-            key=full_key(fields, bzctrl_conn_id=conn_id, key=key, failure=failure),
+        workspace = name_workspace(fields)
+        return Repeats(
+            key=key_of_failure(failure, bzctrl_conn_id=conn_id, workspace=workspace, key=key),
             occurrence=f"{failure.dag_id} {failure.run_id}",
-            last_success=last_success,
+            window_s=window.total_seconds() if window else 0,
+            consecutive_failures=number,
+            find_success=lambda: find_success(self._context, failure),
+            source=name_source(self._context, failure),
         )
-        if wait is None:
-            return False
-        log.info("No incident is raised yet: %s.", wait)
-        count_todos("ignored", todo_type=self._notifier.todo_type)
-        return True
 
     def _identify(self, failure: Failure, fields: Mapping[str, Any]) -> str:
         """Return the identity of this incident, which is the same if Airflow calls the callback twice, as after a lost worker."""
@@ -279,13 +257,12 @@ class Callback:
             *templates,
         )
 
-    def _entry(self, failure: Failure, fields: Mapping[str, Any], identity: str) -> Entry:
+    def _incident(self, failure: Failure, fields: Mapping[str, Any]) -> Incident:
         reason = failure.exception or failure.reason or ""
-        return Entry(
+        return Incident(
             fields=fields,
             bzctrl_conn_id=self._notifier.bzctrl_conn_id,
-            identity=identity,
-            spooled_at=datetime.now(UTC),
+            identity=self._identify(failure, fields),
             facts={
                 "what": failure.kind,
                 "dag_id": failure.dag_id,
@@ -295,22 +272,27 @@ class Callback:
             },
         )
 
-    def _hand_over(self, entry: Entry, failure: Failure) -> dict[str, Any]:
-        """Write the incident into the spool; if that fails, send it. Return the todo, as far as it is known yet."""
-        written = outbox.write(entry)
+    def _hand_over(self, incident: Incident, failure: Failure) -> Mapping[str, Any]:
+        """Write the incident into the outbox; if that fails, send it. Return the todo, as far as it is known yet."""
+        repeats = self._repeats(failure, incident.fields)
+        written = outbox.write(incident, repeats=repeats, forget=self._silencing.key)
         if written is None:
-            with _logged_if_lost(entry.fields):
-                created = direct.send(entry.fields, bzctrl_conn_id=self._notifier.bzctrl_conn_id)
-        elif written.link or written.key:
-            created = {"key": written.key, "link": written.link}
-        elif may_wait(failure, self._context):
-            created = deliver_soon().get(entry.identity, {})
+            with _logged_if_lost(incident.fields):
+                return direct.send(incident.fields, bzctrl_conn_id=self._notifier.bzctrl_conn_id)
+        if written.verdict.wait:
+            count_todos("ignored", todo_type=self._notifier.todo_type)
+        elif written.verdict.first:
+            count_todos("deduplicated", todo_type=self._notifier.todo_type)
+        known = written.incident
+        todos = {}
+        # Also if nothing was written: what waits has to be delivered by somebody.
+        if may_wait(failure, self._context):
+            todos = deliver_soon()
         else:
             outbox.deliver_beside()
-            created = {}
-        if is_in_task(failure, self._context):
-            outbox.push_link(self._context, created.get("link"))
-        return created
+        if known is None:
+            return {}
+        return todos.get(known.identity, {"key": known.key, "link": known.link})
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.memory import TryState
-from bzctrl_provider.spool.schedule import is_scheduled
+from bzctrl_provider.outbox.runner import is_scheduled
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:

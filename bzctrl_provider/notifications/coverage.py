@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.consecutive import COUNTED_XCOM_KEY
 from bzctrl_provider.failure_lookup import look_up_states
+from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Sending from a callback whose spool cannot be written: all callbacks of a process share 10 seconds.
+"""Sending from a callback whose store cannot be used: all callbacks of a process share 10 seconds.
 
 All callbacks of one DAG file run in one process, which Airflow ends after 50 seconds. Those that it has not called then
 are lost, so the first ones must not wait for a BzCtrl that does not respond.
@@ -49,8 +49,8 @@ class Budget:
         if remaining_s <= 0:
             raise BzCtrlTransportError(
                 f"The incident was not sent: the callbacks of this process have waited {LIMIT_S:.0f} s for BzCtrl in "
-                "all, and Airflow ends a process that waits too long. From a spool it would be sent later: set "
-                "spool_path in the section [bzctrl] to a folder that this process may write to."
+                "all, and Airflow ends a process that waits too long. From the outbox it would be sent later: correct the "
+                "option database in the section [bzctrl]."
             )
         return remaining_s
 
@@ -86,7 +86,7 @@ async def asend(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, 
 
 
 def _new_hook(bzctrl_conn_id: str) -> BzCtrlHook:
-    # Only here: it loads the client, which a callback that writes into the spool does not need.
+    # Only here: it loads the client, which a callback that writes into the outbox does not need.
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
     return BzCtrlHook(bzctrl_conn_id)

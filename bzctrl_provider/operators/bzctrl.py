@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +20,7 @@ from bzctrl_provider.field_checks import (
     find_window_errors,
     leave_out_invalid,
 )
-from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.fields import TODO_FIELDS, name_workspace
 from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
 from bzctrl_provider.metrics import count_todos
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
     from jinja2 import Environment
 
-    from bzctrl_provider.dedup import FindSuccess
     from bzctrl_provider.failure import LazyFailure
     from bzctrl_provider.fields import Text
     from bzctrl_provider.memory import OnUnknownOutcome, TryState
+    from bzctrl_provider.outbox.writer import Repeats
+    from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +108,6 @@ class CreateTodoOperator(BaseOperator):
     """The address of the todo, once the task runs; empty while there is none."""
     _mapped_data: list[Any] | None = None
     """The values that come from data and are not rendered; None before the first value is rendered."""
-    _last_success: FindSuccess | None = None
-    """The success that ends a window before its time; None for a todo that may belong to no failure."""
     ui_color = "#f6d9d5"
 
     def __init__(
@@ -234,15 +234,36 @@ class CreateTodoOperator(BaseOperator):
 
         return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
 
-    def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
-        """Keep a todo that could not be created, if the operator does so."""
+    def _queue(self, context: Context, incident: Incident, exc: Exception, forget: str | None) -> bool:  # noqa: ARG002 - see IncidentOnFailureOperator
+        """Return whether a todo that could not be created waits in the outbox; only incidents do."""
+        return False
 
-    def _create(self, context: Context, failure: LazyFailure) -> dict[str, Any]:
+    def _find_repeats(self, failure: LazyFailure, fields: Mapping[str, Any]) -> Repeats | None:
+        """Return the rules for a failure that may repeat; None if each creates a todo."""
+        if not self.dedup_window:
+            return None
+        return self._new_repeats(failure, fields)
+
+    def _new_repeats(self, failure: LazyFailure, fields: Mapping[str, Any], **rules: Any) -> Repeats:
+        from bzctrl_provider.outbox.writer import Repeats
+        from bzctrl_provider.repeats import key_of_failure
+
+        key = key_of_failure(
+            failure,
+            bzctrl_conn_id=self.bzctrl_conn_id,
+            workspace=name_workspace(fields),
+            key=self.dedup_key,
+            task_id=self.task_id,
+        )
+        window_s = self.dedup_window.total_seconds() if self.dedup_window else 0
+        return Repeats(key=key, occurrence=f"{failure.dag_id} {failure.run_id}", window_s=window_s, **rules)
+
+    def _create(self, context: Context, failure: LazyFailure, *, forget: str | None = None) -> dict[str, Any]:
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
-        from bzctrl_provider.dedup import deduplicated, no_success
         from bzctrl_provider.failure_lookup import find_run_url
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_once, open_memory
+        from bzctrl_provider.operators.repeated import Announcement
 
         self.todo_link = ""
         fields = self._prepare_fields(failure)
@@ -255,6 +276,9 @@ class CreateTodoOperator(BaseOperator):
                 ", ".join(empty),
             )
         hook = BzCtrlHook(self.bzctrl_conn_id)
+        tries = TryState.from_ti(context["ti"])
+        incident = self._new_incident(context, fields, generation=tries.generation)
+        announcement = Announcement(incident, self._find_repeats(failure, fields), forget=forget)
 
         def create(todo: dict[str, Any]) -> dict[str, Any]:
             return hook.create_todo(todo).as_dict()
@@ -262,30 +286,48 @@ class CreateTodoOperator(BaseOperator):
         try:
             # An error of the connection comes before an attempt is remembered.
             hook.get_conn()
-            create_unless_seen = deduplicated(
-                create,
-                window=self.dedup_window,
-                bzctrl_conn_id=self.bzctrl_conn_id,
-                key=self.dedup_key,
-                failure=failure,
-                task_id=self.task_id,
-                last_success=self._last_success or no_success,
-            )
+            if represented := announcement.make(context):
+                return self._show(context, represented)
             created = create_once(
-                create_unless_seen,
-                fields,
+                create,
+                announcement.fields,
                 memory=open_memory(context),
                 key="todo",
-                tries=TryState.from_ti(context["ti"]),
+                tries=tries,
                 on_unknown_outcome=self.on_unknown_outcome,
             )
+        except AirflowSkipException:
+            raise
         except Exception as exc:
-            self._keep_todo(context, fields, exc)
+            if self._queue(context, replace(incident, fields=announcement.fields), exc, forget):
+                return announcement.queued()
+            announcement.release()
             if isinstance(exc, BzCtrlError) and exc.is_permanent:
                 # Without its cause, which has the same message.
                 raise AirflowFailException(str(exc)) from None
             raise
-        # It may come from Airflow's memory, which others can write as well.
+        announcement.note_created(created)
+        return self._show(
+            context, created if announcement.repeats is None else {**created, "deduplicated": False}
+        )
+
+    def _new_incident(self, context: Context, fields: Mapping[str, Any], *, generation: str) -> Incident:
+        from bzctrl_provider.outbox.incident import identify
+        from bzctrl_provider.store.incidents import Incident
+
+        # Not of the failure, for which Airflow would be asked: a todo may need nothing of it.
+        dag_id = getattr(context.get("dag"), "dag_id", None) or ""
+        run_id = str(context.get("run_id") or "")
+        index = getattr(context["ti"], "map_index", None)
+        return Incident(
+            identity=identify("task", self.bzctrl_conn_id, dag_id, run_id, self.task_id, index, generation),
+            bzctrl_conn_id=self.bzctrl_conn_id,
+            fields=fields,
+            facts={"what": "task", "dag_id": dag_id, "run_id": run_id},
+        )
+
+    def _show(self, context: Context, created: dict[str, Any]) -> dict[str, Any]:
+        """Show the link of a todo on the task's page; it may come from a memory, which others can write as well."""
         if link := web_address(created.get("link")):
             self.todo_link = link
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=link)
@@ -309,7 +351,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     Without ``retries`` on the task, its DAG's or its task group's ``default_args``, it has three, after 1, 2 and 4
     minutes. An optional field whose rendered value is invalid is left out, and the description and the log name it. If
-    the last try fails, the incident goes into the spool, or all of its fields into the log.
+    the last try fails, the incident goes into the outbox, from which it is created later, and the task succeeds; if that is not
+    possible, all of its fields go into the log.
 
     When it is connected with the checks, it adds ``remember_exception`` to the failure callbacks of these tasks and of all
     that are before them, in front of their own, so that the incident says why they failed. ``dag_policy`` does the same
@@ -348,6 +391,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         super().__init__(**kwargs)
         self.routes = routes
         self._notes: tuple[str, ...] = ()
+        self._map_index: int | None = None
         rule = self.trigger_rule
         self.as_teardown()
         self.trigger_rule = rule
@@ -406,18 +450,37 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             setattr(self, name, value)
         self._notes = routed.notes
 
-    def _keep_todo(self, context: Context, fields: Mapping[str, Any], exc: Exception) -> None:
-        """Spool or log the incident if Airflow makes no further try."""
-        from bzctrl_provider.lost import keep_incident
+    def _queue(self, context: Context, incident: Incident, exc: Exception, forget: str | None) -> bool:
+        """Put the incident into the outbox, or log it, if Airflow makes no further try."""
+        from bzctrl_provider.lost import log_incident, queue_incident
         from bzctrl_provider.memory import TryState
 
-        is_permanent = isinstance(exc, BzCtrlError) and exc.is_permanent
+        error = exc if isinstance(exc, BzCtrlError) else None
+        is_permanent = error is not None and error.is_permanent
         if not is_permanent and not TryState.from_ti(context["ti"]).is_last:
-            return
-        refused = is_permanent and isinstance(exc, BzCtrlError) and exc.concerns == "todo"
+            return False
+        is_rejected = error is not None and error.is_permanent and error.concerns == "todo"
         # With `fail`, nothing may be sent again after an attempt without a response.
-        unknown = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
-        keep_incident(fields, exc, bzctrl_conn_id=self.bzctrl_conn_id, may_spool=not refused and not unknown)
+        is_forbidden = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
+        if not is_rejected and not is_forbidden and queue_incident(incident, exc, forget=forget):
+            return True
+        log_incident(incident.fields)
+        return False
+
+    def _find_repeats(self, failure: LazyFailure, fields: Mapping[str, Any]) -> Repeats | None:
+        if not self._has_memory():
+            return None
+        return self._new_repeats(
+            failure,
+            fields,
+            consecutive_failures=self.consecutive_failures or 1,
+            pass_key=self._pass_key(failure),
+        )
+
+    def _pass_key(self, failure: LazyFailure) -> str:
+        from bzctrl_provider.store.problems import key_of
+
+        return key_of("pass", failure.dag_id, self.task_id, self._map_index)
 
     def set_downstream(self, *args: Any, **kwargs: Any) -> None:
         """Raise an error: no task can follow this one."""
@@ -463,15 +526,15 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
+        from bzctrl_provider.operators.repeated import note_failure, note_pass
         from bzctrl_provider.silencing import find_silencing
-        from bzctrl_provider.successes import LastPass
 
         failure = _get_failure(context)
-        last_pass = LastPass(failure.dag_id, self.task_id, getattr(context.get("ti"), "map_index", None))
+        self._map_index = getattr(context.get("ti"), "map_index", None)
         if not failure.tasks:
             # A route may give it a memory.
             if self._has_memory() or (self.routes and settings().routes_path is not None):
-                last_pass.note_pass()
+                note_pass(self._pass_key(failure))
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         if self.routes:
             self._apply_routes(context, failure)
@@ -481,45 +544,12 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             raise AirflowSkipException(f"No incident is raised: {silencing.silence}.")
         self._notes = tuple(filter(None, (*self._notes, silencing.note)))
         if self._has_memory():
-            self._last_success = last_pass
-            last_pass.note_failure()
-            self._wait_for_others(context, failure)
-        created = self._create(context, failure)
-        if not created.get("deduplicated"):
-            silencing.forget()
-        return created
+            note_failure(self._pass_key(failure), f"{failure.dag_id} {self.task_id}")
+        return self._create(context, failure, forget=silencing.key)
 
     def _has_memory(self) -> bool:
         """Return whether failures of this task share an incident, or are counted."""
         return self.dedup_window is not None or (self.consecutive_failures or 1) > 1
-
-    def _wait_for_others(self, context: Context, failure: LazyFailure) -> None:
-        """Count the failure.
-
-        :raises AirflowSkipException: more failures in a row are needed for an incident.
-        """
-        from bzctrl_provider.consecutive import COUNTED_XCOM_KEY, find_wait
-        from bzctrl_provider.dedup import full_key, no_success
-
-        key = full_key(
-            self._get_fields(),
-            bzctrl_conn_id=self.bzctrl_conn_id,
-            key=self.dedup_key,
-            failure=failure,
-            task_id=self.task_id,
-        )
-        wait = find_wait(
-            self.consecutive_failures,
-            key=key,
-            occurrence=f"{failure.dag_id} {failure.run_id}",
-            last_success=self._last_success or no_success,
-        )
-        if wait is None:
-            return
-        count_todos("ignored", todo_type=self.todo_type)
-        # For the policy, which raises an incident for what a skipped roll-up did not see.
-        context["ti"].xcom_push(key=COUNTED_XCOM_KEY, value=wait)
-        raise AirflowSkipException(f"No incident is raised yet: {wait}.")
 
 
 class CreateTodosOperator(CreateTodoOperator):

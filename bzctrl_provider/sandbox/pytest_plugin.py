@@ -28,12 +28,14 @@ def _bzctrl_sandbox_server() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def bzctrl_sandbox(
+    _bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sandbox]:
     """Return an empty stand-in BzCtrl, with the Airflow connection ``bzctrl_default`` pointed at it.
 
     Every test gets it without todos, requests, tokens and faults. The environment variable
     ``AIRFLOW_CONN_BZCTRL_DEFAULT`` holds the connection during the test, and ``NO_PROXY`` excludes its address.
-    Callbacks send from ``dag.test()``, directly and not by way of a spool.
+    Callbacks send from ``dag.test()``, and wait for it. The store of the provider is empty at the beginning of each test.
     """
     from bzctrl_provider.sandbox.connection import CONNECTION_VARIABLE, PASSWORD, make_connection_json
 
@@ -47,8 +49,10 @@ def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPa
         already = os.environ.get(variable)
         monkeypatch.setenv(variable, f"{already},127.0.0.1" if already else "127.0.0.1")
     monkeypatch.setenv("AIRFLOW__BZCTRL__IN_TEST_RUNS", "True")
-    # It cannot be written, so that callbacks send directly, and an incident is in the sandbox at once.
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", "/dev/null/spool")
+    database = tmp_path_factory.mktemp("bzctrl") / "bzctrl.db"
+    monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", f"sqlite:///{database}")
+    # An incident is in the sandbox when the callback returns, not a moment later.
+    monkeypatch.setattr("bzctrl_provider.notifications.callback.may_wait", lambda *_: True)
     _forget_process()
     yield _bzctrl_sandbox_server
     # The environment is restored after this.
@@ -58,7 +62,9 @@ def bzctrl_sandbox(_bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPa
 def _forget_process() -> None:
     """Forget what the provider keeps for a process: its options, and the time that callbacks have waited."""
     from bzctrl_provider.notifications import direct
+    from bzctrl_provider.outbox import runner
     from bzctrl_provider.settings import settings
 
     settings.cache_clear()
     direct.budget.renew()
+    runner.budget.renew()

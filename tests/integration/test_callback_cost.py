@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from support.store import read
 
+from bzctrl_provider.store.database import Database
 from bzctrl_provider.version_compat import airflow_at_least
 
 PROGRAM = """
@@ -58,7 +60,7 @@ def run_callback(tmp_path):
     """Return what runs the callback of a DAG in a process of its own, and returns the modules that it has loaded."""
 
     def run(argument):
-        environment = os.environ | {"AIRFLOW__BZCTRL__SPOOL_PATH": str(tmp_path / "spool")}
+        environment = os.environ | {"AIRFLOW__BZCTRL__DATABASE": f"sqlite:///{tmp_path / 'bzctrl.db'}"}
         # Left by dag.test() of another test: as a server, a callback would load Airflow's database for a Variable.
         environment.pop("_AIRFLOW_PROCESS_CONTEXT", None)
         done = subprocess.run(
@@ -75,11 +77,15 @@ def run_callback(tmp_path):
     return run
 
 
-def test_callback_with_a_spool_loads_no_http_library_and_looks_up_no_name(run_callback, tmp_path):
-    """The process that writes an incident loads no more than the JSON and the file need."""
+def read_store(folder):
+    return read(Database(f"sqlite:///{folder / 'bzctrl.db'}"))
+
+
+def test_callback_loads_no_http_library_and_looks_up_no_name(run_callback, tmp_path):
+    """The process that writes an incident into the outbox loads no more than the store needs."""
     result = run_callback("call")
-    (file,) = (tmp_path / "spool").glob("[!.]*.json")
-    assert json.loads(file.read_text())["todo"]["title"] == "customs: the run failed"
+    (incident,) = read_store(tmp_path)
+    assert incident.fields["title"] == "customs: the run failed"
     assert HEAVY.isdisjoint(result["new"])
     assert "tomllib" not in result["new"]
     assert [name for name in result["new"] if name.startswith("bzctrl_provider.routes")] == []
@@ -92,7 +98,7 @@ def test_callback_with_a_spool_loads_no_http_library_and_looks_up_no_name(run_ca
 def test_callback_in_a_dag_processor_loads_no_module_of_the_provider(run_callback, tmp_path):
     """Each callback of a DAG is a process that the DAG processor forks: it has loaded all of them, and no HTTP library."""
     result = run_callback("call in a DAG processor")
-    assert len(list((tmp_path / "spool").glob("[!.]*.json"))) == 1
+    assert len(read_store(tmp_path)) == 1
     assert HEAVY.isdisjoint(result["preloaded"])
     assert [name for name in result["new"] if name.startswith("bzctrl_provider")] == []
 

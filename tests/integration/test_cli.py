@@ -10,17 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, insert
 from support.airflow_versions import VERSION
+from support.store import add, read
 
-from bzctrl_provider._airflow_internals import (
-    delete_stored_variable,
-    list_stored_variables,
-    read_dag_facts,
-)
-from bzctrl_provider.memory import variable_name
+from bzctrl_provider._airflow_internals import read_dag_facts
 from bzctrl_provider.sandbox.connection import PASSWORD, make_connection_json
-from bzctrl_provider.settings import settings
-from bzctrl_provider.spool import spool_todo
+from bzctrl_provider.store.database import database
 
 BIN = Path(sys.executable).parent
 WAYS = [["bzctrl"], *([["airflow", "bzctrl"]] if VERSION >= (3, 2) else [])]
@@ -35,14 +31,13 @@ domain_workspace = "EXA-CON-BUS-WOR"
 
 
 @pytest.fixture
-def run(bzctrl_sandbox, tmp_path, _database):
+def run(bzctrl_sandbox, _database):
     """Return a function that runs a command, by default with a valid connection, and returns code, output and errors."""
 
     def start(*argv, command=("bzctrl",), **options):
         environment = {
             **os.environ,
             "AIRFLOW_CONN_BZCTRL_DEFAULT": make_connection_json(bzctrl_sandbox.url),
-            "AIRFLOW__BZCTRL__SPOOL_PATH": str(tmp_path / "spool"),
             "PYTHONWARNINGS": "ignore",
             **options,
         }
@@ -61,18 +56,12 @@ def run(bzctrl_sandbox, tmp_path, _database):
 
 
 @pytest.fixture
-def spooled(tmp_path, monkeypatch):
-    """Write two entries of two hours ago into the spool."""
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path / "spool"))
-    settings.cache_clear()
+def queued(bzctrl_sandbox):
+    """Put two incidents of two hours ago into the outbox, and return the store."""
+    store = database()
     for index in range(2):
-        spool_todo(
-            {"todo_type": "INCIDENT", "title": f"T{index}", "description": "D", "order_id": f"{index}"},
-            bzctrl_conn_id="bzctrl_default",
-            reason="down",
-            now=datetime.now(UTC) - timedelta(hours=2),
-        )
-    return tmp_path / "spool"
+        add(store, f"i{index}", age_s=7200, title=f"T{index}", reason="down")
+    return store
 
 
 @pytest.mark.parametrize("command", WAYS, ids=" ".join)
@@ -86,8 +75,8 @@ def test_check_of_a_sound_deployment_prints_one_json_object(run, command, bzctrl
 
 
 @pytest.mark.parametrize("command", WAYS, ids=" ".join)
-def test_check_of_a_faulty_deployment_names_every_fault(run, command, spooled, bzctrl_sandbox):
-    """Connection, options, silences and spool are faults at once, each with its remedy; nothing is sent."""
+def test_check_of_a_faulty_deployment_names_every_fault(run, command, queued, bzctrl_sandbox):
+    """Connection, options, silences and outbox are faults at once, each with its remedy; nothing is sent."""
     code, output, errors = run(
         "check",
         command=command,
@@ -104,7 +93,7 @@ def test_check_of_a_faulty_deployment_names_every_fault(run, command, spooled, b
         "token": "skipped",
         "routes": "ok",
         "silences": "fault",
-        "spool": "fault",
+        "outbox": "fault",
         "delivery": "ok",
     }
     for part in (
@@ -113,7 +102,7 @@ def test_check_of_a_faulty_deployment_names_every_fault(run, command, spooled, b
         "- The Variable is not valid JSON",
         "- priority must be HIGH, MEDIUM or LOW",
         "2 waiting (the oldest for 2 h)",
-        "bzctrl spool deliver",
+        "2 wait since 2",
     ):
         assert part in output
     assert bzctrl_sandbox.requests == []
@@ -168,91 +157,68 @@ def test_check_and_explain_use_the_routes_file(run, tmp_path):
     assert "- route 1, priority: must be" in output
 
 
-def test_spool_is_listed_and_delivered_once(run, spooled, bzctrl_sandbox):
-    """A delivery creates each entry once, and leaves nothing for the next list."""
-    code, output, errors = run("spool", "list")
+def test_outbox_is_listed_and_delivered_once(run, queued, bzctrl_sandbox):
+    """A delivery creates each incident once, and leaves nothing for the next list."""
+    code, output, errors = run("outbox", "list")
     assert code == 0, output + errors
-    assert [line.split()[0] for line in output.splitlines()] == ["waiting", "waiting"]
-    code, output, errors = run("spool", "deliver", "--json")
+    assert [line.split()[:2] for line in output.splitlines()] == [["waiting", "i0"], ["waiting", "i1"]]
+    code, output, errors = run("outbox", "deliver", "--json")
     assert code == 0, output + errors
     assert sorted(todo["title"] for todo in bzctrl_sandbox.todos) == ["T0", "T1"]
     keys = {todo["key"] for todo in json.loads(output)["created"]}
     assert keys == {todo["key"] for todo in bzctrl_sandbox.todos}
-    assert "is empty" in run("spool", "list")[1]
-
-
-def test_spool_delivery_that_fails_ends_with_code_1(run, spooled, bzctrl_sandbox):
-    """While BzCtrl is down, the entries stay with the reason."""
-    code, output, errors = run(
-        "spool", "deliver", AIRFLOW_CONN_BZCTRL_DEFAULT=make_connection_json("http://127.0.0.1:1")
-    )
-    assert code == 1, output + errors
-    assert output.splitlines()[-1] == "0 created, 2 kept, 0 rejected"
-    assert len(list(spooled.glob("[!.]*.json"))) == 2
-
-
-@pytest.fixture
-def stored(_database):
-    """Return a function that stores a Variable in Airflow's database, and one that returns the names that are left."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    def clear():
-        with create_session() as session:
-            session.query(Variable).delete()
-
-    def store(name, value):
-        with create_session() as session:
-            session.add(Variable(key=name, val=value))
-
-    def names():
-        with create_session() as session:
-            return {key for (key,) in session.query(Variable.key)}
-
-    clear()  # DAGs of other tests have left some
-    yield store, names
-    clear()
+    assert {incident.key for incident in read(queued, "delivered")} == keys
+    assert "is empty" in run("outbox", "list")[1]
 
 
 @pytest.mark.parametrize("command", WAYS, ids=" ".join)
-def test_variables_are_listed_and_pruned_in_the_database(run, command, stored):
-    """Only the old ones of the provider are removed, and not that of a secrets backend or the environment."""
-    store, names = stored
-    old, new = variable_name("memory", "old_dag", "t"), variable_name("dedup", "new_dag")
-    unreadable = variable_name("silenced", "dag")
-    kept = {new, unreadable, "bzctrl_silences", "bzctrlXXmemory", "mine"}
-    store(old, '{"r 0": {"written_at": "2001-01-01T00:00:00+00:00"}}')
-    store(new, json.dumps({"created_at": datetime.now(UTC).isoformat()}))
-    for name in kept - {new}:
-        store(name, "[]")
-    code, output, errors = run("variables", "list", command=command)
-    assert code == 0, output + errors
-    assert [line.split()[0] for line in output.splitlines()[:-1]] == ["unused", "used", "unreadable"]
-    code, output, errors = run("variables", "prune", "--dry-run", "--json", command=command)
-    assert (code, json.loads(output)["counts"]) == (0, {"unused": 1, "used": 1, "unreadable": 1}), errors
-    assert names() == kept | {old}
-    code, output, errors = run("variables", "prune", command=command)
-    assert code == 0, output + errors
-    assert output.splitlines()[-1] == "1 removed, 1 used, 1 unreadable."
-    assert names() == kept
+def test_outbox_delivery_that_fails_ends_with_code_1(run, command, queued, bzctrl_sandbox):
+    """While BzCtrl is down, the incidents stay with the reason; what is discarded is not created later."""
+    away = make_connection_json("http://127.0.0.1:1")
+    code, output, errors = run("outbox", "deliver", command=command, AIRFLOW_CONN_BZCTRL_DEFAULT=away)
+    assert code == 1, output + errors
+    assert output.splitlines()[-1] == "0 created, 2 kept, 0 rejected"
+    assert len(read(queued)) == 2
+    code, output, errors = run("outbox", "discard", "i0", command=command)
+    assert (code, output) == (0, "discarded i0\n"), errors
+    assert run("outbox", "deliver", command=command)[0] == 0
+    assert [todo["title"] for todo in bzctrl_sandbox.todos] == ["T1"]
 
 
-def test_variable_that_was_changed_since_it_was_listed_stays(stored):
-    """The command compares and removes in one statement, so it does not lose what a task has written meanwhile."""
-    store, names = stored
-    store(variable_name("dedup", "a"), "{}")
-    [listed] = list_stored_variables("bzctrl__")
-    assert not delete_stored_variable(listed._replace(stored="before"))
-    assert names() == {listed.name}
-    assert delete_stored_variable(listed)
-    assert names() == set()
+def test_check_with_components_on_two_hosts_is_a_fault(run, queued):
+    """Airflow's database has the hosts of the running components; one that has ended, or whose heart stopped, does not count."""
+    from airflow.jobs.job import Job
+    from airflow.utils.session import create_session
+
+    now = datetime.now(UTC)
+    rows = [
+        ("host-a", "running", now),
+        ("host-b", "running", now),
+        ("host-c", "success", now),
+        ("host-d", "running", now - timedelta(minutes=5)),
+    ]
+    with create_session() as session:
+        for hostname, state, at in rows:
+            values = {"job_type": "SchedulerJob", "latest_heartbeat": at, "start_date": at}
+            session.execute(insert(Job.__table__).values(hostname=hostname, state=state, **values))
+    try:
+        code, output, errors = run("check", "--json")
+    finally:
+        with create_session() as session:
+            session.execute(delete(Job.__table__))
+    assert code == 1, output + errors
+    (found,) = [one for one in json.loads(output)["checks"] if one["check"] == "outbox"]
+    assert (
+        f"The store is the file {queued}, and Airflow's components run on 2 hosts (host-a, host-b)"
+        in found["details"][-1]
+    )
 
 
 @pytest.mark.skipif(VERSION < (3, 2), reason="Airflow reads the commands of providers from 3.2 on")
 def test_airflow_help_has_commands_and_arguments(run):
     """`airflow bzctrl --help` names the commands, and that of a command its arguments."""
     for argv, part in (
-        (["--help"], "spool deliver"),
+        (["--help"], "outbox deliver"),
         (["check", "--help"], "--explain DAG_ID"),
         (["check", "--help"], "usage: airflow bzctrl check"),
     ):

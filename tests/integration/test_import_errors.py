@@ -9,8 +9,10 @@ import sys
 
 import pytest
 from support.airflow_versions import VERSION
+from support.store import read
 
-from bzctrl_provider.spool import deliver
+from bzctrl_provider.outbox import deliver
+from bzctrl_provider.store.database import database
 
 pytestmark = pytest.mark.usefixtures("_database")
 
@@ -60,7 +62,6 @@ def parse(tmp_path, dags, bzctrl_sandbox):
     environment = os.environ | {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
-        "AIRFLOW__BZCTRL__SPOOL_PATH": str(tmp_path / "spool"),
         "AIRFLOW__BZCTRL__ROUTES_PATH": str(routes),
         "AIRFLOW__BZCTRL__INCIDENT_ON_IMPORT_ERROR": "True",
         "AIRFLOW__BZCTRL__IMPORT_ERROR_GRACE_S": "0",
@@ -81,13 +82,13 @@ def parse(tmp_path, dags, bzctrl_sandbox):
     return run
 
 
-def test_a_broken_dag_file_raises_one_incident_until_it_is_clean(dags, parse, tmp_path, bzctrl_sandbox):
+def test_a_broken_dag_file_raises_one_incident_until_it_is_clean(dags, parse, bzctrl_sandbox):
     """One for the first error, none for the next parse and after a restart, one more after a repair: the parse sends nothing, and a delivery does; Airflow shows its own."""
     file = dags / "customs" / "orders.py"
     file.write_text(BROKEN)
     assert parse() == ["orders.py"]
     assert bzctrl_sandbox.requests == []
-    deliver(path=tmp_path / "spool")
+    deliver()
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "customs/orders.py: the DAG file cannot be imported"
     assert "\n\nModuleNotFoundError: No module named 'nothing_here'\n\n" in todo["description"]
@@ -97,9 +98,9 @@ def test_a_broken_dag_file_raises_one_incident_until_it_is_clean(dags, parse, tm
     assert parse() == ["orders.py"]
     file.write_text(REPAIRED)
     assert parse() == []
-    assert list((tmp_path / "spool").glob("*.json")) == []
+    assert read(database()) == []
 
     file.write_text(BROKEN)
     assert parse() == ["orders.py"]
-    deliver(path=tmp_path / "spool")
+    deliver()
     assert len(bzctrl_sandbox.todos) == 2

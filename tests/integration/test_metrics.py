@@ -18,13 +18,13 @@ if importlib.util.find_spec("airflow.sdk") and importlib.util.find_spec("airflow
         stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
     except AttributeError:  # Airflow 3.2
         stats.Stats.initialize(factory=stats_utils.get_stats_factory(stats.Stats))
-from bzctrl_provider.metrics import count_todos, gauge_spool, time_create
+from bzctrl_provider.metrics import count_todos, gauge_outbox, time_create
 
-for outcome in ("created", "failed", "deduplicated", "silenced", "ignored", "spooled", "grouped"):
+for outcome in ("created", "failed", "deduplicated", "silenced", "ignored", "queued", "grouped"):
     count_todos(outcome, todo_type="INCIDENT", number=2)
 with time_create(todo_type="TASK", clock=iter([1.0, 2.5]).__next__):
     pass
-gauge_spool(waiting=3, oldest_s=61.4)
+gauge_outbox(waiting=3, oldest_s=61.4)
 """
 
 
@@ -60,10 +60,10 @@ def test_metrics_reach_a_statsd_listener(listener, tags, counter, timer):
         text = listener.recv(65536).decode()
         if "bzctrl" in text:
             received.append(text)
-    outcomes = ("created", "failed", "deduplicated", "silenced", "ignored", "spooled", "grouped")
+    outcomes = ("created", "failed", "deduplicated", "silenced", "ignored", "queued", "grouped")
     assert received == [
         *(f"prod.{counter.format(outcome)}" for outcome in outcomes),
         f"prod.{timer}",
-        "prod.bzctrl.spool.waiting:3|g",
-        "prod.bzctrl.spool.oldest_s:61|g",
+        "prod.bzctrl.outbox.waiting:3|g",
+        "prod.bzctrl.outbox.oldest_s:61|g",
     ]

@@ -13,9 +13,11 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,24 +25,30 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow.providers.common.sql.operators.sql import SQLCheckOperator
+from sqlalchemy import update
 from support.airflow_versions import VERSION
 from support.authority import new_authority
 from support.scripted_server import CREATED, TOKEN, Server, close, hang, reply
+from support.store import add
 
 from bzctrl_provider import policy
 from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
 from bzctrl_provider.client.deadline import Deadline
+from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.import_errors import listener
+from bzctrl_provider.import_errors import listener, reporter
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import (
     CreateTodoOperator,
     CreateTodosOperator,
     IncidentOnFailureOperator,
 )
+from bzctrl_provider.outbox import deliver
 from bzctrl_provider.sandbox.cli import main as sandbox_command
 from bzctrl_provider.settings import settings
-from bzctrl_provider.spool import replay_spool, spool_todo
+from bzctrl_provider.store import schema
+from bzctrl_provider.store.database import database
+from bzctrl_provider.store.placement import warn_of_a_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 MARKED = re.compile(r"<!-- seen: (?P<name>[\w-]+) -->\n```text\n(?P<text>.*?)\n```\n", re.DOTALL)
@@ -162,21 +170,28 @@ class Lab:
         error = self.error(lambda: notifier(context))
         return "\n".join(filter(None, [self.logged(level), "" if error == "no error" else error]))
 
-    def spool(self, path=None):
-        """Configure a spool."""
-        path = path or (self.folder / "spool").as_uri()
-        self.monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", path)
+    def store(self, url=None):
+        """Configure the database of the store."""
+        url = url or f"sqlite:///{self.folder}/lib/bzctrl.db"
+        self.monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", url)
         settings.cache_clear()
         return self
 
+    def used(self):
+        """Use the store, and return the error."""
+
+        def use():
+            with database(timeout_s=1).transaction():
+                pass
+
+        return self.error(use)
+
     def kept(self, **fields):
-        """Replay the spool with one todo in it; return the warnings."""
-        spool_todo(
-            {"order_id": "ORDER 777", "todo_type": "INCIDENT", **fields},
-            bzctrl_conn_id="made_later",
-            reason="why",
-        )
-        replay_spool()
+        """Deliver one incident with these fields; return the warnings."""
+        identity = "6f1ed002ab5595859014ebf0951522d9"
+        given = {"title": "Totals differ", "order_id": "ORDER 777", **fields}
+        add(database(), identity, conn_id="made_later", **given)
+        deliver()
         return self.logged()
 
     def sandbox(self, *arguments):
@@ -280,19 +295,48 @@ def not_up(lab):
     return lab.connect(host=f"https://bzctrl.example.com:{port}").task()
 
 
-def spool_file_damaged(lab):
-    lab.spool()
-    (lab.folder / "spool").mkdir()
-    (lab.folder / "spool" / "6f1ed002ab5595859014ebf0951522d9.json").write_text('{"version": 1, "todo": {')
-    replay_spool()
+def store_locked(lab):
+    """Use a file that another process keeps locked."""
+    lab.store().used()
+    with closing(sqlite3.connect(lab.folder / "lib" / "bzctrl.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        return lab.used()
+
+
+def store_of_a_newer_release(lab):
+    with lab.store() and database().transaction() as tx:
+        tx.connection.execute(update(schema.schema).values(version=schema.VERSION + 1))
+    return lab.used()
+
+
+def store_in_a_file(lab):
+    """Deliver by the delivery DAG of a deployment whose tasks run on other machines."""
+    lab.monkeypatch.setattr("bzctrl_provider.store.placement._warned", [])
+    lab.monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    lab.store()
+    warn_of_a_file()
     return lab.logged()
 
 
-def import_error_without_a_folder(lab):
+def roll_up_queued(lab):
+    """Run the last try of a roll-up while BzCtrl is away."""
+    failure = Failure(
+        kind="checks", checks=1, tasks=(FailedTask(task_id="totals"),), dag_id="customs", run_id="r"
+    )
+    context = {"ti": TaskInstance(try_number=1, max_tries=0), "failure": LazyFailure({}, lambda _: failure)}
+    operator = IncidentOnFailureOperator(
+        task_id="raise_incident", bzctrl_conn_id="bzctrl_acc", order_id="ORDER 777"
+    )
+    lab.store().when(token=reply(503))
+    operator.execute(context)
+    return lab.logged(logging.ERROR)
+
+
+def import_error_without_a_store(lab):
     listener._logged.clear()
+    lab.monkeypatch.setattr(reporter, "report", reporter.Reporter().report)
     lab.monkeypatch.setenv("AIRFLOW__BZCTRL__INCIDENT_ON_IMPORT_ERROR", "True")
-    (lab.folder / "spool").write_text("a file")
-    lab.spool()
+    lab.store("sqlite:////proc/bzctrl.db")
     listener.on_new_dag_import_error("/dags/customs.py", "ModuleNotFoundError: No module named 'pandas'")
     return lab.logged(logging.ERROR)
 
@@ -456,25 +500,31 @@ SEEN = {
     "many-refused": lambda lab: lab.when(token=refused(401)).tasks(
         [{"title": "one"}, {"title": "two"}], description="d"
     ),
-    # callbacks and the spool
-    "callback-spooled": lambda lab: (
-        lab.spool().when(token=reply(503)).callback(level=logging.INFO).splitlines()[0]
+    # callbacks and the outbox
+    "callback-queued": lambda lab: (
+        lab.store().when(token=reply(503)).callback(level=logging.INFO).splitlines()[0]
     ),
-    "callback-not-spooled": lambda lab: lab.spool("file:///proc/spool").when(token=reply(503)).callback(),
-    "callback-template": lambda lab: lab.spool().callback(title="{{ nothing }}"),
+    "callback-not-queued": lambda lab: (
+        lab.store("sqlite:////proc/bzctrl.db").when(token=reply(503)).callback()
+    ),
+    "callback-template": lambda lab: lab.store().callback(title="{{ nothing }}"),
     "callback-without-brackets": lambda lab: lab.callback(BzCtrlNotifier),
     "callback-of-a-deadline": callback_of_a_deadline,
-    "spool-relative": lambda lab: lab.spool("off").error(replay_spool),
-    "spool-address": lambda lab: lab.spool("s4://bucket/bzctrl").error(replay_spool),
-    "spool-file-damaged": spool_file_damaged,
-    "spool-connection": lambda lab: lab.spool().kept(title="Totals differ", description="d"),
-    "spool-connection-incomplete": lambda lab: (
-        lab.spool()
-        .connect("made_later", extra={"domain_workspace": None})
-        .kept(title="Totals differ", description="d")
+    "roll-up-queued": roll_up_queued,
+    "outbox-connection": lambda lab: lab.store().kept(),
+    "outbox-connection-incomplete": lambda lab: (
+        lab.store().connect("made_later", extra={"domain_workspace": None}).kept()
     ),
-    "import-error-spool": import_error_without_a_folder,
-    "spool-todo": lambda lab: lab.spool().connect("made_later").kept(title="Totals differ", impact="urgent"),
+    "outbox-todo": lambda lab: lab.store().connect("made_later").kept(impact="urgent", description=""),
+    # the database of the provider
+    "database-url": lambda lab: lab.store("bzctrl.db").used(),
+    "database-driver": lambda lab: lab.store("mysql+nowhere://bzctrl:secret@db.example.com/bzctrl").used(),
+    "database-away": lambda lab: lab.store("postgresql+psycopg2://bzctrl:secret@127.0.0.1:1/bzctrl").used(),
+    "database-file": lambda lab: lab.store("sqlite:////proc/bzctrl.db").used(),
+    "database-locked": store_locked,
+    "database-newer": store_of_a_newer_release,
+    "database-in-a-file": store_in_a_file,
+    "import-error-database": import_error_without_a_store,
     # results of other tools
     "checks-no-xcom": lambda lab: lab.error(checks_from_gx, None),
     "checks-no-file": lambda lab: lab.error(checks_from_dbt, lab.folder / "target" / "run_results.json"),
@@ -522,11 +572,8 @@ def normalised(text, folder):
         r"https://bzctrl\.example\.com:\d{5}": "https://bzctrl.example.com",
         r"http://localhost:8080/dags/[^\s\\\"]+": "https://airflow.example.com/…",
         r"airflow\.sdk\.exceptions\.": "airflow.exceptions.",
-        r"No filesystem registered for scheme s4|ObjectStoragePath\S+ detected protocol s4 .*\(\)\?": (
-            "Unsupported filesystem: 's4'"
-        ),
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC": "2026-11-21 19:15:00 UTC",
-        r"[0-9a-f]{32}(?=\.json)": "6f1ed002ab5595859014ebf0951522d9",
+        r"\b[0-9a-f]{32}\b": "6f1ed002ab5595859014ebf0951522d9",
         r"before \d\d:\d\d:\d\d UTC": "before 19:16:00 UTC",
         re.escape(str(folder)): "/var",
     }.items():

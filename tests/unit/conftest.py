@@ -7,6 +7,7 @@ from support.bzctrl import register_bzctrl, set_connection
 
 from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.settings import settings
+from bzctrl_provider.store.database import Database
 
 
 @pytest.fixture
@@ -65,8 +66,6 @@ def bzctrl(requests_mock):
 def configure(monkeypatch):
     """Return what sets options of the [bzctrl] section, in the environment of this process."""
 
-    monkeypatch.delenv("AIRFLOW__BZCTRL__SPOOL_PATH")
-
     def set_options(**options):
         for name, value in options.items():
             monkeypatch.setenv(f"AIRFLOW__BZCTRL__{name.upper()}", value)
@@ -78,11 +77,14 @@ def configure(monkeypatch):
 
 
 @pytest.fixture
-def spool(monkeypatch, tmp_path):
-    """Return the folder of an empty spool, in which incidents are written."""
-    folder = tmp_path / "spool"
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(folder))
-    return folder
+def store(monkeypatch, tmp_path):
+    """Return an empty store, which the provider uses in this test."""
+    url = f"sqlite:///{tmp_path / 'bzctrl.db'}"
+    monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", url)
+    settings.cache_clear()
+    yield Database(url)
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 @pytest.fixture

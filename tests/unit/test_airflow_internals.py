@@ -169,12 +169,13 @@ def find_success(*, of_task, **ti):
 
 
 @of_airflow_3
-def test_find_last_success_of_a_dag_is_that_of_any_run_until_now(requested):
+def test_find_last_success_of_a_dag_is_that_of_any_run(requested):
     """Also of one after the failed run's logical date, if an older run was cleared and failed."""
     assert find_success(of_task=False, map_index=-1) == NOW
     (request,) = requested
     assert (request.dag_id, request.state) == ("d", "success")
-    assert dt.datetime.now(dt.UTC) - request.logical_date < dt.timedelta(minutes=1)
+    # The clock of this machine may be behind those of others.
+    assert request.logical_date - dt.datetime.now(dt.UTC) > dt.timedelta(days=365)
 
 
 @of_airflow_3

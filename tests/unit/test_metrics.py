@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from bzctrl_provider.metrics import Outcome, count_results, count_todos, gauge_spool, time_create
+from bzctrl_provider.metrics import Outcome, count_results, count_todos, gauge_outbox, time_create
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 
@@ -40,7 +40,7 @@ def test_count_todos_tag_has_few_values(sent):
 
 
 def test_count_results_bulk_sends_one_metric_for_each_outcome_and_type(sent):
-    """A bulk of 300 todos is three counters and not 300; a todo type of any form, such as a list in a spool file, counts as unknown."""
+    """A bulk of 300 todos is three counters and not 300; a todo type of any form, such as a list, counts as unknown."""
     results = [SimpleNamespace(todo_type="INCIDENT")] * 200 + [ValueError("refused")] * 100
     count_results(results, todo_types=["INCIDENT"] * 250 + [["TASK"]] * 50)
     assert sent == [
@@ -58,15 +58,15 @@ def test_time_create_measures_a_block_that_raises(sent):
     assert sent == [("timing", "bzctrl.create", dt.timedelta(seconds=2.5), {"todo_type": "TASK"})]
 
 
-def test_gauge_spool_is_never_negative(sent):
+def test_gauge_outbox_is_never_negative(sent):
     """StatsD reads a negative gauge as a difference, and a clock may be set back."""
-    gauge_spool(waiting=3, oldest_s=-5.5)
-    gauge_spool(waiting=3, oldest_s=61.4)
+    gauge_outbox(waiting=3, oldest_s=-5.5)
+    gauge_outbox(waiting=3, oldest_s=61.4)
     assert [(name, value) for _, name, value, _ in sent] == [
-        ("bzctrl.spool.waiting", 3),
-        ("bzctrl.spool.oldest_s", 0),
-        ("bzctrl.spool.waiting", 3),
-        ("bzctrl.spool.oldest_s", 61),
+        ("bzctrl.outbox.waiting", 3),
+        ("bzctrl.outbox.oldest_s", 0),
+        ("bzctrl.outbox.waiting", 3),
+        ("bzctrl.outbox.oldest_s", 61),
     ]
 
 
@@ -80,7 +80,7 @@ def test_metrics_error_of_airflow_never_reaches_the_caller(monkeypatch, caplog):
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
     with caplog.at_level(logging.DEBUG), time_create(todo_type="INCIDENT"):
         count_todos("failed", todo_type="INCIDENT")
-        gauge_spool(waiting=0, oldest_s=0)
+        gauge_outbox(waiting=0, oldest_s=0)
     assert "statsd.internal" not in caplog.text
     assert caplog.text.count("A metric could not be sent: OSError") == 4
 
@@ -97,7 +97,7 @@ def names(sent):
         count_todos(outcome, todo_type="INCIDENT")
     with time_create(todo_type="INCIDENT"):
         pass
-    gauge_spool(waiting=1, oldest_s=1)
+    gauge_outbox(waiting=1, oldest_s=1)
     made = {}
     for kind, name, *_ in sent:
         made.setdefault(kind, set()).add(f"airflow.{name}".replace(".", "_"))

@@ -121,7 +121,7 @@ def test_policy_dag_that_is_not_chosen_costs_microseconds(configure):
 
 
 def test_policy_of_the_delivery_dag_adds_nothing(configure):
-    """While BzCtrl is away, each failed delivery would add an incident to the spool that it delivers."""
+    """While BzCtrl is away, each failed delivery would add an incident to the outbox that it delivers."""
     configure(incident_on_failed_run="True", include_tags="bzctrl_delivery")
     dag = new_dag(tags=["bzctrl_delivery"])
     policy.dag_policy(dag)

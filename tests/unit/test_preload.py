@@ -6,10 +6,22 @@ import pytest
 from airflow.listeners.listener import get_listener_manager
 
 from bzctrl_provider import preload
+from bzctrl_provider.outbox import writer
+from bzctrl_provider.store.database import StoreError, database
 
 SDK = "airflow.providers.common.compat.sdk"
 
-EXPECTED = [*preload.MODULES, SDK, f"{SDK}.Stats", f"{SDK}.task", f"{SDK}.task.bzctrl_todo"]
+WRITER = "bzctrl_provider.outbox.writer"
+
+EXPECTED = [
+    *preload.MODULES,
+    WRITER,
+    f"{WRITER}.rehearse",
+    SDK,
+    f"{SDK}.Stats",
+    f"{SDK}.task",
+    f"{SDK}.task.bzctrl_todo",
+]
 
 
 class Loaded:
@@ -21,6 +33,9 @@ class Loaded:
 
     def __getattr__(self, attribute):
         return Loaded(f"{self._name}.{attribute}", self._names)
+
+    def __call__(self):
+        pass
 
 
 @pytest.fixture
@@ -63,3 +78,11 @@ def test_on_starting_is_a_listener_of_airflow(monkeypatch, loaded):
     monkeypatch.setattr(sys, "argv", ["airflow", "dag-processor"])
     get_listener_manager().hook.on_starting(component=object())
     assert loaded == EXPECTED
+
+
+def test_rehearsal_needs_no_store(caplog):
+    """The rehearsal of a first write happens in memory: the real store is neither opened nor needed."""
+    with pytest.raises(StoreError), database().transaction():
+        pass  # in unit tests the store cannot be used
+    writer.rehearse()
+    assert not caplog.records

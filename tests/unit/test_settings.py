@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 
+import pytest
 from airflow.configuration import conf
 from airflow.exceptions import AirflowConfigException
 
@@ -9,6 +14,12 @@ from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.settings import OPTIONS, Settings, settings
 
 DESCRIBED = get_provider_info()["config"]["bzctrl"]["options"]
+
+
+@pytest.fixture(autouse=True)
+def _no_options(monkeypatch):
+    """Remove the option of the tests themselves."""
+    monkeypatch.delenv("AIRFLOW__BZCTRL__DATABASE")
 
 
 def test_settings_without_configuration_are_the_defaults(configure):
@@ -126,3 +137,50 @@ def test_settings_unreadable_configuration_is_ignored(configure, caplog, monkeyp
     assert len(chosen.problems) == 2
     assert len(caplog.records) == 1
     assert "ZeroDivisionError" in chosen.note
+
+
+SECRET = "sqlite:////srv/hunter2.db"
+READ = "import json; from bzctrl_provider.settings import settings as s; print('READ' + json.dumps([s().database, s().problems]))"
+
+
+@pytest.mark.security
+def test_settings_value_of_a_sensitive_option_is_shown_nowhere(configure, caplog, monkeypatch):
+    """The database's URL is in no repr, also if it cannot be read; Airflow knows the option as a sensitive one."""
+    assert [name for name, option in DESCRIBED.items() if option.get("sensitive")] == ["database"]
+    configure(database=SECRET, priority="URGENT")
+    chosen = settings()
+    assert chosen.database == SECRET
+    assert "hunter2" not in f"{chosen!r}{chosen.note}{caplog.text}"
+
+    def fail(section, name, **_):
+        raise ValueError(f"{name} is {SECRET}")
+
+    monkeypatch.setattr(conf, "get", fail)
+    configure(database=SECRET)
+    chosen = settings()
+    assert chosen.problems[0].startswith(
+        "database cannot be read (ValueError): it must be a URL of SQLAlchemy"
+    )
+    assert "hunter2" not in f"{chosen!r}{chosen.note}{caplog.text}"
+
+
+@pytest.mark.parametrize("source", ["", "_cmd", "_secret"])
+def test_settings_database_comes_from_a_command_or_a_secret(source, tmp_path):
+    """`database_cmd` and `database_secret` are Airflow's ways to a sensitive option, and no unknown options."""
+    (tmp_path / "configs.py").write_text(
+        "from airflow.secrets.local_filesystem import LocalFilesystemBackend\n"
+        "class Backend(LocalFilesystemBackend):\n"
+        f"    def get_config(self, key):\n        return {{'bzctrl/url': {SECRET!r}}}.get(key)\n"
+    )
+    value = {"": SECRET, "_cmd": f"echo {SECRET}", "_secret": "bzctrl/url"}[source]
+    environment = {
+        **os.environ,
+        f"AIRFLOW__BZCTRL__DATABASE{source.upper()}": value,
+        "AIRFLOW__SECRETS__BACKEND": "configs.Backend",
+        "PYTHONPATH": str(tmp_path),
+    }
+    command = [sys.executable, "-W", "ignore", "-c", READ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("READ")]
+    assert json.loads(line.removeprefix("READ")) == [SECRET, []]
+    assert "hunter2" not in done.stderr

@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.silences import Silences, count_silenced, parse_silences, silenced_note
+from bzctrl_provider.silences import Silences, parse_silences
 
 NOW = dt.datetime(2026, 11, 30, 22, tzinfo=dt.UTC)
 UNTIL = "2026-12-01T06:00Z"
@@ -146,34 +146,3 @@ def test_parse_any_text_never_raises(text):
     silences = parse_silences(text)
     silences.find_silence("a", ["b"], now=NOW)
     assert all(isinstance(fault, str) for fault in silences.errors)
-
-
-def test_count_silenced_failures_are_counted_from_the_first():
-    """The first incident after a silence says how often the failure was silenced, and since when."""
-    (silence,) = parse({"until": UNTIL, "comment": "OPS-123"}).silences
-    record = None
-    for hour in range(4):
-        record = count_silenced(record, silence, now=NOW + dt.timedelta(hours=hour))
-    assert json.loads(json.dumps(record)) == record
-    assert record["count"] == 4
-    assert (
-        silenced_note(record) == "This failure was silenced 4 times since 2026-11-30 22:00:00 UTC (OPS-123)."
-    )
-
-
-def test_silenced_note_once_and_without_comment():
-    """One time is once, and no comment leaves no brackets."""
-    (silence,) = parse({"until": UNTIL}).silences
-    record = count_silenced({}, silence, now=NOW)
-    assert silenced_note(record) == "This failure was silenced once since 2026-11-30 22:00:00 UTC."
-
-
-def test_silenced_note_odd_record_says_nothing():
-    """Others can write Variables, too: what is no record counts as none."""
-    (silence,) = parse({"until": UNTIL}).silences
-    since = "2026-11-30T22:00:00+00:00"
-    odd = [{"count": count, "since": since} for count in (0, True, "4")]
-    odd += [{"count": 4, "since": text} for text in ("2026-11-30T22:00:00", "yesterday", 5)]
-    for record in (None, {}, {"count": 4}, *odd):
-        assert silenced_note(record) == ""
-        assert count_silenced(record, silence, now=NOW)["count"] == 1

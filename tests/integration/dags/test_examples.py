@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
+from support.store import STATES, add, read
 
-from bzctrl_provider.settings import settings
-from bzctrl_provider.spool import spool_todo
+from bzctrl_provider.outbox.runner import is_scheduled
+from bzctrl_provider.store.database import database
 
 DAGS_FOLDER = Path(__file__).parents[3] / "dags_examples"
 EXAMPLES = sorted(DAGS_FOLDER.glob("*.py"))
@@ -170,20 +171,15 @@ def test_examples_have_a_docstring_that_the_ui_shows():
         assert "doc_md=__doc__" in source, example
 
 
-def test_delivery_dag_creates_what_waits(run, bzctrl_sandbox, tmp_path, monkeypatch):
-    """A run of the DAG empties the spool; a run without work is skipped."""
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path))
-    settings.cache_clear()
+def test_delivery_dag_creates_what_waits(run, bzctrl_sandbox):
+    """A run of the DAG empties the outbox, and notes that it delivers; a run without work is skipped."""
     for number in range(2):
-        spool_todo(
-            {"todo_type": "INCIDENT", "title": f"T{number}", "description": "d", "order_id": "o"},
-            bzctrl_conn_id="bzctrl_default",
-            reason="BzCtrl could not be reached",
-        )
+        add(database(), f"i{number}", title=f"T{number}", reason="BzCtrl could not be reached")
     dag_run, tis = run(DAGS_FOLDER / "bzctrl_delivery.py")
     assert (str(dag_run.state), states(tis)) == ("success", {"deliver": ["success"]})
     assert sorted(todo["title"] for todo in bzctrl_sandbox.todos) == ["T0", "T1"]
-    # The mark of the DAG stays, which says that it delivers.
-    assert list(tmp_path.glob("[!.]*.json")) == []
+    assert [incident.state for incident in read(database(), *STATES)] == ["delivered"] * 2
+    assert is_scheduled()
     _, tis = run(DAGS_FOLDER / "bzctrl_delivery.py")
     assert states(tis) == {"deliver": ["skipped"]}
+    assert len(bzctrl_sandbox.todos) == 2

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
+from support.store import read
+
+from bzctrl_provider.outbox import deliver
+from bzctrl_provider.settings import settings
+from bzctrl_provider.store.database import database
 
 FILE = Path(__file__).parent / "files" / "roll_up.py"
 
@@ -34,8 +39,25 @@ def test_incident_operator_no_failure_raises_nothing(run, bzctrl_sandbox):
     assert bzctrl_sandbox.requests == []
 
 
-def test_incident_operator_own_failure_leaves_the_run_failed(run, bzctrl_sandbox):
-    """An incident that cannot be raised hides nothing either."""
+def test_incident_operator_that_queues_its_incident_leaves_the_run_failed(run, bzctrl_sandbox):
+    """Its last try puts the incident into the outbox and succeeds; the run is failed, and the first delivery creates one todo."""
+    dag_run, tis = run(FILE, "crashes")
+    assert str(dag_run.state) == "failed"
+    assert get_state(tis) == ["success"]
+    result = tis["raise_incident"][0].xcom_pull(task_ids="raise_incident")
+    assert (result["queued"], result["key"], result["link"]) == (True, None, None)
+    assert bzctrl_sandbox.todos == []
+    (waiting,) = read(database())
+    assert (waiting.bzctrl_conn_id, waiting.facts["run_id"]) == ("not_there", dag_run.run_id)
+    assert len(deliver(bzctrl_conn_id="bzctrl_default", ignore_pauses=True).created) == 1
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "crashes: 1 of 1 check failed (totals)"
+
+
+def test_incident_operator_that_loses_its_incident_leaves_the_run_failed(run, bzctrl_sandbox, monkeypatch):
+    """An incident that can neither be raised nor be put into the outbox hides nothing either."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", "sqlite:////dev/null/bzctrl.db")
+    settings.cache_clear()
     dag_run, tis = run(FILE, "crashes")
     assert str(dag_run.state) == "failed"
     assert get_state(tis) == ["failed"]

@@ -38,11 +38,8 @@ def links(_database):
 @pytest.mark.skipif(
     not CALLBACKS_HAVE_THE_EXCEPTION, reason="in dag.test() of 3.2, a callback looks like that of a lost task"
 )
-def test_task_whose_callback_raised_an_incident_has_its_link(
-    run, bzctrl_sandbox, links, monkeypatch, tmp_path
-):
+def test_task_whose_callback_raised_an_incident_has_its_link(run, bzctrl_sandbox, links):
     """Airflow's API returns it for that task; one whose callback did not run has none, which the UI does not show."""
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path / "spool"))
     dag_run, _ = run(FILES / "callbacks.py", "of_a_task")
     (todo,) = bzctrl_sandbox.todos
     assert links(dag_run, "totals") == {"BzCtrl todo": todo["taskLink"]}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
 from local_airflow import README_DAG_ID, fill_warehouse, write_readme_dag
@@ -30,7 +31,6 @@ from bzctrl_provider.routes import find_dead_fields, parse_routes
 from bzctrl_provider.sandbox.cli import make_parser as sandbox_parser
 from bzctrl_provider.settings import settings
 from bzctrl_provider.silences import parse_silences
-from bzctrl_provider.spool import replay_spool
 
 try:
     from airflow.dag_processing.dagbag import DagBag
@@ -103,7 +103,7 @@ def of(language):
 
 @pytest.fixture
 def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
-    """Define what the pages assume: the connection, the warehouse of the demo with one more table, a spool."""
+    """Define what the pages assume: the connection, and the warehouse of the demo with one more table."""
     warehouse = tmp_path / "warehouse.db"
     fill_warehouse(warehouse)
     connection = sqlite3.connect(warehouse)
@@ -112,8 +112,6 @@ def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
         connection.execute("INSERT INTO d VALUES (100, 100, 20)")
     connection.close()
     monkeypatch.setenv("AIRFLOW_CONN_DWH", json.dumps({"conn_type": "sqlite", "host": str(warehouse)}))
-    (tmp_path / "spool").mkdir()
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", f"file://{tmp_path}/spool")
     # A block of a page sets this one.
     monkeypatch.setenv("AIRFLOW_CONN_MY_SANDBOX", "")
     return bzctrl_sandbox
@@ -121,7 +119,7 @@ def surroundings(bzctrl_sandbox, tmp_path, monkeypatch):
 
 def test_block_has_a_language_with_a_test():
     """Each language of the fenced blocks has a test below."""
-    known = {"python", "bash", "ini", "json", "dockerfile", "text", "toml"}
+    known = {"python", "bash", "ini", "json", "dockerfile", "text", "toml", "yaml"}
     assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
 
 
@@ -234,8 +232,8 @@ def check_connection(text, monkeypatch):
 
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
-def test_json_of_a_page_is_valid_for_its_use(block, surroundings, tmp_path, monkeypatch):
-    """A connection can be used, a silence applies, a file of the spool is replayed, a response of the sandbox is the real one."""
+def test_json_of_a_page_is_valid_for_its_use(block, surroundings, monkeypatch):
+    """A connection can be used, a silence applies, a response of the sandbox is the real one."""
     read = json.loads(block.source)
     if isinstance(read, list):
         parsed = parse_silences(block.source)
@@ -243,12 +241,7 @@ def test_json_of_a_page_is_valid_for_its_use(block, surroundings, tmp_path, monk
         assert parsed.errors == ()
     elif "conn_type" in read:
         check_connection(block.source, monkeypatch)
-    elif "todo" in read:
-        (tmp_path / "spool" / "20261121T191500123456Z-1f0c9a3e.json").write_text(block.source)
-        assert len(replay_spool().created) == 1
-        (created,) = surroundings.todos
-        assert created["title"] == read["todo"]["title"]
-    elif "errors" in read:
+    elif "faults" in read:
         hook = BzCtrlHook()
         client = hook.get_conn()
         client.check_credentials()
@@ -269,7 +262,7 @@ def test_json_of_a_page_is_valid_for_its_use(block, surroundings, tmp_path, monk
             client.endpoints.create_url, json=todo, headers={"Authorization": f"Bearer {token}"}, timeout=10
         )
         assert answer.status_code == 400
-        assert answer.json()["errors"] == read["errors"]
+        assert answer.json()["faults"] == read["faults"]
     else:
         assert read, "an empty object proves nothing"
         for connection in read.values():
@@ -277,9 +270,11 @@ def test_json_of_a_page_is_valid_for_its_use(block, surroundings, tmp_path, monk
 
 
 def read_options(section):
-    """Return the existing options of a section of Airflow's configuration, with those of the provider."""
+    """Return the names of the options of a section of Airflow's configuration, with those of the provider."""
     ours = get_provider_info()["config"]
-    return ours[section]["options"] if section in ours else conf.configuration_description[section]["options"]
+    options = (ours if section in ours else conf.configuration_description)[section]["options"]
+    sensitive = [name for name, option in options.items() if option.get("sensitive")]
+    return {*options, *(f"{name}_{source}" for name in sensitive for source in ("cmd", "secret"))}
 
 
 def test_option_of_a_page_exists():
@@ -375,7 +370,7 @@ CHECKS = {
     "curl": check_curl,
     "xargs": check_xargs,
 }
-NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp", "grep", "jq"}
+NOT_OURS = {".venv/bin/pre-commit", "git", "rm", "cp", "grep", "jq", "psql", "docker", "kubectl"}
 
 
 def read_commands(source):
@@ -407,6 +402,16 @@ def test_command_of_a_page_exists(capsys, monkeypatch):
             CHECKS[words[0]](words, monkeypatch)
         except SystemExit:  # argparse rejects the arguments
             pytest.fail(f"{' '.join(words)}: {capsys.readouterr().err}")
+
+
+def test_yaml_of_a_page_has_existing_options():
+    """A block is valid YAML, and each variable of Airflow's configuration in it names an option."""
+    for block in of("yaml"):
+        assert yaml.safe_load(block.source), block
+        names = re.findall(r"AIRFLOW__(\w+?)__(\w+)", block.source)
+        assert names, block
+        for section, option in names:
+            assert option.lower() in read_options(section.lower()), block
 
 
 def test_image_of_a_page_uses_existing_files():

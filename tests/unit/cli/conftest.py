@@ -11,23 +11,22 @@ from bzctrl_provider.settings import settings
 
 @pytest.fixture(autouse=True)
 def stored(monkeypatch):
-    """Return the text of the Variable with the silences and the facts of DAGs that Airflow's database has."""
-    kept = {"variable": None, "dags": {}}
-    for module in ("check", "explain", "spool", "variables"):
+    """Return what Airflow's database has: the text of the Variable with the silences, facts of DAGs, hosts of components."""
+    kept = {"variable": None, "dags": {}, "hosts": []}
+    for module in ("check", "explain", "outbox"):
         for name, function in {
             "use_metadata_database": lambda: None,
             "read_server_variable": lambda name: kept["variable"],
             "read_dag_facts": kept["dags"].get,
+            "find_hosts": lambda: kept["hosts"],
         }.items():
             monkeypatch.setattr(f"bzctrl_provider.cli.{module}.{name}", function, raising=False)
     return kept
 
 
 @pytest.fixture(autouse=True)
-def folder(configure, tmp_path):
-    """Configure an empty spool, and return its folder."""
-    configure(spool_path=str(tmp_path / "spool"))
-    return tmp_path / "spool"
+def _store(store):
+    """Give each command an empty store."""
 
 
 @pytest.fixture

@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import airflow
 import pytest
 from support.bzctrl import ACC, PASSWORD, TOKEN, register_bzctrl, sent_todos, set_connection
+from support.store import STATES, add, begin_delivery, read
 
 from bzctrl_provider.cli import check
-from bzctrl_provider.spool import spool_todo
-from bzctrl_provider.spool.schedule import note_scheduled
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-CHECKS = ["airflow", "options", "connection", "token", "routes", "silences", "spool", "delivery"]
+CHECKS = ["airflow", "options", "connection", "token", "routes", "silences", "outbox", "delivery"]
 SILENCE = '[{"dags": "customs_*", "until": "2999-12-01T06:00Z"}, {"until": "2001-01-01T00:00Z"}]'
-FIELDS = {"todo_type": "INCIDENT", "title": "T", "description": "D", "order_id": "1"}
 
 
 def statuses(report):
@@ -26,7 +21,7 @@ def finding(report, name):
 
 
 def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
-    connection, bzctrl, run_command, routes_file, stored, configure, folder
+    connection, bzctrl, run_command, routes_file, stored, configure, store
 ):
     """Each check prints one line with ok, the exit code is 0, and the only request is that for a token."""
     configure(priority="HIGH")
@@ -35,11 +30,11 @@ def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
     code, text = run_command("check")
     assert code == 0
     assert [line.split()[:2] for line in text.splitlines()] == [["ok", name] for name in CHECKS]
-    assert "changed: priority, routes_path, spool_path." in text
+    assert "changed: priority, routes_path, database." in text
     assert "1 route." in text
     assert "1 active, 1 ended" in text
     assert "0 waiting, 0 rejected" in text
-    assert not folder.exists()
+    assert read(store, *STATES) == []
     assert [request.url for request in bzctrl.request_history] == [ACC.token_url]
     assert sent_todos(bzctrl) == []
 
@@ -161,55 +156,111 @@ def test_check_with_unreadable_silences_is_a_fault(connection, bzctrl, run_comma
     assert list(statuses(report)) == CHECKS
 
 
-def test_check_spool_with_an_entry_depends_on_its_age(folder):
-    """An entry waits for the next delivery; one that waits for more than an hour is a fault with the remedy."""
-    spool_todo(FIELDS, bzctrl_conn_id="a", reason="down", now=NOW)
-    for age, status, shown in (
-        (timedelta(minutes=5), "ok", "5 min"),
-        (timedelta(hours=2), "fault", "2 h"),
+MINUTE, HOUR = 60, 3600
+NO_DELIVERY = "Create and unpause the delivery DAG, or run `bzctrl outbox deliver` each minute by cron"
+TOO_LONG = "`bzctrl outbox list` has the reasons, and `bzctrl outbox deliver` sends all now"
+
+
+def test_check_outbox_says_why_something_waits(connection, bzctrl, run_command, store):
+    """Waiting for the next delivery is no fault; without one for 5 minutes, or longer than an hour, it is."""
+    add(store, "i1", age_s=4 * MINUTE)
+    for age_s, ago_s, shown, part in (
+        (4 * MINUTE, None, "1 waiting (the oldest for 4 min), 0 rejected", None),
+        (9 * MINUTE, None, "2 waiting (the oldest for 9 min)", "Z, and no delivery has run. " + NO_DELIVERY),
+        (10 * MINUTE, 9 * MINUTE, "3 waiting", "Z, and no delivery has run for 9 min. " + NO_DELIVERY),
+        (59 * MINUTE, 2 * MINUTE, "4 waiting (the oldest for 59 min)", None),
+        (2 * HOUR, 1 * MINUTE, "5 waiting (the oldest for 2 h)", TOO_LONG),
     ):
-        found = check.check_spool(NOW + age)
-        assert found.status == status
-        assert f"1 waiting (the oldest for {shown}), 0 rejected" in found.message
-        assert found.facts["oldest_s"] == age.total_seconds()
-        assert bool(found.details) is (status == "fault")
-    assert len(list(folder.iterdir())) == 1
+        number = len(read(store))
+        if age_s > 4 * MINUTE:
+            add(store, f"i{number + 1}", age_s=age_s)
+            number += 1
+        if ago_s is not None:
+            begin_delivery(store, ago_s=ago_s)
+        code, report = run_command("check", "--json")
+        found = finding(report, "outbox")
+        assert (code, found["status"]) == ((0, "ok") if part is None else (1, "fault"))
+        assert shown in found["message"]
+        assert found["facts"]["waiting"] == number
+        assert abs(found["facts"]["oldest_s"] - age_s) < 5
+        if part is not None:
+            (detail,) = found["details"]
+            assert detail.startswith(f"{number} wait since 2")
+            assert part in detail
+    assert len(read(store)) == 5
 
 
-def test_check_spool_with_rejected_and_unusable_entries_is_a_fault(folder):
-    """Files that nobody will ever send are a fault."""
-    (folder / "rejected").mkdir(parents=True)
-    (folder / "rejected" / "a.json").write_text("{")
-    (folder / "b.json").write_text("{")
-    found = check.check_spool(NOW)
-    assert found.status == "fault"
-    assert "0 waiting, 1 rejected, 1 unusable" in found.message
-    assert len(found.details) == 2
+def test_check_outbox_with_rejected_incidents_is_a_fault(connection, bzctrl, run_command, store):
+    """Incidents that nobody will ever send are a fault with the remedy; delivered ones are none."""
+    add(store, "i1", state="delivered")
+    assert run_command("check")[0] == 0
+    add(store, "i2", state="rejected", reason="priority: must be HIGH")
+    code, text = run_command("check")
+    assert code == 1
+    assert "fault    outbox" in text
+    assert "0 waiting, 1 rejected." in text
+    assert "- Rejected incidents are never sent: `bzctrl outbox list` has the reasons." in text
 
 
-def test_check_spool_that_cannot_be_used_is_a_fault(configure, tmp_path):
-    """A file in the place of the folder and a relative path are found, with the remedy."""
-    (tmp_path / "file").write_text("")
-    for path, reason, remedy in (
-        (str(tmp_path / "file"), "ot a directory", "Make it a folder"),
-        (str(tmp_path / "file/below"), "ot a directory", "Make it a folder"),
-        ("spool", "not an absolute path", "set spool_path"),
+def test_check_outbox_in_a_file_for_several_machines_is_a_fault(
+    connection, bzctrl, run_command, store, stored, monkeypatch
+):
+    """Hosts of running components, or the executor, show that a file is not enough; the detail has the line to set."""
+    for hosts, executor, part in (
+        ([], "LocalExecutor", None),
+        (["host-a"], "LocalExecutor", None),
+        (["host-a", "host-b"], "LocalExecutor", "components run on 2 hosts (host-a, host-b)"),
+        ([], "LocalExecutor,team:CeleryExecutor", "the executor CeleryExecutor runs tasks on other machines"),
+        (["host-a"], "airflow.providers.cncf.kubernetes.executors.KubernetesExecutor", "the executor Kubern"),
     ):
-        configure(spool_path=path)
-        found = check._guard("spool", lambda: check.check_spool(NOW))
-        assert found.status == "fault"
-        assert reason in found.message
-        assert remedy in found.message
+        stored["hosts"] = hosts
+        monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+        _, report = run_command("check", "--json")
+        found = finding(report, "outbox")
+        assert found["status"] == ("ok" if part is None else "fault")
+        if part is not None:
+            (detail,) = found["details"]
+            assert part in detail
+            assert "set database in the section [bzctrl] of Airflow's configuration to the URL of" in detail
+            assert "postgresql+psycopg2://user:password@host/bzctrl" in detail
+    monkeypatch.setattr(type(store), "is_file", False)
+    _, report = run_command("check", "--json")
+    assert finding(report, "outbox")["status"] == "ok"
+
+
+@pytest.mark.security
+def test_check_output_holds_no_password_of_the_database(connection, bzctrl, run_command, configure, caplog):
+    """A database that cannot be used is a fault with its host and the remedy; the password of its URL is nowhere."""
+    caplog.set_level("DEBUG")
+    for url, part in (
+        (
+            "postgresql+psycopg2://bzctrl:hunter2-and@127.0.0.1:1/store",
+            "The store postgresql://127.0.0.1:1/store cannot",
+        ),
+        (
+            "nonsense+driver://bzctrl:hunter2-and@host/store",
+            "The driver of the store's database is not installed",
+        ),
+        ("hunter2-and@host", "The URL of the store cannot be parsed"),
+        ("sqlite:////proc/hunter.db", "The store /proc/hunter.db cannot be used"),
+    ):
+        configure(database=url)
+        for json in ([], ["--json"]):
+            code, output = run_command("check", *json)
+            assert code == 1
+            assert "hunter2" not in f"{output}{caplog.text}"
+        assert statuses(output)["outbox"] == "fault"
+        assert finding(output, "outbox")["message"].startswith(part)
+        assert "orrect the option database in the section [bzctrl]" in finding(output, "outbox")["message"]
 
 
 def test_check_delivery_warns_if_import_errors_have_no_delivery_dag(
-    connection, bzctrl, run_command, configure, folder
+    connection, bzctrl, run_command, configure, store
 ):
     """Incidents about broken DAG files need a delivery; a warning has the remedy, and is no fault, because cron is not seen."""
-    folder.mkdir()
     for is_on, status, part in (
         ("False", "ok", "is off"),
-        ("True", "warning", "run `bzctrl spool deliver` each minute by cron"),
+        ("True", "warning", "run `bzctrl outbox deliver` each minute by cron"),
     ):
         configure(incident_on_import_error=is_on)
         code, report = run_command("check", "--json")
@@ -217,7 +268,7 @@ def test_check_delivery_warns_if_import_errors_have_no_delivery_dag(
         found = finding(report, "delivery")
         assert found["status"] == status
         assert part in found["message"]
-    note_scheduled()
+    begin_delivery(store, scheduled=True)
     _, report = run_command("check", "--json")
     assert finding(report, "delivery")["status"] == "ok"
     assert finding(report, "delivery")["facts"] == {"needed": True, "scheduled": True}

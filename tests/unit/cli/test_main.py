@@ -48,13 +48,13 @@ def test_help_loads_neither_airflow_nor_an_http_library():
 INVALID = [
     ("", "required"),
     ("chek", "invalid choice"),
-    ("spool", "required"),
-    ("spool list --limit 0", "must be a whole number from 1 to 10000"),
+    ("outbox", "required"),
+    ("outbox list --limit 0", "must be a whole number from 1 to 10000"),
     ("check --jsno", "bzctrl: error: unrecognized arguments: --jsno\n"),
-    ("spool deliver --limit 3", "bzctrl: error: unrecognized arguments: --limit 3\n"),
+    ("outbox deliver --limit 3", "bzctrl: error: unrecognized arguments: --limit 3\n"),
     ("check --explain=", "must not be empty"),
     ("check --explain d --run-type backfil", "invalid choice: 'backfil'"),
-    ("variables prune --older-than-days 0", "must be a whole number from 1 to 3650"),
+    ("outbox discard", "the following arguments are required: IDENTITY"),
     # An argument that would be ignored is an error, so that nobody relies on it.
     ("check --task t --run-type manual", "--task, --run-type has no effect without --explain DAG_ID"),
     ("check --file a.py --tag x", "--tag has no effect without --explain DAG_ID"),
@@ -111,11 +111,11 @@ def test_airflow_passes_the_arguments_through(called, capfd):
             arguments.func(arguments)
         return ended.value.code, capfd.readouterr()
 
-    code, output = run("spool list --limit 3 --json")
+    code, output = run("outbox list --limit 3 --json")
     assert (code, output.out) == (1, "report ü\n")
     [(name, arguments)] = called
-    assert (name, arguments["limit"], arguments["json"]) == ("spool.run_list", 3, True)
+    assert (name, arguments["limit"], arguments["json"]) == ("outbox.run_list", 3, True)
     code, output = run("check --task a")
     assert (code, "airflow bzctrl check: error: --task has no effect" in output.err) == (2, True)
-    code, output = run("variables prune --help")
-    assert (code, "--dry-run" in output.out) == (0, True)
+    code, output = run("outbox discard --help")
+    assert (code, "IDENTITY" in output.out) == (0, True)

@@ -13,19 +13,21 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.common.compat.sdk import mask_secret
 from jinja2.nativetypes import NativeEnvironment
 from support import hostile
-from support.bzctrl import ACC, LINK, PASSWORD, sent_todos, set_connection
-from support.contexts import new_dag, new_run_context, new_task_context
+from support.bzctrl import ACC, KEY, LINK, PASSWORD, sent_todos, set_connection
+from support.contexts import TaskInstance, new_dag, new_run_context, new_task_context
 from support.hostile import FORGED, RaisingInComparisons, Secretive, find_one
+from support.store import add, begin_delivery, read
 
 from bzctrl_provider import version_compat
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
+from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.notifications import outbox
+from bzctrl_provider.notifications import callback, outbox
 from bzctrl_provider.notifications.background import BackgroundDelivery
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
-from bzctrl_provider.spool import deliver_soon
-from bzctrl_provider.spool.schedule import note_scheduled
+from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
+from bzctrl_provider.outbox import deliver, deliver_soon
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -192,7 +194,7 @@ def test_notifier_unknown_field_is_refused():
 
 def test_notifier_invalid_option_is_noted_in_the_incident(bzctrl, configure):
     """People who read incidents see what the deployment's configuration has lost."""
-    configure(dedup_window_s="1d", include_tag="finance", spool_path="/dev/null/spool")
+    configure(dedup_window_s="1d", include_tag="finance")
     BzCtrlNotifier(description="written by the user")(new_task_context())
     (todo,) = sent_todos(bzctrl)
     assert todo["description"].startswith("written by the user\n\nInvalid options in [bzctrl]")
@@ -203,12 +205,14 @@ def test_notifier_invalid_option_is_noted_in_the_incident(bzctrl, configure):
 def of_a_run(state="failed", try_number=1, **more):
     """Return the context of a task whose run is known."""
     context = new_task_context(state=state, **more)
-    context["ti"].__dict__.update(dag_id="customs", run_id="r", try_number=try_number, max_tries=1)
+    context["ti"].__dict__.update(
+        dag_id="customs", run_id=context["run_id"], try_number=try_number, max_tries=1
+    )
     return context
 
 
-def test_notifier_callback_called_twice_raises_one(bzctrl, spool):
-    """As Airflow does if it lost the worker: once delivered, the tombstone says so; a clear is another failure."""
+def test_notifier_callback_called_twice_raises_one(bzctrl, store):
+    """As Airflow does if it lost the worker: the outbox knows it once it is delivered, too; a clear is another failure."""
     for _ in range(2):
         BzCtrlNotifier()({**of_a_run(), "task_state_store": None})
     assert len(sent_todos(bzctrl)) == 1
@@ -218,23 +222,17 @@ def test_notifier_callback_called_twice_raises_one(bzctrl, spool):
     assert len(sent_todos(bzctrl)) == 2
 
 
-def test_notifier_of_a_lost_worker_names_its_task(spool):
+def test_notifier_of_a_lost_worker_names_its_task(store):
     """Airflow runs it in the DAG processor, with neither an exception nor a state in the context."""
     context = of_a_run(state=None, try_number=2)
     del context["exception"]
     for _ in range(2):
         BzCtrlNotifier()(context)
-    assert [entry["todo"]["title"] for entry in entries(spool)] == ["customs: load failed"]
+    assert [incident.fields["title"] for incident in read(store)] == ["customs: load failed"]
     waiting = of_a_run(state=None, try_number=1)
     del waiting["exception"]
     BzCtrlNotifier()(waiting)
-    assert len(entries(spool)) == 1
-
-
-def entries(spool):
-    """Return the content of the files that wait in a spool, the oldest first."""
-    found = [json.loads(file.read_text()) for file in spool.glob("[!.]*.json")]
-    return sorted(found, key=lambda entry: entry["written_at"])
+    assert len(read(store)) == 1
 
 
 def test_notifier_failure_in_templates_is_that_of_the_incident(bzctrl, variables):
@@ -253,18 +251,17 @@ def test_notifier_of_a_run_waits_for_no_retry(bzctrl, variables):
     assert len(sent_todos(bzctrl)) == 1
 
 
-def test_notifier_with_two_connections_raises_two(bzctrl, variables, monkeypatch):
+def test_notifier_with_two_connections_raises_two(bzctrl, store, monkeypatch):
     """One for acceptance and one for production, for example; also if repeated failures are one."""
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", os.environ["AIRFLOW_CONN_BZCTRL_DEFAULT"])
     for window in (None, dt.timedelta(days=1)):
         for conn_id in ("bzctrl_default", "other"):
-            BzCtrlNotifier(bzctrl_conn_id=conn_id, dedup_window=window)(
-                of_a_run(try_number=1 if window else 2)
-            )
+            context = of_a_run(run_id=f"window {window}")
+            BzCtrlNotifier(bzctrl_conn_id=conn_id, dedup_window=window)(context)
     assert len(sent_todos(bzctrl)) == 4
 
 
-def test_notifier_beside_another_raises_its_own(bzctrl, variables):
+def test_notifier_beside_another_raises_its_own(bzctrl, store):
     """And each try is one with on_retry=True."""
     BzCtrlNotifier(title="one")(of_a_run())
     BzCtrlNotifier(title="two")(of_a_run())
@@ -274,32 +271,63 @@ def test_notifier_beside_another_raises_its_own(bzctrl, variables):
     assert [todo["title"] for todo in sent_todos(bzctrl)] == ["one", "two", "each try", "each try"]
 
 
-def test_notifier_repeated_failure_raises_one(bzctrl, variables):
-    """Across runs, for the callbacks of a task and of a DAG."""
+def test_notifier_repeated_failure_raises_one(bzctrl, store, monkeypatch, caplog):
+    """Across runs, for the callbacks of a task and of a DAG, also while the first one still waits."""
     notifier = BzCtrlNotifier(dedup_window=dt.timedelta(days=1))
-    context = of_a_run()
-    notifier(context)
-    context["ti"].run_id = "another run"
-    notifier(context)
+    for run_id in ("r", "another run"):
+        notifier(of_a_run(run_id=run_id))
     assert len(sent_todos(bzctrl)) == 1
-    of_dag = {"dag": context["dag"], "run_id": "r", "reason": "task_failure"}
-    notifier(dict(of_dag))
-    notifier(dict(of_dag))
-    assert len(sent_todos(bzctrl)) == 2
+    monkeypatch.setattr(callback, "may_wait", lambda *_: False)  # as from Airflow 3.1 on
+    with caplog.at_level(logging.INFO):
+        for run_id in ("r", "another run"):
+            notifier(of_dag(run_id, clear_number=0))
+    (waiting,) = read(store)
+    assert waiting.fields["order_id"] == "r"
+    assert f"The incident {waiting.identity} was raised for the same failure: no other one" in caplog.text
 
 
-def test_notifier_of_a_task_delivers_at_once(bzctrl, spool):
+def test_notifier_that_raises_nothing_sees_to_what_waits(
+    bzctrl, store, variables, configure, tmp_path, caplog
+):
+    """Suppressed by a window, a silence, a route or because it is there already, it has what others left delivered."""
+    notifier = BzCtrlNotifier(dedup_window=dt.timedelta(days=1))
+    silence = json.dumps([{"until": "2126-12-01T06:00Z"}])
+    (tmp_path / "routes.toml").write_text("[[route]]\nignore = true\n")
+    notifier(of_a_run())
+    for number, (run_id, text, routes, part) in enumerate(
+        [
+            ("r", "", "", "This incident was created before as"),
+            ("another", "", "", "was raised for the same failure"),
+            ("silenced", silence, "", "No incident is raised: silenced until"),
+            ("ignored", "", str(tmp_path / "routes.toml"), "No incident is raised, because of ignore = true"),
+        ],
+        2,
+    ):
+        configure(routes_path=routes)
+        variables["bzctrl_silences"] = text
+        add(store, f"left {number}", title=f"left {number}")
+        with caplog.at_level(logging.INFO), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(outbox, "_delivery", SimpleNamespace(request=deliver_soon))
+            notifier(of_a_run(run_id=run_id))
+        assert part in caplog.text
+        assert read(store) == []
+        assert [todo["title"] for todo in sent_todos(bzctrl)][1:] == [
+            f"left {n}" for n in range(2, number + 1)
+        ]
+
+
+def test_notifier_of_a_task_delivers_at_once(bzctrl, store):
     """In the task's own process nothing follows the callback, so it delivers, and keeps the link for the task's page."""
     context = of_a_run()
     BzCtrlNotifier(title="now")(context)
     assert [todo["title"] for todo in sent_todos(bzctrl)] == ["now"]
     assert context["ti"].pushed == [("bzctrl_todo_link", LINK)]
-    assert entries(spool) == []
-    (tombstone,) = (spool / "delivered").iterdir()
-    assert json.loads(tombstone.read_text())["link"] == LINK
+    assert read(store) == []
+    (delivered,) = read(store, "delivered")
+    assert (delivered.key, delivered.link) == (KEY, LINK)
 
 
-def test_notifier_of_an_operator_with_a_todo_keeps_its_link(bzctrl, spool):
+def test_notifier_of_an_operator_with_a_todo_keeps_its_link(bzctrl, store):
     """The page of a task has one link, and the todo that the task created itself is its own."""
     context = of_a_run()
     context["task"].todo_link = "https://bzctrl.example/own"
@@ -308,7 +336,7 @@ def test_notifier_of_an_operator_with_a_todo_keeps_its_link(bzctrl, spool):
     assert context["ti"].pushed == []
 
 
-def test_notifier_that_cannot_push_the_link_has_raised_the_incident(bzctrl, spool, caplog):
+def test_notifier_that_cannot_push_the_link_has_raised_the_incident(bzctrl, store, caplog):
     """The link is an addition: its failure costs nothing."""
     context = of_a_run()
     context["ti"].xcom_push = lambda **_: 1 / 0
@@ -318,7 +346,7 @@ def test_notifier_that_cannot_push_the_link_has_raised_the_incident(bzctrl, spoo
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_notifier_without_bzctrl_leaves_the_incident_in_the_spool(bzctrl, spool, caplog, asynchronous):
+def test_notifier_without_bzctrl_leaves_the_incident_in_the_outbox(bzctrl, store, caplog, asynchronous):
     """Nothing is raised then, and the log says where the incident waits."""
     bzctrl.post(ACC.create_url, status_code=503)
     notifier = BzCtrlNotifier(title="late", context=new_task_context())
@@ -328,13 +356,12 @@ def test_notifier_without_bzctrl_leaves_the_incident_in_the_spool(bzctrl, spool,
 
     with caplog.at_level(logging.INFO):
         asyncio.run(alert()) if asynchronous else notifier(new_task_context())
-    (entry,) = entries(spool)
-    assert entry["todo"]["title"] == "late"
-    (file,) = spool.glob("[!.]*.json")
-    assert file.name in caplog.text
+    (incident,) = read(store)
+    assert incident.fields["title"] == "late"
+    assert f"written into the outbox as {incident.identity}" in caplog.text
 
 
-def test_notifier_facts_of_a_storm_are_in_the_entry(spool, set_airflow_version):
+def test_notifier_facts_of_a_storm_are_in_the_outbox(store, set_airflow_version):
     """The summary of a storm names DAG, run, address and reason of each."""
     set_airflow_version(3, 1)
     context = of_a_run(reason="task_failure")
@@ -343,8 +370,8 @@ def test_notifier_facts_of_a_storm_are_in_the_entry(spool, set_airflow_version):
     context["ti"].get_task_states = lambda **_: {"r": {"load": "failed"}}
     context["ti"].xcom_pull = lambda **_: "OSError: disk full\non /data"
     BzCtrlNotifier()(context)
-    (entry,) = entries(spool)
-    assert entry["facts"] == {
+    (incident,) = read(store)
+    assert incident.facts == {
         "what": "run",
         "dag_id": "customs",
         "run_id": "r",
@@ -359,57 +386,57 @@ def of_dag(run_id="r", **dag_run):
     return {**context, "dag_run": SimpleNamespace(**dag_run)} if dag_run else context
 
 
-def test_notifier_of_a_run_counts_each_clear_as_a_failure_of_its_own(spool):
+def test_notifier_of_a_run_counts_each_clear_as_a_failure_of_its_own(store):
     """A callback that is called twice is one incident; a run that was cleared and fails again is another."""
     for clear_number in (0, 0, 1):
         BzCtrlNotifier()(of_dag(clear_number=clear_number))
-    assert len(entries(spool)) == 2
+    assert len(read(store)) == 2
 
 
-def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(spool):
+def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(store):
     """On Airflow 3.0 the context does not say how often a run was cleared."""
     for _ in range(2):
         BzCtrlNotifier()(of_dag())
-    assert len(entries(spool)) == 2
+    assert len(read(store)) == 2
 
 
-def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, spool, monkeypatch):
+def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, store, monkeypatch):
     """From Airflow 3.1, all callbacks of a DAG file run in one process: none waits, and its end delivers a storm."""
     monkeypatch.setattr(version_compat, "airflow_version", lambda: (3, 1))
     delivery = BackgroundDelivery(deliver_soon, quiet_s=60)
     monkeypatch.setattr(outbox, "_delivery", delivery)
     for number in range(25):
         BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
-    assert len(entries(spool)) == 25
+    assert len(read(store)) == 25
     assert bzctrl.request_history == []
     delivery.finish()
-    assert entries(spool) == []
+    assert read(store) == []
     (todo,) = sent_todos(bzctrl)
     assert todo["title"].startswith("25 DAG runs failed")
 
 
 @pytest.mark.parametrize("version", [(2, 11), (3, 0), (3, 1)])
-def test_notifier_of_a_run_leaves_the_delivery_to_its_dag(bzctrl, spool, monkeypatch, version):
+def test_notifier_of_a_run_leaves_the_delivery_to_its_dag(bzctrl, store, monkeypatch, version):
     """The process of a DAG's callback keeps one of the few places in which Airflow parses DAG files."""
     monkeypatch.setattr(version_compat, "airflow_version", lambda: version)
     monkeypatch.setattr(outbox, "_delivery", None)
-    note_scheduled()
+    begin_delivery(store, scheduled=True)
     BzCtrlNotifier()(of_dag(clear_number=0))
-    assert len(entries(spool)) == 1
+    assert len(read(store)) == 1
     assert bzctrl.request_history == []
 
 
-def test_notifier_of_a_run_before_airflow_3_1_delivers_before_it_ends(bzctrl, spool, monkeypatch):
+def test_notifier_of_a_run_before_airflow_3_1_delivers_before_it_ends(bzctrl, store, monkeypatch):
     """Each callback has a process of its own there, which ends without waiting for a thread."""
     monkeypatch.setattr(version_compat, "airflow_version", lambda: (3, 0))
     monkeypatch.setattr(outbox, "_delivery", None)
     for number in range(2):
         BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
         assert len(sent_todos(bzctrl)) == number + 1
-    assert entries(spool) == []
+    assert read(store) == []
 
 
-def test_notifier_of_a_deadline_is_written_once(bzctrl, spool):
+def test_notifier_of_a_deadline_is_written_once(bzctrl, store):
     """The triggerer runs an alert again after a restart; two deadlines of a run are two incidents."""
 
     async def alert(name):
@@ -420,7 +447,7 @@ def test_notifier_of_a_deadline_is_written_once(bzctrl, spool):
 
     for name in ("first", "first", "second"):
         asyncio.run(alert(name))
-    assert len(entries(spool)) == 2
+    assert len(read(store)) == 2
 
 
 def test_notifier_invalid_window_is_refused():
@@ -431,25 +458,22 @@ def test_notifier_invalid_window_is_refused():
         BzCtrlNotifier(dedup_window=3600)
 
 
-def test_notifier_without_a_connection_writes_to_the_spool(spool, monkeypatch, caplog):
-    """A connection that Airflow does not have can be made later; the file says that nothing was sent."""
+def test_notifier_without_a_connection_writes_into_the_outbox(store, monkeypatch, caplog):
+    """A connection that Airflow does not have can be made later; the incident says that nothing was sent."""
 
     def missing(_, conn_id):
         raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
 
     monkeypatch.setattr(BzCtrlHook, "get_connection", missing)
     BzCtrlNotifier(title="late", bzctrl_conn_id="made_later")(new_task_context())
-    (spooled,) = entries(spool)
-    assert spooled["bzctrl_conn_id"] == "made_later"
+    (incident,) = read(store)
+    assert (incident.bzctrl_conn_id, incident.unanswered) == ("made_later", ())
     assert "Airflow has no connection 'made_later'" in caplog.text
-    assert spooled["outcome_unknown"] is False
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_notifier_with_a_failing_spool_sends_directly(bzctrl, tmp_path, monkeypatch, caplog, asynchronous):
-    """A full disk costs no incident; if BzCtrl fails, too, the log has the whole payload."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("AIRFLOW__BZCTRL__SPOOL_PATH", str(tmp_path / "file" / "no folder"))
+def test_notifier_whose_store_cannot_be_used_sends_directly(bzctrl, caplog, asynchronous):
+    """A store that cannot be used costs no incident; if BzCtrl fails, too, the log has the whole payload."""
 
     async def alert():
         await BzCtrlNotifier(title="lost", context=new_task_context())
@@ -459,7 +483,8 @@ def test_notifier_with_a_failing_spool_sends_directly(bzctrl, tmp_path, monkeypa
 
     call()
     assert len(sent_todos(bzctrl)) == 1
-    assert "could not be written into the spool" in caplog.text
+    assert "The store /dev/null/bzctrl.db cannot be used" in caplog.text
+    assert "The incident is sent directly instead." in caplog.text
     bzctrl.post(ACC.create_url, status_code=500)
     with pytest.raises(BzCtrlServerError):
         call()
@@ -559,6 +584,37 @@ def test_notifier_of_the_policy_is_suppressed_only_by_a_successful_roll_up(
     assert len(sent_todos(bzctrl)) == incidents
 
 
+def test_policy_beside_an_incident_that_waits_raises_no_second_one(bzctrl, store, set_airflow_version):
+    """A roll-up whose last try put its incident into the outbox has handled the failure: BzCtrl gets one todo, after the outage."""
+    set_airflow_version(3, 1)
+    bzctrl.post(ACC.create_url, status_code=503)
+    failure = Failure(
+        kind="checks", checks=1, tasks=(FailedTask(task_id="check"),), dag_id="customs", run_id="r"
+    )
+    ti = TaskInstance(task_id="raise_incident", try_number=4, max_tries=3)
+    context = {"dag": new_dag(), "run_id": "r", "ti": ti, "failure": LazyFailure({}, lambda _: failure)}
+    result = IncidentOnFailureOperator(task_id="raise_incident", order_id="r").execute(context)
+    assert result["queued"] is True
+
+    context = of_a_run(reason="task_failure")
+    dag, ti = context["dag"], context["ti"]
+    dag.task_ids = ["check", "raise_incident"]
+    dag.get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
+    states = {"check": "failed", "raise_incident": "success"}  # because it has returned
+    ti.get_task_states = lambda *, task_ids, **_: {"r": {key: states[key] for key in task_ids}}
+    notifier = BzCtrlNotifier()
+    notifier.roll_ups = {"raise_incident": frozenset({"check"})}
+    notifier(context)
+
+    (waiting,) = read(store)
+    bzctrl.post(ACC.create_url, json={"taskLink": LINK})
+    assert len(deliver(ignore_pauses=True).created) == 1
+    todo = sent_todos(bzctrl)[-1]
+    assert todo["title"] == waiting.fields["title"] == "customs: 1 of 1 check failed (check)"
+    assert "raise_incident" not in json.dumps(todo)
+    assert read(store) == []
+
+
 def test_notifier_of_the_policy_with_unreadable_states_raises_one(bzctrl, set_airflow_version):
     """A second incident is better than none."""
     set_airflow_version(3, 1)
@@ -581,7 +637,6 @@ MARKS_OF_A_TEST = [{"dag_run": SimpleNamespace(triggering_user_name="dag_test")}
 @pytest.mark.parametrize("mark", MARKS_OF_A_TEST, ids=["DAG.test", "tasks test"])
 def test_notifier_in_a_test_run_only_logs(bzctrl, configure, caplog, mark, asynchronous):
     """The log has the incident and the option that makes it be sent."""
-    configure(spool_path="/dev/null/spool")
     context = new_task_context(**mark)
 
     async def alert():
@@ -592,7 +647,7 @@ def test_notifier_in_a_test_run_only_logs(bzctrl, configure, caplog, mark, async
     assert bzctrl.request_history == []
     assert "in_test_runs = True" in caplog.text
     assert '"title": "customs: load failed"' in caplog.text
-    configure(in_test_runs="True", spool_path="/dev/null/spool")
+    configure(in_test_runs="True")
     BzCtrlNotifier()(context)
     assert len(sent_todos(bzctrl)) == 1
 

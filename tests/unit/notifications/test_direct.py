@@ -32,7 +32,7 @@ def call(asynchronous):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_notifier_with_an_unwritable_spool_shares_ten_seconds_with_the_others(
+def test_notifier_with_an_unusable_store_shares_ten_seconds_with_the_others(
     bzctrl, clock, caplog, asynchronous
 ):
     """Counted from the first callback of the process; the log has what was not sent; after a minute, they have ten more."""
@@ -41,7 +41,7 @@ def test_notifier_with_an_unwritable_spool_shares_ten_seconds_with_the_others(
         call(asynchronous)
         assert len(sent_todos(bzctrl)) == sent
     clock[0] = 1010.0
-    with pytest.raises(BzCtrlTransportError, match=r"have waited 10 s .* set spool_path"):
+    with pytest.raises(BzCtrlTransportError, match=r"have waited 10 s .* correct the option database"):
         call(asynchronous)
     assert len(sent_todos(bzctrl)) == 2
     assert '"title": "late"' in caplog.text
@@ -51,7 +51,7 @@ def test_notifier_with_an_unwritable_spool_shares_ten_seconds_with_the_others(
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_notifier_with_an_unwritable_spool_and_without_bzctrl_waits_ten_seconds_in_all(
+def test_notifier_with_an_unusable_store_and_without_bzctrl_waits_ten_seconds_in_all(
     bzctrl, clock, caplog, asynchronous
 ):
     """The first callback uses the time up; the others send no request, and the log has the payload of each."""

@@ -22,8 +22,9 @@ from airflow.providers.common.compat.sdk import (
 from support import hostile
 from support.airflow_versions import VERSION
 from support.bzctrl import ACC, KEY, LINK, PASSWORD, TOKEN, register_bzctrl, sent_todos
-from support.contexts import TaskInstance
+from support.contexts import TaskInstance, new_dag
 from support.hostile import FORGED, RaisingInComparisons, Secretive, find_one
+from support.store import STATES, read
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.decorators.bzctrl import BzCtrlTodoDecoratedOperator
@@ -35,6 +36,7 @@ from bzctrl_provider.operators.bzctrl import (
     CreateTodosOperator,
     IncidentOnFailureOperator,
 )
+from bzctrl_provider.outbox import deliver
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -237,20 +239,20 @@ FAILURE = Failure(
 )
 
 
-def raise_incident(*, try_number=1, max_tries=0, failure=FAILURE, render=(), **fields):
+def raise_incident(*, try_number=1, max_tries=0, run_id="r", render=(), **fields):
     """Execute a roll-up; `render` are the values that templates made."""
     operator = IncidentOnFailureOperator(task_id="raise_incident", **{"order_id": "o", **fields})
     for name, value in dict(render).items():
         setattr(operator, name, value)
     ti = TaskInstance()
     ti.try_number, ti.max_tries = try_number, max_tries
-    context = {"ti": ti, "failure": LazyFailure({}, lambda _: failure)}
+    context = {"ti": ti, "dag": new_dag(), "run_id": run_id, "failure": LazyFailure({}, lambda _: FAILURE)}
     return operator.execute(context)
 
 
 def test_incident_invalid_option_of_the_deployment_is_noted(bzctrl, configure):
     """People who read incidents see what the deployment's configuration has lost, as in those of callbacks."""
-    configure(dedup_window_s="1d", spool_path="off")
+    configure(dedup_window_s="1d")
     raise_incident()
     todo = bzctrl.request_history[1].json()
     assert "Invalid options in [bzctrl]" in todo["description"]
@@ -336,51 +338,66 @@ def test_incident_operator_retries_of_the_dag_file_stay():
         assert get_retries(plain)[::2] == get_retries(mapped)[::2] == (1, False)
 
 
-@pytest.fixture
-def spool(tmp_path, configure):
-    """Configure a spool, and return its folder."""
-    configure(spool_path=f"file://{tmp_path}")
-    return tmp_path
-
-
-def spooled(folder):
-    return [json.loads(file.read_text()) for file in folder.glob("**/[!.]*.json")]
-
-
-def test_incident_operator_failure_that_can_be_cured_goes_into_spool(bzctrl, spool):
-    """On the last try, with all of its fields, unless BzCtrl refused it; the task fails in any case."""
-    for number, (status, try_number, count) in enumerate(
+def test_incident_operator_failure_that_can_be_cured_waits_in_the_outbox(bzctrl, store, caplog):
+    """On the last try, the task succeeds with `queued`, and a delivery creates the incident once; a refused one is logged."""
+    for number, (response, try_number, is_queued, is_unknown) in enumerate(
         [
-            (503, 1, 0),  # a retry follows
-            (503, 2, 1),  # the last try
-            (401, 1, 1),  # the credentials are refused
-            (400, 2, 0),  # the incident is refused
+            ({"status_code": 503}, 1, False, False),  # a retry follows
+            ({"status_code": 503}, 2, True, False),
+            ({"status_code": 401}, 1, True, False),  # the credentials are refused
+            ({"status_code": 500}, 2, True, True),
+            ({"status_code": 400}, 2, False, False),  # the incident is refused
         ]
     ):
-        before = len(spooled(spool))
-        bzctrl.post(ACC.create_url, status_code=status)
-        with pytest.raises((BzCtrlServerError, AirflowFailException)):
-            raise_incident(try_number=try_number, max_tries=1, priority="HIGH", lrn=str(number))
-        entries = spooled(spool)
-        assert len(entries) == before + count
-        assert all("customs: 1 of 1 check failed (a)" in json.dumps(entry) for entry in entries)
+        before = len(read(store))
+        bzctrl.post(ACC.create_url, **response)
+        incident = {"try_number": try_number, "max_tries": 1, "priority": "HIGH", "order_id": str(number)}
+        if not is_queued:
+            with pytest.raises((BzCtrlServerError, AirflowFailException)):
+                raise_incident(run_id=str(number), **incident)
+            assert len(read(store)) == before
+            continue
+        result = raise_incident(run_id=str(number), **incident)
+        description = result.pop("description")
+        assert result == {
+            "key": None,
+            "link": None,
+            "title": "customs: 1 of 1 check failed (a)",
+            "todo_type": "INCIDENT",
+            "tags": [],
+            "queued": True,
+        }
+        waiting = read(store)[-1]
+        assert waiting.fields["description"] == description
+        assert waiting.facts == {"what": "task", "dag_id": "customs", "run_id": str(number)}
+        assert str(response["status_code"]) in waiting.reason
+        assert f"waits in the outbox as {waiting.identity} and is created from there" in caplog.text
+        assert len(waiting.unanswered) == is_unknown
+    assert '"order_id": "4"' in find_one(caplog.records, "It would have been")
+    bzctrl.reset_mock()
+    bzctrl.post(ACC.create_url, json={"taskLink": LINK})
+    assert len(deliver().created) == 3
+    todos = {todo["orderID"]: todo for todo in sent_todos(bzctrl)}
+    assert list(todos) == ["1", "2", "3"]
+    notes = ["may be a duplicate" in todo["description"] for todo in todos.values()]
+    assert notes == [False, False, True]
+    assert {todo["priority"] for todo in todos.values()} == {"HIGH"}
 
 
-def test_incident_operator_policy_fail_without_response_is_not_spooled(bzctrl, spool):
-    """Nothing may be sent again after an attempt without a response, also not by the spool."""
+def test_incident_operator_policy_fail_without_response_is_not_queued(bzctrl, store, caplog):
+    """Nothing may be sent again after an attempt without a response, also not from the outbox."""
     bzctrl.post(ACC.create_url, exc=requests.exceptions.ReadTimeout)
     with pytest.raises(AirflowFailException, match="on_unknown_outcome is 'fail'"):
         raise_incident(try_number=2, max_tries=1, on_unknown_outcome="fail")
-    assert spooled(spool) == []
+    assert read(store, *STATES) == []
+    assert find_one(caplog.records, "It would have been")
 
 
-def test_incident_operator_without_a_spool_logs_the_redacted_payload(bzctrl, configure, caplog, tmp_path):
-    """Every field on one line, and no secret that Airflow masks; a spool that cannot be written does not hide the error."""
+def test_incident_operator_without_a_store_logs_the_redacted_payload(bzctrl, caplog):
+    """Every field on one line, and no secret that Airflow masks; the task fails with the error of BzCtrl, not with that of the store."""
     mask_secret("hunter2-and-more")
-    (tmp_path / "file").write_text("")
-    for spool_path, status in [("/dev/null/spool", 400), (f"file://{tmp_path}/file", 401)]:
+    for status in (400, 401):
         caplog.clear()
-        configure(spool_path=spool_path)
         bzctrl.post(ACC.create_url, status_code=status)
         with pytest.raises(AirflowFailException, match=str(status)):
             raise_incident(lrn="26NL", description="the password is hunter2-and-more")
@@ -388,7 +405,95 @@ def test_incident_operator_without_a_spool_logs_the_redacted_payload(bzctrl, con
         assert '"lrn": "26NL"' in line
         assert "customs: 1 of 1 check failed (a)" in line
         assert "hunter2" not in caplog.text
-    assert "could not be written into the spool" in caplog.text
+    assert "Skipped the outbox for the incident: " in caplog.text
+    assert "The store /dev/null/bzctrl.db cannot be used" in caplog.text
+
+
+# --- failures that repeat --------------------------------------------------------------------------------------------
+
+DAY = dt.timedelta(days=1)
+
+
+def create_todo(run_id, **fields):
+    """Execute a task that creates a todo of its own."""
+    values = {"title": "t", "description": "d", "order_id": "o", "dedup_window": DAY, **fields}
+    failure = Failure(kind="checks", dag_id="customs", run_id=run_id)
+    context = {"ti": TaskInstance(), "dag": new_dag(), "run_id": run_id}
+    return CreateTodoOperator(task_id="create", **values).execute(
+        {**context, "failure": LazyFailure({}, lambda _: failure)}
+    )
+
+
+def test_create_todo_repeated_failure_returns_the_first_todo(bzctrl, store):
+    """Within the window one todo is created, and each result says whether it is that of an earlier failure."""
+    first, second = create_todo("1"), create_todo("2", title="another title")
+    assert (first.pop("deduplicated"), second.pop("deduplicated")) == (False, True)
+    assert {name: second[name] for name in ("key", "link", "title")} == {
+        "key": KEY,
+        "link": LINK,
+        "title": "t",
+    }
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == ["t"]
+    (delivered,) = read(store, *STATES)
+    assert (delivered.state, delivered.key) == ("delivered", KEY)
+
+
+def test_create_todo_beside_one_that_is_being_created_creates_none(bzctrl, store):
+    """A task announces its todo first: the same failure at the same moment is represented by it, with no key yet."""
+    results = []
+
+    def answer(request, context):
+        results.append(create_todo("2"))
+        return {"taskLink": LINK}
+
+    bzctrl.post(ACC.create_url, json=answer)
+    assert create_todo("1")["key"] == KEY
+    assert [(result["key"], result["deduplicated"]) for result in results] == [(None, True)]
+    assert len(sent_todos(bzctrl)) == 1
+
+
+def test_create_todo_that_fails_releases_its_window(bzctrl, store):
+    """A todo that was not created represents no other failure: its own next try, and the next failure, create one."""
+    for operation, run_ids in ((create_todo, ("1", "1", "2")), (raise_incident, ("3", "4"))):
+        results = []
+        bzctrl.reset_mock()
+        for number, run_id in enumerate(run_ids, 1):
+            is_last = number == len(run_ids)
+            bzctrl.post(ACC.create_url, status_code=200 if is_last else 400, json={"taskLink": LINK})
+            try:
+                results.append(operation(run_id=run_id, dedup_window=DAY)["deduplicated"])
+            except AirflowFailException:
+                results.append("failed")
+        assert results == ["failed"] * (len(run_ids) - 1) + [False]
+        assert len(sent_todos(bzctrl)) == len(run_ids)
+
+
+def test_incident_that_waits_represents_further_failures(bzctrl, store):
+    """The window of an incident in the outbox begins when it was put there, and its delivery ends nothing."""
+    bzctrl.post(ACC.create_url, status_code=503)
+    assert raise_incident(run_id="1", dedup_window=DAY)["queued"] is True
+    second = raise_incident(run_id="2", dedup_window=DAY)
+    assert (second["key"], second["deduplicated"]) == (None, True)
+    bzctrl.reset_mock()
+    bzctrl.post(ACC.create_url, json={"taskLink": LINK})
+    assert len(deliver(ignore_pauses=True).created) == 1
+    assert raise_incident(run_id="3", dedup_window=DAY)["key"] == KEY
+    assert len(sent_todos(bzctrl)) == 1
+
+
+def test_window_without_a_store_creates_each_todo(bzctrl, caplog):
+    """A store that cannot be used costs no todo: one too many is better than one too few."""
+    assert [create_todo(run_id)["deduplicated"] for run_id in "12"] == [False, False]
+    assert len(sent_todos(bzctrl)) == 2
+    assert "Skipped the memory of failures, so a todo is created: " in caplog.text
+
+
+def test_create_todo_of_its_own_asks_airflow_for_nothing(bzctrl):
+    """A todo with a title and a description needs no states of other tasks."""
+    context = {"ti": TaskInstance(), "dag": new_dag(), "run_id": "r"}
+    context["failure"] = LazyFailure({}, lambda _: 1 / 0)
+    CreateTodoOperator(task_id="t", title="t", description="d", order_id="o").execute(context)
+    assert len(sent_todos(bzctrl)) == 1
 
 
 # --- many ------------------------------------------------------------------------------------------------------------

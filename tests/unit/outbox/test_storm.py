@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.spool import DEFAULTS, new_entry
+from support.outbox import DEFAULTS, new_incident
 
 from bzctrl_provider.client.todo import complete_todo
-from bzctrl_provider.spool.storm import Member, find_storms, summarize
+from bzctrl_provider.outbox.storm import Member, find_storms, summarize
 
 
 def member(number, *, facts=None, **fields):
-    entry = new_entry(number, facts=facts, **fields)
-    values = vars(complete_todo(entry.fields, defaults=DEFAULTS))
+    incident = new_incident(number, facts=facts, **fields)
+    values = vars(complete_todo(incident.fields, defaults=DEFAULTS))
     return Member(
-        entry=entry, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
+        incident=incident, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
     )
 
 
@@ -37,7 +36,7 @@ def test_find_storms_groups_by_workspace_and_assignee():
         *(member(number, domain_workspace="OTHER") for number in range(5, 7)),
     ]
     (storm,) = find_storms(members, above=2)
-    assert [one.entry.identity for one in storm] == [one.entry.identity for one in members[:3]]
+    assert [one.incident.identity for one in storm] == [one.incident.identity for one in members[:3]]
     assert find_storms(members, above=3) == []
     assert find_storms(members, above=0) == []
 
@@ -52,7 +51,7 @@ def test_summarize_names_dags_reasons_and_addresses():
     fields = summarize(members).fields
     assert fields["title"] == "3 DAG runs failed within 2 min (dag_001, dag_002, dag_003)"
     assert fields["description"] == (
-        "3 DAG runs failed within 2 min, from 2026-11-21T12:01:00Z to 2026-11-21T12:03:00Z.\n"
+        "3 DAG runs failed within 2 min, from 2027-01-15T07:01:00Z to 2027-01-15T07:03:00Z.\n"
         "\n"
         "2 times: the warehouse is down\n"
         "- dag_001 run_001, http://airflow.example/dags/dag_001\n"
@@ -75,21 +74,19 @@ def test_summarize_names_dag_files():
     assert fields["description"].endswith(f"2 times: {reason}\n- team/dag_1.py\n- team/dag_2.py")
 
 
-@pytest.mark.parametrize(
-    ("kinds", "title"),
-    [
+def test_summarize_title_says_what_failed():
+    """As far as it is the same for all."""
+    table = [
         (["task", "task"], "2 tasks failed"),
         (["deadline", "deadline"], "2 deadlines were missed"),
         (["import", "import"], "2 DAG files cannot be imported"),
         (["import", "run"], "2 failures"),
         (["run", "task"], "2 failures"),
         (["", ""], "2 failures"),
-    ],
-)
-def test_summarize_title_says_what_failed(kinds, title):
-    """As far as it is the same for all."""
-    members = [member(number, facts={"what": kind}) for number, kind in enumerate(kinds)]
-    assert summarize(members).fields["title"] == f"{title} within 1 min"
+    ]
+    for kinds, title in table:
+        members = [member(number, facts={"what": kind}) for number, kind in enumerate(kinds)]
+        assert summarize(members).fields["title"] == f"{title} within 1 min"
 
 
 def test_summarize_takes_the_highest_levels_and_all_categories():
@@ -111,9 +108,9 @@ def test_summarize_is_the_same_for_the_same_incidents():
     summary = summarize(members)
     assert summary == summarize(members)
     assert summary.fields["order_id"] == summary.identity
-    assert summary.identity.startswith("storm-20261121T120100Z-")
+    assert summary.identity.startswith("storm-20270115T070100Z-")
     assert summarize(members[:2]).identity != summary.identity
-    assert summary.covers == tuple(one.entry.identity for one in members)
+    assert summary.is_summary
 
 
 def test_summarize_of_137_lists_100_and_names_the_rest():
@@ -137,12 +134,7 @@ def test_summarize_of_many_reasons_lists_the_rest_together():
 def test_summarize_marks_incidents_that_may_exist_already():
     """An attempt without a response may have created one of them on its own."""
     one, two = member(1), member(2)
-    one = Member(
-        entry=one.entry.after_unanswered(one.entry.spooled_at + timedelta(hours=1)),
-        workspace=one.workspace,
-        assignee=one.assignee,
-        values=one.values,
-    )
+    one = replace(one, incident=replace(one.incident, unanswered=("2027-01-15T08:00:00Z",)))
     description = summarize([one, two]).fields["description"]
     assert description.endswith("had no response, so it may exist on its own: dag_1 r.")
 

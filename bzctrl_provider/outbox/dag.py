@@ -1,4 +1,4 @@
-"""The DAG that delivers the spool."""
+"""The DAG that delivers the outbox."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowSkipException, BaseOperator
 
 from bzctrl_provider.limits import LIST_ITEMS
-from bzctrl_provider.spool.runner import deliver
-from bzctrl_provider.spool.schedule import note_scheduled
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -20,27 +18,31 @@ DELIVERY_TAG = "bzctrl_delivery"
 _LIMIT_S = 300.0
 
 
-class DeliverSpoolOperator(BaseOperator):
-    """Deliver the spool: skipped if nothing waits, failed if something is kept or rejected."""
+class DeliverOutboxOperator(BaseOperator):
+    """The task of a delivery: skipped if nothing waits, failed if something is kept or rejected."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what waits for at most 5 minutes; the next run goes on."""
         del context
+        from bzctrl_provider.outbox.runner import deliver, note_scheduled
+        from bzctrl_provider.store.placement import warn_of_a_file
+
+        warn_of_a_file()
         note_scheduled()
         result = deliver(limit_s=_LIMIT_S)
         if result.busy:
-            raise AirflowSkipException("Another process delivers the spool.")
+            raise AirflowSkipException("Another process delivers.")
         left = [*result.rejected, *result.kept]
         if left:
-            lines = [f"- {one['file']}: {one['reason']}" for one in left[:LIST_ITEMS]]
+            lines = [f"- {one['identity']}: {one['reason']}" for one in left[:LIST_ITEMS]]
             if len(left) > LIST_ITEMS:
                 lines.append(f"- and {len(left) - LIST_ITEMS} more")
             raise AirflowException(
-                f"{len(result.kept)} stay in the spool, {len(result.rejected)} were rejected, "
+                f"{len(result.kept)} stay in the outbox, {len(result.rejected)} were rejected, "
                 f"{len(result.created)} were created.\n" + "\n".join(lines)
             )
         if not result.created:
-            raise AirflowSkipException("Nothing waits in the spool.")
+            raise AirflowSkipException("Nothing waits in the outbox.")
         return result.as_dict()
 
 
@@ -53,10 +55,10 @@ def build(dag_id: str, *, schedule: Any, **dag_arguments: Any) -> DAG:
         "max_active_runs": 1,
         "max_active_tasks": 1,
         "is_paused_upon_creation": False,
-        "description": "Delivers the incidents that wait in the spool to BzCtrl.",
+        "description": "Delivers the incidents that wait in the outbox to BzCtrl.",
     }
     with DAG(dag_id=dag_id, schedule=schedule, tags=sorted(tags), **(arguments | dag_arguments)) as dag:
-        DeliverSpoolOperator(
+        DeliverOutboxOperator(
             task_id="deliver", retries=0, execution_timeout=timedelta(minutes=30), on_failure_callback=None
         )
     return dag

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS, TEXT_CHARS
-from bzctrl_provider.spool.entry import Entry, format_time, identify
+from bzctrl_provider.outbox.incident import format_time, identify
+from bzctrl_provider.store.incidents import Incident
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import timedelta
 
 _LISTED = 100
-_DIGEST_CHARS = 8
 
 _LEVELS = ("HIGH", "MEDIUM", "LOW")
 
@@ -28,17 +28,17 @@ _NOUNS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Member:
-    """Hold an incident that may be part of a storm.
+    """An incident that may be part of a storm.
 
-    :param entry: as it waits.
+    :param incident: as it waits.
     :param workspace: its domain workspace, or that of its connection.
     :param assignee: its assignee, or that of its connection.
     :param values: its checked fields.
     """
 
-    entry: Entry
+    incident: Incident
     workspace: str
     assignee: str
     values: dict[str, Any]
@@ -52,15 +52,15 @@ def find_storms(members: Iterable[Member], *, above: int) -> list[list[Member]]:
     return [group for group in groups.values() if len(group) > above] if above > 0 else []
 
 
-def summarize(members: Sequence[Member]) -> Entry:
+def summarize(members: Sequence[Member]) -> Incident:
     """Return the summary of a storm, the same for the same incidents.
 
     :param members: incidents of one connection, workspace and assignee, the oldest first.
     """
-    first, last = members[0].entry.spooled_at, members[-1].entry.spooled_at
-    covers = tuple(member.entry.identity for member in members)
-    digest = identify(*sorted(covers))[:_DIGEST_CHARS]
-    storm_id = f"storm-{first:%Y%m%dT%H%M%SZ}-{digest}"
+    first, last = members[0].incident.written_at, members[-1].incident.written_at
+    identities = sorted(member.incident.identity for member in members)
+    digest = identify(*identities)[:8]
+    storm_id = f"storm-{datetime.fromtimestamp(first, UTC):%Y%m%dT%H%M%SZ}-{digest}"
     happened = f"{len(members)} {_noun(members)} within {_span(last - first)}"
     fields = {
         "todo_type": "INCIDENT",
@@ -77,22 +77,22 @@ def summarize(members: Sequence[Member]) -> Entry:
             for name in ("priority", "impact", "likelihood")
         },
     }
-    return Entry(
+    return Incident(
         fields={name: value for name, value in fields.items() if value},
-        bzctrl_conn_id=members[0].entry.bzctrl_conn_id,
+        bzctrl_conn_id=members[0].incident.bzctrl_conn_id,
         identity=storm_id,
-        spooled_at=first,
-        covers=covers,
+        written_at=first,
+        is_summary=True,
     )
 
 
 def _noun(members: Iterable[Member]) -> str:
-    kinds = {member.entry.facts.get("what", "") for member in members}
+    kinds = {member.incident.facts.get("what", "") for member in members}
     return _NOUNS.get(kinds.pop(), "failures") if len(kinds) == 1 else "failures"
 
 
-def _span(time: timedelta) -> str:
-    minutes = max(1, ceil(time.total_seconds() / 60))
+def _span(seconds: float) -> str:
+    minutes = max(1, ceil(seconds / 60))
     return f"{minutes} min" if minutes <= 120 else f"{ceil(minutes / 60)} h"  # noqa: PLR2004 - two hours
 
 
@@ -108,9 +108,9 @@ def _headline(happened: str, members: Iterable[Member]) -> str:
 
 
 def _description(happened: str, members: Sequence[Member]) -> str:
-    first, last = (format_time(member.entry.spooled_at) for member in (members[0], members[-1]))
+    first, last = (format_time(member.incident.written_at) for member in (members[0], members[-1]))
     parts = [f"{happened}, from {first} to {last}.", *_by_reason(members)]
-    if unsure := [member for member in members if member.entry.unanswered]:
+    if unsure := [member for member in members if member.incident.unanswered]:
         listed = ", ".join(_label(member) for member in unsure[:LIST_ITEMS])
         more = f" and {len(unsure) - LIST_ITEMS} more" if len(unsure) > LIST_ITEMS else ""
         parts.append(
@@ -148,7 +148,7 @@ def _line(member: Member) -> str:
     amount = member.values.get("financial_impact")
     parts = [
         _label(member),
-        "" if member.entry.facts.get("reason") else _title(member),
+        "" if member.incident.facts.get("reason") else _title(member),
         f"financial impact {amount} EUR" if amount else "",
         _fact(member, "run_url"),
     ]
@@ -169,7 +169,7 @@ def _title(member: Member) -> str:
 
 
 def _fact(member: Member, name: str, *, max_chars: int = TEXT_CHARS) -> str:
-    return one_line(member.entry.facts.get(name, ""), max_chars=max_chars)
+    return one_line(member.incident.facts.get(name, ""), max_chars=max_chars)
 
 
 def _highest(levels: Iterable[object]) -> str | None:

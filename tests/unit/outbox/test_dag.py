@@ -3,22 +3,27 @@ from __future__ import annotations
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 
-from bzctrl_provider.spool import create_delivery_dag
-from bzctrl_provider.spool.delivery import DeliveryResult
-from bzctrl_provider.spool.schedule import is_scheduled
+from bzctrl_provider.outbox import create_delivery_dag
+from bzctrl_provider.outbox.delivery import DeliveryResult
 
-CREATED = {"file": "f", "key": "K-1", "link": "https://k.example/1"}
-KEPT = {"file": "g", "reason": "503"}
-REJECTED = {"file": "rejected/h", "reason": "422"}
+CREATED = {"identity": "f", "key": "K-1", "link": "https://k.example/1"}
+KEPT = {"identity": "g", "reason": "503"}
+REJECTED = {"identity": "h", "reason": "422"}
 
 
 @pytest.fixture
-def run(monkeypatch, configure, tmp_path):
+def noted():
+    """Return the notes that the delivery DAG is at work."""
+    return []
+
+
+@pytest.fixture
+def run(monkeypatch, noted):
     """Return what runs the task of the DAG with a result of the delivery."""
-    configure(spool_path=str(tmp_path))
+    monkeypatch.setattr("bzctrl_provider.outbox.runner.note_scheduled", lambda: noted.append(True))
 
     def execute(result):
-        monkeypatch.setattr("bzctrl_provider.spool.dag.deliver", lambda **_: result)
+        monkeypatch.setattr("bzctrl_provider.outbox.runner.deliver", lambda **_: result)
         return create_delivery_dag().get_task("deliver").execute({})
 
     return execute
@@ -57,31 +62,39 @@ def test_delivery_task_returns_what_was_created(run):
     assert run(DeliveryResult(created=[CREATED]))["created"] == [CREATED]
 
 
-def test_delivery_task_marks_the_spool_even_if_it_fails(run):
+def test_delivery_task_notes_that_it_is_at_work_even_if_it_fails(run, noted):
     """Callbacks leave the delivery to it also while BzCtrl is away."""
-    assert not is_scheduled()
     with pytest.raises(AirflowException):
         run(DeliveryResult(kept=[KEPT]))
-    assert is_scheduled()
+    assert noted
 
 
-@pytest.mark.parametrize(
-    ("result", "reason"),
-    [(DeliveryResult(), "Nothing waits"), (DeliveryResult(busy=True), "Another process delivers")],
-    ids=["empty", "busy"],
-)
-def test_delivery_task_without_work_is_skipped(run, result, reason):
+def test_delivery_task_warns_of_a_file_for_several_machines(run, monkeypatch, caplog):
+    """With an executor that has remote workers, the log says once that a file is the wrong place."""
+    monkeypatch.setattr("bzctrl_provider.store.placement._executors", lambda: ["CeleryExecutor"])
+    monkeypatch.setattr("bzctrl_provider.store.placement._warned", [])
+    for _ in range(2):
+        run(DeliveryResult(created=[CREATED]))
+    assert caplog.text.count("the executor CeleryExecutor runs tasks on other machines") == 1
+    assert "set database in the section [bzctrl]" in caplog.text
+
+
+def test_delivery_task_without_work_is_skipped(run):
     """So that the runs that did something can be seen."""
-    with pytest.raises(AirflowSkipException, match=reason):
-        run(result)
+    for result, reason in (
+        (DeliveryResult(), "Nothing waits"),
+        (DeliveryResult(busy=True), "Another process delivers"),
+    ):
+        with pytest.raises(AirflowSkipException, match=reason):
+            run(result)
 
 
 def test_delivery_task_fails_for_what_is_kept_or_rejected(run):
-    """The error names the files, as many as somebody reads."""
+    """The error names the incidents, as many as somebody reads."""
     result = DeliveryResult(created=[CREATED], kept=[KEPT] * 30, rejected=[REJECTED])
     with pytest.raises(AirflowException) as caught:
         run(result)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "30 stay in the spool, 1 were rejected, 1 were created."
-    assert lines[1:3] == ["- rejected/h: 422", "- g: 503"]
+    assert lines[0] == "30 stay in the outbox, 1 were rejected, 1 were created."
+    assert lines[1:3] == ["- h: 422", "- g: 503"]
     assert lines[-1] == "- and 11 more"

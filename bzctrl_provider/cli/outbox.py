@@ -1,0 +1,139 @@
+"""The commands ``bzctrl outbox list``, ``bzctrl outbox deliver`` and ``bzctrl outbox discard``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider._airflow_internals import use_metadata_database
+from bzctrl_provider.cli.findings import describe_error, format_age
+from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
+from bzctrl_provider.outbox.runner import deliver
+from bzctrl_provider.store import deliveries, incidents, problems
+from bzctrl_provider.store.database import StoreError, database
+from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from bzctrl_provider.outbox import DeliveryResult
+    from bzctrl_provider.store.database import Transaction
+    from bzctrl_provider.store.incidents import Incident, State
+
+_SHOWN_STATES: tuple[State, ...] = ("waiting", "sending", "rejected")
+
+
+def run_list(arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print what waits or was rejected, the oldest first; return 1 if the store cannot be used.
+
+    :param arguments: those of the command.
+    :param out: gets the report.
+    """
+    use_metadata_database()
+    try:
+        store = database()
+        with store.transaction() as tx:
+            found = incidents.list_of(tx, *_SHOWN_STATES, limit=arguments.limit)
+            items = [_as_dict(tx, incident, with_fields=arguments.json) for incident in found]
+            more = sum(incidents.count(tx, state)[0] for state in _SHOWN_STATES) - len(items)
+    except StoreError as exc:
+        return _fail(str(exc), arguments, out)
+    more = max(0, more)
+    if arguments.json:
+        report = {"address": str(store), "entries": items, "more": more}
+        print(json.dumps(report, ensure_ascii=False), file=out)
+    else:
+        print(*_list_lines(str(store), items, more), sep="\n", file=out)
+    return 0
+
+
+def _list_lines(address: str, items: list[dict[str, Any]], more: int) -> Iterator[str]:
+    for item in items:
+        shown = (item["bzctrl_conn_id"], item["title"], item["reason"] or "not tried yet")
+        yield "  ".join((f"{item['state']:<8}", item["identity"], f"{format_age(item['age_s']):>6}", *shown))
+    if more:
+        yield f"and {more} more"
+    if not items:
+        yield f"The outbox in {one_line(address, max_chars=TEXT_CHARS)} is empty."
+
+
+def _as_dict(tx: Transaction, incident: Incident, *, with_fields: bool) -> dict[str, Any]:
+    pause = deliveries.find_pause(tx, incident.bzctrl_conn_id)
+    reason = incident.reason
+    if incident.state == "waiting" and pause and tx.now < pause.until:
+        reason = (
+            f"waits for the connection, next attempt in {format_age(pause.until - tx.now)}: {pause.reason}"
+        )
+    return {
+        "state": incident.state,
+        "identity": incident.identity,
+        "age_s": max(0, int(tx.now - incident.written_at)),
+        "bzctrl_conn_id": one_line(incident.bzctrl_conn_id, max_chars=NAME_CHARS),
+        "title": one_line(str(incident.fields.get("title") or ""), max_chars=NAME_CHARS),
+        "reason": one_line(reason, max_chars=LINE_CHARS),
+        # For a person who creates a rejected one by hand.
+        **({"fields": incident.fields} if with_fields else {}),
+    }
+
+
+def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
+    """Deliver now, also what has failed a short time ago; return 1 if an incident stays or was rejected.
+
+    :param arguments: those of the command.
+    :param out: gets the report.
+    """
+    use_metadata_database()
+    try:
+        result = deliver(bzctrl_conn_id=arguments.conn_id, ignore_pauses=True)
+    except Exception as exc:  # noqa: BLE001 - a database or a configuration with an error, which is the report
+        return _fail(f"The outbox was not delivered: {describe_error(exc)}", arguments, out)
+    code = int(bool(result.busy or result.kept or result.rejected))
+    if arguments.json:
+        print(json.dumps({"ok": not code, **result.as_dict()}, ensure_ascii=False), file=out)
+    else:
+        print(*_delivery_lines(result), sep="\n", file=out)
+    return code
+
+
+def _delivery_lines(result: DeliveryResult) -> Iterator[str]:
+    if result.busy:
+        yield "Nothing was sent: another process delivers. Run the command again in a minute."
+        return
+    rows: list[tuple[str, *tuple[str | None, ...]]] = [
+        *(("created ", todo["key"], todo["link"], todo["identity"]) for todo in result.created),
+        *(("kept    ", one["identity"], one["reason"]) for one in result.kept),
+        *(("rejected", one["identity"], one["reason"]) for one in result.rejected),
+    ]
+    for state, *texts in rows:
+        yield "  ".join((state, *(one_line(text or "-", max_chars=TEXT_CHARS) for text in texts)))
+    yield f"{len(result.created)} created, {len(result.kept)} kept, {len(result.rejected)} rejected"
+
+
+def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:
+    """Delete incidents that wait or were rejected; return 1 if one of them is not there.
+
+    :param arguments: those of the command.
+    :param out: gets the report.
+    """
+    use_metadata_database()
+    try:
+        with database().transaction() as tx:
+            done = {identity: incidents.discard(tx, identity) for identity in arguments.identity}
+            for identity in filter(done.get, done):
+                problems.release(tx, identity)
+    except StoreError as exc:
+        return _fail(str(exc), arguments, out)
+    is_ok = all(done.values())
+    if arguments.json:
+        print(json.dumps({"ok": is_ok, "discarded": [one for one in done if done[one]]}), file=out)
+    else:
+        for identity, was_there in done.items():
+            print("discarded" if was_there else "not there", identity, file=out)
+    return int(not is_ok)
+
+
+def _fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:
+    print(json.dumps({"ok": False, "error": message}) if arguments.json else message, file=out)
+    return 1

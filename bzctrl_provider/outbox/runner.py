@@ -1,0 +1,194 @@
+"""The ways to start a delivery: a whole one, and a short one by the process that has just written."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, Delivery, DeliveryResult, Options
+from bzctrl_provider.settings import settings
+from bzctrl_provider.store import deliveries, incidents
+from bzctrl_provider.store.database import StoreError, database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bzctrl_provider.outbox.sender import Sender
+    from bzctrl_provider.store.database import Database
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+"""How many todos a delivery sends at a time."""
+
+_BATCH = 4 * WORKERS
+"""How many are sent between two notes, and so at most how many possible duplicates a killed delivery leaves."""
+
+SCHEDULED_FOR_S = 300.0
+"""How long the delivery DAG counts as at work after it began a delivery."""
+
+_SOON_S = 20.0
+_SOON_PERIOD_S = 60.0
+_SOON_LEAST_S = 0.5
+
+
+def deliver(
+    *,
+    bzctrl_conn_id: str | None = None,
+    limit: int | None = None,
+    limit_s: float | None = None,
+    ignore_pauses: bool = False,
+) -> DeliveryResult:
+    """Create what waits in the outbox, the oldest first, each todo once.
+
+    An incident that fails is kept with the reason; one that BzCtrl rejects is kept apart, and not sent again. If the outcome of
+    an attempt is unknown, the next attempt says so in the todo's description. After a connection could not be used, nobody
+    tries it for a minute.
+
+    :param bzctrl_conn_id: the connection to create them with; default: that of each incident.
+    :param limit: how many todos to send at most, 1 or more; default: all.
+    :param limit_s: after how many seconds no further request is started; default: no limit.
+    :param ignore_pauses: whether to try at once what has failed a short time ago.
+    :return: what was created, kept and rejected, and why; ``busy`` if another delivery is at work.
+    :raises ValueError: if the limit is less than 1.
+    :raises StoreError: if the store cannot be used.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more, not {limit}")
+    ends_at = time.monotonic() + limit_s if limit_s is not None else None
+    options = Options(
+        bzctrl_conn_id=bzctrl_conn_id,
+        limit=limit,
+        group_above=settings().group_above,
+        ignore_pauses=ignore_pauses,
+        batch=_BATCH,
+        first_batch=_BATCH,
+        may_start=lambda _: ends_at is None or time.monotonic() < ends_at,
+    )
+    return _deliver(database(), options).result
+
+
+def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
+    """Deliver what waits, if nobody else does and there is time; never raise.
+
+    For the process that has just written, or found that nothing is to be written. It returns at once if nothing waits,
+    another process delivers, which looks again before it ends, or no connection of what waits was usable, or BzCtrl too slow for
+    this, within the last minute. All calls of a process take at most 20 seconds in a minute together.
+
+    :param limit_s: how many seconds it may take.
+    :return: for the identity of each delivered incident what BzCtrl created, as in ``CreatedTodo.as_dict()``.
+    """
+    started_at = time.monotonic()
+    ends_at = started_at + min(limit_s, budget.remaining_s(started_at))
+    if ends_at - started_at < _SOON_LEAST_S:
+        return {}
+    options = Options(
+        group_above=settings().group_above,
+        beside=True,
+        batch=WORKERS,
+        # The token may be there already: one todo shows how long a request takes, before many are sent.
+        first_batch=1,
+        may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
+    )
+    try:
+        with best_effort("the delivery; it follows later"):
+            store = database()
+            with store.transaction() as tx:
+                usable = deliveries.find_usable(tx, {BESIDE, *incidents.waiting_conn_ids(tx)})
+            if BESIDE not in usable or usable == {BESIDE}:
+                return {}
+            return _deliver(store, options, ends_at=ends_at).todos
+        return {}
+    finally:
+        budget.spend(time.monotonic() - started_at)
+
+
+def is_scheduled() -> bool:
+    """Return whether the delivery DAG has begun a delivery in the last 5 minutes; never raise."""
+    with best_effort("the look-up of the delivery DAG"), database().transaction() as tx:
+        return tx.now - deliveries.find_deliveries(tx).scheduled_at < SCHEDULED_FOR_S
+    return False
+
+
+def note_scheduled() -> None:
+    """Note that the delivery DAG has just begun to deliver.
+
+    :raises StoreError: if the store cannot be used.
+    """
+    with database().transaction() as tx:
+        deliveries.note_scheduled(tx)
+
+
+def _deliver(store: Database, options: Options, *, ends_at: float | None = None) -> Delivery:
+    def connect(conn_id: str) -> Sender:
+        from bzctrl_provider.outbox.sender import Sender
+
+        return Sender(conn_id, workers=WORKERS, ends_at=ends_at)
+
+    holder = secrets.token_hex(16)
+    delivery = Delivery(store, holder=holder, connect=connect, options=options)
+    with _lease(store, holder) as is_held:
+        if is_held:
+            delivery.run()
+        else:
+            delivery.result = DeliveryResult(busy=True)
+    return delivery
+
+
+@contextmanager
+def _lease(store: Database, holder: str) -> Iterator[bool]:
+    """Hold the lease as long as the context is open; its value is False if another process delivers."""
+    with store.transaction() as tx:
+        is_held = deliveries.take_lease(tx, holder, for_s=LEASE_S)
+    if not is_held:
+        yield False
+        return
+    ended = threading.Event()
+    thread = threading.Thread(target=_renew, args=(store, holder, ended), name="bzctrl-lease", daemon=True)
+    thread.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        with best_effort("the end of the lease; others deliver after a minute"), store.transaction() as tx:
+            deliveries.give_lease_back(tx, holder)
+
+
+def _renew(store: Database, holder: str, ended: threading.Event) -> None:
+    while not ended.wait(LEASE_S / 4):
+        try:
+            with store.transaction() as tx:
+                deliveries.renew_lease(tx, holder, for_s=LEASE_S)
+        except StoreError as exc:
+            log.warning("The lease of the delivery could not be renewed. %s", exc)
+
+
+class Budget:
+    """The seconds of a minute that this process may spend on deliveries beside its own work."""
+
+    def __init__(self) -> None:
+        self._period_began_at = float("-inf")
+        self._spent_s = 0.0
+
+    def renew(self) -> None:
+        """Begin again, as a new process does; for tests."""
+        self._period_began_at = float("-inf")
+
+    def remaining_s(self, now: float) -> float:
+        """Return the remaining seconds."""
+        if now - self._period_began_at >= _SOON_PERIOD_S:
+            self._period_began_at, self._spent_s = now, 0.0
+        return _SOON_S - self._spent_s
+
+    def spend(self, seconds: float) -> None:
+        """Note seconds that were spent."""
+        self._spent_s += seconds
+
+
+budget = Budget()
+"""Of this process."""
