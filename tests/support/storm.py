@@ -171,7 +171,7 @@ PROBE_S = 30
 
 _DELIVERY = """
 # Airflow looks for DAGs in files with this word only.
-from bzctrl_provider.spool import create_delivery_dag
+from bzctrl_provider.outbox import create_delivery_dag
 
 delivery_dag = create_delivery_dag()
 """

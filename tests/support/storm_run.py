@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from support.cluster import PASSWORD, USERNAME, Cluster, wait_for
+from support.cluster import PASSWORD, USERNAME, Cluster, as_epoch, wait_for
 from support.gate import Gate
 from support.storm import CANARIES, failing, late, write_dags
 
@@ -47,16 +46,17 @@ class Storm:
 
     :param fail_count: DAGs that fail at once, half of them in one file.
     :param late_count: DAGs that miss a deadline.
+    :param is_small: whether Airflow is one machine with SQLite, for Airflow and for the store.
     """
 
-    def __init__(self, folder: Path, logs: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool):
-        self.spool = folder / "spool"
+    def __init__(self, folder: Path, logs: Path, *, fail_count: int, late_count: int, is_small: bool = False):
+        self._is_small = is_small
         self._canary = folder / "canary"
         self._counts = fail_count, late_count
         dags = folder / "dags"
         dags.mkdir()
         self._dag_count = write_dags(
-            dags, fail_count=fail_count, late_count=late_count, has_delivery_dag=has_delivery_dag
+            dags, fail_count=fail_count, late_count=late_count, has_delivery_dag=True
         )
         self.sandbox = Sandbox(username=USERNAME, password=PASSWORD)
         self._logs, self._dags = logs, dags
@@ -77,19 +77,17 @@ class Storm:
                 settings={
                     "AIRFLOW__BZCTRL__INCIDENT_ON_FAILED_RUN": "True",
                     "AIRFLOW__BZCTRL__INCLUDE_TAGS": "policy",
-                    "AIRFLOW__BZCTRL__SPOOL_PATH": str(self.spool),
                     "AIRFLOW_CONN_BZCTRL_DEFAULT": json.dumps(connection),
                     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-                    "AIRFLOW__CORE__PARALLELISM": "64",
+                    # The LocalExecutor starts so many processes.
+                    "AIRFLOW__CORE__PARALLELISM": "4" if self._is_small else "64",
                     "BZCTRL_TESTS_CANARY": str(self._canary),
-                    "PYTHONPATH": os.pathsep.join(
-                        filter(None, [str(self._dags), os.environ.get("PYTHONPATH")])
-                    ),
                 },
+                python_path=[self._dags],
+                is_small=self._is_small,
             )
             try:
                 self.cluster.start()
-                self._connect()
                 wait_for("every DAG is parsed", self._all_parsed, seconds=300)
                 self._make_first_request()
                 yield self
@@ -98,17 +96,6 @@ class Storm:
                 left = self.cluster.stop()
             assert not left
 
-    def _connect(self):
-        import psycopg2
-
-        self._database = psycopg2.connect(f"postgresql://{self.cluster.database}")
-        self._database.autocommit = True
-
-    def query(self, statement, *values):
-        with self._database.cursor() as cursor:
-            cursor.execute(statement, values)
-            return cursor.fetchall()
-
     def _make_first_request(self):
         """Have a callback ask Airflow for something: its first response takes the DAG processor some seconds."""
         self._canary.write_text("")
@@ -116,7 +103,7 @@ class Storm:
         wait_for("the first request", lambda: self._called({run_id}), seconds=120)
 
     def _all_parsed(self):
-        ((count,),) = self.query("SELECT count(*) FROM dag WHERE NOT is_stale")
+        ((count,),) = self.cluster.query("SELECT count(*) FROM dag WHERE NOT is_stale")
         return count == self._dag_count
 
     def run(self, kind: str) -> tuple[set[tuple[str, str]], Measured]:
@@ -151,12 +138,10 @@ class Storm:
         while time.monotonic() < quiet_at:
             self._sample_parses(measured)
             time.sleep(0.5)
-        ended = dict(
-            self.query(
-                "SELECT run_id, extract(epoch FROM end_date) FROM dag_run WHERE dag_id = ANY(%s)", CANARIES
-            )
+        ended = self.cluster.query("SELECT run_id, end_date FROM dag_run WHERE dag_id LIKE 'canary%'")
+        measured.canary_s = sorted(
+            called[run_id] - as_epoch(end) for run_id, end in ended if run_id in canaries
         )
-        measured.canary_s = sorted(called[run_id] - float(ended[run_id]) for run_id in canaries)
         measured.took_s = time.monotonic() - began_at
         return {(dag_id, run_id) for dag_id, run_id in runs if dag_id not in CANARIES}, measured
 
@@ -169,65 +154,41 @@ class Storm:
         """
         probe = self._canary.with_name("canary.probe")
         probe.unlink(missing_ok=True)
-        self.cluster.api("PATCH", "/dags/bzctrl_delivery", json={"is_paused": True})
-        try:
-            wait_for("the end of deliveries", lambda: not self._delivering(), seconds=120)
-            (self.spool / ".scheduled.json").unlink(missing_ok=True)
+        with self.cluster.without_delivery_dag():
             self._trigger("probe")
             with ThreadPoolExecutor(3) as pool:
                 runs = set(pool.map(self._trigger, late("policy", self._counts[1])))
             wait_for("the probe", probe.exists, seconds=END_S)
-        finally:
-            self.cluster.api("PATCH", "/dags/bzctrl_delivery", json={"is_paused": False})
         return runs, float(probe.read_text())
 
     def _end_late_runs(self):
         """End the runs that wait for their closed pool since the last storm, so that no storm makes the next one slower."""
-        running = self.query(
-            "SELECT dag_id, run_id FROM dag_run WHERE state IN ('running', 'queued') AND dag_id LIKE 'late%%'"
+        running = self.cluster.query(
+            "SELECT dag_id, run_id FROM dag_run WHERE state IN ('running', 'queued') AND dag_id LIKE 'late%'"
         )
         for dag_id, run_id in running:
             self.cluster.api(
                 "PATCH", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}", json={"state": "failed"}
             )
 
-    def _delivering(self):
-        return self.query(
-            "SELECT 1 FROM dag_run WHERE state IN ('running', 'queued') AND dag_id = 'bzctrl_delivery'"
-        )
-
     def _trigger(self, dag_id):
         answer = self.cluster.api("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None})
         return dag_id, answer["dag_run_id"]
 
     def _running(self):
-        ((count,),) = self.query(
-            "SELECT count(*) FROM dag_run WHERE state IN ('running', 'queued') AND dag_id NOT LIKE 'late%%'"
+        ((count,),) = self.cluster.query(
+            "SELECT count(*) FROM dag_run WHERE state IN ('running', 'queued') AND dag_id NOT LIKE 'late%'"
             " AND dag_id <> 'bzctrl_delivery'"
         )
         return count
 
     def _sample_parses(self, measured):
-        ((age_s,),) = self.query(
-            "SELECT extract(epoch FROM now() - min(last_parsed_time)) FROM dag WHERE NOT is_stale"
-        )
-        measured.oldest_parse_s = max(measured.oldest_parse_s, float(age_s))
+        ((oldest,),) = self.cluster.query("SELECT min(last_parsed_time) FROM dag WHERE NOT is_stale")
+        measured.oldest_parse_s = max(measured.oldest_parse_s, time.time() - as_epoch(oldest))
 
     def _called(self, run_ids):
         called = dict(line.split(" ", 1) for line in self._canary.read_text().splitlines())
         return {run_id: float(at) for run_id, at in called.items()} if called.keys() >= run_ids else None
-
-    def waiting_entries(self):
-        """Return the names of the entries that wait, summaries left out."""
-        return [path.name for path in self.spool.glob("[!.]*.json") if not path.name.startswith("storm-")]
-
-    def tombstones(self):
-        """Return the name and the content of the tombstone of each delivered entry, summaries left out."""
-        return [
-            (path.name, json.loads(path.read_bytes()))
-            for path in (self.spool / "delivered").glob("[!.]*.json")
-            if not path.name.startswith("storm-")
-        ]
 
     def requests(self):
         """Return how many todos were sent, and how many tokens were asked for."""
@@ -237,8 +198,6 @@ class Storm:
 
     def deliveries(self):
         """Return how many runs of the delivery DAG have begun since the last storm began."""
-        ((count,),) = self.query(
-            "SELECT count(*) FROM dag_run WHERE dag_id = 'bzctrl_delivery' AND start_date > now() - %s * interval '1 s'",
-            time.monotonic() - self._began_at + 60,
-        )
-        return count
+        begun = self.cluster.query("SELECT start_date FROM dag_run WHERE dag_id = 'bzctrl_delivery'")
+        since = time.time() - (time.monotonic() - self._began_at) - 60
+        return sum(start is not None and as_epoch(start) > since for (start,) in begun)

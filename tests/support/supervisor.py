@@ -43,6 +43,8 @@ class Service:
     """The user as whom it runs, if that is another one."""
     restart: bool = False
     """Whether it is restarted if it dies."""
+    disk: str | None = None
+    """A folder that is empty at each start, as the disk of a pod is."""
     stop_signal: int = signal.SIGTERM
     stop_s: float = 10
     """Seconds until it is killed after ``stop_signal``."""
@@ -78,6 +80,9 @@ class Supervised:
 
 def start(service: Service) -> int:
     folder = Path(service.folder)
+    if service.disk:
+        shutil.rmtree(service.disk, ignore_errors=True)
+        Path(service.disk).mkdir(parents=True)
     with (folder / f"{service.name}.log").open("ab") as log:
         process = subprocess.Popen(
             service.command,

@@ -14,7 +14,35 @@ ignore = false
 [[route]]
 run_types = ["backfill"]
 ignore = true
+
+[[route]]
+dags = ["race_runs"]
+dedup_window_s = 3600
+dedup_key = "race of runs"
+
+[[route]]
+dags = ["race_dag_*"]
+dedup_window_s = 3600
+dedup_key = "race of DAGs"
 """
+
+RACE_DAGS = 50
+RACE_DAG = """
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+
+@task
+def fails():
+    raise ValueError("the totals differ by 7")
+
+
+for kind in ("race", "wake"):
+    with DAG(f"{{kind}}_dag_{number:02}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), tags=["policy"]):
+        fails()
+"""
+"""In files of their own, because the callbacks of one file are called one after the other."""
 
 
 def pytest_collection_modifyitems(items):
@@ -54,19 +82,26 @@ def cluster(bzctrl, tmp_path_factory):
     write_readme_dag(folder / "readme")
     fill_warehouse(folder / "dwh.db")
     (folder / "routes.toml").write_text(ROUTES)
+    (folder / "races").mkdir()
+    for number in range(RACE_DAGS):
+        (folder / "races" / f"race_{number:02}.py").write_text(RACE_DAG.format(number=number))
     cluster = Cluster(
         logs=RUN / "logs",
         bundles={
             "system": ROOT / "tests" / "system" / "dags",
             "examples": ROOT / "dags_examples",
             "readme": folder / "readme",
+            "races": folder / "races",
         },
         settings={
             "AIRFLOW__BZCTRL__INCIDENT_ON_FAILED_RUN": "True",
             "AIRFLOW__BZCTRL__INCLUDE_TAGS": "policy",
             "AIRFLOW__BZCTRL__REMEMBER_EXCEPTIONS": "True",
-            "AIRFLOW__BZCTRL__SPOOL_PATH": str(folder / "spool"),
             "AIRFLOW__BZCTRL__ROUTES_PATH": str(folder / "routes.toml"),
+            # So that each incident is a todo; the storms are about summaries.
+            "AIRFLOW__BZCTRL__GROUP_ABOVE": "0",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "8",
         },
     )
     try:
@@ -87,7 +122,18 @@ def cluster(bzctrl, tmp_path_factory):
                 "/connections",
                 json={"connection_id": conn_id, "conn_type": "sqlite", "host": str(folder / file)},
             )
-        cluster.spool = folder / "spool"
+        yield cluster
+    finally:
+        left = cluster.stop()
+    assert not left
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Start only PostgreSQL."""
+    cluster = Cluster(logs=RUN / "postgres", bundles={"none": ROOT}, settings={})
+    try:
+        cluster.start(only_postgres=True)
         yield cluster
     finally:
         left = cluster.stop()

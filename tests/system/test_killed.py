@@ -33,7 +33,7 @@ def test_create_with_sigkill_leaves_the_documented_todos(cluster, bzctrl, todos,
     wait_for("the request", todos, seconds=120)
     wait_for("the end of a delivery", lambda: len(cluster.task_processes()) == 1, seconds=20)
     ((name, pool, task),) = cluster.task_processes()
-    kill(cluster.worker(name), pool, task)
+    kill(cluster.component(name), pool, task)
 
     state = cluster.wait_for_run(dag_id, run_id)
     wait_for("the orphan's end", lambda: not task.is_running() or not in_use(task), seconds=2 * ANSWER_S)
@@ -59,6 +59,6 @@ def has_two_workers(cluster):
 
 def is_alive(cluster, name):
     try:
-        return bool(cluster.worker(name).children())
+        return bool(cluster.component(name).children())
     except psutil.NoSuchProcess:
         return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from support.cluster import wait_for
+from support.cluster import as_epoch, wait_for
 
 OUTCOMES = ("failed", "failed", "success", "failed", "failed", "failed")
 INCIDENTS = [1, 1, 1, 2, 2, 2]
@@ -15,13 +17,43 @@ INCIDENTS = [1, 1, 1, 2, 2, 2]
 def deliver(cluster):
     """Create what waits, without waiting for the next run of the delivery DAG."""
     if cluster.waiting():
-        cluster.airflow("bzctrl", "spool", "deliver")
+        cluster.deliver()
+
+
+@pytest.fixture(scope="module")
+def workers_of_other_times(cluster):
+    """Start a worker whose clock is 90 s ahead, and one whose clock is 90 s behind."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    shifted = {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    for queue, shift in {"ahead": "+90", "behind": "-90"}.items():
+        cluster.start_worker(queue, queue=queue, env={**shifted, "FAKETIME": shift})
+    for queue in ("ahead", "behind"):
+        cluster.wait_for_worker(queue)
 
 
 @pytest.mark.parametrize("dag_id", ["recovers_run", "recovers_task", "recovers_checks"])
 def test_success_between_failures_of_one_window_ends_it(cluster, todos, dag_id):
     """Two failures are one incident, and after a success the next failures are a second one: by callback and by roll-up."""
-    called = cluster.home / f"called_{dag_id}"
+    run_outcomes(cluster, todos, dag_id)
+
+
+@pytest.mark.usefixtures("workers_of_other_times")
+@pytest.mark.parametrize("queue", ["ahead", "behind"])
+@pytest.mark.parametrize("kind", ["recovers", "recovers_checks"])
+def test_success_ends_the_window_on_a_worker_with_another_time(cluster, todos, kind, queue):
+    """The same, if the clock of the worker is 90 s ahead or behind, as the start of its tasks shows."""
+    dag_id = f"{kind}_{queue}"
+    run_outcomes(cluster, todos, dag_id)
+    ((start,),) = cluster.query(
+        "SELECT max(start_date) FROM task_instance WHERE dag_id = :dag_id AND task_id = 'check'",
+        dag_id=dag_id,
+    )
+    shift_s = as_epoch(start) - time.time()
+    assert shift_s > 30 if queue == "ahead" else shift_s < -90
+
+
+def run_outcomes(cluster, todos, dag_id):
+    called = cluster.shared / f"called_{dag_id}"
     cluster.wait_for_dag(dag_id)
     cluster.api("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
     seen = []

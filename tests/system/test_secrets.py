@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-import os
+import contextlib
 import subprocess
 from urllib.parse import quote, quote_plus
 
@@ -15,21 +15,17 @@ def spellings(secret):
 
 
 def read_texts(cluster):
-    """Yield all output of the cluster: logs of components, tasks and commands, its folder, its database."""
-    for folder in (cluster.logs, cluster.home, cluster.spool):
+    """Yield all output of the cluster: logs of components, tasks and commands, the disks, both databases."""
+    for folder in (cluster.logs, cluster.home):
         for path in folder.rglob("*"):
-            if path.is_file():
-                yield str(path), path.read_bytes()
-    password, _, rest = cluster.database.removeprefix("postgres:").partition("@")
-    address, _, name = rest.partition("/")
-    host, _, port = address.partition(":")
-    dump = subprocess.run(
-        [cluster.pg_dump, "-h", host, "-p", port, "-U", "postgres", name],
-        env={**os.environ, "PGPASSWORD": password},
-        capture_output=True,
-        check=True,
-    )
-    yield "the database", dump.stdout
+            # A file may be gone again.
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    yield str(path), path.read_bytes()
+    for name, url in {"the database": cluster.database, "the store": cluster.store_url}.items():
+        address = url.replace("+psycopg2", "")
+        dump = subprocess.run([cluster.pg_dump, address], capture_output=True, check=True)
+        yield name, dump.stdout
 
 
 def found(cluster, secrets):
@@ -38,17 +34,17 @@ def found(cluster, secrets):
 
 
 def test_password_and_token_are_in_no_output_of_the_cluster(cluster, todos, issued):
-    """Logs and database have neither, before and after a rejected login; the same search finds values that are not secret."""
+    """Logs and databases have neither, nor the password of the store, before and after a rejected login; the same search finds values that are not secret."""
     _, state = cluster.run("failed_checks")
     assert state == "failed"
-    secrets = [PASSWORD, REFUSED_PASSWORD, *issued]
+    secrets = [PASSWORD, REFUSED_PASSWORD, cluster.store_password, *issued]
     assert len(issued) >= 2
     assert found(cluster, secrets) == []
 
     run_id, state = cluster.run("refused_login")
     assert state == "failed"
     assert cluster.tries("refused_login", run_id) == {("create", -1): ("failed", 1)}
-    assert found(cluster, [PASSWORD, REFUSED_PASSWORD, *issued]) == []
+    assert found(cluster, [PASSWORD, REFUSED_PASSWORD, cluster.store_password, *issued]) == []
 
     written = found(cluster, ["BzCtrl refused the username or the password"])
     assert [name for name in written if "refused_login" in name], "the search sees the logs of tasks"

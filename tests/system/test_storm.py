@@ -1,4 +1,4 @@
-"""Many failures at once, on a cluster of its own, while BzCtrl is well, slow, silent or away.
+"""Many failures at once, on a cluster of its own, while BzCtrl is well, slow, silent or away; and fewer on one machine with SQLite.
 
 ``BZCTRL_STORM_RUNS`` and ``BZCTRL_STORM_DEADLINES`` are the numbers of failing runs and of missed deadlines, and
 ``BZCTRL_STORM_ROUNDS`` how often each kind of storm takes its turn: the storms of one kind differ much among themselves.
@@ -25,6 +25,9 @@ CANARY_MAX_S = 60
 OLDEST_PARSE_MAX_S = 150
 """Before, DAG files were not parsed for up to 355 s; without a storm, each is parsed every 30 s."""
 
+MODES = ("healthy", "slow", "silent", "refused")
+STATES = ("waiting", "sending", "delivered")
+
 LISTED_MAX = 100
 """A summary names this many of its incidents, and the number of all."""
 
@@ -41,14 +44,8 @@ def report(line):
 @pytest.fixture(scope="module")
 def storm(tmp_path_factory):
     RUN.mkdir(parents=True, exist_ok=True)
-    storm = Storm(
-        tmp_path_factory.mktemp("storm"),
-        RUN / "storm",
-        fail_count=RUNS,
-        late_count=DEADLINES,
-        has_delivery_dag=True,
-    )
-    with storm.running():
+    folder = tmp_path_factory.mktemp("storm")
+    with Storm(folder, RUN / "storm", fail_count=RUNS, late_count=DEADLINES).running() as storm:
         yield storm
 
 
@@ -73,26 +70,26 @@ def run_without(storm, kind):
 def run_with_policy(storm, mode):
     """Run a storm under a state of BzCtrl, let it be well again, and check that one delivery has lost and doubled nothing."""
     storm.sandbox.reset()
-    before = storm.tombstones()
+    cluster = storm.cluster
     storm.gate.mode = mode
     expected, measured = storm.run("policy")
 
-    def all_written():
-        return len(storm.waiting_entries()) + len(storm.tombstones()) - len(before) == len(expected)
+    def written(*states):
+        found = cluster.incidents(*states)
+        return [one for one in found if (one.facts["dag_id"], one.facts["run_id"]) in expected]
 
-    wait_for("every incident is written", all_written, seconds=120)
+    wait_for("every incident is written", lambda: len(written(*STATES)) == len(expected), seconds=120)
     storm.gate.mode = "healthy"
     if mode == "silent":
         storm.gate.drop_connections()
-    storm.cluster.airflow("bzctrl", "spool", "deliver")
+    cluster.deliver()
 
-    assert storm.waiting_entries() == []
-    known = {name for name, _ in before}
-    tombstones = [tombstone for name, tombstone in storm.tombstones() if name not in known]
-    facts = [tombstone["facts"] for tombstone in tombstones]
+    assert cluster.waiting() == []
+    delivered = written("delivered")
+    facts = [incident.facts for incident in delivered]
     assert sorted((fact["dag_id"], fact["run_id"]) for fact in facts) == sorted(expected)
     todos = storm.sandbox.todos
-    covered = Counter(tombstone["key"] for tombstone in tombstones)
+    covered = Counter(incident.key for incident in delivered)
     assert covered.keys() == {todo["key"] for todo in todos}
     for todo in todos:
         addresses = [
@@ -114,7 +111,18 @@ def run_with_policy(storm, mode):
     return measured
 
 
-@pytest.mark.parametrize("mode", ["healthy", "slow", "silent", "refused"])
+def test_storm_on_one_machine_with_sqlite_loses_nothing(tmp_path):
+    """With the LocalExecutor and without an option, the store is a file of SQLite; the same is promised for a smaller storm."""
+    small = Storm(
+        tmp_path, RUN / "small-storm", fail_count=RUNS // 3, late_count=DEADLINES // 3, is_small=True
+    )
+    with small.running() as storm:
+        for mode in MODES:
+            measured = run_with_policy(storm, mode)
+            report(f"{RUNS // 3} runs and {DEADLINES // 3} deadlines, one machine, {mode}: {measured}")
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_storm_loses_nothing_and_holds_up_nothing(storm, mode, all_measured):
     """After one delivery each failure is in exactly one todo; meanwhile callbacks of others come, and DAG files are parsed.
 
@@ -148,14 +156,14 @@ def report_ratios(mode, measured):
 
 
 def test_missed_deadlines_while_bzctrl_is_silent_hold_up_no_other_trigger(storm):
-    """Names are looked up and threads begin in the triggerer as ever; each deadline is in the spool."""
-    before = len(storm.waiting_entries()) + len(storm.tombstones())
+    """Names are looked up and threads begin in the triggerer as ever; each deadline is in the store."""
+    before = len(storm.cluster.incidents(*STATES))
     storm.gate.mode = "silent"
     try:
         expected, slowest_s = storm.miss_deadlines()
         wait_for(
             "every incident is written",
-            lambda: len(storm.waiting_entries()) + len(storm.tombstones()) - before == len(expected),
+            lambda: len(storm.cluster.incidents(*STATES)) - before == len(expected),
             seconds=120,
         )
     finally:

@@ -96,3 +96,14 @@ with DAG("refused_login", schedule=None, start_date=START):
 
 with DAG("mapped", schedule=None, start_date=START):
     CreateTodoOperator.partial(task_id="create", description="d").expand(title=["First", "Second", "Third"])
+
+with DAG("checked_in_an_outage", schedule=None, start_date=START, tags=["policy"]):
+    fails() >> IncidentOnFailureOperator(task_id="raise_incident", retries=0)
+
+with DAG("notified_in_an_outage", schedule=None, start_date=START):
+    fails.override(on_failure_callback=BzCtrlNotifier())()
+
+with DAG("in_pods", schedule=None, start_date=START):
+    pod = {"executor": "pods"}
+    failing = fails.override(on_failure_callback=BzCtrlNotifier(), **pod)()
+    failing >> IncidentOnFailureOperator(task_id="raise_incident", retries=0, **pod)
