@@ -79,6 +79,34 @@ FIGURES = {
         "latency bound / time of 500 todos, 50 ms latency, 32 threads", Goal("at least", 0.88)
     ),
     "bulk.session_32": Figure("the same by a bare session"),
+    "write.first_sqlite": Figure(
+        "CPU of a callback's first write into the outbox, SQLite", Goal("at most", 8.0), unit="ms"
+    ),
+    "write.further_sqlite": Figure("CPU of a write after it", unit="ms"),
+    "write.first_window_sqlite": Figure("CPU of the first write with a `dedup_window`", unit="ms"),
+    "write.first_postgresql": Figure(
+        "CPU of a callback's first write into the outbox, PostgreSQL", Goal("at most", 8.0), unit="ms"
+    ),
+    "write.further_postgresql": Figure("CPU of a write after it", unit="ms"),
+    "write.first_window_postgresql": Figure("CPU of the first write with a `dedup_window`", unit="ms"),
+    "delivery.share_sqlite": Figure(
+        "latency bound / time of a delivery of 5,000 incidents, 50 ms latency, SQLite", Goal("at least", 0.85)
+    ),
+    "delivery.share_postgresql": Figure("the same, PostgreSQL", Goal("at least", 0.85)),
+    "delivery.idle_sqlite": Figure(
+        "time of an idle delivery with 100,000 delivered incidents / without, SQLite", Goal("at most", 1.25)
+    ),
+    "delivery.idle_postgresql": Figure("the same, PostgreSQL", Goal("at most", 1.25)),
+    "year.rows_sqlite": Figure(
+        "most incidents in a year of 10,000 failures a day, SQLite",
+        Goal("at most", 8.0),
+        unit="days of failures",
+    ),
+    "year.bytes_sqlite": Figure("most bytes in this year", Goal("at most", 250.0), unit="MB"),
+    "year.rows_postgresql": Figure(
+        "the same rows, PostgreSQL", Goal("at most", 8.0), unit="days of failures"
+    ),
+    "year.bytes_postgresql": Figure("most bytes in this year", Goal("at most", 350.0), unit="MB"),
     "policy.excluded": Figure(
         "`dag_policy` of a DAG that tags and patterns exclude", Goal("at most", 10.0), unit="µs"
     ),
@@ -103,8 +131,8 @@ class Measured:
 
 
 def summary(values: Sequence[float]) -> Measured:
-    """Sum up the values of all rounds, of which there are at least two."""
-    low, _, high = quantiles(values, n=4)
+    """Sum up the values of all rounds."""
+    low, _, high = quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     return Measured(median(values), low, high)
 
 
