@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -13,10 +15,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TextClause,
     text,
 )
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.elements import TextClause
 
 VERSION = 1
 """Of the tables. A store with a higher one was made by a newer release of this package."""

@@ -206,6 +206,7 @@ def test_metadata_requires_airflow_and_an_http_client(metadata):
         "pendulum",
         "pydantic",
         "requests",
+        "sqlalchemy",
         "urllib3",
     }
     assert [requirement for requirement in requirements if requirement.marker] == []
