@@ -62,6 +62,16 @@ def pytest_sessionfinish():
         measured.save()
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """Let a report be sent as UTF-8 to another process: Airflow 2 logs half a surrogate pair as it is."""
+    report = yield
+    report.sections = [
+        (name, content.encode(errors="backslashreplace").decode()) for name, content in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch):
     """Let each test begin as a process does: with no token, with options that are not read yet, and with no time spent."""
