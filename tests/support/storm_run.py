@@ -120,7 +120,7 @@ class Storm:
         for number, dag_id in enumerate(CANARIES, 1):
             wanted.insert(number * len(wanted) // len(CANARIES), dag_id)
         late_ids = late(kind, late_count)
-        with ThreadPoolExecutor(3) as pool:
+        with ThreadPoolExecutor(1 if self._is_small else 3) as pool:
             runs = set(pool.map(self._trigger, [*late_ids, *wanted]))
         failed = {(dag_id, run_id) for dag_id, run_id in runs if not dag_id.startswith("late")}
         ends_at = time.monotonic() + END_S
@@ -156,7 +156,7 @@ class Storm:
         probe.unlink(missing_ok=True)
         with self.cluster.without_delivery_dag():
             self._trigger("probe")
-            with ThreadPoolExecutor(3) as pool:
+            with ThreadPoolExecutor(1 if self._is_small else 3) as pool:
                 runs = set(pool.map(self._trigger, late("policy", self._counts[1])))
             wait_for("the probe", probe.exists, seconds=END_S)
         return runs, float(probe.read_text())
@@ -172,8 +172,7 @@ class Storm:
             )
 
     def _trigger(self, dag_id):
-        answer = self.cluster.api("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None})
-        return dag_id, answer["dag_run_id"]
+        return dag_id, self.cluster.begin(dag_id)
 
     def _running(self):
         ((count,),) = self.cluster.query(
