@@ -23,6 +23,7 @@ Each error answers itself what to do after it, so that no caller has to know the
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 Concern = Literal["todo", "connection"]
 
-_CREDENTIALS_PAUSE_S = 60.0
-_BAD_REQUEST = 400
 _WRONG_ADDRESS = (404, 405, 407)
 
 
@@ -116,7 +115,7 @@ class BzCtrlAuthError(BzCtrlError):
     @property
     def pause_s(self) -> float | None:
         """Return 60 s: BzCtrl may lock an account after several refusals."""
-        return _CREDENTIALS_PAUSE_S
+        return 60.0
 
 
 class BzCtrlTransportError(BzCtrlError):
@@ -168,7 +167,7 @@ class BzCtrlRejectedError(BzCtrlAPIError):
     @property
     def concerns(self) -> Concern:
         """Return ``connection`` for a status that says that its address is wrong: 3xx, 404, 405, 407."""
-        is_wrong_address = self.status_code < _BAD_REQUEST or self.status_code in _WRONG_ADDRESS
+        is_wrong_address = self.status_code < HTTPStatus.BAD_REQUEST or self.status_code in _WRONG_ADDRESS
         return "connection" if is_wrong_address else "todo"
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 1
-_RETRY_AFTER_S = 30.0
 _NOTES_MAX = 1000
 """The files that are kept in memory: each is noted again at its next parse."""
 
@@ -70,7 +69,7 @@ class Reporter:
                     _note(tx, name, note)
                 del self._notes[name]
         except StoreError:
-            self._closed_until = self._clock() + _RETRY_AFTER_S
+            self._closed_until = self._clock() + 30
             raise
 
 

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_QUIET_S = 0.3
-_QUIET_AFTER_S = 10.0
-_JOIN_S = 20.0
-
 
 class BackgroundDelivery:
     """Deliver in one daemon thread, when no callback has written for a moment, or the process ends.
@@ -34,9 +30,9 @@ class BackgroundDelivery:
         self,
         deliver: Callable[[], object],
         *,
-        quiet_s: float = _QUIET_S,
-        quiet_after_s: float = _QUIET_AFTER_S,
-        join_s: float = _JOIN_S,
+        quiet_s: float = 0.3,
+        quiet_after_s: float = 10.0,
+        join_s: float = 20.0,
     ) -> None:
         self._deliver = deliver
         self._quiet_s = quiet_s

@@ -269,12 +269,7 @@ class CreateTodoOperator(BaseOperator):
         fields = self._prepare_fields(failure)
         if self.link_to_run:
             fields = add_run_link(fields, find_run_url(context))
-        if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
-            log.warning(
-                "A template found no value, so the text is 'None' in: %s. "
-                "If a field may be left out, write {{ … or '' }}.",
-                ", ".join(empty),
-            )
+        _warn_of_none(fields)
         hook = BzCtrlHook(self.bzctrl_conn_id)
         tries = TryState.from_ti(context["ti"])
         incident = self._new_incident(context, fields, generation=tries.generation)
@@ -455,11 +450,10 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         from bzctrl_provider.lost import log_incident, queue_incident
         from bzctrl_provider.memory import TryState
 
-        error = exc if isinstance(exc, BzCtrlError) else None
-        is_permanent = error is not None and error.is_permanent
+        is_permanent = getattr(exc, "is_permanent", False)
         if not is_permanent and not TryState.from_ti(context["ti"]).is_last:
             return False
-        is_rejected = error is not None and error.is_permanent and error.concerns == "todo"
+        is_rejected = is_permanent and getattr(exc, "concerns", "") == "todo"
         # With `fail`, nothing may be sent again after an attempt without a response.
         is_forbidden = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
         if not is_rejected and not is_forbidden and queue_incident(incident, exc, forget=forget):
@@ -707,6 +701,15 @@ def _summarize(errors: Sequence[BzCtrlError], todos: int, *, is_last: bool) -> E
     return AirflowFailException(
         f"{len(errors)} of {todos} todos were not created; the table above says which and why. {reason}: {errors[0]}"
     )
+
+
+def _warn_of_none(fields: Mapping[str, Any]) -> None:
+    if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
+        log.warning(
+            "A template found no value, so the text is 'None' in: %s. "
+            "If a field may be left out, write {{ … or '' }}.",
+            ", ".join(empty),
+        )
 
 
 def _get_failure(context: Context) -> LazyFailure:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 DELIVERY_TAG = "bzctrl_delivery"
 """The policy leaves out DAGs with this tag: an incident about the delivery would wait for the delivery."""
 
-_LIMIT_S = 300.0
-
 
 class DeliverOutboxOperator(BaseOperator):
     """The task of a delivery: skipped if nothing waits, failed if something is kept or rejected."""
@@ -29,7 +27,7 @@ class DeliverOutboxOperator(BaseOperator):
 
         warn_of_a_file()
         note_scheduled()
-        result = deliver(limit_s=_LIMIT_S)
+        result = deliver(limit_s=300)
         if result.busy:
             raise AirflowSkipException("Another process delivers.")
         left = [*result.rejected, *result.kept]

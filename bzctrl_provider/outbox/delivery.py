@@ -23,7 +23,7 @@ from bzctrl_provider.text import one_line
 from bzctrl_provider.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bzctrl_provider.store.database import Database, Transaction
     from bzctrl_provider.store.deliveries import Pause
@@ -329,11 +329,7 @@ class _OfConnection:
                 self._waits[reason].append(incident)
                 continue
             due.append(incident)
-            if (
-                values
-                and not (incident.is_summary or incident.is_single)
-                and values["todo_type"] == "INCIDENT"
-            ):
+            if values and _may_be_grouped(incident, values):
                 members.append(Member(incident, values["domain_workspace"], values["assignee"], values))
         for storm in find_storms(members, above=self._options.group_above):
             summary = summarize(storm)
@@ -407,20 +403,26 @@ class _OfConnection:
         for unit, outcome, started_at in unnoted:
             if not isinstance(outcome, BaseException):
                 self._report_created(unit, outcome)
-                continue
-            self._left.pop(unit.identity, None)
-            if not is_ours:
-                # The process that took over has noted an attempt without a response, and may have created the todo since.
-                self._delivery.keep([unit], exception_text(outcome) or "")
-            elif isinstance(outcome, BzCtrlError) and outcome.is_permanent and outcome.concerns == "todo":
-                self._reject(tx, unit, exception_text(outcome) or "")
+            elif is_ours:
+                self._note_failure(tx, unit, outcome, started_at)
             else:
-                reason = exception_text(outcome) or ""
-                is_unknown = getattr(outcome, "outcome_unknown", True)
-                unanswered_at = format_time(started_at) if is_unknown else None
-                incidents.note_waiting(tx, unit, reason, unanswered_at=unanswered_at)
-                self._delivery.keep([unit], reason)
+                # The process that took over has noted an attempt without a response, and may have created the todo since.
+                self._left.pop(unit.identity, None)
+                self._delivery.keep([unit], exception_text(outcome) or "")
         return is_ours
+
+    def _note_failure(
+        self, tx: Transaction, unit: Incident, outcome: BaseException, started_at: float
+    ) -> None:
+        self._left.pop(unit.identity, None)
+        reason = exception_text(outcome) or ""
+        if isinstance(outcome, BzCtrlError) and outcome.is_permanent and outcome.concerns == "todo":
+            self._reject(tx, unit, reason)
+            return
+        is_unknown = getattr(outcome, "outcome_unknown", True)
+        unanswered_at = format_time(started_at) if is_unknown else None
+        incidents.note_waiting(tx, unit, reason, unanswered_at=unanswered_at)
+        self._delivery.keep([unit], reason)
 
     def _reject(self, tx: Transaction, unit: Incident, reason: str) -> None:
         incidents.note_rejected(tx, unit, reason)
@@ -444,15 +446,29 @@ class _OfConnection:
 
     def _pause_if_down(self, outcomes: Sequence[Any]) -> None:
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        down = next((exc for exc in errors if getattr(exc, "concerns", "todo") == "connection"), None)
-        if down is None and errors and len(errors) == len(outcomes):
-            down = next((exc for exc in errors if getattr(exc, "outcome_unknown", True)), None)
-        if down is not None:
+        is_any_created = len(errors) < len(outcomes)
+        if down := _find_error_of_connection(errors, is_any_created=is_any_created):
             self._stopped = self._delivery.pause(self._conn_id, down)
-        elif self._was_paused and len(errors) < len(outcomes):
+        elif self._was_paused and is_any_created:
             self._was_paused = False
             with self._store.transaction() as tx:
                 deliveries.resume(tx, self._conn_id)
+
+
+def _may_be_grouped(incident: Incident, values: Mapping[str, Any]) -> bool:
+    return not (incident.is_summary or incident.is_single) and values["todo_type"] == "INCIDENT"
+
+
+def _find_error_of_connection(errors: Sequence[Exception], *, is_any_created: bool) -> Exception | None:
+    """Return an error that other todos would have, too; if none was created, one without a response counts as such."""
+    for exc in errors:
+        if getattr(exc, "concerns", "todo") == "connection":
+            return exc
+    return (
+        None
+        if is_any_created
+        else next((exc for exc in errors if getattr(exc, "outcome_unknown", True)), None)
+    )
 
 
 def name_of(incident: Incident) -> str:

@@ -80,6 +80,10 @@ def _plain(value: Any) -> Any:
     # Not for others: the first look-up of a type among the abstract ones takes longer than all the rest here.
     if not isinstance(value, str | int | float) and isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
+    return _masked(value)
+
+
+def _masked(value: Any) -> Any:
     text = _text(value)
     masked = str(redact(text))
     is_number = isinstance(value, int | float) and abs(value) < 10**DIGITS_MAX

@@ -18,6 +18,7 @@ from bzctrl_provider.store.database import Database, database
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bzctrl_provider.repeats import Problem
     from bzctrl_provider.store.database import Transaction
     from bzctrl_provider.store.incidents import Incident
 
@@ -165,24 +166,27 @@ def judge(tx: Transaction, repeats: Repeats, identity: str, success: _Success) -
     if problem.in_a_row < repeats.consecutive_failures:
         problems.save(tx, key, problem)
         return Verdict(wait=f"failure {problem.in_a_row} of {repeats.consecutive_failures} in a row")
-    if not repeats.window_s:
-        problems.save(tx, key, problem)
-        return Verdict()
-    note = ""
-    if problem.identity != identity:
-        first = _find_first(tx, problem.identity) if problem.identity else None
-        is_open = first is not None or (problem.raised_at or 0) > tx.now - CLAIM_S
-        if success.is_known and is_open and problem.is_represented(now=tx.now, window_s=repeats.window_s):
-            problems.save(tx, key, problem.with_represented(identity))
-            return Verdict(first=first or _announced(problem.identity))
-        if problem.count > 1 and problem.raised_at:
-            name = first.key if first and first.key else "the first incident"
-            note = (
-                f"Seen {problem.count} times since {format_time(problem.raised_at)}, when {name} was raised."
-            )
-        problem = problem.with_incident(identity, now=tx.now, window_s=repeats.window_s)
+    verdict = Verdict()
+    # The same failure again: a retry, or a callback that is called twice.
+    if repeats.window_s and problem.identity != identity:
+        problem, verdict = _judge_window(tx, problem, identity, repeats.window_s, is_known=success.is_known)
     problems.save(tx, key, problem)
-    return Verdict(note=note)
+    return verdict
+
+
+def _judge_window(
+    tx: Transaction, problem: Problem, identity: str, window_s: float, *, is_known: bool
+) -> tuple[Problem, Verdict]:
+    """Decide whether an incident represents a failure, or a new window begins with it."""
+    first = incidents.find(tx, problem.identity or "")
+    is_open = first is not None or (problem.raised_at or 0) > tx.now - CLAIM_S
+    if is_known and is_open and problem.is_represented(now=tx.now, window_s=window_s):
+        return problem.with_represented(identity), Verdict(first=first or _announced(problem.identity))
+    note = ""
+    if problem.count > 1 and problem.raised_at:
+        name = (first and first.key) or "the first incident"
+        note = f"Seen {problem.count} times since {format_time(problem.raised_at)}, when {name} was raised."
+    return problem.with_incident(identity, now=tx.now, window_s=window_s), Verdict(note=note)
 
 
 def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
@@ -194,10 +198,6 @@ def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
     after = before.after_success(at)
     problems.save(tx, key, replace(after, failed_at=tx.now, until=tx.now + repeats.window_s))
     return before.failed_at is not None and after.success_at != before.success_at
-
-
-def _find_first(tx: Transaction, identity: str) -> Incident | None:
-    return incidents.find(tx, identity)
 
 
 def _announced(identity: str | None) -> Incident:

@@ -46,9 +46,6 @@ PARAMETERS = 500
 _CREATIONS = 5
 """How often the tables are looked for and made, if other processes make them at the same moment."""
 
-_WAITED_S = 1.0
-_CLOSED_S = 30.0
-
 _REMEDY = "Correct the option database in the section [bzctrl] of Airflow's configuration"
 
 
@@ -137,8 +134,8 @@ class Database:
                 connection.commit()
         except SQLAlchemyError as exc:
             error = self._failure(exc)
-            if time.monotonic() - started_at > _WAITED_S:
-                self._closed = _Closed(time.monotonic() + _CLOSED_S, error)
+            if time.monotonic() - started_at > 1:
+                self._closed = _Closed(time.monotonic() + 30, error)
             raise error from None
         self._closed = None
 
