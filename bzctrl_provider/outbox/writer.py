@@ -182,11 +182,16 @@ def _judge_window(
     is_open = first is not None or (problem.raised_at or 0) > tx.now - CLAIM_S
     if is_known and is_open and problem.is_represented(now=tx.now, window_s=window_s):
         return problem.with_represented(identity), Verdict(first=first or _announced(problem.identity))
-    note = ""
-    if problem.count > 1 and problem.raised_at:
-        name = (first and first.key) or "the first incident"
-        note = f"Seen {problem.count} times since {format_time(problem.raised_at)}, when {name} was raised."
+    note = _describe_window(problem, first)
     return problem.with_incident(identity, now=tx.now, window_s=window_s), Verdict(note=note)
+
+
+def _describe_window(problem: Problem, first: Incident | None) -> str:
+    """Return a sentence about a window that has ended; empty if its incident represented no other failure."""
+    if problem.count <= 1 or not problem.raised_at:
+        return ""
+    name = (first and first.key) or "the first incident"
+    return f"Seen {problem.count} times since {format_time(problem.raised_at)}, when {name} was raised."
 
 
 def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
