@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
@@ -221,6 +220,8 @@ def read_server_variable(name: str) -> Any:
 
 def find_hosts() -> list[str]:
     """Return the hosts of Airflow's running components, from its database; none if that is not known."""
+    from bzctrl_provider.best_effort import best_effort
+
     hosts: list[str] = []
     with best_effort("the look-up of the hosts in Airflow's database"):
         from airflow.jobs.job import Job
@@ -241,6 +242,8 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
     :param dag_id: the id of the DAG.
     :return: None if the database has no such DAG, or this process has no database.
     """
+    from bzctrl_provider.best_effort import best_effort
+
     facts = None
     with best_effort("the look-up of the DAG in Airflow's database"):
         from airflow.models.dag import DagModel

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
 from bzctrl_provider._airflow_internals import find_mapped_data, get_partial_kwargs, is_mapped_instance
-from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.exceptions import BzCtrlError
 from bzctrl_provider.field_checks import (
     check_literals,
@@ -23,9 +22,6 @@ from bzctrl_provider.field_checks import (
 from bzctrl_provider.fields import TODO_FIELDS, name_workspace
 from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
-from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.notes import add_left_out_note, add_note, add_run_link
-from bzctrl_provider.operators.todo_list import fill_todo, format_results, parse_todos
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import safe_repr, web_address
 from bzctrl_provider.version_compat import airflow_at_least
@@ -263,6 +259,7 @@ class CreateTodoOperator(BaseOperator):
         from bzctrl_provider.failure_lookup import find_run_url
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
         from bzctrl_provider.memory import TryState, create_once, open_memory
+        from bzctrl_provider.notes import add_run_link
         from bzctrl_provider.operators.repeated import Announcement
 
         self.todo_link = ""
@@ -412,6 +409,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
         """Return the fields without invalid ones: the incident is worth more than its field."""
         from bzctrl_provider.failure import fill_assignee, fill_text
+        from bzctrl_provider.notes import add_left_out_note, add_note
 
         fields, left_out = leave_out_invalid(self._get_fields())
         fields["todo_type"] = fields["todo_type"] or "INCIDENT"
@@ -427,6 +425,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         :raises AirflowSkipException: a route says that no incident is raised.
         """
+        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.routing import find_routed, is_given
 
         defaults = {"todo_type": "INCIDENT", "order_id": failure.run_id, "bzctrl_conn_id": "bzctrl_default"}
@@ -501,6 +500,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _add_memory(self, others: Any) -> None:
         """Let tasks and those before them keep their exceptions. Never raises: a DAG file is parsed without it."""
+        from bzctrl_provider.best_effort import best_effort
         from bzctrl_provider.reasons import add_memory, find_tasks_before
 
         with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
@@ -520,6 +520,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
+        from bzctrl_provider.metrics import count_todos
         from bzctrl_provider.operators.repeated import note_failure, note_pass
         from bzctrl_provider.silencing import find_silencing
 
@@ -611,6 +612,7 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
         from bzctrl_provider.memory import TryState
+        from bzctrl_provider.operators.todo_list import format_results
 
         filled = self._fill_todos(context, todos)
         tries = TryState.from_ti(context["ti"])
@@ -632,6 +634,8 @@ class CreateTodosOperator(CreateTodoOperator):
         """Return the fields of each todo, with the defaults, the generated texts and the address of the run."""
         from bzctrl_provider.failure import fill_text
         from bzctrl_provider.failure_lookup import find_run_url
+        from bzctrl_provider.notes import add_run_link
+        from bzctrl_provider.operators.todo_list import fill_todo, parse_todos
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")

@@ -44,7 +44,6 @@ FLOORS = [
 
 WITH_A_DAG_FILE = {
     "_airflow_internals",
-    "best_effort",
     "exceptions",
     "field_checks",
     "fields",
@@ -52,8 +51,6 @@ WITH_A_DAG_FILE = {
     "links",
     "links.bzctrl",
     "metrics",
-    "notes",
-    "operators.todo_list",
     "text",
     "version_compat",
 }
