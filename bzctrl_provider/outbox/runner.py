@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WORKERS = 8
 """How many todos a delivery sends at a time."""
 
-_BATCH = 4 * WORKERS
+_BATCH = 8 * WORKERS
 """How many are sent between two notes, and so at most how many possible duplicates a killed delivery leaves."""
 
 SCHEDULED_FOR_S = 300.0

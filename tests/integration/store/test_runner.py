@@ -48,11 +48,11 @@ def test_deliver_with_a_limit_below_one_is_refused():
         deliver(limit=0)
 
 
-def test_deliver_sends_batches_of_thirty_two(store, bzctrl):
+def test_deliver_sends_batches_of_sixty_four(store, bzctrl):
     """So many may be in doubt after a kill, and so few commits does a delivery of many need."""
-    add(store, *range(40), todo_type="TASK")
-    assert len(deliver().created) == 40
-    assert bzctrl.batches == [32, 8]
+    add(store, *range(70), todo_type="TASK")
+    assert len(deliver().created) == 70
+    assert bzctrl.batches == [64, 6]
     assert bzctrl.arguments == {"workers": 8, "ends_at": None}
 
 
