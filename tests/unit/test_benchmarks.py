@@ -16,7 +16,9 @@ def test_page_has_each_figure_with_its_goal():
     assert [(text, goal) for text, _, _, goal, _ in rows] == [
         report.cells(figure, summary([1.0, 1.0]))[::3] for figure in FIGURES.values()
     ]
-    assert [row[4] in {"ok", "missed", "not measured"} for row in rows] == [bool(figure.goal) for figure in FIGURES.values()]
+    assert [row[4] in {"ok", "missed", "not measured"} for row in rows] == [
+        bool(figure.goal) for figure in FIGURES.values()
+    ]
 
 
 def test_goal_at_its_bound_is_met():
