@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import TextIO
 
 HELP = "Check the BzCtrl provider of this deployment, and deliver the incidents that wait."
@@ -28,6 +28,8 @@ RUN_TYPES = (
     "dataset_triggered",
 )
 """Those of the page on routes, and the one of Airflow 2 that has another name."""
+
+_LISTED_MAX = 10_000
 
 _FACTS = ("task", "run_type", "tag", "owner", "team")
 
@@ -44,17 +46,12 @@ def make_parser(prog: str = "bzctrl") -> argparse.ArgumentParser:
     return parser
 
 
-def _add_command(commands: Any, name: str, help: str, function: str) -> argparse.ArgumentParser:  # noqa: A002 - the name of argparse
+def _add_command(commands: Any, name: str, text: str, function: str) -> argparse.ArgumentParser:
     """Add a command; its function has a module of this package and a name."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.set_defaults(function=function, parser=parser)
     return parser
-
-
-def _add_group(commands: Any, name: str, help: str) -> Any:  # noqa: A002 - the name of argparse
-    parser = commands.add_parser(name, help=help, description=help)
-    return parser.add_subparsers(metavar="COMMAND", required=True)
 
 
 def _add_check(commands: Any) -> None:
@@ -97,14 +94,18 @@ def _add_check(commands: Any) -> None:
 
 
 def _add_outbox(commands: Any) -> None:
-    outbox = _add_group(commands, "outbox", "Show, deliver or discard the incidents that wait.")
+    text = "Show, deliver or discard the incidents that wait."
+    group = commands.add_parser("outbox", help=text, description=text)
+    outbox = group.add_subparsers(metavar="COMMAND", required=True)
     listing = _add_command(
         outbox,
         "list",
         "List the oldest incidents that wait or were rejected; change nothing.",
         "outbox.run_list",
     )
-    _add_limit(listing)
+    listing.add_argument(
+        "--limit", type=_limit, default=100, metavar="N", help="list at most N (default: 100)"
+    )
     deliver = _add_command(
         outbox,
         "deliver",
@@ -123,19 +124,10 @@ def _add_outbox(commands: Any) -> None:
     discard.add_argument("identity", nargs="+", metavar="IDENTITY", help="as the list shows it")
 
 
-def _add_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--limit", type=_whole_number(10_000), default=100, metavar="N", help="list at most N (default: 100)"
-    )
-
-
-def _whole_number(maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= maximum:
-            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {maximum}")
-        return int(text)
-
-    return parse
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _LISTED_MAX:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {_LISTED_MAX}")
+    return int(text)
 
 
 def _id(text: str) -> str:
