@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -17,7 +15,7 @@ from airflow.providers.common.compat.sdk import redact
 from bzctrl_provider.limits import DIGITS_MAX
 from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.reason_text import exception_text
-from bzctrl_provider.text import plain_text, safe_repr
+from bzctrl_provider.text import digest_of, plain_text, safe_repr
 
 if TYPE_CHECKING:
     from bzctrl_provider.store.incidents import Incident
@@ -32,9 +30,7 @@ def identify(*parts: object) -> str:
         the map index, the generation of tries and the identity of the notifier.
     :return: 32 hexadecimal digits, such as ``6f1ed002ab5595859014ebf0951522d9``.
     """
-    # As JSON, because joined text makes ("a", "bc") and ("ab", "c") the same.
-    text = json.dumps([str(part) for part in parts])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return digest_of(*parts)[:32]
 
 
 def redacted(incident: Incident) -> Incident:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.problems import key_of
@@ -58,11 +57,8 @@ def save(tx: Transaction, broken: BrokenFile) -> None:
     where = _c.key == key_of(broken.file)
     if tx.connection.execute(update(_table).where(where).values(values)).rowcount:
         return
-    try:
-        with tx.connection.begin_nested():
-            tx.connection.execute(insert(_table).values(key=key_of(broken.file), **values))
-    except IntegrityError:
-        pass  # another process wrote it in between, a moment ago
+    # If another process wrote it in between, it did so a moment ago.
+    tx.insert(insert(_table), {"key": key_of(broken.file), **values})
 
 
 def prune(tx: Transaction) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
+    IntegrityError,
     NoResultFound,
     NoSuchModuleError,
     OperationalError,
@@ -33,8 +34,9 @@ from bzctrl_provider.store import schema
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Engine
 
 TIMEOUT_S = 5
@@ -62,6 +64,15 @@ class Transaction(NamedTuple):
 
     connection: Connection
     now: float
+
+    def insert(self, statement: Insert, values: Mapping[str, Any]) -> bool:
+        """Write a row unless its key is known, also if another process writes it at the same moment; return whether it was written."""
+        try:
+            with self.connection.begin_nested():
+                self.connection.execute(statement, values)
+        except IntegrityError:
+            return False
+        return True
 
 
 class _Closed(NamedTuple):

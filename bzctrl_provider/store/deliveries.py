@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from bzctrl_provider.store import schema
 
@@ -127,11 +126,7 @@ def _lock_lease(tx: Transaction) -> Any:
     row = tx.connection.execute(query).first()
     if row is None:
         values = {"name": _NAME, "holder": None, "until": 0.0, "began_at": 0.0, "scheduled_at": 0.0}
-        try:
-            with tx.connection.begin_nested():
-                tx.connection.execute(insert(_lease).values(values))
-        except IntegrityError:
-            pass  # another process wrote it in between
+        tx.insert(insert(_lease), values)
         row = tx.connection.execute(query).one()
     return row
 

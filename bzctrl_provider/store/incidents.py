@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
@@ -91,12 +90,7 @@ def add(tx: Transaction, incident: Incident) -> Incident | None:
         "written_at": incident.written_at or tx.now,
         "changed_at": tx.now,
     }
-    try:
-        with tx.connection.begin_nested():
-            tx.connection.execute(_INSERT, values)
-    except IntegrityError:
-        return find(tx, incident.identity)
-    return None
+    return None if tx.insert(_INSERT, values) else find(tx, incident.identity)
 
 
 def list_of(tx: Transaction, *states: State, limit: int | None = None) -> list[Incident]:

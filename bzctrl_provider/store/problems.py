@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, literal_column, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from bzctrl_provider.repeats import Problem
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
-from bzctrl_provider.text import plain_text
+from bzctrl_provider.text import digest_of, plain_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -31,9 +29,7 @@ _SELECT: Select[Any] = select(literal_column("*")).select_from(_table)
 
 def key_of(*parts: object) -> str:
     """Return the key of a problem: equal parts give the same one."""
-    # As JSON, because joined text makes ("a", "bc") and ("ab", "c") the same.
-    text = json.dumps([str(part) for part in parts])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest_of(*parts)
 
 
 def find(tx: Transaction, key: str) -> Problem:
@@ -52,13 +48,10 @@ def lock(tx: Transaction, key: str, name: str) -> Problem:
     if row is not None:
         return _problem(row)
     problem = Problem()
-    try:
-        with tx.connection.begin_nested():
-            values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(problem)}
-            tx.connection.execute(insert(_table), values)
-    except IntegrityError:  # another process wrote it in between
-        return _problem(tx.connection.execute(query).mappings().one())
-    return problem
+    values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(problem)}
+    if tx.insert(insert(_table), values):
+        return problem
+    return _problem(tx.connection.execute(query).mappings().one())
 
 
 def save(tx: Transaction, key: str, problem: Problem) -> None:
