@@ -268,7 +268,8 @@ def _make_engine(url: URL, timeout_s: int) -> Engine:
         url, poolclass=NullPool, connect_args=arguments, hide_parameters=True, future=True, **more
     )
     if is_file:
-        event.listen(engine, "do_connect", _make_private)
+        if url.database:  # not in memory
+            event.listen(engine, "do_connect", _make_private)
         event.listen(engine, "connect", _leave_transactions_to_us)
     return engine
 

@@ -80,9 +80,11 @@ def test_on_starting_is_a_listener_of_airflow(monkeypatch, loaded):
     assert loaded == EXPECTED
 
 
-def test_rehearsal_needs_no_store(caplog):
-    """The rehearsal of a first write happens in memory: the real store is neither opened nor needed."""
+def test_rehearsal_needs_no_store(caplog, monkeypatch, tmp_path):
+    """The rehearsal of a first write happens in memory: the real store is neither opened nor needed, and no file is made."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError), database().transaction():
         pass  # in unit tests the store cannot be used
     writer.rehearse()
     assert not caplog.records
+    assert not list(tmp_path.iterdir())
