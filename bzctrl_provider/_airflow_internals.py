@@ -237,7 +237,7 @@ def find_hosts() -> list[str]:
 
 
 def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
-    """Return ``tags``, ``owner`` and ``team`` of a DAG from Airflow's database, as ``airflow dags details`` does.
+    """Return ``tags``, ``owner``, ``team`` and ``roll_ups`` of a DAG from Airflow's database, as ``airflow dags details`` does.
 
     :param dag_id: the id of the DAG.
     :return: None if the database has no such DAG, or this process has no database.
@@ -257,8 +257,18 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
                     "tags": sorted(tag.name for tag in dag.tags),
                     "owner": dag.owners,
                     "team": find_team(dag_id, session=session) if find_team else None,
+                    "roll_ups": _find_roll_ups(dag_id, session),
                 }
     return facts
+
+
+def _find_roll_ups(dag_id: str, session: Any) -> list[str]:
+    """Return the ids of the tasks of a DAG that raise an incident for those before them."""
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    row = SerializedDagModel.get(dag_id, session=session)
+    tasks = row.dag.tasks if row else ()
+    return sorted(task.task_id for task in tasks if task.task_type == "IncidentOnFailureOperator")
 
 
 def add_link(task: Any, link: Any) -> None:

@@ -45,7 +45,7 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
         return Failure(kind="checks", dag_id="", run_id="")
     run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
     logical_date = context.get("logical_date") or getattr(context.get("dag_run"), "logical_date", None)
-    kind = _kind(context, in_callback=in_callback)
+    kind = kind_of(context, in_callback=in_callback)
     run = _RunAddress(dag.dag_id, run_id)
     return Failure(
         kind=kind,
@@ -67,7 +67,10 @@ def find_run_url(context: Mapping[str, Any]) -> str | None:
     return _RunAddress(str(dag_id), str(run_id)).url if dag_id and run_id else None
 
 
-def _kind(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
+def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
+    """Return where a failure was noticed."""
+    if "deadline" in context:
+        return "deadline"
     if context.get("reason") is not None or (in_callback and context.get("ti") is None):
         return "run"
     if in_callback:
@@ -231,7 +234,7 @@ def look_up_states(context: Mapping[str, Any], task_ids: list[str]) -> dict[str,
     :return: empty if Airflow cannot be asked.
     """
     run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
-    return _states(context, task_ids, run_id, _kind(context, in_callback=True))
+    return _states(context, task_ids, run_id, kind_of(context, in_callback=True))
 
 
 def _states(

@@ -86,6 +86,24 @@ def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     return valid, list(left_out.values())
 
 
+def leave_out_of_format(fields: Mapping[str, Any], message_format: str) -> dict[str, Any]:
+    """Return the fields of an incident without those that the message format of its connection does not have, with a note."""
+    if message_format != "predefined":
+        return dict(fields)
+    from bzctrl_provider.client.todo import FIELDS
+    from bzctrl_provider.notes import add_left_out_note
+
+    # One without a key in either format is part of another field.
+    absent = [name for name in _only_set(fields) if FIELDS[name].wire_key and not FIELDS[name].predefined_key]
+    if absent:
+        log.warning(
+            "The incident is raised without %s: %s has no such field.", ", ".join(absent), message_format
+        )
+    kept = {name: value for name, value in fields.items() if name not in absent}
+    reason = f"does not exist in the message format {message_format} of the connection"
+    return add_left_out_note(kept, [f"{name} ({reason})" for name in absent])
+
+
 def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields without None and blank texts, which mean unset."""
     return {

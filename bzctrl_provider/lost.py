@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def queue_incident(incident: Incident, exc: Exception, *, forget: str | None = None) -> bool:
+def queue_incident(incident: Incident, exc: Exception) -> bool:
     """Put an incident that could not be created into the outbox; return whether that was possible.
 
     :param exc: why it was not created.
-    :param forget: the key of a problem that ends with this incident, such as the count of silenced failures.
     """
     # Another error than ours comes before any request, such as Airflow's for a missing connection.
     is_unknown = getattr(exc, "outcome_unknown", False)
     times = (format_time(time.time()),) if is_unknown else ()
     with best_effort("the outbox for the incident", level=logging.ERROR):
-        queued = replace(incident, reason=str(exc) or type(exc).__name__, unanswered=times)
-        write(queued, forget=forget)
+        reason = str(exc) or type(exc).__name__
+        # Without its rules for repeats: by them it was decided before, that it is raised.
+        write(replace(incident, reason=reason, unanswered=times, repeats=None))
         log.error(
             "BzCtrl did not take the incident, which waits in the outbox as %s and is created from there. %s",
             incident.identity,

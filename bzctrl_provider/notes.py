@@ -39,19 +39,17 @@ def add_run_link(fields: Mapping[str, Any], run_url: str | None) -> dict[str, An
     return add_note(fields, f"Run: {run_url}") if text.strip() and not has_link else dict(fields)
 
 
-def add_left_out_note(
-    fields: Mapping[str, Any], left_out: Sequence[str], *, with_templates: bool = False
-) -> dict[str, Any]:
+def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
     """Return the fields with a note in the description that names the fields that were left out.
 
     :param fields: of a todo.
     :param left_out: each field with its reason, such as ``priority (must be HIGH, MEDIUM or LOW, not 'urgent')``.
-    :param with_templates: whether fields whose template raises can be among them.
     """
     if not left_out:
         return dict(fields)
-    cause = "the template raises or the value is invalid" if with_templates else "the value is invalid"
-    return add_note(fields, f"Left out, because {cause}: {', '.join(left_out)}.")
+    return add_note(
+        fields, f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
+    )
 
 
 def add_note(fields: Mapping[str, Any], note: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
-    from bzctrl_provider.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def _add_notifier(dag: DAG) -> None:
     from bzctrl_provider._airflow_internals import enable_failure_callback
 
     # A call renders a copy of the notifier, so all DAGs without roll-ups share one: most of the policy's time is making it.
-    notifier = _shared_notifier(options)
+    notifier = _shared_notifier()
     callbacks = _as_list(dag.on_failure_callback)
     if any(isinstance(callback, type(notifier)) for callback in callbacks):
         return
@@ -84,20 +83,13 @@ def _add_notifier(dag: DAG) -> None:
     enable_failure_callback(dag)
 
 
-@lru_cache(maxsize=1)
-def _shared_notifier(options: Settings) -> BzCtrlNotifier:
-    """Return the notifier that DAGs share, with the defaults of the deployment."""
+@cache
+def _shared_notifier() -> BzCtrlNotifier:
+    """Return the notifier that DAGs share."""
     from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
     notifier = BzCtrlNotifier()
-    notifier.deployment_defaults = {
-        "bzctrl_conn_id": options.conn_id,
-        "domain_workspace": options.domain_workspace,
-        "priority": options.priority,
-        "dedup_window": options.dedup_window,
-        "dedup_key": options.dedup_key,
-        "consecutive_failures": options.consecutive_failures,
-    }
+    notifier.is_of_policy = True
     return notifier
 
 

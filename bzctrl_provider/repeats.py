@@ -6,15 +6,42 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COUNTED_XCOM_KEY = "bzctrl_counted"
 """Of a roll-up that was skipped because more failures in a row are needed."""
 
 CLAIM_S = 3600.0
 """How long a task may take to create the incident that it has announced: all its requests and retries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """The rules for a failure that may repeat.
+
+    :param key: the same for failures that count as the same.
+    :param occurrence: the name of this failure among those in a row, such as the ids of DAG and run.
+    :param window_s: the seconds for which one incident represents the others; 0 for none.
+    :param consecutive_failures: how many failures in a row raise an incident.
+    :param find_success: returns when the last success before this failure was, by the clock of its source, or None. It may ask
+        Airflow, and is called before the transaction. If it raises an error, the window counts as ended.
+    :param source: names what has these successes. Several may share one key, and each success is compared with the earlier ones
+        of the same source only: a success of another one may be newer and nevertheless be older than the first failure.
+    :param pass_key: of the problem that has the last pass of a roll-up, in place of ``find_success`` and ``source``.
+    """
+
+    key: str
+    occurrence: str
+    window_s: float = 0
+    consecutive_failures: int = 1
+    find_success: Callable[[], float | None] | None = None
+    source: str = ""
+    pass_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

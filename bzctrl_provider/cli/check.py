@@ -13,13 +13,13 @@ from bzctrl_provider.cli.explain import run_explain
 from bzctrl_provider.cli.findings import Finding, describe_error, format_age
 from bzctrl_provider.exceptions import BzCtrlConfigError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.incidents.silencing import SILENCES_VARIABLE
 from bzctrl_provider.outbox.delivery import SUPPLIED_FIELDS
 from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.outbox.runner import SCHEDULED_FOR_S, is_scheduled
 from bzctrl_provider.routes import RoutesFile, find_dead_fields
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.silences import parse_silences
-from bzctrl_provider.silencing import SILENCES_VARIABLE
 from bzctrl_provider.store import deliveries, incidents
 from bzctrl_provider.store.database import database
 from bzctrl_provider.store.placement import REMEDY, find_problem

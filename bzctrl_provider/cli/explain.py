@@ -1,20 +1,32 @@
-"""The command ``bzctrl check --explain``."""
+"""The command ``bzctrl check --explain``: whether an incident would be raised now, why, and where each field comes from."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import read_dag_facts
-from bzctrl_provider.limits import TEXT_CHARS
-from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, RoutesFile, explain
+from bzctrl_provider._airflow_internals import read_dag_facts, read_server_variable, use_metadata_database
+from bzctrl_provider.failure import FailedTask, Failure
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.incidents.decide import decide
+from bzctrl_provider.incidents.fields import Wishes, complete, fill
+from bzctrl_provider.incidents.occurrence import Occurrence
+from bzctrl_provider.incidents.routing import find_facts
+from bzctrl_provider.incidents.silencing import SILENCES_VARIABLE, find_silencing
+from bzctrl_provider.limits import NAME_CHARS, TEXT_CHARS
+from bzctrl_provider.outbox.incident import NotRaised, is_set
+from bzctrl_provider.outbox.writer import foresee
+from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
 from bzctrl_provider.settings import settings
-from bzctrl_provider.text import one_line
+from bzctrl_provider.text import one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
+
+    from bzctrl_provider.incidents.fields import Filled
 
 _SHOWN = {
     "dags": "DAG",
@@ -26,78 +38,173 @@ _SHOWN = {
     "files": "file",
 }
 
+_GENERATED = {
+    "title": "the failure",
+    "description": "the failure",
+    "todo_type": "the default",
+    "order_id": "the run",
+    "assignee": "the owner",
+}
+"""Where a field comes from that nobody sets."""
+
 
 def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
-    """Print which route gives each field of an incident; return 1 if the routes file has a fault.
+    """Print the decision about a failure, and where each field comes from; return 1 if the routes file has a fault.
 
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    facts, notes = _find_facts(arguments)
-    path = settings().routes_path
-    loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
-    explanation = explain(POLICY_DEFAULTS if loaded.routes is None else loaded.routes, facts)
-    names = facts.as_names()
-    if arguments.json:
-        report = {
-            "ok": not loaded.errors,
-            "routes_path": path,
-            "errors": loaded.errors,
-            "facts": names,
-            "notes": notes,
-            **explanation.as_dict(),
-        }
-        print(json.dumps(report, ensure_ascii=False), file=out)
-    else:
-        lines = [*_introduce(names, path, loaded.errors), *explanation.lines()]
-        lines[1:1] = notes
-        lines.append(
-            "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."
-        )
-        for line in lines:
-            print(one_line(line, max_chars=TEXT_CHARS), file=out)
-    return int(bool(loaded.errors))
-
-
-def _find_facts(arguments: argparse.Namespace) -> tuple[RouteFacts, list[str]]:
-    """Return the facts of a failure, from the arguments and from Airflow's database, and notes about them.
-
-    :param arguments: those of the command; they win over the database.
-    """
-    if not arguments.explain:  # an import error: there is no DAG and no run yet
-        return RouteFacts(file=arguments.file), []
-    known = read_dag_facts(arguments.explain)
+    use_metadata_database()
+    stored = read_dag_facts(arguments.explain) if arguments.explain else {}
     notes = []
-    if known is None:
+    if stored is None:
         notes.append(
             "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "
             "--tag and --owner."
         )
-    stored: dict[str, Any] = known or {}
-    facts = RouteFacts(
+    occurrence = _read_occurrence(arguments, stored or {})
+    wishes = Wishes()  # a DAG that sets fields wins, and Airflow's database does not have them
+    path = settings().routes_path
+    loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
+    report = {
+        "ok": not loaded.errors,
+        **_explain_decision(occurrence, wishes),
+        "raised_by": _name_raisers(occurrence, stored or {}),
+        "facts": RouteFacts(**find_facts(occurrence)).as_names(),
+        "notes": notes,
+        "routes_path": path,
+        "errors": loaded.errors,
+        "routes": _judge_routes(occurrence, loaded),
+    }
+    if arguments.json:
+        print(json.dumps(report, ensure_ascii=False), file=out)
+    else:
+        for line in _lines(report):
+            print(one_line(line, max_chars=TEXT_CHARS), file=out)
+    return int(bool(loaded.errors))
+
+
+def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Occurrence:
+    """Return what would have happened, from the arguments, which win, and from Airflow's database."""
+    if not arguments.explain:  # an import error: there is no DAG and no run yet
+        return Occurrence(failure=Failure(kind="import", dag_id="", run_id="", file=arguments.file))
+    tags = arguments.tag or stored.get("tags")
+    failure = Failure(
+        kind="run",
         dag_id=arguments.explain,
-        tags=arguments.tag or stored.get("tags"),
+        run_id="",
+        tasks=tuple(FailedTask(task_id=task_id) for task_id in arguments.task or ()),
         owner=", ".join(arguments.owner or ()) or stored.get("owner"),
-        task_ids=arguments.task,
+    )
+    options = settings()
+    return Occurrence(
+        failure=failure,
         run_type=arguments.run_type or "scheduled",
+        tags=tags,
         team=arguments.team or stored.get("team"),
+        is_of_policy=options.incident_on_failed_run and options.applies_to(arguments.explain, tags or ()),
     )
-    return facts, notes
 
 
-def _introduce(
-    names: Mapping[str, Sequence[str] | None], path: str | None, faults: Sequence[str]
-) -> Iterator[str]:
-    """Yield the facts, and where the routes are from."""
-    yield "; ".join(
-        f"{label}: {', '.join(names[name] or ()) or 'none'}"
-        for name, label in _SHOWN.items()
-        if names[name] is not None
+def _name_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each part of the provider that raises an incident, as far as Airflow's database shows it."""
+    options = settings()
+    if occurrence.failure.kind == "import":
+        state = "on" if options.incident_on_import_error else "off: no incident is raised for a broken file"
+        return [f"incident_on_import_error is {state}."]
+    if occurrence.is_of_policy:
+        policy = "The policy raises an incident for each failed run of this DAG."
+    elif options.incident_on_failed_run:
+        policy = "The policy raises none for this DAG: its tags or its id are not included, or excluded."
+    else:
+        policy = "The policy raises none: incident_on_failed_run is off."
+    roll_ups = [
+        f"The task {task_id} raises one for the tasks before it." for task_id in stored.get("roll_ups", ())
+    ]
+    own = "" if occurrence.is_of_policy or roll_ups else "Only a notifier of the DAG itself would raise one."
+    return [policy, *roll_ups, *filter(None, [own])]
+
+
+def _explain_decision(occurrence: Occurrence, wishes: Wishes) -> dict[str, Any]:
+    decision = decide(
+        occurrence,
+        wishes,
+        record=foresee,
+        find_silencing=partial(find_silencing, read_text=_read_silences, is_counted=False),
     )
+    filled = fill(occurrence, wishes)
+    is_raised = not isinstance(decision, NotRaised)
+    return {
+        "raised": is_raised,
+        "decision": "If it failed now, an incident would be raised." if is_raised else str(decision),
+        "fields": _explain_fields(filled, complete(occurrence, wishes, filled)) if is_raised else {},
+    }
+
+
+def _read_silences() -> str | None:
+    text = read_server_variable(SILENCES_VARIABLE)
+    return text if text is None or isinstance(text, str) else json.dumps(text)
+
+
+def _explain_fields(filled: Filled, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {name: (value, filled.sources[name]) for name, value in filled.values.items()}
+    found |= {
+        name: (fields[name], _GENERATED[name])
+        for name in TODO_FIELDS
+        if name not in found and name in _GENERATED and is_set(fields.get(name))
+    }
+    conn_id = filled.values.get("bzctrl_conn_id", "bzctrl_default")
+    of_connection = [name for name in ("domain_workspace", "reporter", "assignee") if name not in found]
+    found |= dict.fromkeys(of_connection, (None, f"the connection {conn_id}"))
+    return {name: {"value": _plain(value), "source": source} for name, (value, source) in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain JSON data; dates as ISO 8601 text, a window in seconds."""
+    if hasattr(value, "total_seconds"):
+        return value.total_seconds()
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _judge_routes(occurrence: Occurrence, loaded: LoadedRoutes) -> list[dict[str, Any]]:
+    """Return for each route whether it fits, and the first matcher that does not."""
+    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else Routes()
+    names = RouteFacts(**find_facts(occurrence)).as_names()
+    verdicts = []
+    for route in defaults if loaded.routes is None else loaded.routes:
+        mismatch = route.mismatch(names)
+        reason = "fits"
+        if mismatch is not None:
+            reason = f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
+        verdicts.append(
+            {"route": route.number, "fits": mismatch is None, "reason": reason, "label": route.label}
+        )
+    return verdicts
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    yield _introduce(report["facts"])
+    yield from report["notes"]
+    yield from report["raised_by"]
+    yield report["decision"]
+    for name, given in report["fields"].items():
+        value = "" if given["value"] is None else f" = {safe_repr(given['value'], max_chars=NAME_CHARS)}"
+        yield f"{name}{value} from {given['source']}"
+    path = report["routes_path"]
     if path is None:
-        yield "There is no routes file: this is the default of the policy."
-    elif faults:
+        yield "There is no routes file: routes_path in the section [bzctrl] is empty."
+    elif report["errors"]:
         yield f"{path} has faults, so the defaults are used:"
-        yield from (f"- {fault}" for fault in faults)
+        yield from (f"- {fault}" for fault in report["errors"])
     else:
         yield f"{path}: for each field, the first route that fits and sets it gives the value."
+    yield from (f"{verdict['label']}: {verdict['reason']}" for verdict in report["routes"])
+    yield "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."
+
+
+def _introduce(facts: Mapping[str, Sequence[str] | None]) -> str:
+    return "; ".join(
+        f"{label}: {', '.join(facts[name] or ()) or 'none'}"
+        for name, label in _SHOWN.items()
+        if facts[name] is not None
+    )

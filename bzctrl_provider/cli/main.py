@@ -67,7 +67,7 @@ def _add_check(commands: Any) -> None:
         "--explain",
         type=_id,
         metavar="DAG_ID",
-        help="only print which route gives each field of an incident",
+        help="only print whether an incident would be raised for a DAG now, why, and where each field comes from",
     )
     what.add_argument(
         "--file",

@@ -74,6 +74,7 @@ class BzCtrlClient:
         self.endpoints = config.endpoints
         self.username = config.username
         self.defaults: Mapping[str, Any] = MappingProxyType(dict(config.defaults))
+        self.message_format = config.message_format
         self._config = config
         self._on_new_token = on_new_token
         self._own_tokens = tokens

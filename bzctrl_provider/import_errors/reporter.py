@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bzctrl_provider.import_errors.dag_files import find_dag_file, parse_interval_s
 from bzctrl_provider.import_errors.episodes import advance, is_due
-from bzctrl_provider.import_errors.incident import describe_import_error, make_incident
+from bzctrl_provider.import_errors.occurrence import describe_import_error, read_broken_file, wish_nothing
+from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.outbox.incident import redacted
+from bzctrl_provider.outbox.incident import NotRaised, redacted
+from bzctrl_provider.outbox.writer import add
 from bzctrl_provider.settings import settings
-from bzctrl_provider.store import broken_files, incidents
+from bzctrl_provider.store import broken_files
 from bzctrl_provider.store.database import StoreError, database
 
 if TYPE_CHECKING:
@@ -94,15 +96,20 @@ def _note(tx: Transaction, filename: str, note: _Note) -> None:
 
 def _raise_incident(tx: Transaction, broken: BrokenFile, stacktrace: str) -> BrokenFile:
     failure = describe_import_error(find_dag_file(broken.file), stacktrace, broken)
-    incident = make_incident(failure, broken)
-    if incident is None:
+    # In the transaction of the file: two DAG processors write one incident.
+    decision = decide(
+        read_broken_file(failure, broken),
+        wish_nothing(failure),
+        record=lambda incident: add(tx, redacted(incident)),
+    )
+    if isinstance(decision, NotRaised):
+        log.info("%s The DAG file is %s.", decision, failure.file)
         return replace(broken, outcome="ignored")
-    if incidents.add(tx, redacted(incident)) is None:
-        count_todos("queued", todo_type="INCIDENT")
+    count_todos("queued", todo_type="INCIDENT")
     log.warning(
         "The DAG file %s has been broken since %s. Its incident waits in the outbox as %s.",
         failure.file,
         failure.broken_since,
-        incident.identity,
+        decision.identity,
     )
     return replace(broken, outcome="written")

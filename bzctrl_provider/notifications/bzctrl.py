@@ -99,8 +99,8 @@ class BzCtrlNotifier(BaseNotifier):
         self.routes = routes
         self.context = context or {}
         self._callback: Callback | None = None
-        self.deployment_defaults: Mapping[str, Any] | None = None
-        """The values of ``[bzctrl]`` for what neither the DAG nor a route sets; set by the policy, otherwise None."""
+        self.is_of_policy = False
+        """Whether the policy has added it, and not the DAG."""
         self.roll_ups: Mapping[str, frozenset[str]] = {}
         """The tasks of the DAG that raise incidents, each with the ids of the tasks before it; set by the policy."""
         self._templates = dict(fields)

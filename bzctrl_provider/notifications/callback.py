@@ -6,38 +6,29 @@ parsed without it, and ``preload`` loads it once in the DAG processor.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.failure import Failure, LazyFailure, fill_assignee, fill_text
-from bzctrl_provider.failure_lookup import describe_failure
-from bzctrl_provider.field_checks import leave_out_invalid
-from bzctrl_provider.fields import TODO_FIELDS, name_workspace
-from bzctrl_provider.limits import LINE_CHARS
-from bzctrl_provider.lost import format_fields, log_incident
-from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.notes import add_left_out_note, add_note, add_run_link
-from bzctrl_provider.notifications import direct, outbox
-from bzctrl_provider.notifications.callback_context import (
-    identify_occasion,
-    is_in_task,
-    is_test_run,
-    may_wait,
-    will_be_tried_again,
-)
-from bzctrl_provider.notifications.coverage import is_covered
-from bzctrl_provider.outbox.incident import identify
-from bzctrl_provider.outbox.runner import deliver_soon
-from bzctrl_provider.outbox.writer import Repeats
+from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.failure import Failure, LazyFailure, as_text
+from bzctrl_provider.failure_lookup import describe_failure, kind_of
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.incidents.decide import decide
+from bzctrl_provider.incidents.fields import TEMPLATED, Wishes
+from bzctrl_provider.incidents.occurrence import is_test_run, read_callback
+from bzctrl_provider.lost import log_incident
+from bzctrl_provider.notifications import direct
+from bzctrl_provider.notifications.background import BackgroundDelivery
+from bzctrl_provider.outbox.incident import NotRaised
+from bzctrl_provider.outbox.runner import deliver_soon, is_scheduled
+from bzctrl_provider.outbox.writer import write
 from bzctrl_provider.reason_text import exception_text
-from bzctrl_provider.repeats import key_of_failure
-from bzctrl_provider.routing import Routed, find_routed, is_given
-from bzctrl_provider.settings import settings
-from bzctrl_provider.silencing import Silencing, find_silencing
-from bzctrl_provider.store.incidents import Incident
-from bzctrl_provider.successes import find_success, name_source
-from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.store.database import StoreError
+from bzctrl_provider.text import safe_repr, web_address
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
@@ -46,19 +37,20 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
+    from bzctrl_provider.store.incidents import Incident
+
 log = logging.getLogger(__name__)
+
+LINK_XCOM_KEY = "bzctrl_todo_link"
 
 _TEMPLATES_CHARS = 10**6
 """Of one template in an identity, which is a hash of them."""
-
-DEFAULTS = {"bzctrl_conn_id": "bzctrl_default", "todo_type": "INCIDENT"}
-"""A parameter with its default counts as left out."""
 
 
 class Callback:
     """Call of a ``BzCtrlNotifier`` with a context.
 
-    :param notifier: a copy of the notifier, whose attributes are the fields of this call.
+    :param notifier: a copy of the notifier, whose attributes are the parameters of this call.
     :param context: with which Airflow calls it.
     :param templates: the fields as the DAG has them.
     :param jinja_env: renders the templates; default: that of the DAG.
@@ -79,23 +71,26 @@ class Callback:
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = LazyFailure(context, _get_failure)
         self._left_out: list[str] = []
-        self._notes: tuple[str, ...] = ()
-        self._silencing = Silencing()
+        self._unstored: Incident | None = None
 
     def render_fields(self) -> None:
-        """Render the fields, also for contexts without a DAG and under ``airflow dags test``, whose DAG has no environment."""
+        """Render the parameters, also for contexts without a DAG and under ``airflow dags test``, whose DAG has no environment."""
         if self._context.get("dag") is None:
             # Airflow 2 reads the key while it renders, also if an alert's context has no DAG.
             self._context["dag"] = None  # type: ignore[typeddict-item]  # as get_template_env takes it
         self._context["failure"] = self._failure  # type: ignore[typeddict-unknown-key]  # a variable of our own
-        for name in self._notifier.template_fields:
+        for name in TEMPLATED:
             try:
-                setattr(self._notifier, name, _as_data(self._render(getattr(self._notifier, name))))
+                setattr(self._notifier, name, as_text(self._render(getattr(self._notifier, name))))
             except Exception as exc:
                 if name == "bzctrl_conn_id":
                     log_incident({name: getattr(self._notifier, name) for name in TODO_FIELDS})
                     raise
-                self._leave_out(name, exc)
+                # A callback is the last chance, and the incident is worth more than its field.
+                reason = exception_text(exc)
+                log.error("The template of %s cannot be rendered. %s", name, reason)  # noqa: TRY400 - its frames may show secrets
+                self._left_out.append(f"{name} ({reason})")
+                setattr(self._notifier, name, None)
 
     def _render(self, value: Any) -> Any:
         if _is_word(value):
@@ -107,201 +102,130 @@ class Callback:
             )
         return self._notifier.render_template(value, self._context, self._jinja_env, set())
 
-    def _leave_out(self, name: str, exc: Exception) -> None:
-        """Leave out a field whose template raises: a callback is the last chance, and the incident is worth more."""
-        reason = exception_text(exc)
-        log.error(
-            "The template of %s cannot be rendered, so the incident is raised without it. %s", name, reason
-        )
-        self._left_out.append(f"{name} ({reason})")
-        setattr(self._notifier, name, DEFAULTS.get(name))
-
     def raise_incident(self) -> None:
         """Raise the incident for which the templates are rendered."""
-        found = self._find_incident()
-        if found is None:
-            outbox.deliver_beside()
-            return
-        failure, fields = found
-        created = self._hand_over(self._incident(failure, fields), failure)
-        if is_in_task(failure, self._context):
-            outbox.push_link(self._context, created.get("link"))
+        decision = self._decide()
+        if self._unstored is not None:
+            with _logged_if_lost(self._unstored):
+                created: Mapping[str, Any] = direct.send(self._unstored)
+        else:
+            created = self._see_to_what_waits(decision)
+        if is_in_task(self._context):
+            push_link(self._context, created.get("link"))
 
     async def araise_incident(self) -> None:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
-        found = self._find_incident()
-        if found is None:
-            return
-        failure, fields = found
-        written = await outbox.awrite(self._incident(failure, fields))
-        if written is None:
-            with _logged_if_lost(fields):
-                await direct.asend(fields, bzctrl_conn_id=self._notifier.bzctrl_conn_id)
+        # In a thread of our own: a database may be slow.
+        await asyncio.get_running_loop().run_in_executor(_writer(), self._decide)
+        if self._unstored is not None:
+            with _logged_if_lost(self._unstored):
+                await direct.asend(self._unstored)
         elif airflow_at_least(3, 3):
             # Before, a thread that looks up a connection in the triggerer can stop its channel to Airflow.
-            outbox.deliver_beside()
+            deliver_beside()
 
-    def _find_incident(self) -> tuple[Failure, dict[str, Any]] | None:
-        """Return the failure and the fields of its incident; None if none is to be raised."""
-        if self._waits_for_retry():
-            return None
-        failure = self._failure.resolve()
-        if is_covered(failure, self._context, self._notifier.roll_ups):
-            log.info("An IncidentOnFailureOperator of this DAG handled each of the failed tasks.")
-            return None
-        if self._is_ignored(failure) or self._is_silenced(failure):
-            return None
-        fields = self._fields(failure)
-        return None if self._is_only_logged(fields) else (failure, fields)
-
-    def _waits_for_retry(self) -> bool:
-        # A failed run has a reason; its context also has a task instance, of any of its tasks.
-        is_run = self._context.get("reason") is not None
-        if self._notifier.on_retry or is_run or not will_be_tried_again(self._context.get("ti")):
-            return False
-        log.info("The task will be tried again: no incident is raised yet.")
-        return True
-
-    def _is_ignored(self, failure: Failure) -> bool:
-        """Fill what the DAG leaves out from the routes and from ``[bzctrl]``; return whether a route ignores the failure."""
-        defaults = self._notifier.deployment_defaults
-        routed = Routed()
-        if self._notifier.routes:
-            routed = find_routed(
-                self._context,
-                failure,
-                render=self._render,
-                is_from_policy=defaults is not None,
-                is_set=self._is_set,
+    def _decide(self) -> Incident | NotRaised:
+        notifier = self._notifier
+        occurrence = read_callback(
+            self._context,
+            self._failure,
+            each_try=notifier.on_retry,
+            roll_ups=notifier.roll_ups,
+            is_of_policy=notifier.is_of_policy,
+        )
+        names = (*TEMPLATED, "dedup_window", "consecutive_failures")
+        wishes = Wishes(
+            values={name: getattr(notifier, name) for name in names},
+            render=self._render,
+            link_to_run=notifier.link_to_run,
+            routes=notifier.routes,
+            left_out=self._left_out,
+            templates=self._name_templates(),
+        )
+        decision = decide(occurrence, wishes, record=self._write)
+        if isinstance(decision, NotRaised):
+            log.log(logging.WARNING if decision.outcome == "tested" else logging.INFO, "%s", decision)
+        elif self._unstored is None:
+            log.info(
+                "The incident was written into the outbox as %s; a delivery creates it.", decision.identity
             )
-        if routed.ignored_by:
-            log.info("No incident is raised, because of %s.", routed.ignored_by)
-            count_todos("ignored", todo_type=self._notifier.todo_type)
-            return True
-        self._notes = routed.notes
-        for name, value in routed.without(self._is_set).items():
-            setattr(self._notifier, name, value)
-        for name, value in Routed(defaults or {}).without(self._is_set).items():
-            try:
-                setattr(self._notifier, name, self._render(value) if isinstance(value, str) else value)
-            except Exception as exc:  # noqa: BLE001 - a template of the deployment can raise anything, and costs its field
-                self._leave_out(name, exc)
-        return False
+        return decision
 
-    def _is_set(self, name: str) -> bool:
-        return is_given(getattr(self._notifier, name), default=DEFAULTS.get(name))
-
-    def _is_silenced(self, failure: Failure) -> bool:
-        self._silencing = find_silencing(failure)
-        if self._silencing.silence is None:
-            self._notes = (*self._notes, self._silencing.note)
-            return False
-        log.info("No incident is raised: %s.", self._silencing.silence)
-        count_todos("silenced", todo_type=self._notifier.todo_type)
-        return True
-
-    def _fields(self, failure: Failure) -> dict[str, Any]:
-        link_to_run = self._notifier.link_to_run
-        fields, invalid = leave_out_invalid({name: getattr(self._notifier, name) for name in TODO_FIELDS})
-        filled = fill_text(failure, fields, link_to_run=link_to_run is not False)
-        fields = fill_assignee(failure, add_run_link(filled, failure.run_url if link_to_run else None))
-        for note in filter(None, [settings().note, *self._notes]):
-            fields = add_note(fields, note)
-        fields = add_left_out_note(fields, [*self._left_out, *invalid], with_templates=True)
-        return fields | {
-            "order_id": fields["order_id"] or failure.run_id,
-            "todo_type": fields["todo_type"] or "INCIDENT",
-        }
-
-    def _is_only_logged(self, fields: Mapping[str, Any]) -> bool:
-        if settings().in_test_runs or not is_test_run(self._context):
-            return False
-        log.warning(
-            "This is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section "
-            "[bzctrl] of Airflow's configuration. The incident would have been: %s",
-            format_fields(fields),
-        )
-        return True
-
-    def _repeats(self, failure: Failure, fields: Mapping[str, Any]) -> Repeats | None:
-        """Return the rules for a failure that may repeat; None if each raises an incident."""
-        window, number = self._notifier.dedup_window, self._notifier.consecutive_failures or 1
-        if failure.kind == "deadline" or (not window and number == 1):
-            return None
-        conn_id, key = self._notifier.bzctrl_conn_id, self._notifier.dedup_key
-        workspace = name_workspace(fields)
-        return Repeats(
-            key=key_of_failure(failure, bzctrl_conn_id=conn_id, workspace=workspace, key=key),
-            occurrence=f"{failure.dag_id} {failure.run_id}",
-            window_s=window.total_seconds() if window else 0,
-            consecutive_failures=number,
-            find_success=lambda: find_success(self._context, failure),
-            source=name_source(self._context, failure),
-        )
-
-    def _identify(self, failure: Failure, fields: Mapping[str, Any]) -> str:
-        """Return the identity of this incident, which is the same if Airflow calls the callback twice, as after a lost worker."""
-        # The templates, because two notifiers of one callback are two incidents. Of an object only the type: its repr may
-        # have an address, which is another one in the next process.
-        templates = [
+    def _name_templates(self) -> list[str]:
+        # Two notifiers of one callback are two incidents. Of an object only the type: its repr may have an address, which is
+        # another one in the next process.
+        return [
             f"{name}={safe_repr(value, max_chars=_TEMPLATES_CHARS)}"
             for name, value in sorted(self._templates.items())
         ]
-        return identify(
-            self._notifier.bzctrl_conn_id,
-            name_workspace(fields),
-            failure.kind,
-            failure.dag_id,
-            failure.run_id,
-            *identify_occasion(failure, self._context, each_try=self._notifier.on_retry),
-            *templates,
-        )
 
-    def _incident(self, failure: Failure, fields: Mapping[str, Any]) -> Incident:
-        reason = failure.exception or failure.reason or ""
-        return Incident(
-            fields=fields,
-            bzctrl_conn_id=self._notifier.bzctrl_conn_id,
-            identity=self._identify(failure, fields),
-            facts={
-                "what": failure.kind,
-                "dag_id": failure.dag_id,
-                "run_id": failure.run_id,
-                "run_url": failure.run_url or "",
-                "reason": one_line(reason, max_chars=LINE_CHARS),
-            },
-        )
+    def _write(self, incident: Incident) -> Incident | NotRaised:
+        """Write an incident into the outbox; if the store cannot be used, note that it has to be sent."""
+        try:
+            return write(incident)
+        except StoreError as exc:
+            log.error("%s The incident is sent directly instead.", exc)  # noqa: TRY400 - its frames say nothing more
+            self._unstored = incident
+            return incident
 
-    def _hand_over(self, incident: Incident, failure: Failure) -> Mapping[str, Any]:
-        """Write the incident into the outbox; if that fails, send it. Return the todo, as far as it is known yet."""
-        repeats = self._repeats(failure, incident.fields)
-        written = outbox.write(incident, repeats=repeats, forget=self._silencing.key)
-        if written is None:
-            with _logged_if_lost(incident.fields):
-                return direct.send(incident.fields, bzctrl_conn_id=self._notifier.bzctrl_conn_id)
-        if written.verdict.wait:
-            count_todos("ignored", todo_type=self._notifier.todo_type)
-        elif written.verdict.first:
-            count_todos("deduplicated", todo_type=self._notifier.todo_type)
-        known = written.incident
+    def _see_to_what_waits(self, decision: Incident | NotRaised) -> Mapping[str, Any]:
+        """Have all delivered that waits, also if nothing was written; return the todo, as far as it is known yet."""
         todos = {}
-        # Also if nothing was written: what waits has to be delivered by somebody.
-        if may_wait(failure, self._context):
+        incident = decision.first if isinstance(decision, NotRaised) else decision
+        if incident is not None and may_wait(self._context):
             todos = deliver_soon()
         else:
-            outbox.deliver_beside()
-        if known is None:
+            deliver_beside()
+        if incident is None:
             return {}
-        return todos.get(known.identity, {"key": known.key, "link": known.link})
+        return todos.get(incident.identity, {"key": incident.key, "link": incident.link})
+
+
+def is_in_task(context: Mapping[str, Any]) -> bool:
+    """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
+    is_of_task = kind_of(context, in_callback=True) == "task"
+    return is_of_task and isinstance(context.get("exception"), BaseException)
+
+
+def may_wait(context: Mapping[str, Any]) -> bool:
+    """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
+    if is_in_task(context) or is_test_run(context):
+        return True
+    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
+    return not airflow_at_least(3, 1) and not is_scheduled()
 
 
 @contextmanager
-def _logged_if_lost(fields: Mapping[str, Any]) -> Iterator[None]:
+def _logged_if_lost(incident: Incident) -> Iterator[None]:
     try:
         yield
     except Exception:
-        log_incident(fields)
+        log_incident(incident.fields)
         raise
+
+
+@cache
+def _writer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
+
+
+_delivery = BackgroundDelivery(deliver_soon)
+
+
+def deliver_beside() -> None:
+    """Have what waits delivered while this process goes on, unless the delivery DAG does it."""
+    if not is_scheduled():
+        _delivery.request()
+
+
+def push_link(context: Mapping[str, Any], link: object) -> None:
+    """Keep the link of an incident as an XCom of the task that failed; never raise."""
+    address = web_address(link)
+    # An operator of this provider has a link of its own.
+    if address is None or getattr(context.get("task"), "todo_link", None):
+        return
+    with best_effort("the link of the incident as an XCom of the task"):
+        context["ti"].xcom_push(key=LINK_XCOM_KEY, value=address)
 
 
 def _get_failure(context: Mapping[str, Any]) -> Failure:
@@ -320,10 +244,3 @@ def _is_word(value: object) -> bool:
     To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
     """
     return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
-
-
-def _as_data(value: Any) -> Any:
-    """Return a rendered value as text if it is ``{{ failure }}`` or ``{{ exception }}`` with native rendering."""
-    if isinstance(value, Failure | LazyFailure):
-        return str(value)
-    return exception_text(value) if isinstance(value, BaseException) else value

@@ -11,11 +11,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlTransportError
+from bzctrl_provider.field_checks import leave_out_of_format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+    from bzctrl_provider.store.incidents import Incident
 
 LIMIT_S = 10.0
 _PERIOD_S = 60.0
@@ -59,23 +61,25 @@ budget = Budget()
 """Of this process."""
 
 
-def send(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, Any]:
-    """Create a todo within the remaining time of this process.
+def send(incident: Incident) -> dict[str, Any]:
+    """Create the todo of an incident within the remaining time of this process.
 
     :return: as ``CreatedTodo.as_dict()``.
     :raises Exception: if it was not created, or the connection is missing or invalid.
     """
     limit_s = budget.remaining_s()
-    return _new_hook(bzctrl_conn_id).create_todo(fields, limit_s=limit_s).as_dict()
+    hook = _new_hook(incident.bzctrl_conn_id)
+    fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
+    return hook.create_todo(fields, limit_s=limit_s).as_dict()
 
 
-async def asend(fields: Mapping[str, Any], *, bzctrl_conn_id: str) -> dict[str, Any]:
+async def asend(incident: Incident) -> dict[str, Any]:
     """Do the same from a coroutine; the event loop and its own threads stay free meanwhile."""
     limit_s = budget.remaining_s()
     try:
         # The limit of the hook does not bound the look-up of the connection.
         created = await asyncio.wait_for(
-            _new_hook(bzctrl_conn_id).acreate_todo(fields, limit_s=limit_s), limit_s + 1
+            _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s), limit_s + 1
         )
     except TimeoutError:
         raise BzCtrlTransportError(

@@ -17,7 +17,6 @@ from bzctrl_provider.field_checks import (
     check_literals,
     find_number_errors,
     find_window_errors,
-    leave_out_invalid,
 )
 from bzctrl_provider.fields import TODO_FIELDS, name_workspace
 from bzctrl_provider.limits import MAX_WORKERS
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.failure import LazyFailure
     from bzctrl_provider.fields import Text
+    from bzctrl_provider.incidents.fields import Wishes
     from bzctrl_provider.memory import OnUnknownOutcome, TryState
-    from bzctrl_provider.outbox.writer import Repeats
+    from bzctrl_provider.outbox.incident import NotRaised
     from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
@@ -217,106 +217,112 @@ class CreateTodoOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
-        return self._create(context, _get_failure(context))
-
-    def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
-        """Return the rendered fields, with the generated title and description."""
         from bzctrl_provider.failure import fill_text
+        from bzctrl_provider.failure_lookup import find_run_url
+        from bzctrl_provider.notes import add_run_link
+        from bzctrl_provider.operators.repeated import claim
+        from bzctrl_provider.outbox.incident import NotRaised
 
-        return fill_text(failure, self._get_fields(), link_to_run=self.link_to_run is not False)
+        self.todo_link = ""
+        failure = _get_failure(context)
+        fields = fill_text(failure, self._get_fields(), link_to_run=self.link_to_run is not False)
+        if self.link_to_run:
+            fields = add_run_link(fields, find_run_url(context))
+        decision = claim(self._new_todo(context, failure, fields))
+        if isinstance(decision, NotRaised):
+            return self._not_raised(context, decision)
+        return self._create(context, decision)
 
     def _get_fields(self) -> dict[str, Any]:
         from bzctrl_provider.failure import as_text
 
         return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
 
-    def _queue(self, context: Context, incident: Incident, exc: Exception, forget: str | None) -> bool:  # noqa: ARG002 - see IncidentOnFailureOperator
-        """Return whether a todo that could not be created waits in the outbox; only incidents do."""
-        return False
-
-    def _find_repeats(self, failure: LazyFailure, fields: Mapping[str, Any]) -> Repeats | None:
-        """Return the rules for a failure that may repeat; None if each creates a todo."""
-        if not self.dedup_window:
-            return None
-        return self._new_repeats(failure, fields)
-
-    def _new_repeats(self, failure: LazyFailure, fields: Mapping[str, Any], **rules: Any) -> Repeats:
-        from bzctrl_provider.outbox.writer import Repeats
-        from bzctrl_provider.repeats import key_of_failure
-
-        key = key_of_failure(
-            failure,
-            bzctrl_conn_id=self.bzctrl_conn_id,
-            workspace=name_workspace(fields),
-            key=self.dedup_key,
-            task_id=self.task_id,
-        )
-        window_s = self.dedup_window.total_seconds() if self.dedup_window else 0
-        return Repeats(key=key, occurrence=f"{failure.dag_id} {failure.run_id}", window_s=window_s, **rules)
-
-    def _create(self, context: Context, failure: LazyFailure, *, forget: str | None = None) -> dict[str, Any]:
-        # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
-        from bzctrl_provider.failure_lookup import find_run_url
-        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.memory import TryState, create_once, open_memory
-        from bzctrl_provider.notes import add_run_link
-        from bzctrl_provider.operators.repeated import Announcement
-
-        self.todo_link = ""
-        fields = self._prepare_fields(failure)
-        if self.link_to_run:
-            fields = add_run_link(fields, find_run_url(context))
-        _warn_of_none(fields)
-        hook = BzCtrlHook(self.bzctrl_conn_id)
-        tries = TryState.from_ti(context["ti"])
-        incident = self._new_incident(context, fields, generation=tries.generation)
-        announcement = Announcement(incident, self._find_repeats(failure, fields), forget=forget)
-
-        def create(todo: dict[str, Any]) -> dict[str, Any]:
-            return hook.create_todo(todo).as_dict()
-
-        try:
-            # An error of the connection comes before an attempt is remembered.
-            hook.get_conn()
-            if represented := announcement.make(context):
-                return self._show(context, represented)
-            created = create_once(
-                create,
-                announcement.fields,
-                memory=open_memory(context),
-                key="todo",
-                tries=tries,
-                on_unknown_outcome=self.on_unknown_outcome,
-            )
-        except AirflowSkipException:
-            raise
-        except Exception as exc:
-            if self._queue(context, replace(incident, fields=announcement.fields), exc, forget):
-                return announcement.queued()
-            announcement.release()
-            if isinstance(exc, BzCtrlError) and exc.is_permanent:
-                # Without its cause, which has the same message.
-                raise AirflowFailException(str(exc)) from None
-            raise
-        announcement.note_created(created)
-        return self._show(
-            context, created if announcement.repeats is None else {**created, "deduplicated": False}
-        )
-
-    def _new_incident(self, context: Context, fields: Mapping[str, Any], *, generation: str) -> Incident:
+    def _new_todo(self, context: Context, failure: LazyFailure, fields: Mapping[str, Any]) -> Incident:
+        from bzctrl_provider.memory import TryState
         from bzctrl_provider.outbox.incident import identify
+        from bzctrl_provider.repeats import Repeats, key_of_failure
         from bzctrl_provider.store.incidents import Incident
 
         # Not of the failure, for which Airflow would be asked: a todo may need nothing of it.
         dag_id = getattr(context.get("dag"), "dag_id", None) or ""
         run_id = str(context.get("run_id") or "")
         index = getattr(context["ti"], "map_index", None)
+        generation = TryState.from_ti(context["ti"]).generation
+        repeats = None
+        if self.dedup_window:
+            key = key_of_failure(
+                failure,
+                bzctrl_conn_id=self.bzctrl_conn_id,
+                workspace=name_workspace(fields),
+                key=self.dedup_key,
+                task_id=self.task_id,
+            )
+            window_s = self.dedup_window.total_seconds()
+            repeats = Repeats(key=key, occurrence=f"{dag_id} {run_id}", window_s=window_s)
         return Incident(
-            identity=identify("task", self.bzctrl_conn_id, dag_id, run_id, self.task_id, index, generation),
+            identity=identify("todo", self.bzctrl_conn_id, dag_id, run_id, self.task_id, index, generation),
             bzctrl_conn_id=self.bzctrl_conn_id,
             fields=fields,
-            facts={"what": "task", "dag_id": dag_id, "run_id": run_id},
+            repeats=repeats,
         )
+
+    def _not_raised(self, context: Context, decision: NotRaised) -> dict[str, Any]:
+        """Return the todo that represents this one.
+
+        :raises AirflowSkipException: there is none.
+        """
+        from bzctrl_provider.operators.repeated import as_dict
+
+        if decision.first is None:
+            raise AirflowSkipException(str(decision))
+        log.info("%s", decision)
+        return self._show(context, {**as_dict(decision.first), "deduplicated": True})
+
+    def _create(self, context: Context, incident: Incident) -> dict[str, Any]:
+        """Create a todo that is to be raised, once for all tries of the task."""
+        # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.memory import TryState, create_once, open_memory
+        from bzctrl_provider.operators.repeated import as_dict, note_created, release
+
+        _warn_of_none(incident.fields)
+        hook = BzCtrlHook(incident.bzctrl_conn_id)
+
+        def create(todo: dict[str, Any]) -> dict[str, Any]:
+            return hook.create_todo(todo).as_dict()
+
+        try:
+            # An error of the connection comes before an attempt is remembered.
+            incident = replace(incident, fields=self._fit(incident.fields, hook.get_conn().message_format))
+            created = create_once(
+                create,
+                incident.fields,
+                memory=open_memory(context),
+                key="todo",
+                tries=TryState.from_ti(context["ti"]),
+                on_unknown_outcome=self.on_unknown_outcome,
+            )
+        except Exception as exc:
+            if self._queue(context, incident, exc):
+                return {**as_dict(incident), "queued": True}
+            release(incident)
+            if isinstance(exc, BzCtrlError) and exc.is_permanent:
+                # Without its cause, which has the same message.
+                raise AirflowFailException(str(exc)) from None
+            raise
+        note_created(incident, created)
+        return self._show(
+            context, created if incident.repeats is None else {**created, "deduplicated": False}
+        )
+
+    def _fit(self, fields: Mapping[str, Any], message_format: str) -> Mapping[str, Any]:  # noqa: ARG002 - see IncidentOnFailureOperator
+        """Return the fields to send in a message format; of a todo, all of them."""
+        return fields
+
+    def _queue(self, context: Context, incident: Incident, exc: Exception) -> bool:  # noqa: ARG002 - see IncidentOnFailureOperator
+        """Return whether a todo that could not be created waits in the outbox; only incidents do."""
+        return False
 
     def _show(self, context: Context, created: dict[str, Any]) -> dict[str, Any]:
         """Show the link of a todo on the task's page; it may come from a memory, which others can write as well."""
@@ -382,8 +388,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             kwargs = {**{k: v for k, v in _RETRIES.items() if k not in default_args}, **kwargs}
         super().__init__(**kwargs)
         self.routes = routes
-        self._notes: tuple[str, ...] = ()
-        self._map_index: int | None = None
         rule = self.trigger_rule
         self.as_teardown()
         self.trigger_rule = rule
@@ -406,45 +410,25 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         return super()._find_errors(values) + find_number_errors(values.get("consecutive_failures"))
 
-    def _prepare_fields(self, failure: LazyFailure) -> dict[str, Any]:
-        """Return the fields without invalid ones: the incident is worth more than its field."""
-        from bzctrl_provider.failure import fill_assignee, fill_text
-        from bzctrl_provider.notes import add_left_out_note, add_note
+    def _wish(self, context: Context) -> Wishes:
+        """Return what the DAG asks for."""
+        from bzctrl_provider.incidents.fields import TEMPLATED, Wishes
 
-        fields, left_out = leave_out_invalid(self._get_fields())
-        fields["todo_type"] = fields["todo_type"] or "INCIDENT"
-        fields["order_id"] = fields["order_id"] or failure.run_id
-        filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
-        fields = add_left_out_note(fill_assignee(failure, filled), left_out)
-        for note in filter(None, [settings().note, *self._notes]):
-            fields = add_note(fields, note)
-        return fields
+        names = (*TEMPLATED, "dedup_window", "consecutive_failures")
+        return Wishes(
+            values={name: getattr(self, name) for name in names} | self._get_fields(),
+            render=lambda value: self.render_template(value, context, self.get_template_env()),
+            link_to_run=self.link_to_run,
+            routes=self.routes,
+        )
 
-    def _apply_routes(self, context: Context, failure: LazyFailure) -> None:
-        """Fill what the DAG leaves out.
+    def _fit(self, fields: Mapping[str, Any], message_format: str) -> Mapping[str, Any]:
+        """Return the fields that the message format has: the incident is worth more than its field."""
+        from bzctrl_provider.field_checks import leave_out_of_format
 
-        :raises AirflowSkipException: a route says that no incident is raised.
-        """
-        from bzctrl_provider.metrics import count_todos
-        from bzctrl_provider.routing import find_routed, is_given
+        return leave_out_of_format(fields, message_format)
 
-        defaults = {"todo_type": "INCIDENT", "order_id": failure.run_id, "bzctrl_conn_id": "bzctrl_default"}
-
-        def is_set(name: str) -> bool:
-            return is_given(getattr(self, name), default=defaults.get(name))
-
-        def render(value: Any) -> Any:
-            return self.render_template(value, context, self.get_template_env())
-
-        routed = find_routed(context, failure, render=render, is_set=is_set)
-        if routed.ignored_by:
-            count_todos("ignored", todo_type=self.todo_type)
-            raise AirflowSkipException(f"No incident is raised, because of {routed.ignored_by}.")
-        for name, value in routed.without(is_set).items():
-            setattr(self, name, value)
-        self._notes = routed.notes
-
-    def _queue(self, context: Context, incident: Incident, exc: Exception, forget: str | None) -> bool:
+    def _queue(self, context: Context, incident: Incident, exc: Exception) -> bool:
         """Put the incident into the outbox, or log it, if Airflow makes no further try."""
         from bzctrl_provider.lost import log_incident, queue_incident
         from bzctrl_provider.memory import TryState
@@ -455,25 +439,10 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         is_rejected = is_permanent and getattr(exc, "concerns", "") == "todo"
         # With `fail`, nothing may be sent again after an attempt without a response.
         is_forbidden = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
-        if not is_rejected and not is_forbidden and queue_incident(incident, exc, forget=forget):
+        if not is_rejected and not is_forbidden and queue_incident(incident, exc):
             return True
         log_incident(incident.fields)
         return False
-
-    def _find_repeats(self, failure: LazyFailure, fields: Mapping[str, Any]) -> Repeats | None:
-        if not self._has_memory():
-            return None
-        return self._new_repeats(
-            failure,
-            fields,
-            consecutive_failures=self.consecutive_failures or 1,
-            pass_key=self._pass_key(failure),
-        )
-
-    def _pass_key(self, failure: LazyFailure) -> str:
-        from bzctrl_provider.store.problems import key_of
-
-        return key_of("pass", failure.dag_id, self.task_id, self._map_index)
 
     def set_downstream(self, *args: Any, **kwargs: Any) -> None:
         """Raise an error: no task can follow this one."""
@@ -520,31 +489,37 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the incident, or skip."""
-        from bzctrl_provider.metrics import count_todos
-        from bzctrl_provider.operators.repeated import note_failure, note_pass
-        from bzctrl_provider.silencing import find_silencing
+        from bzctrl_provider.incidents.decide import decide
+        from bzctrl_provider.incidents.occurrence import read_checks
+        from bzctrl_provider.operators.repeated import claim, note_pass
+        from bzctrl_provider.outbox.incident import NotRaised
+        from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 
+        self.todo_link = ""
         failure = _get_failure(context)
-        self._map_index = getattr(context.get("ti"), "map_index", None)
+        occurrence = read_checks(context, failure, task_id=self.task_id)
         if not failure.tasks:
-            # A route may give it a memory.
-            if self._has_memory() or (self.routes and settings().routes_path is not None):
-                note_pass(self._pass_key(failure))
+            if self._may_have_memory():
+                note_pass(occurrence.pass_key)
             raise AirflowSkipException("No check failed: there is nothing to raise.")
-        if self.routes:
-            self._apply_routes(context, failure)
-        silencing = find_silencing(failure)
-        if silencing.silence:
-            count_todos("silenced", todo_type=self.todo_type)
-            raise AirflowSkipException(f"No incident is raised: {silencing.silence}.")
-        self._notes = tuple(filter(None, (*self._notes, silencing.note)))
-        if self._has_memory():
-            note_failure(self._pass_key(failure), f"{failure.dag_id} {self.task_id}")
-        return self._create(context, failure, forget=silencing.key)
+        decision = decide(occurrence, self._wish(context), record=claim)
+        if not isinstance(decision, NotRaised):
+            return self._create(context, decision)
+        if decision.outcome == "counted":
+            # For the policy, which raises an incident for what a skipped roll-up did not see.
+            context["ti"].xcom_push(key=COUNTED_XCOM_KEY, value=decision.why)
+        return self._not_raised(context, decision)
 
-    def _has_memory(self) -> bool:
-        """Return whether failures of this task share an incident, or are counted."""
-        return self.dedup_window is not None or (self.consecutive_failures or 1) > 1
+    def _may_have_memory(self) -> bool:
+        """Return whether failures of this task may share an incident, or be counted."""
+        options = settings()
+        return (
+            self.dedup_window is not None
+            or (self.consecutive_failures or 1) > 1
+            or bool(options.dedup_window)
+            or options.consecutive_failures > 1
+            or (self.routes and options.routes_path is not None)
+        )
 
 
 class CreateTodosOperator(CreateTodoOperator):

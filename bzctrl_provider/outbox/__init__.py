@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG
 
     from bzctrl_provider.outbox.delivery import DeliveryResult
-    from bzctrl_provider.outbox.incident import identify
+    from bzctrl_provider.outbox.incident import NotRaised, identify
     from bzctrl_provider.outbox.runner import deliver, deliver_soon
-    from bzctrl_provider.outbox.writer import Repeats, Written, write
+    from bzctrl_provider.outbox.writer import write
+    from bzctrl_provider.repeats import Repeats
     from bzctrl_provider.store.incidents import Incident
 
 _PLACES = {
     "DeliveryResult": "bzctrl_provider.outbox.delivery",
     "Incident": "bzctrl_provider.store.incidents",
-    "Repeats": "bzctrl_provider.outbox.writer",
-    "Written": "bzctrl_provider.outbox.writer",
+    "NotRaised": "bzctrl_provider.outbox.incident",
+    "Repeats": "bzctrl_provider.repeats",
     "deliver": "bzctrl_provider.outbox.runner",
     "deliver_soon": "bzctrl_provider.outbox.runner",
     "identify": "bzctrl_provider.outbox.incident",
@@ -33,8 +34,8 @@ _PLACES = {
 __all__ = [
     "DeliveryResult",
     "Incident",
+    "NotRaised",
     "Repeats",
-    "Written",
     "create_delivery_dag",
     "deliver",
     "deliver_soon",

@@ -73,6 +73,9 @@ class DeliveryResult:
 class Sender(Protocol):
     """A connection to BzCtrl."""
 
+    def fit(self, fields: Any) -> dict[str, Any]:
+        """Return the fields that the connection has; a note names the others."""
+
     def check(self, fields: Any) -> dict[str, Any]:
         """Return the complete and checked fields of a todo, or raise BzCtrlValidationError."""
 
@@ -247,7 +250,7 @@ class _OfConnection:
         self._options = delivery.options
         self._conn_id = conn_id
         self._sender = sender
-        self._left = {incident.identity: incident for incident in waiting}
+        self._left = {one.identity: replace(one, fields=sender.fit(one.fields)) for one in waiting}
         self._was_paused = pause is not None
         self._stopped: str | None = None
         self._has_dissolved = False

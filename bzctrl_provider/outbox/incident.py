@@ -1,26 +1,56 @@
-"""An incident before it is written: its identity, its fields as plain JSON without secrets, its note of a duplicate."""
+"""An incident before it is written: its identity, its fields as plain JSON without secrets, or why there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from numbers import Number
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import redact
 
 from bzctrl_provider.limits import DIGITS_MAX
 from bzctrl_provider.notes import add_duplicate_note
 from bzctrl_provider.reason_text import exception_text
-from bzctrl_provider.text import digest_of, plain_text, safe_repr
+from bzctrl_provider.text import digest_of, plain_text, safe_repr, web_address
 
 if TYPE_CHECKING:
     from bzctrl_provider.store.incidents import Incident
 
 _ATTEMPTS_LISTED = 10
+
+
+Outcome = Literal["retried", "covered", "ignored", "silenced", "counted", "represented", "known", "tested"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRaised:
+    """The decision that no incident is raised for a failure.
+
+    :param outcome: why, in one word: the task is ``retried``, a roll-up has ``covered`` the failure, a route has ``ignored`` it,
+        it is ``silenced``, it is ``counted`` until there are enough in a row, it is ``represented`` by the incident of an earlier
+        one, it is ``known`` because this is the second call for it, or it is ``tested``.
+    :param why: the same in words, which name what it is about.
+    :param first: the incident of a failure that is ``represented`` or ``known``.
+    """
+
+    outcome: Outcome
+    why: str
+    first: Incident | None = None
+
+    def __str__(self) -> str:
+        return f"No incident: {self.why}."
+
+
+def name_todo(incident: Incident) -> str:
+    """Return how people find the todo of an incident: its key and its address, before it is created its identity."""
+    link = web_address(incident.link)
+    if incident.key and link:
+        return f"{incident.key} ({link})"
+    return link or incident.key or f"the incident {incident.identity}"
 
 
 def identify(*parts: object) -> str:

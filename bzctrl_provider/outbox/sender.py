@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.client.todo import complete_todo
+from bzctrl_provider.field_checks import leave_out_of_format
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.metrics import count_results
 
@@ -33,6 +34,10 @@ class Sender:
         self._workers = workers
         self._ends_at = ends_at
         self._call_max_s = min(self._client.total_s, _CALL_MAX_S)
+
+    def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that the message format of the connection has; a note names the others."""
+        return leave_out_of_format(fields, self._client.message_format)
 
     def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the complete and checked fields of a todo.

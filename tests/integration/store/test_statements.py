@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import event, func, select, text
 from support.outbox import DAY, HOUR, BzCtrlInMemory, deliver_to, new_incident
 
 from bzctrl_provider.outbox import deliver_soon, write
-from bzctrl_provider.outbox.writer import Repeats
+from bzctrl_provider.repeats import Repeats
 from bzctrl_provider.store import schema
 
 ROWS = 20_000
@@ -71,7 +73,8 @@ def test_no_statement_reads_all_rows(old_store, monkeypatch):
     deliver_to(old_store, bzctrl)
     deliver_soon()
     for number in range(30):
-        write(new_incident(number), repeats=Repeats(key=str(number), occurrence="r", window_s=HOUR))
+        repeats = Repeats(key=str(number), occurrence="r", window_s=HOUR)
+        write(replace(new_incident(number), repeats=repeats))
     deliver_soon()
     event.remove(old_store._engine, "before_cursor_execute", note)
     assert len(bzctrl.created) == 1

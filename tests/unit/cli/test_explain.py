@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from bzctrl_provider.outbox import Incident, Repeats, write
+from bzctrl_provider.store import problems
+
 ROUTES = """\
 [[route]]
 run_types = ["backfill"]
@@ -18,7 +21,12 @@ domain_workspace = "EXA-CUS-TOM-SHQ"
 domain_workspace = "EXA-CON-BUS-WOR"
 priority = "LOW"
 """
-DAG = {"tags": ["daily", "impact/tier_1"], "owner": "customs-nl, finance", "team": None}
+DAG = {
+    "tags": ["daily", "impact/tier_1"],
+    "owner": "customs-nl, finance",
+    "team": None,
+    "roll_ups": ["raise_incident"],
+}
 
 
 def test_explain_takes_the_facts_of_the_dag_from_airflow(run_command, routes_file, stored):
@@ -29,9 +37,19 @@ def test_explain_takes_the_facts_of_the_dag_from_airflow(run_command, routes_fil
     assert code == 0
     assert text.splitlines() == [
         "DAG: customs_daily; tags: daily, impact/tier_1; owners: customs-nl, finance; run type: scheduled",
-        f"{path}: for each field, the first route that fits and sets it gives the value.",
+        "The policy raises none: incident_on_failed_run is off.",
+        "The task raise_incident raises one for the tasks before it.",
+        "If it failed now, an incident would be raised.",
         "priority = 'HIGH' from route 2",
         "domain_workspace = 'EXA-CON-BUS-WOR' from route 4",
+        "bzctrl_conn_id = 'bzctrl_default' from [bzctrl]",
+        "consecutive_failures = 1 from [bzctrl]",
+        "todo_type = 'INCIDENT' from the default",
+        "title = 'customs_daily: the run failed' from the failure",
+        "description = 'In the DAG customs_daily, the run failed.\\n\\nOwner: customs-nl, finance' from the failure",
+        "reporter from the connection bzctrl_default",
+        "assignee from the connection bzctrl_default",
+        f"{path}: for each field, the first route that fits and sets it gives the value.",
         "route 1: run_types does not match",
         "route 2: fits",
         "route 3: tasks is not known",
@@ -48,12 +66,10 @@ def test_explain_with_a_task_and_a_run_type_uses_them(run_command, routes_file, 
         "check", "--explain", "customs_daily", "--task", "check_totals", "--run-type", "backfill", "--json"
     )
     assert code == 0
-    assert report["fields"] == {
-        "ignore": {"value": True, "route": 1},
-        "priority": {"value": "HIGH", "route": 2},
-        "domain_workspace": {"value": "EXA-CUS-TOM-SHQ", "route": 3},
-    }
+    assert report["decision"].startswith("No incident: ignore = true in route 1 of ")
+    assert (report["raised"], report["fields"]) == (False, {})
     assert report["facts"]["tasks"] == ["check_totals"]
+    assert [route["fits"] for route in report["routes"]] == [True, True, True, True]
 
 
 def test_explain_of_an_unknown_dag_uses_the_facts_given_by_hand(run_command, routes_file):
@@ -64,7 +80,7 @@ def test_explain_of_an_unknown_dag_uses_the_facts_given_by_hand(run_command, rou
     )
     assert code == 0
     assert report["facts"]["owners"] == ["a", "b"]
-    assert report["fields"]["priority"]["route"] == 2
+    assert report["fields"]["priority"]["source"] == "route 2"
     assert "has no such DAG" in report["notes"][0]
 
 
@@ -73,7 +89,7 @@ def test_explain_given_facts_win_over_the_database(run_command, routes_file, sto
     routes_file(ROUTES)
     stored["dags"]["d"] = DAG
     _, report = run_command("check", "--explain", "d", "--tag", "other", "--team", "t", "--json")
-    assert report["fields"]["priority"]["route"] == 4
+    assert report["fields"]["priority"]["source"] == "route 4"
     assert (report["facts"]["tags"], report["facts"]["teams"]) == (["other"], ["t"])
 
 
@@ -89,13 +105,41 @@ def test_explain_of_an_import_error_has_only_its_file(run_command, routes_file):
     assert "route 2: dags is not known" in text
 
 
-def test_explain_without_a_routes_file_shows_the_default_of_the_policy(run_command, stored):
-    """A backfill raises no incident by default."""
-    stored["dags"]["d"] = DAG
+def test_explain_names_the_policy_and_its_default_for_backfills(run_command, configure, stored):
+    """Without a routes file, a backfill raises no incident; a DAG that the options leave out is named."""
+    stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": []}
+    configure(incident_on_failed_run="True", exclude_dags="legacy_*")
     code, text = run_command("check", "--explain", "d", "--run-type", "backfill")
     assert code == 0
     assert "There is no routes file" in text
-    assert "ignore = True from the default without routes" in text
+    assert "The policy raises an incident for each failed run of this DAG." in text
+    assert "No incident: a backfill raises none by default, without routes." in text
+    text = run_command("check", "--explain", "legacy_d")[1]
+    assert "The policy raises none for this DAG" in text
+    assert "Only a notifier of the DAG itself would raise one." in text
+
+
+def test_explain_names_silence_window_and_count(run_command, configure, stored, store):
+    """It says until when, of which incident, and how many in a row; and it counts nothing, however often it is asked."""
+    options = {"incident_on_failed_run": "True", "dedup_window_s": "3600"}
+    stored["dags"]["d"] = {"tags": [], "owner": "a", "team": None, "roll_ups": []}
+    command = ("check", "--explain", "d", "--task", "load")
+    configure(**options, consecutive_failures="3")
+    for _ in range(3):
+        assert "No incident: failure 1 of 3 in a row." in run_command(*command)[1]
+    configure(**options, consecutive_failures="1")
+    assert "an incident would be raised" in run_command(*command)[1]
+    key = "bzctrl_default::d//load"
+    repeats = Repeats(key=key, occurrence="d r", window_s=3600)
+    write(Incident(identity="first", bzctrl_conn_id="bzctrl_default", fields={"title": "t"}, repeats=repeats))
+    for _ in range(2):
+        text = run_command(*command)[1]
+        assert "No incident: the incident first is open for the same failure since 2" in text
+    stored["variable"] = '[{"dags": "d", "until": "2126-12-01T06:00Z", "comment": "OPS-123"}]'
+    text = run_command(*command)[1]
+    assert "No incident: silenced until 2126-12-01 06:00:00 UTC (OPS-123)." in text
+    with store.transaction() as tx:
+        assert problems.find(tx, problems.key_of("window", key)).count == 1
 
 
 def test_explain_with_a_faulty_file_shows_its_faults(run_command, routes_file, stored):

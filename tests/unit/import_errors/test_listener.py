@@ -318,7 +318,7 @@ impact = "{{ failure.nothing.at_all }}"
     parse(0, is_new=True, file="scratch/mine.py")
     (incident,) = read(store)
     description = incident.fields.pop("description")
-    assert "Left out, because the template in route 4" in description
+    assert " of route 4 (" in description
     assert incident.bzctrl_conn_id == "bzctrl_customs"
     assert incident.fields == {
         "todo_type": "INCIDENT",
@@ -340,7 +340,7 @@ def test_listener_ignored_file_stays_ignored_until_it_is_clean(parse, configure,
         for at in (0, 30, 60):
             parse(at, file="scratch/mine.py")
     assert read(store) == []
-    assert caplog.text.count("No incident is raised for scratch/mine.py, because of ignore = true") == 1
+    assert caplog.text.count("No incident: ignore = true in route 1") == 1
 
 
 def test_listener_faulty_routes_and_options_cost_no_incident(parse, configure, tmp_path, store):

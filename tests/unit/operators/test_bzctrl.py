@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import traceback
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -246,7 +247,12 @@ def raise_incident(*, try_number=1, max_tries=0, run_id="r", render=(), **fields
         setattr(operator, name, value)
     ti = TaskInstance()
     ti.try_number, ti.max_tries = try_number, max_tries
-    context = {"ti": ti, "dag": new_dag(), "run_id": run_id, "failure": LazyFailure({}, lambda _: FAILURE)}
+    context = {
+        "ti": ti,
+        "dag": new_dag(),
+        "run_id": run_id,
+        "failure": LazyFailure({}, lambda _: replace(FAILURE, run_id=run_id)),
+    }
     return operator.execute(context)
 
 
@@ -271,11 +277,11 @@ def test_incident_invalid_rendered_fields_are_left_out_with_note(bzctrl, caplog)
         }
     )
     todo = bzctrl.request_history[1].json()
-    assert (todo["todoType"], todo["orderID"], todo["lrn"]) == ("INCIDENT", "the run", "L")
+    assert (todo["todoType"], todo["orderID"], todo["lrn"]) == ("INCIDENT", "r", "L")
     assert "priority" not in todo
     assert "financialImpact" not in todo
     note = todo["description"].splitlines()[-1]
-    assert note.startswith("Left out, because the value is invalid: ")
+    assert note.startswith("Left out, because the template raises or the value is invalid: ")
     for name in ("priority (", "financial_impact (", "order_id ("):
         assert name in note
         assert name in caplog.text

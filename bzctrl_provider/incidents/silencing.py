@@ -41,23 +41,29 @@ class Silencing:
 
 
 def find_silencing(
-    failure: Failure | LazyFailure, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    failure: Failure | LazyFailure,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    read_text: Callable[[], str | None] | None = None,
+    is_counted: bool = True,
 ) -> Silencing:
     """Return whether a failure is silenced; if so, count it.
 
-    :param failure: the failure. A deadline alert is never silenced: the triggerer cannot wait for a Variable.
+    :param failure: the failure.
     :param now: returns the present time, with a time zone.
+    :param read_text: returns the text of the Variable; default: as a task and a callback can read it.
+    :param is_counted: whether the failure has happened; otherwise nothing is written.
     """
-    if failure.kind == "deadline":
-        return Silencing()
     silence, is_used = None, False
     with best_effort(f"the silences of the Variable {SILENCES_VARIABLE}"):
-        text = _read_text()
+        text = (read_text or _read_text)()
         is_used = bool(text and text.strip())
         if is_used:
             silence = _parse(text).find_silence(failure.dag_id or None, failure.task_ids, now=now())
     if not is_used:
         return Silencing()
+    if not is_counted:
+        return Silencing(silence)
     key = problems.key_of("silenced", failure.dag_id, *sorted(failure.task_ids))
     with best_effort("the count of silenced failures"), database().transaction() as tx:
         if silence is None:

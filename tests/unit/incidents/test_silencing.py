@@ -11,11 +11,11 @@ from support.bzctrl import ACC, sent_todos
 from support.contexts import TaskInstance, new_task_context
 from support.store import read
 
-from bzctrl_provider import silencing
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
+from bzctrl_provider.incidents import silencing
+from bzctrl_provider.incidents.silencing import find_silencing
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
-from bzctrl_provider.silencing import find_silencing
 
 pytestmark = pytest.mark.usefixtures("connection", "store")
 
@@ -51,7 +51,7 @@ def test_silenced_task_raises_nothing_and_the_next_incident_counts(variables, bz
         for run_id in "1234":
             notify(run_id)
     assert bzctrl.request_history == []
-    assert "No incident is raised: silenced until 2126-12-01 06:00:00 UTC (OPS-123)." in caplog.text
+    assert "No incident: silenced until 2126-12-01 06:00:00 UTC (OPS-123)." in caplog.text
     silence(variables, until="2020-01-01T00:00Z")
     notify("5")
     notify("6")

@@ -11,11 +11,13 @@ from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bzctrl_provider.failure import Failure
+    from bzctrl_provider.failure import Failure, LazyFailure
 
 
-def is_covered(failure: Failure, context: Mapping[str, Any], roll_ups: Mapping[str, frozenset[str]]) -> bool:
-    """Return whether roll-ups handled each of the failed tasks.
+def find_roll_ups(
+    failure: Failure | LazyFailure, context: Mapping[str, Any], roll_ups: Mapping[str, frozenset[str]]
+) -> list[str]:
+    """Return the ids of the roll-ups that together handled each of the failed tasks; none if a task is left.
 
     One that succeeded raised an incident, and one that counted a failure waits for more in a row. Any other did not see the
     failure: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is ``skipped``.
@@ -24,21 +26,24 @@ def is_covered(failure: Failure, context: Mapping[str, Any], roll_ups: Mapping[s
     :param context: of a callback.
     :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it.
     """
+    handled: set[str] = set()
     if not roll_ups or not failure.tasks:
-        return False
-    handled: list[bool] = []
+        return []
     # A second incident is better than none.
     with best_effort("the states of the roll-ups"):
         states = look_up_states(context, sorted(roll_ups))
-        handled = [
-            any(
-                task.task_id in before
-                and _has_handled(context, roll_up, states.get(roll_up, {}), task.map_index)
+        for task in failure.tasks:
+            by = {
+                roll_up
                 for roll_up, before in roll_ups.items()
-            )
-            for task in failure.tasks
-        ]
-    return bool(handled) and all(handled)
+                if task.task_id in before
+                and _has_handled(context, roll_up, states.get(roll_up, {}), task.map_index)
+            }
+            if not by:
+                return []
+            handled |= by
+        return sorted(handled)
+    return []
 
 
 def _has_handled(context: Mapping[str, Any], roll_up: str, states: Mapping[int, str], map_index: int) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,11 @@ from support.bzctrl import KEY, sent_todos, set_connection
 from support.contexts import TaskInstance, new_run_context, new_task_context
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
+from bzctrl_provider.incidents.occurrence import read_checks
+from bzctrl_provider.incidents.routing import find_facts
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 from bzctrl_provider.policy import dag_policy
-from bzctrl_provider.routing import find_facts
 from bzctrl_provider.store import schema
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -54,7 +56,7 @@ def raise_incident(dag_run=None, run_id="r", **fields):
     operator = IncidentOnFailureOperator(task_id="raise_incident", **{"order_id": "r", **fields})
     context = {
         **new_task_context(ti=TaskInstance(max_tries=0), run_id=run_id),
-        "failure": LazyFailure({}, lambda _: FAILURE),
+        "failure": LazyFailure({}, lambda _: replace(FAILURE, run_id=run_id)),
         "dag_run": dag_run,
     }
     return operator.execute(context)
@@ -132,7 +134,7 @@ def test_policy_failing_template_of_an_option_is_left_out(write_routes, bzctrl):
     notify_by_policy(new_run_context())
     (todo,) = sent_todos(bzctrl)
     assert todo["domainWorkSpace"] == "EXA"
-    assert "domain_workspace (" in todo["description"]
+    assert "domain_workspace of [bzctrl] (" in todo["description"]
 
 
 def test_policy_without_a_file_ignores_backfills_only(configure, bzctrl, caplog):
@@ -141,7 +143,7 @@ def test_policy_without_a_file_ignores_backfills_only(configure, bzctrl, caplog)
     with caplog.at_level(logging.INFO):
         notify_by_policy(new_run_context(dag_run=run_of_type("backfill")))
     assert sent_todos(bzctrl) == []
-    assert "No incident is raised, because of the default without routes" in caplog.text
+    assert "No incident: a backfill raises none by default, without routes." in caplog.text
     notify_by_policy(new_run_context(dag_run=run_of_type("scheduled")))
     BzCtrlNotifier()(new_task_context(dag_run=run_of_type("backfill")))
     assert len(sent_todos(bzctrl)) == 2
@@ -153,7 +155,7 @@ def test_notifier_ignoring_route_raises_nothing_and_is_named(write_routes, bzctr
     with caplog.at_level(logging.INFO):
         BzCtrlNotifier()(new_task_context(dag_run=run_of_type("dataset_triggered")))
     assert bzctrl.request_history == []
-    assert f"because of ignore = true in route 1 of {path}" in caplog.text
+    assert f"No incident: ignore = true in route 1 of {path}." in caplog.text
 
 
 def test_operator_ignoring_route_skips_and_is_named(write_routes, bzctrl):
@@ -194,7 +196,7 @@ def test_failing_template_of_a_route_leaves_its_field_out(write_routes, bzctrl, 
     raise_one()
     (todo,) = sent_todos(bzctrl)
     assert (todo["priority"], todo["assignee"]) == ("HIGH", "user@example.com")
-    assert "Left out, because the template in route 1 raises: assignee" in todo["description"]
+    assert "the template raises or the value is invalid: assignee of route 1 (" in todo["description"]
     assert "The template of assignee in route 1 cannot be rendered" in caplog.text
 
 
@@ -216,7 +218,7 @@ def test_faulty_file_costs_no_incident(write_routes, bzctrl, caplog, raise_one):
 def test_routes_that_raise_cost_no_incident(write_routes, bzctrl, monkeypatch):
     """The description has a note instead."""
     write_routes(TEAM)
-    monkeypatch.setattr("bzctrl_provider.routing.find_facts", lambda *_: 1 / 0)
+    monkeypatch.setattr("bzctrl_provider.incidents.routing.find_facts", lambda *_: 1 / 0)
     BzCtrlNotifier()(new_task_context())
     assert "The routes could not be applied." in sent_todos(bzctrl)[0]["description"]
 
@@ -255,8 +257,8 @@ def test_operator_with_a_routed_window_creates_one(write_routes, bzctrl, store):
 def test_facts_have_the_team_of_airflow_3_3():
     """Airflow attaches it to a task instance for its metrics; another Airflow has none."""
     ti = TaskInstance(stats_tags={"team_name": "customs"})
-    assert find_facts({"ti": ti}, FAILURE)["team"] == "customs"
-    assert find_facts({"ti": TaskInstance()}, FAILURE)["team"] is None
+    for instance, team in ((ti, "customs"), (TaskInstance(), None)):
+        assert find_facts(read_checks({"ti": instance}, FAILURE, task_id="t"))["team"] == team
 
 
 def test_consecutive_failures_of_a_route_wait_for_the_third_run(write_routes, bzctrl, store, caplog):
@@ -266,7 +268,7 @@ def test_consecutive_failures_of_a_route_wait_for_the_third_run(write_routes, bz
         for run_id in ("a", "b", "c"):
             BzCtrlNotifier()(new_task_context(run_id=run_id))
     assert [todo["orderID"] for todo in sent_todos(bzctrl)] == ["c"]
-    assert "No incident is raised yet: failure 2 of 3 in a row." in caplog.text
+    assert "No incident: failure 2 of 3 in a row." in caplog.text
     BzCtrlNotifier(consecutive_failures=1)(new_task_context(run_id="d", ti=TaskInstance(task_id="other")))
     assert sent_todos(bzctrl)[-1]["orderID"] == "d"
     with pytest.raises(AirflowSkipException, match="failure 1 of 3 in a row"):

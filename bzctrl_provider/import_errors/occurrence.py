@@ -1,0 +1,59 @@
+"""A broken DAG file as an occurrence, from its trace. Nothing here looks anything up."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.failure import Failure
+from bzctrl_provider.incidents.fields import Wishes
+from bzctrl_provider.incidents.occurrence import Occurrence
+from bzctrl_provider.limits import LINE_CHARS, TEXT_CHARS
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.outbox.incident import format_time
+from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.text import one_line
+
+if TYPE_CHECKING:
+    from bzctrl_provider.import_errors.dag_files import DagFile
+    from bzctrl_provider.store.broken_files import BrokenFile
+
+_TRACE_CHARS = 20_000
+
+_CREDENTIALS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
+
+
+def describe_import_error(dag_file: DagFile, stacktrace: str, broken: BrokenFile) -> Failure:
+    """Return the failure of a DAG file."""
+    return Failure(
+        kind="import",
+        dag_id="",
+        run_id="",
+        file=one_line(dag_file.path, max_chars=TEXT_CHARS),
+        bundle=dag_file.bundle,
+        reason=last_line(stacktrace),
+        broken_since=format_time(broken.since),
+        broken_for_s=int(broken.seen - broken.since),
+    )
+
+
+def last_line(stacktrace: str) -> str:
+    """Return the last line of a trace, redacted and bounded."""
+    lines = [line for line in stacktrace[-_TRACE_CHARS:].splitlines() if line.strip()]
+    # The DAG processor did not read the secrets of the DAG file, so Airflow masks fewer of them here than in a task.
+    text = _CREDENTIALS.sub(r"\1:***@", lines[-1]) if lines else ""
+    return one_line(exception_text(text) or "", max_chars=LINE_CHARS)
+
+
+def read_broken_file(failure: Failure, broken: BrokenFile) -> Occurrence:
+    """Return the occurrence of a DAG file that has been broken for too long."""
+    return Occurrence(failure=failure, occasion=(broken.file, broken.since))
+
+
+def wish_nothing(failure: Failure) -> Wishes:
+    """Return wishes without any field: no DAG has set one. Templates have ``failure`` as their only variable."""
+    notifier = BzCtrlNotifier()
+    env = notifier.get_template_env(dag=None)
+    # Airflow 2 reads the key while it renders.
+    context: Any = {"failure": failure, "dag": None}
+    return Wishes(render=lambda value: notifier.render_template(value, context, env, set()))

@@ -1,0 +1,157 @@
+"""The fields of an incident: what the DAG sets, then the routes, then ``[bzctrl]``, and what is generated from the failure."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.failure import as_text, fill_assignee, fill_text
+from bzctrl_provider.field_checks import leave_out_invalid
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.incidents.routing import find_routed
+from bzctrl_provider.limits import NAME_CHARS
+from bzctrl_provider.notes import add_left_out_note, add_note, add_run_link
+from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bzctrl_provider.incidents.occurrence import Occurrence
+    from bzctrl_provider.incidents.routing import Routed
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONN_ID = "bzctrl_default"
+
+TEMPLATED = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
+
+_PLACE = frozenset({"domain_workspace", "domain", "workspace"})
+
+_OF_THE_DAG = "the DAG"
+_OF_THE_OPTIONS = "[bzctrl]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a DAG asks for: the parameters of its operator or notifier.
+
+    :param values: by the names of the parameters, rendered: the fields of the todo, ``bzctrl_conn_id``, ``dedup_key``,
+        ``dedup_window`` and ``consecutive_failures``. One that has its default counts as left out.
+    :param render: renders a template of the routes or of ``[bzctrl]``.
+    :param link_to_run: as in ``CreateTodoOperator``.
+    :param routes: whether the routes of the deployment apply.
+    :param left_out: the parameters that could not be rendered, each with the reason.
+    :param templates: what tells this operator or notifier from others of the same occurrence.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    render: Callable[[Any], Any] = lambda value: value
+    link_to_run: bool | None = None
+    routes: bool = True
+    left_out: Sequence[str] = ()
+    templates: Sequence[str] = ()
+
+
+@dataclass
+class Filled:
+    """The values for one occurrence, with where each comes from.
+
+    :param values: by the names of the parameters, rendered; without those that nobody sets.
+    :param sources: for each of them "the DAG", "route 2" or "[bzctrl]".
+    :param left_out: the templates that raise, each with the reason.
+    :param note: a sentence for the description about a routes file with faults; empty if there is none.
+    :param ignored_by: the route by which no incident is raised; None if one is raised.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    note: str = ""
+    ignored_by: str | None = None
+
+    def add(self, given: Mapping[str, tuple[Any, str]], *, render: Callable[[Any], Any]) -> None:
+        """Add the values of fields that are not set yet; ``domain_workspace``, ``domain`` and ``workspace`` are one.
+
+        :param given: for each field a value and its source.
+        """
+        taken = self.values.keys() | (_PLACE if _PLACE & self.values.keys() else set())
+        for name, (value, source) in given.items():
+            if name in taken or not is_given(value):
+                continue
+            try:
+                rendered = as_text(render(value)) if name in TEMPLATED else value
+            except Exception as exc:  # noqa: BLE001 - a template of a user raises anything, and the other fields stay
+                reason = exception_text(exc)
+                log.error("The template of %s in %s cannot be rendered. %s", name, source, reason)  # noqa: TRY400 - its frames may show secrets
+                self.left_out.append(f"{name} of {source} ({reason})")
+                continue
+            if is_given(rendered):
+                self.values[name], self.sources[name] = rendered, source
+
+
+def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
+    """Return the values for an occurrence: for each field, the first of DAG, routes and ``[bzctrl]`` that sets it."""
+    filled = Filled(left_out=list(wishes.left_out))
+    defaults = {
+        "bzctrl_conn_id": DEFAULT_CONN_ID,
+        "todo_type": "INCIDENT",
+        "order_id": occurrence.failure.run_id,
+    }
+    own = {
+        name: value
+        for name, value in wishes.values.items()
+        if not (isinstance(value, str) and value == defaults.get(name))
+    }
+    # They are rendered: a template in their data is none.
+    filled.add({name: (value, _OF_THE_DAG) for name, value in own.items()}, render=lambda value: value)
+    if wishes.routes:
+        routed = find_routed(occurrence)
+        filled.note, filled.ignored_by = routed.note, routed.ignored_by
+        filled.add(_with_window(routed), render=wishes.render)
+    options = settings()
+    of_options = {
+        "bzctrl_conn_id": options.conn_id,
+        "domain_workspace": options.domain_workspace,
+        "priority": options.priority,
+        "dedup_window": options.dedup_window,
+        "dedup_key": options.dedup_key,
+        "consecutive_failures": options.consecutive_failures,
+    }
+    filled.add({name: (value, _OF_THE_OPTIONS) for name, value in of_options.items()}, render=wishes.render)
+    return filled
+
+
+def _with_window(routed: Routed) -> Mapping[str, tuple[Any, str]]:
+    """Return the values of routes with the window as operators and notifiers have it."""
+    if "dedup_window_s" not in routed.values:
+        return routed.values
+    seconds, source = routed.values["dedup_window_s"]
+    return {**routed.values, "dedup_window": (timedelta(seconds=seconds), source)}
+
+
+def is_given(value: object) -> bool:
+    """Return whether a field is set: neither to nothing nor to blank text."""
+    return bool(value.strip()) if isinstance(value, str) else value is not None
+
+
+def complete(
+    occurrence: Occurrence, wishes: Wishes, filled: Filled, *, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return all fields of the todo, without the invalid ones: the incident is worth more than its field.
+
+    :param notes: further sentences for the description.
+    """
+    failure = occurrence.failure
+    fields, invalid = leave_out_invalid({name: filled.values.get(name) for name in TODO_FIELDS})
+    fields["todo_type"] = fields["todo_type"] or "INCIDENT"
+    # The name of a file is at the end of its path.
+    fields["order_id"] = fields["order_id"] or failure.run_id or (failure.file or "")[-NAME_CHARS:]
+    fields = fill_text(failure, fields, link_to_run=wishes.link_to_run is not False)
+    fields = add_run_link(fields, failure.run_url if wishes.link_to_run else None)
+    fields = fill_assignee(failure, fields)
+    for note in filter(None, (settings().note, filled.note, *notes)):
+        fields = add_note(fields, note)
+    return add_left_out_note(fields, [*filled.left_out, *invalid])

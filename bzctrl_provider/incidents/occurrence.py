@@ -1,0 +1,157 @@
+"""What happened, read once from Airflow: all that the decision about an incident needs to know."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider._airflow_internals import find_team
+from bzctrl_provider.failure_lookup import kind_of
+from bzctrl_provider.incidents.coverage import find_roll_ups
+from bzctrl_provider.incidents.successes import find_success
+from bzctrl_provider.memory import TryState
+from bzctrl_provider.text import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bzctrl_provider.failure import Failure, Kind, LazyFailure
+
+
+def _none() -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occurrence:
+    """Something that happened, for which an incident may be raised.
+
+    :param failure: what failed; looked up when it is first used.
+    :param occasion: its difference from others of the same run, equal in each process that is called for it.
+    :param run_type: the type of the run, as Airflow has it; None if it is not known.
+    :param tags: the tags of the DAG; None if they are not known.
+    :param team: the team of the DAG; None if it is not known.
+    :param task_id: the task that raises the incident; empty for a callback.
+    :param is_of_policy: whether the policy raises the incident, and not the DAG itself.
+    :param is_test_run: whether Airflow marks the run as a test.
+    :param is_retried: whether the task will be tried again, so that nothing has failed yet.
+    :param find_roll_ups: returns the ids of the roll-ups that have handled all of it; none if something is left.
+    :param find_success: see ``Repeats``, as for the next two.
+    :param source: names what has these successes.
+    :param pass_key: of the problem that has the last pass of a roll-up.
+    """
+
+    failure: Failure | LazyFailure
+    occasion: tuple[object, ...] = ()
+    run_type: object = None
+    tags: Iterable[str] | None = None
+    team: str | None = None
+    task_id: str = ""
+    is_of_policy: bool = False
+    is_test_run: bool = False
+    is_retried: bool = False
+    find_roll_ups: Callable[[], Iterable[str]] = tuple
+    find_success: Callable[[], float | None] = _none
+    source: str = ""
+    pass_key: str | None = None
+
+
+def read_callback(
+    context: Mapping[str, Any],
+    failure: Failure | LazyFailure,
+    *,
+    each_try: bool = False,
+    roll_ups: Mapping[str, frozenset[str]] | None = None,
+    is_of_policy: bool = False,
+) -> Occurrence:
+    """Return what a callback of a task, of a DAG or of a deadline alert was called for.
+
+    :param each_try: whether each try that fails is an occurrence of its own.
+    :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it.
+    """
+    kind = kind_of(context, in_callback=True)
+    ti = context.get("ti")
+    is_of_task = kind == "task"
+    return Occurrence(
+        failure=failure,
+        occasion=_occasion(context, kind, each_try=each_try),
+        **_read_run(context),
+        is_of_policy=is_of_policy,
+        is_retried=is_of_task and not each_try and will_be_tried_again(ti),
+        find_roll_ups=lambda: find_roll_ups(failure, context, roll_ups or {}),
+        find_success=lambda: find_success(context, of_task=is_of_task),
+        source=_name_source(context, is_of_task=is_of_task),
+    )
+
+
+def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, task_id: str) -> Occurrence:
+    """Return what a task has found that raises an incident after the checks before it.
+
+    :param task_id: the id of the task.
+    """
+    ti = context.get("ti")
+    index = getattr(ti, "map_index", None)
+    return Occurrence(
+        failure=failure,
+        occasion=(task_id, index, TryState.from_ti(ti).generation),
+        **{**_read_run(context), "is_test_run": False},  # a test of a DAG shows what its tasks do
+        task_id=task_id,
+        source=f"{failure.dag_id} {task_id}",
+        pass_key=digest_of("pass", failure.dag_id, task_id, index),
+    )
+
+
+def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
+    dag_run = context.get("dag_run")
+    # In a deadline alert, the run is a mapping.
+    of_run = dag_run if isinstance(dag_run, Mapping) else {"run_type": getattr(dag_run, "run_type", None)}
+    return {
+        "run_type": of_run.get("run_type"),
+        "tags": getattr(context.get("dag"), "tags", None),
+        "team": find_team(context.get("ti")),
+        "is_test_run": is_test_run(context),
+    }
+
+
+def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tuple[object, ...]:
+    if kind == "task":
+        ti = context["ti"]
+        index = getattr(ti, "map_index", None)
+        generation = TryState.from_ti(ti).generation
+        return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
+    if kind == "deadline":
+        deadline = context.get("deadline") or {}
+        known = deadline.get("id") or deadline.get("deadline_time")
+        return (known or secrets.token_hex(8),)
+    dag_run = context.get("dag_run")
+    cleared = getattr(dag_run, "clear_number", None)
+    # Without it, a run that was cleared and failed again looks like a callback that is called twice.
+    return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
+
+
+def _name_source(context: Mapping[str, Any], *, is_of_task: bool) -> str:
+    ti = context.get("ti") if is_of_task else None
+    dag_id = getattr(context.get("dag"), "dag_id", "")
+    return f"{dag_id} {getattr(ti, 'task_id', '')} {getattr(ti, 'map_index', '')}".strip()
+
+
+def is_test_run(context: Mapping[str, Any]) -> bool:
+    """Return whether Airflow marks the context as that of a test; any other counts as a real run, and is sent.
+
+    From 3.1 on, the contexts of tasks have the mark of ``DAG.test()`` and ``airflow dags test``. Airflow 2.11 marks
+    ``airflow tasks test``. No version marks the callback of a DAG.
+    """
+    user = getattr(context.get("dag_run"), "triggering_user_name", None)
+    return user == "dag_test" or context.get("test_mode") is True
+
+
+def will_be_tried_again(ti: Any) -> bool:
+    """Return whether Airflow has another try for the task of a callback."""
+    state = getattr(ti, "state", None)
+    if state is not None:
+        return str(getattr(state, "value", state)) == "up_for_retry"
+    # The callback of a task whose worker was lost: its context has no state.
+    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
+    return try_number is not None and max_tries is not None and try_number <= max_tries
