@@ -88,21 +88,22 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     """Return what would have happened, from the arguments, which win, and from Airflow's database."""
     if not arguments.explain:  # an import error: there is no DAG and no run yet
         return Occurrence(failure=Failure(kind="import", dag_id="", run_id="", file=arguments.file))
-    tags = arguments.tag or stored.get("tags")
+    given = {"tags": arguments.tag, "owner": ", ".join(arguments.owner or ()), "team": arguments.team}
+    known = {name: value or stored.get(name) for name, value in given.items()}
     failure = Failure(
         kind="run",
         dag_id=arguments.explain,
         run_id="",
         tasks=tuple(FailedTask(task_id=task_id) for task_id in arguments.task or ()),
-        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
+        owner=known.pop("owner"),
     )
     options = settings()
+    applies = options.applies_to(failure.dag_id, known["tags"] or ())
     return Occurrence(
         failure=failure,
         run_type=arguments.run_type or "scheduled",
-        tags=tags,
-        team=arguments.team or stored.get("team"),
-        is_of_policy=options.incident_on_failed_run and options.applies_to(arguments.explain, tags or ()),
+        is_of_policy=options.incident_on_failed_run and applies,
+        **known,
     )
 
 

@@ -161,13 +161,13 @@ def _judge_window(
     tx: Transaction, problem: Problem, incident: Incident, window_s: float, *, is_known: bool
 ) -> tuple[Problem, Incident | NotRaised]:
     """Decide whether an incident represents a failure, or a new window begins with it."""
-    first = incidents.find(tx, problem.identity or "")
+    identity, raised_at = problem.identity or "", problem.raised_at or 0.0
+    first = incidents.find(tx, identity)
     # An incident that a task has announced is not in the store yet.
-    is_open = first is not None or (problem.raised_at or 0) > tx.now - CLAIM_S
+    is_open = first is not None or raised_at > tx.now - CLAIM_S
     if is_known and is_open and problem.is_represented(now=tx.now, window_s=window_s):
-        first = first or incidents.Incident(identity=problem.identity or "", bzctrl_conn_id="", fields={})
-        since = format_time(problem.raised_at or 0)
-        until = format_time((problem.raised_at or 0) + window_s)
+        first = first or incidents.Incident(identity=identity, bzctrl_conn_id="", fields={})
+        since, until = format_time(raised_at), format_time(raised_at + window_s)
         why = f"{name_todo(first)} is open for the same failure since {since}, until {until}"
         represented = NotRaised(outcome="represented", why=why, first=first)
         return problem.with_represented(incident.identity), represented
