@@ -88,7 +88,11 @@ class Callback:
                     raise
                 # A callback is the last chance, and the incident is worth more than its field.
                 reason = exception_text(exc)
-                log.error("The template of %s cannot be rendered. %s", name, reason)  # noqa: TRY400 - its frames may show secrets
+                log.error(  # noqa: TRY400 - its frames may show secrets
+                    "The template of %s cannot be rendered, so the incident is raised without it. %s",
+                    name,
+                    reason,
+                )
                 self._left_out.append(f"{name} ({reason})")
                 setattr(self._notifier, name, None)
 

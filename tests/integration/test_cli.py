@@ -146,9 +146,18 @@ def test_check_and_explain_use_the_routes_file(run, tmp_path):
     arguments = ("check", "--explain", "customs", "--tag", "example", "--json")
     code, output, errors = run(*arguments, AIRFLOW__BZCTRL__ROUTES_PATH=str(path))
     assert code == 0, output + errors
-    assert json.loads(output)["fields"] == {
-        "priority": {"value": "HIGH", "route": 1},
-        "domain_workspace": {"value": "EXA-CON-BUS-WOR", "route": 2},
+    report = json.loads(output)
+    assert report["decision"] == "If it failed now, an incident would be raised."
+    assert {name: given["source"] for name, given in report["fields"].items()} == {
+        "priority": "route 1",
+        "domain_workspace": "route 2",
+        "bzctrl_conn_id": "[bzctrl]",
+        "consecutive_failures": "[bzctrl]",
+        "todo_type": "the default",
+        "title": "the failure",
+        "description": "the failure",
+        "reporter": "the connection bzctrl_default",
+        "assignee": "the connection bzctrl_default",
     }
     path.write_text(ROUTES.replace("HIGH", "URGENT"))
     code, output, errors = run("check", AIRFLOW__BZCTRL__ROUTES_PATH=str(path))

@@ -156,7 +156,7 @@ class Lab:
     def callback(self, notifier=None, *, level=logging.ERROR, **fields):
         """Run the callback of a failed task; return the log after the task's own error."""
         # Outside of a task, Airflow 3.0 cannot read Variables, and would say so first.
-        self.monkeypatch.setattr("bzctrl_provider.silencing._read_text", lambda: None)
+        self.monkeypatch.setattr("bzctrl_provider.incidents.silencing._read_text", lambda: None)
         notifier = notifier or BzCtrlNotifier(bzctrl_conn_id="bzctrl_acc", **fields)
         with DAG("customs", schedule=None, start_date=START) as dag:
             totals = SQLCheckOperator(task_id="totals", conn_id="dwh", sql="SELECT 1")
