@@ -38,7 +38,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
             kind="boolean",
         ),
         "conn_id": _option(
-            "The Airflow connection that these incidents are raised with.",
+            "The Airflow connection that incidents are raised with, of the policy, of IncidentOnFailureOperator, of BzCtrlNotifier and of broken DAG files. This and the next options apply where neither the DAG nor a route sets another value.",
             example="bzctrl_prod",
             default="bzctrl_default",
         ),
@@ -59,14 +59,14 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
             example="*_test",
         ),
         "domain_workspace": _option(
-            "The domain workspace of these incidents; empty: that of the connection.",
+            "The domain workspace of incidents; empty: that of the connection.",
             example="EXA-CON-BUS-WOR",
         ),
         "priority": _option(
-            "The priority of these incidents: HIGH, MEDIUM or LOW; empty: none.", example="HIGH"
+            "The priority of incidents: HIGH, MEDIUM or LOW; empty: none.", example="HIGH"
         ),
         "dedup_window_s": _option(
-            "Seconds for which one of these incidents also represents further failures of the same tasks; 0: each failed run raises one.",
+            "Seconds for which one incident also represents further failures of the same tasks; 0: each failed run raises one.",
             example="86400",
             default="0",
             kind="integer",
@@ -76,7 +76,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
             example="{{ failure.dag_id }}",
         ),
         "consecutive_failures": _option(
-            "How many runs in a row must fail with the same tasks before one of these incidents is raised; 1: each failed run raises one.",
+            "How many runs in a row must fail with the same tasks before an incident is raised; 1: each failed run raises one.",
             example="3",
             default="1",
             kind="integer",

@@ -90,11 +90,13 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
         return Occurrence(failure=Failure(kind="import", dag_id="", run_id="", file=arguments.file))
     given = {"tags": arguments.tag, "owner": ", ".join(arguments.owner or ()), "team": arguments.team}
     known = {name: value or stored.get(name) for name, value in given.items()}
+    tasks = arguments.task or ()
     failure = Failure(
         kind="run",
         dag_id=arguments.explain,
         run_id="",
-        tasks=tuple(FailedTask(task_id=task_id) for task_id in arguments.task or ()),
+        tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
+        instances=dict.fromkeys(tasks, 1),
         owner=known.pop("owner"),
     )
     options = settings()

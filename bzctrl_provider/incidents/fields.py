@@ -36,7 +36,7 @@ _OF_THE_OPTIONS = "[bzctrl]"
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What a DAG asks for: the parameters of its operator or notifier.
+    """The wishes of a DAG: the parameters of its operator or notifier.
 
     :param values: by the names of the parameters, rendered: the fields of the todo, ``bzctrl_conn_id``, ``dedup_key``,
         ``dedup_window`` and ``consecutive_failures``. One that has its default counts as left out.
@@ -44,7 +44,7 @@ class Wishes:
     :param link_to_run: as in ``CreateTodoOperator``.
     :param routes: whether the routes of the deployment apply.
     :param left_out: the parameters that could not be rendered, each with the reason.
-    :param templates: what tells this operator or notifier from others of the same occurrence.
+    :param templates: the difference of this notifier from others of the same occurrence.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What happened, read once from Airflow: all that the decision about an incident needs to know."""
+"""An event, read once from Airflow: all that the decision about its incident needs to know."""
 
 from __future__ import annotations
 
