@@ -62,9 +62,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
             "The domain workspace of incidents; empty: that of the connection.",
             example="EXA-CON-BUS-WOR",
         ),
-        "priority": _option(
-            "The priority of incidents: HIGH, MEDIUM or LOW; empty: none.", example="HIGH"
-        ),
+        "priority": _option("The priority of incidents: HIGH, MEDIUM or LOW; empty: none.", example="HIGH"),
         "dedup_window_s": _option(
             "Seconds for which one incident also represents further failures of the same tasks; 0: each failed run raises one.",
             example="86400",

@@ -89,7 +89,7 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     if not arguments.explain:  # an import error: there is no DAG and no run yet
         return Occurrence(failure=Failure(kind="import", dag_id="", run_id="", file=arguments.file))
     given = {"tags": arguments.tag, "owner": ", ".join(arguments.owner or ()), "team": arguments.team}
-    known = {name: value or stored.get(name) for name, value in given.items()}
+    known: dict[str, Any] = {name: value or stored.get(name) for name, value in given.items()}
     tasks = arguments.task or ()
     failure = Failure(
         kind="run",

@@ -58,9 +58,7 @@ def by_reporter(_):
     decide(read_broken_file(FAILURE, broken), wish_nothing(FAILURE), record=write)
 
 
-def test_same_failure_gives_the_same_fields_to_all_callers(
-    bzctrl, store, configure, tmp_path, monkeypatch
-):
+def test_same_failure_gives_the_same_fields_to_all_callers(bzctrl, store, configure, tmp_path, monkeypatch):
     """Operator, notifier and listener give the same fields in the same order: of routes, options and failure, with all notes."""
     path = tmp_path / "routes.toml"
     path.write_text(ROUTES)
