@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from bzctrl_provider.failure import Kind
+
+log = logging.getLogger(__name__)
 
 _QUERY_CHARS = 3500
 """Of one request for states: with the rest of its URL it stays below 4 KiB, which every proxy accepts."""
@@ -58,6 +61,16 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
         reason=context.get("reason"),
         **(_own_task(context, run) if kind == "task" else _other_tasks(context, run, kind)),
     )
+
+
+def describe_callback(context: Mapping[str, Any]) -> Failure:
+    """Return the failure of a callback, or only its run if the tasks cannot be looked up: a callback is the last chance."""
+    try:
+        return describe_failure(context, in_callback=True)
+    except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
+        log.warning("The failed tasks could not be looked up, so the incident names only the run: %r", exc)
+        dag_id = getattr(context.get("dag"), "dag_id", "")
+        return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
 
 
 def find_run_url(context: Mapping[str, Any]) -> str | None:

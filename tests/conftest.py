@@ -76,7 +76,7 @@ def pytest_runtest_makereport(item, call):
 def _fresh_process(monkeypatch):
     """Let each test begin as a process does: with no token, with options that are not read yet, and with no time spent."""
     from bzctrl_provider.client import auth
-    from bzctrl_provider.notifications import callback, direct
+    from bzctrl_provider.notifications import background, direct
     from bzctrl_provider.outbox import runner
     from bzctrl_provider.settings import settings
 
@@ -86,7 +86,7 @@ def _fresh_process(monkeypatch):
     direct.budget.renew()
     runner.budget.renew()
     # No thread of one test delivers into the next one.
-    monkeypatch.setattr(callback, "_delivery", SimpleNamespace(request=lambda: None))
+    monkeypatch.setattr(background, "_delivery", SimpleNamespace(request=lambda: None))
 
 
 @pytest.fixture

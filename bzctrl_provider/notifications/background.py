@@ -6,10 +6,15 @@ import atexit
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.failure_lookup import kind_of
+from bzctrl_provider.incidents.occurrence import is_test_run
+from bzctrl_provider.outbox.runner import deliver_soon, is_scheduled
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -82,3 +87,26 @@ class BackgroundDelivery:
             self._is_requested = False
             # An interpreter that has ended its threads by itself starts no others, which a delivery needs.
             return threading.main_thread().is_alive()
+
+
+_delivery = BackgroundDelivery(deliver_soon)
+
+
+def deliver_beside() -> None:
+    """Have what waits delivered while this process goes on, unless the delivery DAG does it."""
+    if not is_scheduled():
+        _delivery.request()
+
+
+def is_in_task(context: Mapping[str, Any]) -> bool:
+    """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
+    is_of_task = kind_of(context, in_callback=True) == "task"
+    return is_of_task and isinstance(context.get("exception"), BaseException)
+
+
+def may_wait(context: Mapping[str, Any]) -> bool:
+    """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
+    if is_in_task(context) or is_test_run(context):
+        return True
+    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
+    return not airflow_at_least(3, 1) and not is_scheduled()

@@ -14,17 +14,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.failure import Failure, LazyFailure, as_text
-from bzctrl_provider.failure_lookup import describe_failure, kind_of
+from bzctrl_provider.failure import LazyFailure, as_text
+from bzctrl_provider.failure_lookup import describe_callback
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fields import TEMPLATED, Wishes
-from bzctrl_provider.incidents.occurrence import is_test_run, read_callback
+from bzctrl_provider.incidents.occurrence import read_callback
 from bzctrl_provider.lost import log_incident
 from bzctrl_provider.notifications import direct
-from bzctrl_provider.notifications.background import BackgroundDelivery
+from bzctrl_provider.notifications.background import deliver_beside, is_in_task, may_wait
 from bzctrl_provider.outbox.incident import NotRaised
-from bzctrl_provider.outbox.runner import deliver_soon, is_scheduled
+from bzctrl_provider.outbox.runner import deliver_soon
 from bzctrl_provider.outbox.writer import write
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.store.database import StoreError
@@ -69,7 +69,7 @@ class Callback:
         self._templates = templates
         self._jinja_env = jinja_env
         # The templates and the incident share one failure, so that Airflow is asked for it once.
-        self._failure = LazyFailure(context, _get_failure)
+        self._failure = LazyFailure(context, describe_callback)
         self._left_out: list[str] = []
         self._unstored: Incident | None = None
 
@@ -185,20 +185,6 @@ class Callback:
         return todos.get(incident.identity, {"key": incident.key, "link": incident.link})
 
 
-def is_in_task(context: Mapping[str, Any]) -> bool:
-    """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
-    is_of_task = kind_of(context, in_callback=True) == "task"
-    return is_of_task and isinstance(context.get("exception"), BaseException)
-
-
-def may_wait(context: Mapping[str, Any]) -> bool:
-    """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
-    if is_in_task(context) or is_test_run(context):
-        return True
-    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
-    return not airflow_at_least(3, 1) and not is_scheduled()
-
-
 @contextmanager
 def _logged_if_lost(incident: Incident) -> Iterator[None]:
     try:
@@ -213,15 +199,6 @@ def _writer() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
 
 
-_delivery = BackgroundDelivery(deliver_soon)
-
-
-def deliver_beside() -> None:
-    """Have what waits delivered while this process goes on, unless the delivery DAG does it."""
-    if not is_scheduled():
-        _delivery.request()
-
-
 def push_link(context: Mapping[str, Any], link: object) -> None:
     """Keep the link of an incident as an XCom of the task that failed; never raise."""
     address = web_address(link)
@@ -230,16 +207,6 @@ def push_link(context: Mapping[str, Any], link: object) -> None:
         return
     with best_effort("the link of the incident as an XCom of the task"):
         context["ti"].xcom_push(key=LINK_XCOM_KEY, value=address)
-
-
-def _get_failure(context: Mapping[str, Any]) -> Failure:
-    """Return the failure, or only its run if the tasks cannot be looked up: a callback is the last chance."""
-    try:
-        return describe_failure(context, in_callback=True)
-    except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
-        log.warning("The failed tasks could not be looked up, so the incident names only the run: %r", exc)
-        dag_id = getattr(context.get("dag"), "dag_id", "")
-        return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
 
 
 def _is_word(value: object) -> bool:

@@ -49,7 +49,7 @@ def by_operator(_):
 
 
 def by_notifier(monkeypatch):
-    monkeypatch.setattr(callback, "describe_failure", lambda *_, **__: FAILURE)
+    monkeypatch.setattr(callback, "describe_callback", lambda _: FAILURE)
     BzCtrlNotifier()(new_task_context())
 
 
