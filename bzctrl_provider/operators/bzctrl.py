@@ -359,15 +359,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     Without an ``assignee``, the incident is assigned to the owner of the failed tasks, otherwise to the owner of the DAG,
     if that is an e-mail address; otherwise to the assignee of the connection.
 
-    The parameters, results and errors are otherwise those of ``CreateTodoOperator``. A ``dedup_window`` also ends when all
-    checks pass.
+    The parameters, results and errors are otherwise those of ``CreateTodoOperator``. What neither the DAG nor a route sets comes
+    from ``[bzctrl]``, as for all incidents: ``conn_id``, ``domain_workspace``, ``priority``, ``dedup_window_s``, ``dedup_key`` and
+    ``consecutive_failures``. A ``dedup_window`` also ends when all checks pass.
 
     :param remember_exceptions: whether to do so; default: ``[bzctrl] remember_exceptions``, which is true unless it is
         switched off. Not templated.
     :param routes: whether the deployment's routes apply; default true. They fill the parameters that are left out or have
         their defaults; if one has ``ignore``, the task is skipped. Not templated.
     :param consecutive_failures: how many runs in a row must fail with the same tasks before an incident is raised, from 1
-        to 1000; default: 1. The task is skipped before, and its log says "failure 2 of 3 in a row". When all checks pass,
+        to 1000; default: that of ``[bzctrl]``, which is 1. The task is skipped before, and its log says "failure 2 of 3 in a row". When all checks pass,
         the count begins again. Not templated.
     :raises ValueError: while the DAG is built, if a task is put after it.
     """
