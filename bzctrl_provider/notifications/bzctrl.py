@@ -39,7 +39,7 @@ class BzCtrlNotifier(BaseNotifier):
     The notifier writes title, description and order id (the run's id) if they are left out. Templates can use
     ``{{ failure }}``, as those of the operators.
 
-    What neither the DAG nor a route sets comes from ``[bzctrl]``, as in ``IncidentOnFailureOperator``.
+    A parameter that neither the DAG nor a route sets has the value of ``[bzctrl]``, as in ``IncidentOnFailureOperator``.
 
     Airflow does not call a task's callback if the task is killed on its last try, and may call it twice after a lost
     worker; it calls a DAG's callback in both cases. ``IncidentOnFailureOperator`` does not depend on callbacks.

@@ -359,8 +359,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     Without an ``assignee``, the incident is assigned to the owner of the failed tasks, otherwise to the owner of the DAG,
     if that is an e-mail address; otherwise to the assignee of the connection.
 
-    The parameters, results and errors are otherwise those of ``CreateTodoOperator``. What neither the DAG nor a route sets comes
-    from ``[bzctrl]``, as for all incidents: ``conn_id``, ``domain_workspace``, ``priority``, ``dedup_window_s``, ``dedup_key`` and
+    The parameters, results and errors are otherwise those of ``CreateTodoOperator``. A parameter that neither the
+    DAG nor a route sets has the value of ``[bzctrl]``, as in all incidents: ``conn_id``, ``domain_workspace``, ``priority``, ``dedup_window_s``, ``dedup_key`` and
     ``consecutive_failures``. A ``dedup_window`` also ends when all checks pass.
 
     :param remember_exceptions: whether to do so; default: ``[bzctrl] remember_exceptions``, which is true unless it is
