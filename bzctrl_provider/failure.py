@@ -30,6 +30,17 @@ __all__ = [
 ]
 
 _LOST = "Its process ended without an exception, for example because it was killed or never started."
+_WITHOUT_EXCEPTION = "It left no exception: its process was killed or never started, a trigger ended it, or somebody marked it as failed."
+
+_ENDS = {
+    "failed": "failed",
+    "skipped": "was skipped",
+    "success": "succeeded",
+    "up_for_retry": "is tried again",
+}
+"""The words for the states in which Airflow calls the callbacks of a task; another state is an adjective, such as ``running``."""
+
+_RUN_ENDS = {"success": "the run succeeded", "timed_out": "the run timed out"}
 
 _NOT_IMPORTED = "the DAG file cannot be imported"
 
@@ -38,19 +49,21 @@ Kind = Literal["checks", "task", "run", "deadline", "import"]
 
 @dataclass(frozen=True, kw_only=True)
 class FailedTask:
-    """Describe one task, or one mapped instance of a task, that failed.
+    """Describe one task, or one mapped instance of a task, that failed; in its own callback, one that ended in any state.
 
     :param task_id: its id, with those of its task groups.
     :param map_index: its index if it is mapped, otherwise -1.
     :param operator: the name of its operator; None if Airflow does not know it.
-    :param state: its state, such as ``failed``.
+    :param state: its state, such as ``failed``; ``warned`` if it has warnings.
     :param log_url: the address of its log in Airflow's UI.
     :param exception: the type and the message of its exception, redacted; None if ``remember_exception`` did not keep it.
     :param name: the name of a mapped instance, which its ``map_index_template`` gives; None if Airflow does not show it.
     :param checks: the checks of its operator that failed, each with ``check``, ``table``, ``column``, ``expected`` and
         ``actual``; empty if the operator keeps none.
-    :param lost: whether its process ended without an exception, for example because it was killed.
+    :param lost: whether it left no exception, for example because its process was killed.
     :param owner: its owner.
+    :param warnings: the names of the dbt tests that warned, each with its result, as Astronomer Cosmos gives them to
+        ``on_warning_callback``.
     """
 
     task_id: str
@@ -63,6 +76,14 @@ class FailedTask:
     checks: tuple[CheckResult, ...] = ()
     lost: bool = False
     owner: str | None = None
+    warnings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def outcome(self) -> str:
+        """Return its end in words: ``failed``, ``was skipped``, ``has 2 warnings``."""
+        if self.warnings:
+            return f"has {count(len(self.warnings), 'warning')}"
+        return _ENDS.get(self.state, f"is {self.state}")
 
     @property
     def label(self) -> str:
@@ -79,12 +100,16 @@ class FailedTask:
 class Failure:
     """Describe a failure, as far as Airflow's context shows it.
 
+    In a callback after a success, a skip or a retry, it describes that instead.
+
     :param kind: where it was noticed: in an operator after its ``checks``, in the callback of one ``task``, in the
         callback of a DAG's ``run``, in a ``deadline`` alert, or in the ``import`` of a DAG file.
-    :param tasks: the tasks that failed by themselves, by id and map index; empty if Airflow does not show them.
+    :param tasks: the tasks that failed by themselves, by id and map index; empty if Airflow does not show them. In the
+        callback of one task it is that task, with its state.
     :param instances: the number of instances of each task that was looked at.
     :param checks: the number of tasks directly before the operator.
     :param not_run: how many of them could not run, because a task before them failed.
+    :param skipped: how many of them were skipped.
     :param did_not_run: the ids of the tasks after the failed ones that did not run because of them.
     :param not_updated: the names of the assets (or datasets) that failed tasks and those after them would have updated.
     :param dag_id: the DAG's id; empty for a DAG file.
@@ -93,8 +118,8 @@ class Failure:
     :param try_number: the try, from 1, of the task in which it was noticed.
     :param owner: the owner of the DAG.
     :param run_url: the address of the run in Airflow's UI.
-    :param reason: for a failed run Airflow's reason, such as ``task_failure``; for a deadline its time; for a DAG file the
-        last line of the trace.
+    :param reason: for a run Airflow's reason, such as ``task_failure`` or ``success``; for a deadline its time; for a DAG
+        file the last line of the trace.
     :param file: the path of a DAG file that cannot be imported, relative to its bundle or to the DAGs folder.
     :param bundle: the name of its bundle, on Airflow 3.
     :param broken_since: when it was first seen broken, in ISO 8601.
@@ -106,6 +131,7 @@ class Failure:
     instances: Mapping[str, int] = field(default_factory=dict)
     checks: int = 0
     not_run: int = 0
+    skipped: int = 0
     did_not_run: tuple[str, ...] = ()
     not_updated: tuple[str, ...] = ()
     dag_id: str
@@ -127,6 +153,15 @@ class Failure:
     def task_ids(self) -> list[str]:
         """Return the ids of the tasks that failed, each once."""
         return list(dict.fromkeys(task.task_id for task in self.tasks))
+
+    @property
+    def state(self) -> str:
+        """Return ``failed``; in a callback after something else, the state of the task or run."""
+        if self.kind == "run":
+            return "success" if self.reason == "success" else "failed"
+        if self.kind == "task" and self.tasks:
+            return self.tasks[0].state
+        return "failed"
 
     @property
     def exception(self) -> str | None:
@@ -162,6 +197,8 @@ class Failure:
             room = NAME_CHARS - len(start)
             named = f" ({', '.join(self._labels())})" if self.tasks else ""
             start += named if len(named) <= room else names_in_brackets(self.task_ids, room=room)
+        elif warned := [name for task in self.tasks for name, _ in task.warnings]:
+            start += names_in_brackets(warned, room=NAME_CHARS - len(start))
         return cut(start, NAME_CHARS)
 
     def _labels(self) -> Iterable[str]:
@@ -210,13 +247,13 @@ class Failure:
         if self.kind == "deadline":
             return f"the deadline {self.reason} was missed" if self.reason else "a deadline was missed"
         if self.kind == "task" and self.tasks:
-            return f"{self.tasks[0].label} failed"
+            return f"{self.tasks[0].label} {self.tasks[0].outcome}"
         if self.kind == "checks" and self.not_run:
             return f"{count(failed, 'task')} failed, so that {self.not_run} of {count(self.checks, 'check')} did not run"
         if failed:
             of = count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
             return f"{failed} of {of} failed"
-        return "the run timed out" if self.reason == "timed_out" else "the run failed"
+        return _RUN_ENDS.get(self.reason or "", "the run failed")
 
     def _task_lines(self) -> Iterable[str]:
         by_task = [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]
@@ -224,7 +261,9 @@ class Failure:
             yield self._task_line(task_id, tasks)
             named = len(tasks) > 1 or self._lists_instances(tasks[0])
             for task in tasks[:LIST_ITEMS]:
-                yield from _detail_lines(task, named=named)
+                # Only the callback of a task itself knows that its process ended.
+                lost = _LOST if self.kind == "task" else _WITHOUT_EXCEPTION
+                yield from _detail_lines(task, named=named, lost=lost)
         if len(by_task) > LIST_ITEMS:
             yield f"- and {len(by_task) - LIST_ITEMS} more"
 
@@ -241,12 +280,13 @@ class Failure:
         return task.map_index >= 0 and self.kind != "task" and self.instances.get(task.task_id) != 1
 
 
-def _detail_lines(task: FailedTask, *, named: bool) -> Iterable[str]:
+def _detail_lines(task: FailedTask, *, named: bool, lost: str) -> Iterable[str]:
     """Return why a task failed and where its log is.
 
     :param named: whether the lines begin with the name of the mapped instance, because there are others.
+    :param lost: the sentence about a task that left no exception.
     """
-    lines = _reason_lines(task)
+    lines = [*_reason_lines(task, lost=lost), *_warning_lines(task)]
     if task.log_url:
         lines.append(f"Log: {task.log_url}")
     if named and task.checks:
@@ -256,12 +296,19 @@ def _detail_lines(task: FailedTask, *, named: bool) -> Iterable[str]:
     return (f"  {line}" for line in lines)
 
 
-def _reason_lines(task: FailedTask) -> list[str]:
+def _reason_lines(task: FailedTask, *, lost: str) -> list[str]:
     if task.checks:
         return format_check_results(task.checks, task_id=task.task_id)
     if task.exception:
         return task.exception.splitlines()
-    return [_LOST] if task.lost else []
+    return [lost] if task.lost else []
+
+
+def _warning_lines(task: FailedTask) -> list[str]:
+    lines = [f"{name}: {result}" if result else name for name, result in task.warnings[:LIST_ITEMS]]
+    if more := task.warnings[LIST_ITEMS:]:
+        lines.append(f"and {len(more)} more")
+    return lines
 
 
 class LazyFailure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +16,15 @@ from bzctrl_provider.consequences import find_consequences
 from bzctrl_provider.dag_graph import with_all_before
 from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.limits import LIST_ITEMS
-from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, find_reason, parse_reason, remembers
+from bzctrl_provider.reasons import (
+    EXCEPTION_XCOM_KEY,
+    Reason,
+    find_reason,
+    find_warnings,
+    parse_reason,
+    remembers,
+    runs_elsewhere,
+)
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
@@ -32,6 +40,8 @@ _QUERY_CHARS = 3500
 
 def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -> Failure:
     """Return the failure of a context: of an operator after its checks, of a callback, or of a deadline alert.
+
+    A callback may also be one after a success, a skip or a retry, or that of Astronomer Cosmos for warnings.
 
     Airflow is asked for states only in processes in which that cannot hang; otherwise the failure has only the facts of
     the context.
@@ -92,18 +102,36 @@ def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
     return "task" if context.get("exception") is not None or state in ("failed", "up_for_retry") else "checks"
 
 
+def find_state(context: Mapping[str, Any]) -> str:
+    """Return the state of the task of a callback: ``failed``, ``up_for_retry``, ``success``, ``skipped`` or ``running``."""
+    ti, exception = context.get("ti"), context.get("exception")
+    state = _name(getattr(ti, "state", None))
+    if state in (None, "running"):
+        if isinstance(exception, BaseException):  # a function of the DAG's own that calls the notifier
+            return "failed"
+        if not runs_elsewhere(ti):
+            return "running"
+        try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
+        return "failed" if None in (try_number, max_tries) or try_number > max_tries else "up_for_retry"
+    return state
+
+
 def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
-    ti = context["ti"]
+    ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
     task = _new_failed_task(context["task"], (ti.task_id, index), run, find_reason(context))
-    will_be_tried_again = _name(getattr(ti, "state", None)) == "up_for_retry"
-    found = {} if will_be_tried_again else {ti.task_id: index < 0}
-    return {"tasks": (task,), **find_consequences(context["dag"], found)}
+    # The warnings of an earlier callback may still be in the context of a failure.
+    warnings = () if state in ("failed", "up_for_retry") else find_warnings(context)
+    task = replace(task, state="warned" if warnings else state, warnings=warnings)
+    blocking = {ti.task_id: index < 0} if state == "failed" else {}
+    return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
 
 def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> dict[str, Any]:
     dag = context["dag"]
     checks: list[str] = []
+    if context.get("reason") == "success":
+        return {}
     if kind == "checks":
         checks = sorted(context["task"].upstream_task_ids)
         states = _states(context, with_all_before(dag, checks), run.run_id, kind)
@@ -135,6 +163,7 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
         "instances": {task_id: len(of) for task_id, of in states.items()},
         "checks": len(checks),
         "not_run": sum("upstream_failed" in states.get(task_id, {}).values() for task_id in checks),
+        "skipped": sum(set(states.get(task_id, {}).values()) == {"skipped"} for task_id in checks),
         **find_consequences(dag, all_failed),
     }
 

@@ -6,16 +6,18 @@ A DAG file that makes a roll-up loads this module.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import redact
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.check_results import dump_check_results, parse_check_results, read_check_results
-from bzctrl_provider.limits import NAME_CHARS
+from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS
 from bzctrl_provider.reason_text import cut_middle, exception_text
 from bzctrl_provider.settings import settings
-from bzctrl_provider.text import one_line, plain_text
+from bzctrl_provider.text import cut, one_line, plain_text
+from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,11 +30,13 @@ EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
 _LOST_IN_AIRFLOW_2 = "{'DAG Id': "
 
+_ENDED_BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
+
 
 class Reason(NamedTuple):
     """Describe why a task failed, as far as the task itself knows it.
 
-    :param exception: the type and the message of its exception.
+    :param exception: the type and the message of its exception, or Airflow's text instead of one.
     :param name: the name of a mapped instance, which its ``map_index_template`` gives.
     :param checks: its own checks that failed.
     :param lost: whether its process ended without an exception.
@@ -53,7 +57,8 @@ def remember_exception(context: Context) -> None:
     """
     with best_effort("the exception that is kept for the incident"):
         reason = find_reason(context)
-        if reason.lost:
+        # The DAG processor of Airflow 3 cannot write an XCom.
+        if reason.lost or runs_elsewhere(context.get("ti")):
             return
         parts = {
             "exception": reason.exception,
@@ -70,6 +75,8 @@ def find_reason(context: Mapping[str, Any]) -> Reason:
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
     text = None if _is_lost(context) else exception_text(context.get("exception"))
+    if _is_ended_by_trigger(context):
+        text = _ENDED_BY_TRIGGER
     if checks and text and not include_values:
         # The rest has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
@@ -145,13 +152,51 @@ def find_tasks_before(tasks: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
+def find_warnings(context: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the names of the dbt tests that warned, each with its result, which Astronomer Cosmos puts into the context."""
+    names, results = (_as_list(context.get(key)) for key in ("test_names", "test_results"))
+    return tuple(
+        (_line(name), "" if result is None else _line(result))
+        for name, result in zip_longest(names, results[: len(names)])
+    )
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _line(value: object) -> str:
+    return cut(one_line(str(redact(str(value))), max_chars=LINE_CHARS + 1), LINE_CHARS)
+
+
+def runs_elsewhere(ti: object) -> bool:
+    """Return whether a task's callback runs in the DAG processor of Airflow 3, because no process of the task could call it.
+
+    There the task instance has neither a state nor a start. On Airflow 2 it always has a state.
+    """
+    return ti is not None and all(getattr(ti, name, None) is None for name in ("state", "start_date"))
+
+
 def _is_lost(context: Mapping[str, Any]) -> bool:
     """Return whether Airflow lost the task's process: its callback runs in another one, which has no exception."""
-    exception, ti = context.get("exception"), context.get("ti")
-    if exception is None:  # Airflow 3, whose task instance then has no state
-        return ti is not None and getattr(ti, "state", None) is None
+    exception = context.get("exception")
+    if exception is None:  # Airflow 3
+        return runs_elsewhere(context.get("ti")) and "dag_run" in context
     # Airflow 2.11 gives a text with the names of the task and of its host instead.
     return isinstance(exception, str) and exception.startswith(_LOST_IN_AIRFLOW_2)
+
+
+def _is_ended_by_trigger(context: Mapping[str, Any]) -> bool:
+    """Return whether the trigger of a deferred task ended it as failed, so that no worker continued it."""
+    ti = context.get("ti")
+    if context.get("exception") is not None:
+        return False
+    if airflow_at_least(3, 0):
+        # Only for this callback Airflow passes no run.
+        return runs_elsewhere(ti) and "dag_run" not in context
+    # Any other failure has an exception or a text.
+    state = getattr(ti, "state", None)
+    return getattr(state, "value", state) in ("failed", "up_for_retry")
 
 
 def _name(value: object) -> str | None:

@@ -136,4 +136,6 @@ def key_of_failure(
     :param task_id: the task that raises the incident; empty for a callback.
     """
     own = key or "/".join([failure.dag_id, task_id, *failure.task_ids])
-    return f"{bzctrl_conn_id}:{workspace}:{own}"
+    # A failure is never represented by the todo of a success, a skip or a warning.
+    other = "" if failure.state in ("failed", "up_for_retry") else f":{failure.state}"
+    return f"{bzctrl_conn_id}:{workspace}:{own}{other}"

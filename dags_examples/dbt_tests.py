@@ -7,11 +7,11 @@ without a look into dbt's log.
 Things to notice:
 
 * dbt writes all results into ``run_results.json``, also when tests failed, and ``checks_from_dbt`` makes a todo of them. It
-  returns None if nothing failed, so that the task is skipped.
+  returns None if nothing failed, so that the task is skipped. If dbt ended before it wrote results, the incident says so.
 * The owners are defined in ``meta.owner`` of the dbt project. With ``one_for_all=False`` each test becomes an incident of its own,
   assigned to the owner of the test or of its model.
 * Each run has a folder of its own for dbt's artifacts: those of another run are never read.
-* ``raise_incident`` runs after a failure, too (``all_done``), beside ``publish``, which does not: so the run stays failed.
+* ``raise_incident`` is a teardown: it runs after a failure, too, and leaves the run failed. ``publish`` is beside it.
 
 It needs the connection ``bzctrl_default``. dbt builds the project in ``data/dbt_shop`` where ``dbt`` and its adapter for
 DuckDB are installed (``pip install dbt-core dbt-duckdb``). Otherwise, the artifacts of a recorded run are used.
@@ -70,7 +70,7 @@ with DAG(
         if done.returncode:
             raise AirflowFailException(f"dbt ended with {done.returncode}; its log is above.")
 
-    @bzctrl_todo_task(trigger_rule="all_done", priority="HIGH", category=["Data quality"])
+    @bzctrl_todo_task(priority="HIGH", category=["Data quality"])
     def raise_incident(run_id: Any = None) -> Any:
         """Return one incident about all tests that failed."""
         return checks_from_dbt(target(run_id) / "run_results.json", target(run_id) / "manifest.json")
@@ -80,4 +80,4 @@ with DAG(
         """Hand the orders on; here, say so."""
         print("The orders are published.")  # noqa: T201 - what a task prints is in its log
 
-    build() >> [raise_incident(), publish()]
+    build() >> [raise_incident().as_teardown(), publish()]

@@ -7,9 +7,10 @@ columns are wrong and by how much, but the values themselves stay where they are
 Things to notice:
 
 * The result is pushed to XCom before the task fails, as the operators of ``airflow-provider-great-expectations`` do it;
-  ``checks_from_gx`` makes a todo of either. It returns None if all expectations were met, so that the task is skipped.
+  ``checks_from_gx`` makes a todo of either. It returns None if all expectations were met, so that the task is skipped. If
+  there is no result, the incident says so.
 * The owner is defined in ``meta.owner`` of the expectations, and the incident is assigned to the one that they have in common.
-* ``raise_incident`` runs after a failure, too (``all_done``), beside ``publish``, which does not: so the run stays failed.
+* ``raise_incident`` is a teardown: it runs after a failure, too, and leaves the run failed. ``publish`` is beside it.
 
 It needs the connection ``bzctrl_default``. The suite runs where GX Core is installed (``pip install great-expectations``).
 Otherwise, the result of a recorded run is used.
@@ -71,7 +72,7 @@ with DAG(
         if not result["success"]:
             raise AirflowFailException("Not all expectations were met.")
 
-    @bzctrl_todo_task(trigger_rule="all_done", priority="HIGH", category=["Data quality"])
+    @bzctrl_todo_task(priority="HIGH", category=["Data quality"])
     def raise_incident(ti: Any = None) -> Any:
         """Return one incident about all expectations that were not met."""
         return checks_from_gx(ti.xcom_pull(task_ids="validate"))
@@ -81,4 +82,4 @@ with DAG(
         """Hand the orders on; here, say so."""
         print("The orders are published.")  # noqa: T201 - what a task prints is in its log
 
-    validate() >> [raise_incident(), publish()]
+    validate() >> [raise_incident().as_teardown(), publish()]

@@ -6,18 +6,22 @@ The fields are those of dbt's published JSON schemas, ``run-results`` v4 to v6 a
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bzctrl_provider.checks.source import Faults, mapping, read_mapping
-from bzctrl_provider.checks.todos import FailedCheck, Report, owners, shown, shown_lines
+from bzctrl_provider.checks.source import Faults, find_gap, mapping, read_mapping
+from bzctrl_provider.checks.todos import (
+    FailedCheck,
+    Report,
+    owners,
+    shown,
+    shown_lines,
+    todos_without_results,
+)
 from bzctrl_provider.text import count, safe_repr
-
-log = logging.getLogger(__name__)
 
 _SUPPORTED = {"run-results": (4, 5, 6), "manifest": (9, 10, 11, 12)}
 _WRITTEN_BY = "dbt-core 1.5 to 1.12"
@@ -38,19 +42,23 @@ def checks_from_dbt(
     """Return todos about the tests that failed in a run of dbt, for ``@task.bzctrl_todo``.
 
     ```python
-    @task.bzctrl_todo(trigger_rule="all_done", category=["Data quality"])
+    @task.bzctrl_todo(category=["Data quality"])
     def raise_incident():
         return checks_from_dbt("target/run_results.json", "target/manifest.json")
+
+    build >> raise_incident().as_teardown()
     ```
 
     A test failed if its status is ``fail`` or ``error``. A model, seed or snapshot with an error is listed as well: its tests
-    did not run, so that nothing is known of its data.
+    did not run, so that nothing is known of its data. If dbt ended before it wrote its results, or has run nothing, the todo
+    is "dbt ended without results".
 
     ``assignee`` is set from ``meta.owner`` of the test, or otherwise of its model, if that is an e-mail address; one todo for
     all tests has an assignee only if all of them have the same. No other field than title, description and assignee is
     set. dbt's severity becomes no priority: it says whether a failure ends the run, not how urgent it is.
 
-    :param run_results: dbt's ``run_results.json``: parsed, as JSON text, or as a path; also compressed with gzip.
+    :param run_results: dbt's ``run_results.json``: parsed, as JSON text, or as a path; also compressed with gzip. None, or a
+        file that does not exist, says that dbt has written none.
     :param manifest: dbt's ``manifest.json`` of the same project in one of these forms, for columns, models, owners and paths.
         None (the default): names are taken from the run results, and no todo has an owner.
     :param one_for_all: True (the default) for one todo that lists all, False for one todo for each.
@@ -60,6 +68,8 @@ def checks_from_dbt(
     :raises BzCtrlValidationError: if an artifact cannot be read, has another schema version, or was written by a command
         that only compiles the tests (``dbt compile``, ``dbt docs generate``). It is also a ``ValueError``.
     """
+    if gap := find_gap(run_results):
+        return todos_without_results("dbt", gap=gap, one_for_all=one_for_all)
     faults = Faults("dbt")
     artifact = _artifact(run_results, "run-results", name="run_results", faults=faults)
     nodes = _Nodes(
@@ -67,8 +77,10 @@ def checks_from_dbt(
     )
     results = _results(artifact, faults)
     faults.raise_if_any()
+    notes = {"dbt": _versions(artifact)}
     if not results:
-        log.warning("The run results of dbt hold no result: dbt has run nothing.")
+        gap, run = "the list of results is empty", _run(artifact)
+        return todos_without_results("dbt", gap=gap, one_for_all=one_for_all, run=run, notes=notes)
     reported = _FAILED | ({"warn": "warned"} if include_warnings else {})
     report = Report(
         tool=_tool(results),
@@ -80,7 +92,7 @@ def checks_from_dbt(
             if result.status in reported
         ],
         not_run=[nodes.label(result.unique_id) for result in results if result.status == "skipped"],
-        notes={"dbt": _versions(artifact)},
+        notes=notes,
     )
     return report.todos(one_for_all=one_for_all)
 

@@ -6,21 +6,26 @@ The forms are those of ``ExpectationSuiteValidationResult.to_json_dict()`` and o
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.checks.source import Faults, mapping, read_mapping
-from bzctrl_provider.checks.todos import FailedCheck, Report, owners, shown, shown_lines
+from bzctrl_provider.checks.source import Faults, find_gap, mapping, read_mapping
+from bzctrl_provider.checks.todos import (
+    FailedCheck,
+    Report,
+    owners,
+    shown,
+    shown_lines,
+    todos_without_results,
+)
 from bzctrl_provider.limits import LIST_ITEMS, TEXT_CHARS
 from bzctrl_provider.text import count, json_line, list_names, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-log = logging.getLogger(__name__)
-
+_GX = "Great Expectations"
 _FORMS = ("results", "expectations", "validation_results", "run_results")
 _EMPTY = "empty: without details, or the expectation raised"
 _OF_SEVERAL: dict[str, tuple[type, str]] = {
@@ -47,10 +52,14 @@ def checks_from_gx(
     """Return todos about the expectations of Great Expectations that were not met, for ``@task.bzctrl_todo``.
 
     ```python
-    @task.bzctrl_todo(trigger_rule="all_done", category=["Data quality"])
+    @task.bzctrl_todo(category=["Data quality"])
     def raise_incident(ti=None):
         return checks_from_gx(ti.xcom_pull(task_ids="validate"))
+
+    validate >> raise_incident().as_teardown()
     ```
+
+    If there is no result, or it has no expectation, the todo is "Great Expectations ended without results".
 
     The values in the data that were not expected can be personal data, so they are left out by default, and so are
     observed values that are no numbers, unless the expectation is about columns and types. The arguments of an
@@ -62,7 +71,8 @@ def checks_from_gx(
     where nobody has set one.
 
     :param result: the XCom of an operator of ``airflow-provider-great-expectations``; or the result of a checkpoint or a
-        validation definition as an object, as ``to_json_dict()``, as ``describe_dict()``, as JSON text, or as a path.
+        validation definition as an object, as ``to_json_dict()``, as ``describe_dict()``, as JSON text, or as a path. None,
+        or a file that does not exist, says that there is none.
     :param one_for_all: True (the default) for one todo that lists all, False for one todo for each.
     :param include_values: True to show up to 20 unexpected values, and observed values of any kind; default False.
     :return: a mapping of todo fields, for example ``{"title": "Great Expectations: 1 of 6 expectations failed (…)",
@@ -70,17 +80,19 @@ def checks_from_gx(
     :raises BzCtrlValidationError: if the result is in none of these forms, is incomplete, or contradicts itself. It is also
         a ``ValueError``.
     """
-    faults = Faults("Great Expectations")
+    if gap := find_gap(result):
+        return todos_without_results(_GX, gap=gap, one_for_all=one_for_all)
+    faults = Faults(_GX)
     suites = _suites(_plain(result), faults)
     faults.raise_if_any()
     evaluated = sum(len(suite.expectations) for suite in suites)
     if not evaluated:
-        log.warning("The result of Great Expectations holds no expectation: nothing was validated.")
+        return todos_without_results(_GX, gap="the result has no expectation", one_for_all=one_for_all)
     failed = [(suite, expectation) for suite in suites for expectation in suite.failed]
-    time, version = (suites[0].time, suites[0].version) if suites else ("", "")
+    time, version = suites[0].time, suites[0].version
     report = Report(
         tool=_tool(failed),
-        run=", ".join(filter(None, ("Great Expectations", time))),
+        run=", ".join(filter(None, (_GX, time))),
         summary=f"{len(failed)} of {count(evaluated, 'expectation')} failed",
         checks=[
             expectation.failed_check(suite, include_values=include_values) for suite, expectation in failed
@@ -96,7 +108,7 @@ def checks_from_gx(
 def _tool(failed: Iterable[tuple[_Suite, _Expectation]]) -> str:
     """Return the name for a title, with that of the suite or the data if it is only one."""
     names = {name for suite, expectation in failed if (name := suite.name or expectation.data)}
-    return f"Great Expectations {names.pop()}" if len(names) == 1 else "Great Expectations"
+    return f"{_GX} {names.pop()}" if len(names) == 1 else _GX
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,28 @@ def mapping(value: object) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def find_gap(source: object) -> str:
+    """Return why a tool left no results, such as ``there is no file target/run_results.json``; empty if it left some.
+
+    :param source: the results as in ``read_mapping``; None for an XCom that was not pushed.
+    """
+    if source is None:
+        return "the result is None"
+    if not _is_path(source):
+        return ""
+    try:
+        exists = source.exists() if hasattr(source, "exists") else Path(source).exists()  # type: ignore[arg-type]
+    except (OSError, ValueError, TypeError):
+        return ""
+    return "" if exists else f"there is no file {one_line(str(source), max_chars=LINE_CHARS)}"
+
+
+def _is_path(source: object) -> bool:
+    if isinstance(source, str):
+        return bool(source.strip()) and source.lstrip()[0] not in "{["
+    return isinstance(source, os.PathLike) or hasattr(source, "read_bytes")
+
+
 def read_mapping(source: object, *, name: str, faults: Faults) -> Mapping[str, Any]:
     """Return results as a mapping.
 
@@ -72,7 +94,7 @@ def read_mapping(source: object, *, name: str, faults: Faults) -> Mapping[str, A
     :param name: the name of the parameter, for the error.
     :raises BzCtrlValidationError: if it is none of these, cannot be read, or is no JSON object.
     """
-    if isinstance(source, str | bytes | os.PathLike) or hasattr(source, "read_bytes"):
+    if isinstance(source, str | bytes) or _is_path(source):
         source = _parsed(_content(source, name=name, faults=faults), name=name, faults=faults)
     if not isinstance(source, Mapping):
         faults.fail(name, f"must be a mapping, JSON text or a path, not {safe_repr(source)}")
@@ -82,7 +104,7 @@ def read_mapping(source: object, *, name: str, faults: Faults) -> Mapping[str, A
 def _content(source: Any, *, name: str, faults: Faults) -> bytes:
     if isinstance(source, bytes):
         return source
-    if isinstance(source, str) and (not source.strip() or source.lstrip()[0] in "{["):
+    if isinstance(source, str) and not _is_path(source):
         return source.encode(errors="replace")
     try:
         content: bytes = (source if hasattr(source, "read_bytes") else Path(source)).read_bytes()

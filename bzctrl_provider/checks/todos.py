@@ -95,6 +95,19 @@ class Report:
             yield f"- and {more} more"
 
 
+def todos_without_results(
+    tool: str, *, gap: str, one_for_all: bool, run: str = "", notes: Mapping[str, str] | None = None
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return the todo about a run of a tool that checked nothing, in a list if each check has a todo of its own.
+
+    :param gap: why there are no results.
+    """
+    title = f"{tool} ended without results"
+    what = f"{run or title}: {gap}, so it is not known whether a check failed. The log of the task that ran it says more."
+    todo = _todo(title, [what], notes or {}, None)
+    return todo if one_for_all else [todo]
+
+
 def _todo(title: str, parts: list[str], notes: Mapping[str, str], assignee: str | None) -> dict[str, Any]:
     parts = [*parts, "\n".join(f"{name}: {text}" for name, text in notes.items() if text)]
     todo = {"title": cut(title, NAME_CHARS), "description": "\n\n".join(part for part in parts if part)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from airflow.providers.common.compat.sdk import (
+    AirflowSkipException,
     DecoratedOperator,
     context_merge,
     determine_kwargs,
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
         trigger_rule: str
 
 
+log = logging.getLogger(__name__)
+
+
 class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
-    """Call a function and create the todos that it returns."""
+    """Call a function and create the todos that it returns; as a teardown, no failure before it is without one."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *CreateTodoOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -51,13 +56,39 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
     def execute(self, context: Context) -> Any:
         """Call the function, then create."""
         self._set_links(context, [])
-        context_merge(context, self.op_kwargs)
-        arguments = determine_kwargs(self.python_callable, self.op_args, context)
-        returned = self.python_callable(*self.op_args, **arguments)
+        returned = self._call_after_failure(context) if self.is_teardown else self._call(context)
         if not isinstance(returned, Mapping):
             return self._create_all(context, returned)
         (created,) = self._create_all(context, [returned])
         return created
+
+    def _call(self, context: Context) -> Any:
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        return self.python_callable(*self.op_args, **arguments)
+
+    def _call_after_failure(self, context: Context) -> Any:
+        """Call the function; if it has no todo for a failure before it, return one that says what failed."""
+        from bzctrl_provider.failure_lookup import describe_failure
+        from bzctrl_provider.memory import TryState
+        from bzctrl_provider.notes import add_note
+        from bzctrl_provider.reason_text import exception_text
+
+        failure = describe_failure(context)
+        if failure.skipped and failure.skipped == failure.checks:
+            raise AirflowSkipException("The tasks before this one were skipped.")
+        todo = {"title": failure.summary, "description": failure.describe(link_to_run=False)}
+        try:
+            returned = self._call(context)
+        except AirflowSkipException:
+            raise
+        except Exception as exc:
+            if not failure.tasks or not TryState.from_ti(context["ti"]).is_last:
+                raise
+            log.exception("The todo says only which tasks failed, because %s raised an error.", self.task_id)
+            return add_note(todo, f"{self.task_id} raised an error: {exception_text(exc)}")
+        is_empty = returned is None or (isinstance(returned, list | tuple) and not returned)
+        return todo if failure.tasks and is_empty else returned
 
 
 @overload
@@ -72,6 +103,10 @@ def bzctrl_todo_task(python_callable: Callable[..., Any] | None = None, **kwargs
     def faulty_orders(orders):
         return [{"title": f"Order {order} has no amount", "description": "…"} for order in orders]
     ```
+
+    After checks, let it run as a teardown: ``checks >> faulty_orders(…).as_teardown()``. It then runs after a failure, too, and
+    leaves the run failed. If a task before it failed and the function returns no todo or raises an error on the last try,
+    the todo says which tasks failed. If all tasks before it were skipped, it is skipped.
 
     :param python_callable: the function, if the decorator is used without brackets.
     :param kwargs: the fields of a todo, for those that the function leaves out; ``bzctrl_conn_id``; ``max_workers``;

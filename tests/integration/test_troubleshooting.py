@@ -526,8 +526,8 @@ SEEN = {
     "database-in-a-file": store_in_a_file,
     "import-error-database": import_error_without_a_store,
     # results of other tools
-    "checks-no-xcom": lambda lab: lab.error(checks_from_gx, None),
-    "checks-no-file": lambda lab: lab.error(checks_from_dbt, lab.folder / "target" / "run_results.json"),
+    "checks-no-xcom": lambda _: checks_from_gx(None)["description"],
+    "checks-no-file": lambda lab: checks_from_dbt(lab.folder / "target" / "run_results.json")["description"],
     "checks-version": lambda lab: lab.error(checks_from_dbt, dbt_artifact("run-results/v7")),
     "checks-other-artifact": lambda lab: lab.error(checks_from_dbt, dbt_artifact("manifest/v12")),
     "checks-compiled": lambda lab: lab.error(

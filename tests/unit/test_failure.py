@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +148,25 @@ SHAPES = {
     "one_task": Failure(
         kind="task", tasks=(failed("load", operator="@task", exception="OSError: disk full"),), **RUN
     ),
+    "a_killed_task_of_its_own_callback": Failure(
+        kind="task", tasks=(failed("load", operator="@task", lost=True),), did_not_run=("publish",), **RUN
+    ),
+    "a_task_that_succeeded": Failure(
+        kind="task", tasks=(failed("load", operator="@task", state="success"),), **RUN
+    ),
+    "a_task_with_warnings": Failure(
+        kind="task",
+        tasks=(
+            failed(
+                "orders.test",
+                operator="DbtTestLocalOperator",
+                state="warned",
+                warnings=(("not_null_orders_amount", "Got 2 results"), ("unique_orders_id", "")),
+            ),
+        ),
+        **RUN,
+    ),
+    "a_run_that_succeeded": Failure(kind="run", reason="success", **RUN),
     "one_mapped_task": Failure(kind="task", tasks=(failed("load", map_index=7, operator="@task"),), **RUN),
     "a_run": Failure(
         kind="run",
@@ -230,6 +250,26 @@ def test_summary_names_of_instances_without_room_are_left_out():
     assert title(["x" * 80] * 3) == "d: 1 of 1 check failed (t)"
 
 
+@pytest.mark.parametrize(
+    "state", ["success", "skipped", "up_for_retry", "running", "deferred", "warned", "failed"]
+)
+def test_failure_state_of_a_task_is_its_text(state):
+    """No text says "failed" of a task that did not fail; each names its state, and its title is one line."""
+    task = failed("load", state=state, warnings=(("t" * 90, "r"),) * 30 if state == "warned" else ())
+    failure = Failure(kind="task", tasks=(task,), **RUN)
+    ends = {
+        "success": "succeeded",
+        "skipped": "was skipped",
+        "up_for_retry": "is tried again",
+        "failed": "failed",
+    }
+    ends["warned"] = f"has 30 warnings ({'t' * 90}, …)"
+    assert failure.summary == f"customs_daily: load {ends.get(state, f'is {state}')}"
+    assert failure.state == state
+    assert ("failed" in failure.description) is (state == "failed")
+    assert failure.description.count("\n") < 40
+
+
 def test_exception_text_of_airflow_has_no_module():
     """The module differs with the version of Airflow; that of other errors stays."""
     assert exception_text(AirflowFailException("no")) == "AirflowFailException: no"
@@ -294,8 +334,9 @@ def test_fill_text_without_link_to_run_leaves_the_address_out():
     assert f"{filled['description']}\nAirflow: {RUN['run_url']}" == failure.description
 
 
-def test_remember_exception_failed_task_pushes_it_to_xcom():
+def test_remember_exception_failed_task_pushes_it_to_xcom(set_airflow_version):
     """The exception becomes an XCom of the failed task; without an exception it is empty, and nothing is raised."""
+    set_airflow_version(3, 0)
     ti = TaskInstance()
     remember_exception({"ti": ti, "exception": ValueError("why")})
     remember_exception({"ti": ti, "exception": None})

@@ -388,3 +388,68 @@ def test_describe_failure_missing_reason_of_a_remembering_task_is_a_lost_process
     context["dag"].get_task("a").on_failure_callback = callbacks
     (task,) = describe_failure(context).tasks
     assert task.lost is lost
+
+
+STARTED = {"start_date": dt.datetime(2026, 11, 21, tzinfo=dt.UTC)}
+TRIES = {"try_number": 1, "max_tries": 2}
+LAST = {"try_number": 3, "max_tries": 2}
+RUN = {"dag_run": SimpleNamespace()}
+COSMOS = {"test_names": ["not_null", "unique"], "test_results": ["Got 2 results", None]}
+
+
+@pytest.mark.parametrize(
+    ("ti", "more", "end"),
+    [
+        # In the process of the task: Airflow 2, and 3 after its end.
+        ({"state": "failed"}, {"exception": OSError("why")}, "failed"),
+        ({"state": "failed"}, {**COSMOS, "exception": OSError("why")}, "failed"),
+        ({"state": "up_for_retry"}, {"exception": OSError("why")}, "is tried again"),
+        ({"state": "success"}, {}, "succeeded"),
+        ({"state": SimpleNamespace(value="skipped")}, {}, "was skipped"),
+        ({"state": "running"}, {}, "is running"),
+        ({"state": "running"}, {"exception": OSError("why")}, "failed"),
+        ({"state": "running"}, COSMOS, "has 2 warnings (not_null, unique)"),
+        ({"state": "running"}, {"test_names": [], "test_results": []}, "is running"),
+        ({"state": "success"}, COSMOS, "has 2 warnings (not_null, unique)"),
+        # In the process of a task of Airflow 3, while it runs.
+        ({"state": None, **STARTED, **TRIES}, RUN, "is running"),
+        ({"state": None, **STARTED, **TRIES}, {**RUN, **COSMOS}, "has 2 warnings (not_null, unique)"),
+        # In the DAG processor of Airflow 3.
+        ({"state": None, **TRIES}, RUN, "is tried again"),
+        ({"state": None, **LAST}, RUN, "failed"),
+        ({"state": None, "try_number": 1, "max_tries": 0}, {}, "failed"),
+        ({"state": None}, RUN, "failed"),
+    ],
+)
+def test_describe_failure_of_a_callback_says_the_state_of_its_task(ti, more, end):
+    """A task that did not fail blocks nothing, and no text says that it failed."""
+    instance = TaskInstance()
+    vars(instance).update(ti)
+    upstream = {"raise_incident": [], "publish": ["raise_incident"]}
+    failure = describe_failure(new_context(upstream, instance, **more), in_callback=True)
+    assert failure.kind == "task"
+    assert failure.summary == f"customs: raise_incident {end}"
+    has_failed = end == "failed"
+    assert failure.did_not_run == (("publish",) if has_failed else ())
+    assert failure.state in ("success", "skipped", "running", "warned", "up_for_retry", "failed")
+    assert (failure.state == "failed") is has_failed
+    assert ("failed" in failure.description) is has_failed
+    assert ("not_null: Got 2 results\n  unique\n" in failure.description) is ("warnings" in end)
+
+
+def test_describe_failure_success_of_a_dag_is_no_failure():
+    """Its context has a task instance of any task; Airflow is not asked for states, which in some processes would hang."""
+    ti = TaskInstance(states={"a": "failed", "raise_incident": "success"})
+    context = new_context({"a": [], "raise_incident": ["a"]}, ti, reason="success")
+    failure = describe_failure(context, in_callback=True)
+    assert (failure.kind, failure.state, failure.tasks) == ("run", "success", ())
+    assert failure.summary == "customs: the run succeeded"
+    assert "failed" not in failure.description
+    assert ti.asked == []
+
+
+def test_describe_failure_skipped_checks_are_counted():
+    """Those of which each instance was skipped."""
+    states = {"a": "skipped", "m[0]": "skipped", "m[1]": "success", "b": "success"}
+    upstream = {"a": [], "m": [], "b": [], "raise_incident": ["a", "b", "m"]}
+    assert describe_failure(new_context(upstream, TaskInstance(states=states))).skipped == 1

@@ -21,7 +21,7 @@ from bzctrl_provider import policy
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
-from bzctrl_provider.reasons import exception_text, find_reason, parse_reason
+from bzctrl_provider.reasons import exception_text, find_reason, find_warnings, parse_reason
 
 
 def mine(context):
@@ -220,16 +220,79 @@ def test_remember_exception_keeps_exception_and_name():
 
 
 @pytest.mark.parametrize(
-    ("state", "exception"),
-    [(None, None), ("failed", "{'DAG Id': 'killed', 'Task Id': 'check', 'Run Id': 'r', 'Hostname': 'vm'}")],
+    ("version", "state", "exception"),
+    [
+        ((3, 0), None, None),
+        ((2, 11), "failed", "{'DAG Id': 'killed', 'Task Id': 'check', 'Run Id': 'r', 'Hostname': 'vm'}"),
+    ],
     ids=["Airflow 3", "Airflow 2.11"],
 )
-def test_remember_exception_process_that_ended_leaves_no_xcom(state, exception):
+def test_remember_exception_process_that_ended_leaves_no_xcom(set_airflow_version, version, state, exception):
     """If Airflow lost the process, its callback has no exception, and the task stays one without a reason."""
-    context = {"ti": TaskInstance(state=state), "exception": exception}
+    set_airflow_version(*version)
+    context = {"ti": TaskInstance(state=state), "exception": exception, "dag_run": object()}
     remember_exception(context)
     assert context["ti"].pushed == []
     assert find_reason(context) == (None, None, (), True)
+
+
+BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "more", "exception", "is_pushed"),
+    [
+        # Of Airflow 3, only the callback after a trigger's event has no run.
+        ((3, 3), None, {}, BY_TRIGGER, False),
+        ((3, 0), None, {"exception": None}, BY_TRIGGER, False),
+        ((3, 3), None, {"start_date": "now"}, None, True),
+        ((3, 3), "failed", {}, None, True),
+        ((2, 11), "failed", {"exception": None}, BY_TRIGGER, True),
+        ((2, 11), SimpleNamespace(value="up_for_retry"), {}, BY_TRIGGER, True),
+        ((2, 11), "success", {}, None, True),
+        ((2, 11), "running", {}, None, True),
+        (
+            (2, 11),
+            "failed",
+            {"exception": "The executor reported that it failed"},
+            "The executor reported that it failed",
+            True,
+        ),
+    ],
+)
+def test_find_reason_trigger_that_ended_the_task_is_named(
+    set_airflow_version, version, state, more, exception, is_pushed
+):
+    """Nobody knows why a trigger ended a deferred task, but its process was not killed; Airflow 3 can push no XCom there."""
+    set_airflow_version(*version)
+    ti = TaskInstance(state=state, start_date=more.pop("start_date", None))
+    context = {"ti": ti, **more}
+    assert find_reason(context) == (exception, None, (), False)
+    remember_exception(context)
+    assert ti.pushed == (
+        [("bzctrl_exception", {"exception": exception} if exception else {})] if is_pushed else []
+    )
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    ("context", "warnings"),
+    [
+        ({}, ()),
+        ({"test_names": None, "test_results": None}, ()),
+        ({"test_names": "text", "test_results": 5}, ()),
+        ({"test_names": [], "test_results": ["Got 1 result"]}, ()),
+        ({"test_names": ["a", "b"], "test_results": ["Got 1 result"]}, (("a", "Got 1 result"), ("b", ""))),
+        ({"test_names": ("a",), "test_results": (None, "other")}, (("a", ""),)),
+        ({"test_names": ["a\nb"], "test_results": ["no s3cret-of-dbt\n2"]}, (("a b", "no *** 2"),)),
+        ({"test_names": ["x" * 1000], "test_results": [None]}, (("x" * 299 + "…", ""),)),
+    ],
+    ids=range(8),
+)
+def test_find_warnings_of_cosmos_are_bounded_lines(context, warnings):
+    """Each test has its result if there is one, in one line without Airflow's secrets; other values are no warnings."""
+    mask_secret("s3cret-of-dbt")
+    assert find_warnings(context) == warnings
 
 
 def test_remember_exception_text_of_the_executor_is_the_reason():
@@ -239,8 +302,9 @@ def test_remember_exception_text_of_the_executor_is_the_reason():
     assert ti.pushed == [("bzctrl_exception", {"exception": "The executor reported that it failed"})]
 
 
-def test_remember_exception_without_exception_shows_that_the_callback_ran():
+def test_remember_exception_without_exception_shows_that_the_callback_ran(set_airflow_version):
     """Airflow 3.0 to 3.2 give the callback no exception under `dag.test()`; the process did not end because of it."""
+    set_airflow_version(3, 0)
     ti = TaskInstance()
     remember_exception({"ti": ti, "exception": None})
     assert ti.pushed == [("bzctrl_exception", {})]

@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS
-from bzctrl_provider.repeats import Problem
+from bzctrl_provider.repeats import Problem, key_of_failure
 
 HOUR = 3600.0
 NOW = 1_800_000_000.0
@@ -87,3 +88,21 @@ def test_failures_of_any_name_leave_a_bounded_record(names):
     assert problem.in_a_row >= min(1, len(names))
     assert len(problem.occurrences) <= LIST_ITEMS
     assert all(len(name) <= LINE_CHARS for name in problem.occurrences)
+
+
+def test_key_of_a_failure_is_not_that_of_a_success():
+    """A window that a success, a skip or a warning began covers no failure, also with a key of the user's own."""
+    for key in (None, "mine"):
+        keys = {
+            state: key_of_failure(
+                Failure(
+                    kind="task", tasks=(FailedTask(task_id="load", state=state),), dag_id="d", run_id="r"
+                ),
+                bzctrl_conn_id="c",
+                workspace="w",
+                key=key,
+            )
+            for state in ("failed", "up_for_retry", "success", "skipped", "warned", "running")
+        }
+        assert keys["failed"] == keys["up_for_retry"] == f"c:w:{key or 'd//load'}"
+        assert len(set(keys.values())) == 5

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
-from support.airflow_versions import VERSION
+from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION, VERSION
 
 DAGS_FOLDER = Path(__file__).parents[3] / "dags_examples"
 
@@ -43,13 +43,16 @@ def test_example_failed_dbt_tests_are_one_incident(run, bzctrl_sandbox):
     assert [request.path.rpartition("/")[2] for request in bzctrl_sandbox.requests] == ["token", "add-task"]
 
 
-def test_example_missing_dbt_artifacts_fail_the_task(run, bzctrl_sandbox, monkeypatch):
-    """Where dbt ended before it wrote its results, the task that reads them fails and creates nothing."""
+def test_example_missing_dbt_artifacts_are_one_incident(run, bzctrl_sandbox, monkeypatch):
+    """Where dbt ended before it wrote its results, the incident says so; the run stays failed."""
     monkeypatch.setattr("shutil.copy", lambda *args: None)
     dag_run, tis = run(DAGS_FOLDER / "dbt_tests.py")
     assert str(dag_run.state) == "failed"
-    assert states(tis)["raise_incident"] == "failed"
-    assert bzctrl_sandbox.todos == []
+    assert states(tis)["raise_incident"] == "success"
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "dbt ended without results"
+    assert "there is no file " in todo["description"]
+    assert todo["priority"] == "HIGH"
 
 
 def test_example_failed_expectations_are_one_incident(run, bzctrl_sandbox):
@@ -117,3 +120,70 @@ def test_dag_of_the_page_with_the_result_of_the_airflow_provider_creates_one_inc
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"].startswith("Great Expectations shop-raw_orders: 5 of 6 expectations failed (")
     assert todo["category"] == ["Data quality"]
+
+
+FILE = Path(__file__).parent / "files" / "results.py"
+NOTHING = "dbt ended without results"
+BUILD_FAILED = "{dag}: 1 of 1 check failed (build)"
+
+
+@pytest.mark.parametrize(
+    ("dag", "run_state", "state", "title", "texts"),
+    [
+        # Nothing follows the task that runs dbt, so that a task after it decides how the run ends.
+        ("tests_fail", "failed", "success", "dbt shop: 1 of 1 test failed (not_null)", ()),
+        ("crashes", "failed", "success", NOTHING, ("there is no file ",)),
+        ("writes_an_empty_list", "failed", "success", NOTHING, ("the list of results is empty",)),
+        ("runs_nothing", "success", "success", NOTHING, ("the list of results is empty",)),
+        (
+            "fails_after_its_tests",
+            "failed",
+            "success",
+            BUILD_FAILED,
+            ("ValueError: dbt ended with 2", "Log: "),
+        ),
+        (
+            "writes_half_a_file",
+            "failed",
+            "success",
+            BUILD_FAILED,
+            (
+                "raise_incident raised an error: bzctrl_provider.exceptions.BzCtrlValidationError: No todo",
+                "is no JSON",
+            ),
+        ),
+        (
+            "reader_is_wrong",
+            "failed",
+            "success",
+            BUILD_FAILED,
+            ("raise_incident raised an error: KeyError: 'results'",),
+        ),
+        ("reader_skips", "failed", "skipped", None, ()),
+        ("before_dbt_failed", "failed", "success", NOTHING, ()),
+        ("passes", "success", "skipped", None, ()),
+        ("is_skipped", "success", "skipped", None, ()),
+        ("passes_with_half_a_file", "success", "failed", None, ()),
+        (
+            "gx_crashes",
+            "failed",
+            "success",
+            "Great Expectations ended without results",
+            ("the result is None",),
+        ),
+        ("mapped", "failed", "success", BUILD_FAILED, ()),
+    ],
+)
+def test_todo_as_a_teardown_after_each_end_of_a_tool(
+    run, bzctrl_sandbox, dag, run_state, state, title, texts
+):
+    """Each failure before it has an incident and leaves the run failed; without a failure there is none."""
+    dag_run, tis = run(FILE, dag)
+    assert str(dag_run.state) == run_state
+    assert {str(ti.state) for ti in tis["raise_incident"]} == {state}
+    assert [todo["title"] for todo in bzctrl_sandbox.todos] == (
+        [title.format(dag=dag_run.dag_id)] if title else []
+    )
+    for text in texts:
+        if CALLBACKS_HAVE_THE_EXCEPTION or not text.startswith("ValueError"):
+            assert text in bzctrl_sandbox.todos[0]["description"]

@@ -56,3 +56,25 @@ def test_notifier_in_a_test_run_sends_nothing_if_airflow_marks_it(
         in log
     )
     assert f"{dag}" in log.partition("it would have been ")[2]
+
+
+def test_notifier_after_other_ends_says_what_happened(run, bzctrl_sandbox):
+    """A success, a skip, a retry, a mapped retry, a start and Cosmos' warnings: no text says that something failed."""
+    dag_run, _ = run(FILE, "other_ends")
+    assert str(dag_run.state) == "success"
+    todos = {todo["title"].removeprefix("other_ends: "): todo["description"] for todo in bzctrl_sandbox.todos}
+    assert sorted(todos) == [
+        "dbt has 2 warnings (not_null_orders_amount, unique_orders_id)",
+        "executes is running",
+        "fails_first is tried again",
+        "mapped[1] is tried again",
+        "passes succeeded",
+        "skips was skipped",
+        "the run succeeded",
+        "waits was skipped",
+    ]
+    assert not [text for text in todos.values() if "failed" in text or "Did not run" in text]
+    lines = todos["dbt has 2 warnings (not_null_orders_amount, unique_orders_id)"].splitlines()
+    assert "- dbt (DbtTest): warned" in lines
+    assert "  not_null_orders_amount: Got 2 results, configured to warn if != 0" in lines
+    assert "  unique_orders_id" in lines

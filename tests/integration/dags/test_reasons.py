@@ -86,3 +86,15 @@ def test_notifier_of_mapped_task_title_has_the_name(run, bzctrl_sandbox):
     (todo,) = bzctrl_sandbox.todos
     assert todo["title"] == "notified: carrier_paid[DHL] failed"
     assert "Did not run: publish" in get_lines(todo)
+
+
+def test_task_marked_as_failed_incident_names_what_is_possible(run, bzctrl_sandbox):
+    """Airflow shows a task downstream only the state: not that somebody set it, and not that a process was killed."""
+    run(FILE, "marked_by_hand")
+    (todo,) = bzctrl_sandbox.todos
+    assert "- totals (@task): failed" in get_lines(todo)
+    sentence = (
+        "It left no exception: its process was killed or never started, a trigger ended it, or somebody marked it as "
+        "failed."
+    )
+    assert f"  {sentence}" in get_lines(todo)

@@ -177,14 +177,27 @@ def test_checks_from_gx_names_both_columns_of_a_pair(suite):
     assert "  Expected: or_equal=true\n" in todo["description"]
 
 
-def test_checks_from_gx_all_met_is_none(artifact, caplog):
-    """Nothing failed, so that the task is skipped; an empty suite is met, but not passed over in silence."""
+def test_checks_from_gx_all_met_is_none(artifact):
+    """Nothing failed, so that the task is skipped."""
     for name in ("suite_passed", "checkpoint_passed"):
         assert checks_from_gx(artifact(f"gx-1.24/{name}.json")) is None
         assert checks_from_gx(artifact(f"gx-1.24/{name}.json"), one_for_all=False) is None
-    assert not caplog.text
-    assert checks_from_gx({"success": True, "results": []}) is None
-    assert "holds no expectation" in caplog.text
+
+
+def test_checks_from_gx_without_results_is_a_todo():
+    """The validation ended before it pushed a result, or had no expectation: nothing is known of the data."""
+    for result, gap in [
+        (None, "the result is None"),
+        ("no/such.json", "there is no file no/such.json"),
+        ({"success": True, "results": []}, "the result has no expectation"),
+        ({"success": True, "run_results": {}}, "the result has no expectation"),
+    ]:
+        todo = checks_from_gx(result)
+        assert todo["title"] == "Great Expectations ended without results"
+        assert todo["description"].startswith(
+            f"{todo['title']}: {gap}, so it is not known whether a check failed."
+        )
+        assert checks_from_gx(result, one_for_all=False) == [todo]
 
 
 class Validation:
@@ -236,7 +249,7 @@ def test_checks_from_gx_malformed_result_is_refused():
     no_success = {"expectation_type": "expect_x", "success": None}
     old = {"success": True, "expectation_config": {"expectation_type": "old"}}
     for result, field, problem in [
-        (None, "", "must be a mapping, JSON text or a path, not None"),
+        ([], "", "must be a mapping, JSON text or a path, not []"),
         ({}, "", "it holds nothing"),
         ({"success": True, "title": 1}, "", "it holds 'success', 'title'"),
         ({"success": True, "results": {}}, "", "must hold the list of expectations"),
@@ -302,10 +315,10 @@ FORMS = ("results", "expectations", "validation_results", "run_results", "succes
 
 @given(st.dictionaries(st.sampled_from(FORMS), JSON))
 def test_checks_from_gx_any_other_data_is_one_error_or_nothing_evaluated(data):
-    """Of other JSON, only an empty list of results counts as a success."""
+    """Other JSON is an error; an empty list of results is no success either."""
     try:
         todo = checks_from_gx(data)
     except BzCtrlValidationError:
         return
-    assert todo is None
+    assert todo["title"] == "Great Expectations ended without results"
     assert not any(data.get(form) for form in FORMS[:4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, TaskGroup, get_current_context, task
 from airflow.providers.common.sql.operators.sql import (
@@ -127,3 +128,20 @@ with DAG("many_reasons", **ARGS) as many:
         task_id="create",
         todos=[{"title": "one", "description": "first"}, {"title": "two", "description": "second"}],
     )
+
+
+with DAG("marked_by_hand", **ARGS) as marked_by_hand:
+
+    @task
+    def mark(ti: Any = None) -> None:
+        """Set the state of a task that has passed, as somebody does in the UI."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            of_run = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": "totals"}
+            session.query(TaskInstance).filter_by(**of_run).one().set_state("failed", session=session)
+
+    marked = passes.override(task_id="totals")()
+    marked >> (marking := mark())
+    [marked, marking] >> IncidentOnFailureOperator(task_id="raise_incident")
