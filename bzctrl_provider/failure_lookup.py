@@ -106,14 +106,14 @@ def find_state(context: Mapping[str, Any]) -> str:
     """Return the state of the task of a callback: ``failed``, ``up_for_retry``, ``success``, ``skipped`` or ``running``."""
     ti, exception = context.get("ti"), context.get("exception")
     state = _name(getattr(ti, "state", None))
-    if state in (None, "running"):
-        if isinstance(exception, BaseException):  # a function of the DAG's own that calls the notifier
-            return "failed"
-        if not runs_elsewhere(ti):
-            return "running"
-        try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
-        return "failed" if None in (try_number, max_tries) or try_number > max_tries else "up_for_retry"
-    return state
+    if state in ("failed", "up_for_retry", "success", "skipped"):
+        return state
+    if isinstance(exception, BaseException):  # a function of the DAG's own calls the notifier
+        return "failed"
+    if not runs_elsewhere(ti):
+        return "running"
+    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
+    return "failed" if None in (try_number, max_tries) or try_number > max_tries else "up_for_retry"
 
 
 def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:

@@ -407,6 +407,8 @@ COSMOS = {"test_names": ["not_null", "unique"], "test_results": ["Got 2 results"
         ({"state": "success"}, {}, "succeeded"),
         ({"state": SimpleNamespace(value="skipped")}, {}, "was skipped"),
         ({"state": "running"}, {}, "is running"),
+        # Under `dag.test()` of Airflow 2.
+        ({"state": "scheduled"}, {}, "is running"),
         ({"state": "running"}, {"exception": OSError("why")}, "failed"),
         ({"state": "running"}, COSMOS, "has 2 warnings (not_null, unique)"),
         ({"state": "running"}, {"test_names": [], "test_results": []}, "is running"),
