@@ -172,9 +172,9 @@ def _line(value: object) -> str:
 def runs_elsewhere(ti: object) -> bool:
     """Return whether a task's callback runs in the DAG processor of Airflow 3, because no process of the task could call it.
 
-    There the task instance has neither a state nor a start. On Airflow 2 it always has a state.
+    Only there the task instance has no state.
     """
-    return ti is not None and all(getattr(ti, name, None) is None for name in ("state", "start_date"))
+    return ti is not None and getattr(ti, "state", None) is None
 
 
 def _is_lost(context: Mapping[str, Any]) -> bool:

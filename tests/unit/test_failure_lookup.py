@@ -390,7 +390,6 @@ def test_describe_failure_missing_reason_of_a_remembering_task_is_a_lost_process
     assert task.lost is lost
 
 
-STARTED = {"start_date": dt.datetime(2026, 11, 21, tzinfo=dt.UTC)}
 TRIES = {"try_number": 1, "max_tries": 2}
 LAST = {"try_number": 3, "max_tries": 2}
 RUN = {"dag_run": SimpleNamespace()}
@@ -400,7 +399,7 @@ COSMOS = {"test_names": ["not_null", "unique"], "test_results": ["Got 2 results"
 @pytest.mark.parametrize(
     ("ti", "more", "end"),
     [
-        # In the process of the task: Airflow 2, and 3 after its end.
+        # In the process of the task.
         ({"state": "failed"}, {"exception": OSError("why")}, "failed"),
         ({"state": "failed"}, {**COSMOS, "exception": OSError("why")}, "failed"),
         ({"state": "up_for_retry"}, {"exception": OSError("why")}, "is tried again"),
@@ -413,9 +412,6 @@ COSMOS = {"test_names": ["not_null", "unique"], "test_results": ["Got 2 results"
         ({"state": "running"}, COSMOS, "has 2 warnings (not_null, unique)"),
         ({"state": "running"}, {"test_names": [], "test_results": []}, "is running"),
         ({"state": "success"}, COSMOS, "has 2 warnings (not_null, unique)"),
-        # In the process of a task of Airflow 3, while it runs.
-        ({"state": None, **STARTED, **TRIES}, RUN, "is running"),
-        ({"state": None, **STARTED, **TRIES}, {**RUN, **COSMOS}, "has 2 warnings (not_null, unique)"),
         # In the DAG processor of Airflow 3.
         ({"state": None, **TRIES}, RUN, "is tried again"),
         ({"state": None, **LAST}, RUN, "failed"),

@@ -245,7 +245,7 @@ BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
         # Of Airflow 3, only the callback after a trigger's event has no run.
         ((3, 3), None, {}, BY_TRIGGER, False),
         ((3, 0), None, {"exception": None}, BY_TRIGGER, False),
-        ((3, 3), None, {"start_date": "now"}, None, True),
+        ((3, 3), "running", {}, None, True),
         ((3, 3), "failed", {}, None, True),
         ((2, 11), "failed", {"exception": None}, BY_TRIGGER, True),
         ((2, 11), SimpleNamespace(value="up_for_retry"), {}, BY_TRIGGER, True),
@@ -265,7 +265,7 @@ def test_find_reason_trigger_that_ended_the_task_is_named(
 ):
     """Nobody knows why a trigger ended a deferred task, but its process was not killed; Airflow 3 can push no XCom there."""
     set_airflow_version(*version)
-    ti = TaskInstance(state=state, start_date=more.pop("start_date", None))
+    ti = TaskInstance(state=state)
     context = {"ti": ti, **more}
     assert find_reason(context) == (exception, None, (), False)
     remember_exception(context)
