@@ -193,7 +193,7 @@ class Failure:
             # The name of the file is at the end of its path.
             return cut((self.file or "")[::-1], NAME_CHARS - len(end))[::-1] + end
         start = f"{self.dag_id}: {self._outcome}"
-        if self.kind in ("checks", "run"):
+        if self.kind in ("checks", "run", "deadline"):
             room = NAME_CHARS - len(start)
             named = f" ({', '.join(self._labels())})" if self.tasks else ""
             start += named if len(named) <= room else names_in_brackets(self.task_ids, room=room)
@@ -244,6 +244,8 @@ class Failure:
     @property
     def _outcome(self) -> str:
         failed = len(self.task_ids)
+        if self.kind == "deadline" and self.tasks:
+            return f"{count(failed, 'task')} {'is' if failed == 1 else 'are'} late"
         if self.kind == "deadline":
             return f"the deadline {self.reason} was missed" if self.reason else "a deadline was missed"
         if self.kind == "task" and self.tasks:

@@ -53,6 +53,8 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
     """
     if "deadline" in context:
         return _missed_deadline(context)
+    if "slas" in context:
+        return _missed_slas(context)
     dag, ti = context.get("dag"), context.get("ti")
     if dag is None:  # the operator is executed outside Airflow
         return Failure(kind="checks", dag_id="", run_id="")
@@ -91,8 +93,8 @@ def find_run_url(context: Mapping[str, Any]) -> str | None:
 
 
 def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
-    """Return where a failure was noticed."""
-    if "deadline" in context:
+    """Return where a failure was noticed; a missed SLA of Airflow 2 is a deadline of tasks."""
+    if "deadline" in context or "slas" in context:
         return "deadline"
     if context.get("reason") is not None or (in_callback and context.get("ti") is None):
         return "run"
@@ -113,7 +115,8 @@ def find_state(context: Mapping[str, Any]) -> str:
     if not runs_elsewhere(ti):
         return "running"
     try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
-    return "failed" if None in (try_number, max_tries) or try_number > max_tries else "up_for_retry"
+    is_last = try_number is None or max_tries is None or try_number > max_tries
+    return "failed" if is_last else "up_for_retry"
 
 
 def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
@@ -220,6 +223,25 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
         logical_date=str(dag_run["logical_date"]) if dag_run.get("logical_date") else None,
         run_url=_RunAddress(dag_id, run_id).url,
         reason=str((context.get("deadline") or {}).get("deadline_time") or "") or None,
+    )
+
+
+def _missed_slas(context: Mapping[str, Any]) -> Failure:
+    dag = context["dag"]
+    slas = sorted(context["slas"], key=lambda sla: (sla.execution_date, sla.task_id))
+    # Only scheduled runs have SLAs, and Airflow gives their date alone.
+    runs = [_RunAddress(dag.dag_id, f"scheduled__{sla.execution_date.isoformat()}") for sla in slas]
+    return Failure(
+        kind="deadline",
+        tasks=tuple(
+            FailedTask(task_id=sla.task_id, state="late", log_url=run.log_url(sla.task_id, -1))
+            for sla, run in zip(slas, runs, strict=True)
+        ),
+        dag_id=dag.dag_id,
+        run_id=runs[-1].run_id,
+        logical_date=slas[-1].execution_date.isoformat(),
+        owner=getattr(dag, "owner", None) or None,
+        run_url=runs[-1].url,
     )
 
 

@@ -121,6 +121,8 @@ def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tupl
         index = getattr(ti, "map_index", None)
         generation = TryState.from_ti(ti).generation
         return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
+    if "slas" in context:
+        return tuple(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context["slas"]))
     if kind == "deadline":
         deadline = context.get("deadline") or {}
         known = deadline.get("id") or deadline.get("deadline_time")

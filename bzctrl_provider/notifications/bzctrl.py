@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.field_checks import check_literals, find_number_errors, find_window_errors
 from bzctrl_provider.fields import TODO_FIELDS
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SLA_ARGUMENTS = ("dag", "task_list", "blocking_task_list", "slas", "blocking_tis")
+"""The arguments of a ``sla_miss_callback``; templates can use them by these names."""
+
 
 class BzCtrlNotifier(BaseNotifier):
     """Raise an incident that says what failed.
@@ -32,6 +36,8 @@ class BzCtrlNotifier(BaseNotifier):
     DAG("declarations", on_failure_callback=BzCtrlNotifier())
     DAG("declarations", default_args={"on_failure_callback": BzCtrlNotifier(priority="HIGH")})
     ```
+
+    As ``sla_miss_callback`` of a DAG on Airflow 2.11, it raises one incident that names the late tasks, and never an exception.
 
     For a deadline alert, pass the class; Airflow creates the notifier when the deadline is missed:
     ``AsyncCallback(BzCtrlNotifier, kwargs={"title": "Late: {{ dag_run.dag_id }}"})``.
@@ -111,7 +117,12 @@ class BzCtrlNotifier(BaseNotifier):
         self.todo_type = fields.get("todo_type", "INCIDENT")
 
     def __call__(self, *args: Any) -> None:
-        """Raise the incident of a context."""
+        """Raise the incident of a context, or as ``sla_miss_callback`` of Airflow 2 that of missed SLAs."""
+        if len(args) > 1:
+            # Airflow's own handler of an error there raises another one, and calls all callbacks again at each check.
+            with best_effort("the incident of missed SLAs", level=logging.ERROR):
+                self(dict(zip(_SLA_ARGUMENTS, args, strict=True)))
+            return
         (context,) = args
         # Rendered from a copy: rendering replaces the templates, and a DAG's next run needs them again.
         notifier = copy.copy(self)

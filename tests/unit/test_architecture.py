@@ -45,6 +45,7 @@ FLOORS = [
 
 WITH_A_DAG_FILE = {
     "_airflow_internals",
+    "best_effort",
     "exceptions",
     "field_checks",
     "fields",

@@ -450,6 +450,37 @@ def test_notifier_of_a_deadline_is_written_once(bzctrl, store):
     assert len(read(store)) == 2
 
 
+def test_notifier_of_missed_slas_raises_one_that_names_the_late_tasks(
+    bzctrl, store, configure, caplog, set_airflow_version
+):
+    """Airflow 2 passes five arguments, again at each check until no callback raises: one incident, and never an exception."""
+    set_airflow_version(3, 0)  # whose callbacks of a DAG deliver themselves, as those of Airflow 2 do
+    dag = new_dag()
+    slas = [
+        SimpleNamespace(task_id=task_id, execution_date=dt.datetime(2026, 11, day, tzinfo=dt.UTC))
+        for task_id, day in (("load", 30), ("check", 30), ("check", 29))
+    ]
+    notifier = BzCtrlNotifier(
+        description="Late: {{ slas | map(attribute='task_id') | sort | unique | join }}"
+    )
+    for late in (slas, slas[::-1], slas[:1]):
+        notifier(dag, "load", "", late, [])
+    first, second = sent_todos(bzctrl)
+    assert first["title"] == "customs: 2 tasks are late (check, load)"
+    assert (first["description"], first["orderID"]) == (
+        "Late: checkload",
+        "scheduled__2026-11-30T00:00:00+00:00",
+    )
+    assert second["title"] == "customs: 1 task is late (load)"
+    BzCtrlNotifier()(dag, "load", "", slas, [])
+    assert "- load: late\n  Log: http" in sent_todos(bzctrl)[-1]["description"]
+    configure(database="sqlite:////dev/null/bzctrl.db")
+    bzctrl.post(ACC.create_url, status_code=500)
+    notifier(dag, "load", "", slas[1:], [])
+    assert "No incident was raised in BzCtrl" in caplog.text
+    assert "Skipped the incident of missed SLAs" in caplog.text
+
+
 def test_notifier_invalid_window_is_refused():
     """While the DAG is parsed: in the callback it would cost the incident."""
     with pytest.raises(
