@@ -8,8 +8,7 @@ import os
 import threading
 from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
 from pydantic import SecretBytes
@@ -28,26 +27,16 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from bzctrl_provider.client.auth import Token, TokenSource
+    from bzctrl_provider.client.auth import Token
     from bzctrl_provider.client.config import BzCtrlConfig
-    from bzctrl_provider.client.response import Answer, RequestInfo
+    from bzctrl_provider.client.response import Answer
     from bzctrl_provider.client.todo import AnyTodo, CreatedTodo
     from bzctrl_provider.exceptions import BzCtrlError
-
-    OnNewToken = Callable[[str], object]
 
 log = logging.getLogger(__name__)
 
 MESSAGE_MAX_BYTES = 1_000_000
 """The largest todo that is sent: BzCtrl repeats it in its response, which is read up to 1 MiB."""
-
-
-class _Process(NamedTuple):
-    """Hold the objects of one process: a forked child must not share its parent's sockets and locks."""
-
-    pid: int
-    requester: Requester
-    tokens: TokenSource
 
 
 class BzCtrlClient:
@@ -58,42 +47,36 @@ class BzCtrlClient:
 
     :param config: the settings.
     :param on_new_token: called with each token that BzCtrl grants, to mask it; an error of it is logged, not raised.
-    :param tokens: keeps the token; default: one for each set of credentials of this process.
     """
 
-    def __init__(
-        self,
-        config: BzCtrlConfig,
-        *,
-        on_new_token: OnNewToken | None = None,
-        tokens: TokenSource | None = None,
-    ) -> None:
+    def __init__(self, config: BzCtrlConfig, *, on_new_token: Callable[[str], object] | None = None) -> None:
         # A token, the todo, a fresh token, the replay: each with all its attempts and its longest waits.
         attempts = config.max_attempts
         self.total_s = 4 * (attempts * config.timeout_s + (attempts - 1) * RETRY_AFTER_MAX_S)
         self.endpoints = config.endpoints
         self.username = config.username
-        self.defaults: Mapping[str, Any] = MappingProxyType(dict(config.defaults))
+        self.defaults: Mapping[str, Any] = config.defaults
         self.message_format = config.message_format
         self._config = config
         self._on_new_token = on_new_token
-        self._own_tokens = tokens
-        self._process = self._connect()
+        self._latest = (os.getpid(), Requester(config))
 
-    def _connect(self) -> _Process:
-        tokens = self._own_tokens or shared_source(self._config)
-        return _Process(os.getpid(), Requester(self._config), tokens)
+    @property
+    def _requester(self) -> Requester:
+        """Return the requester of this process: a forked child must not share its parent's sockets."""
+        pid, requester = self._latest
+        if pid != os.getpid():
+            # Of two threads that make one at the same moment, the one that is late uses its own only once.
+            requester = Requester(self._config)
+            self._latest = (os.getpid(), requester)
+        return requester
 
-    def _own_process(self) -> _Process:
-        """Return the objects of this process; of two threads of a forked child that make them, one uses its own only once."""
-        process = self._process
-        if process.pid != os.getpid():
-            process = self._process = self._connect()
-        return process
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A client cannot be pickled: it holds the password.")
 
     def close(self) -> None:
         """Close the connections; the token stays for the next client."""
-        self._process.requester.close()
+        self._requester.close()
 
     def authenticate(self, *, limit_s: float | None = None) -> None:
         """Get the token that this process shares, unless it has a valid one.
@@ -101,14 +84,14 @@ class BzCtrlClient:
         :param limit_s: seconds for the whole call; default and at most ``total_s``.
         :raises BzCtrlError: why there is none.
         """
-        self._get_token(self._own_process(), self._new_deadline(limit_s))
+        self._get_token(self._new_deadline(limit_s))
 
     def check_credentials(self) -> None:
         """Ask for a new token, and for nothing else.
 
         :raises BzCtrlError: why there is none.
         """
-        self._fetch_token(self._own_process().requester, self._new_deadline(None))
+        self._fetch_token(self._new_deadline(None))
 
     def create_todo(
         self, todo: AnyTodo | None = None, /, *, limit_s: float | None = None, **fields: Any
@@ -163,33 +146,28 @@ class BzCtrlClient:
         body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
         if len(body) > MESSAGE_MAX_BYTES:
             raise too_large(message, max_bytes=MESSAGE_MAX_BYTES)
-        created = parse_created(*self._send_with_token(body, deadline), message)
-        log.info(
-            "Created the %s %s in BzCtrl: %s",
-            created.todo_type,
-            created.key or safe_repr(created.title, max_chars=LINE_CHARS),
-            created.link or "without a link",
-        )
+        created = parse_created(self._send_with_token(body, deadline), message)
+        name = created.key or safe_repr(created.title, max_chars=LINE_CHARS)
+        log.info("Created the %s %s in BzCtrl: %s", created.todo_type, name, created.link or "without a link")
         return created
 
-    def _send_with_token(self, body: SecretBytes, deadline: Deadline) -> tuple[Answer, RequestInfo]:
-        process = self._own_process()
+    def _send_with_token(self, body: SecretBytes, deadline: Deadline) -> Answer:
         for replayed in (False, True):
-            token = self._get_token(process, deadline)
-            response, info = process.requester.send("create", body, deadline=deadline, token=token)
-            if response.status != HTTPStatus.UNAUTHORIZED:
-                return response, info
-            process.tokens.discard(token)
+            token = self._get_token(deadline)
+            answer = self._requester.send("create", body, deadline=deadline, token=token)
+            if answer.status != HTTPStatus.UNAUTHORIZED:
+                return answer
+            shared_source(self._config).discard(token)
             if replayed:
-                raise refused_fresh_token(response, info)
+                raise refused_fresh_token(answer)
         raise AssertionError  # the second round returns or raises
 
-    def _get_token(self, process: _Process, deadline: Deadline) -> Token:
-        fetch = partial(self._fetch_token, process.requester, deadline)
-        return process.tokens.get(fetch, wait_s=deadline.remaining_s())
+    def _get_token(self, deadline: Deadline) -> Token:
+        fetch = partial(self._fetch_token, deadline)
+        return shared_source(self._config).get(fetch, wait_s=deadline.remaining_s())
 
-    def _fetch_token(self, requester: Requester, deadline: Deadline) -> tuple[SecretStr, object]:
-        token, expires_in = parse_token(*requester.send("token", self._grant(), deadline=deadline))
+    def _fetch_token(self, deadline: Deadline) -> tuple[SecretStr, object]:
+        token, expires_in = parse_token(self._requester.send("token", self._grant(), deadline=deadline))
         if self._on_new_token:
             try:
                 self._on_new_token(token.get_secret_value())

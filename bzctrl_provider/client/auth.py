@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import os
 import threading
@@ -12,6 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
+from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +42,6 @@ class Token(NamedTuple):
 
     value: SecretStr
     renew_at: float
-
-    def header(self) -> dict[str, str]:
-        """Return the header that has the token."""
-        return {"Authorization": f"Bearer {self.value.get_secret_value()}"}
 
 
 def token_ttl_s(expires_in: object) -> float:
@@ -93,9 +89,8 @@ class TokenSource:
         try:
             outcome = request.result(wait_s)
         except TimeoutError:
-            raise BzCtrlTransportError(
-                f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
-            ) from None
+            problem = f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
+            raise BzCtrlTransportError(problem) from None
         if isinstance(outcome, Token):
             return outcome
         # One object for several threads would mix up their tracebacks.
@@ -122,9 +117,6 @@ class TokenSource:
             if self._token is token:
                 self._token = None
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
 
 _sources: dict[str, TokenSource] = {}
 
@@ -132,9 +124,7 @@ _sources: dict[str, TokenSource] = {}
 def shared_source(config: BzCtrlConfig) -> TokenSource:
     """Return this process's source of tokens for these credentials at this address."""
     # A digest, so that no password is the key of a dictionary.
-    password = config.password.get_secret_value()
-    credentials = f"{config.endpoints.token_url}\0{config.username}\0{password}"
-    key = hashlib.sha256(credentials.encode("utf-8", "surrogatepass")).hexdigest()
+    key = digest_of(config.endpoints.token_url, config.username, config.password.get_secret_value())
     # One step, so that two threads get the same source without a lock.
     return _sources.setdefault(key, TokenSource())
 

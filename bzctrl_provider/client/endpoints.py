@@ -27,11 +27,6 @@ class Endpoints(NamedTuple):
     create_url: str
     """Where a todo is created."""
 
-    @property
-    def is_clear_text_to_this_machine(self) -> bool:
-        """Return whether http is spoken, to a loopback address."""
-        return urlsplit(self.create_url).scheme == "http" and is_loopback(self.create_url)
-
     @classmethod
     def from_environment(cls, environment: Environment) -> Endpoints:
         """Return the documented addresses; PROD's two calls are documented on two different hosts."""
@@ -87,17 +82,14 @@ def _with_scheme(host: str, schema: str) -> str:
 def _problems(url: str, parts: SplitResult, *, schema: str, port: int | None, allow_http: bool) -> list[str]:
     """Return what is wrong with a base URL, without quoting it."""
     is_clear_text = parts.scheme == "http" and not allow_http
-    has_other_scheme, has_other_port = (
-        schema not in ("", parts.scheme),
-        port and parts.port not in (None, port),
-    )
+    has_more = parts.query or parts.fragment or "/bzctrl-core-api" in parts.path
+    has_other_scheme = schema not in ("", parts.scheme)
+    has_other_port = port and parts.port not in (None, port)
     wrong = {
         "must start with https:// (or http://, to this machine only)": parts.scheme not in ("http", "https"),
         "holds credentials: put them into Login and Password": "@" in parts.netloc,
         _NO_ADDRESS: not _is_address(url, parts.netloc),
-        "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": (
-            parts.query or parts.fragment or "/bzctrl-core-api" in parts.path
-        ),
+        "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": has_more,
         "is clear-text http, which would show the password to the network: use https, or set the extra allow_http to true "
         "if the network is trusted": is_clear_text and not is_loopback(url),
         f"starts with {parts.scheme}, but Schema is {schema}: give the scheme once": has_other_scheme,
@@ -114,9 +106,7 @@ def _is_address(url: str, netloc: str) -> bool:
 def is_loopback(url: str) -> bool:
     """Return whether the host of a URL is this machine itself."""
     host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost" or host.endswith(".localhost")

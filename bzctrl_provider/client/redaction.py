@@ -46,9 +46,6 @@ def redact(text: str, secrets: Iterable[SecretStr]) -> str:
 
 def proxy_passwords(proxies: Mapping[str, str]) -> list[str]:
     """Return the passwords in the addresses of proxies, as they are written and decoded; also of malformed ones."""
-    found = [
-        match[1]
-        for address in proxies.values()
-        if (match := re.search(r"(?:^|//)[^/:]*:(?!//)(.+)@", address))
-    ]
-    return list(dict.fromkeys(spelled for password in found for spelled in (password, unquote(password))))
+    found = [re.search(r"(?:^|//)[^/:]*:(?!//)(.+)@", address) for address in proxies.values()]
+    passwords = [match[1] for match in found if match]
+    return list(dict.fromkeys([*passwords, *map(unquote, passwords)]))

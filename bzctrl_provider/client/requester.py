@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from random import random
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,9 @@ from pydantic import SecretStr
 from urllib3.util import Timeout
 
 import bzctrl_provider
+from bzctrl_provider.client.endpoints import is_loopback
 from bzctrl_provider.client.redaction import proxy_passwords
-from bzctrl_provider.client.response import (
-    HTTP_ERRORS,
-    RESPONSE_MAX_BYTES,
-    Answer,
-    RequestInfo,
-    classify,
-    transport_error,
-    without_frames,
-)
+from bzctrl_provider.client.response import HTTP_ERRORS, Answer, RequestInfo, transport_error
 from bzctrl_provider.client.retry import retry_wait_s
 from bzctrl_provider.client.transport import BzCtrlAdapter
 from bzctrl_provider.exceptions import BzCtrlTransportError
@@ -75,7 +67,7 @@ class Requester:
         self._secrets = [config.password]
         for kind, (_, url, _) in self._targets.items():
             settings = self._session.merge_environment_settings(url, {}, True, config.verify, None)
-            if config.endpoints.is_clear_text_to_this_machine:
+            if url.startswith("http://") and is_loopback(url):
                 # A proxy is another machine, which would see the password.
                 settings["proxies"] = {}
             self._settings[kind] = settings
@@ -89,7 +81,7 @@ class Requester:
 
     def send(
         self, kind: RequestKind, body: SecretBytes, *, deadline: Deadline, token: Token | None = None
-    ) -> tuple[Answer, RequestInfo]:
+    ) -> Answer:
         """Send a request, again if that is safe and may help, and return the last response.
 
         :raises BzCtrlTransportError: there is none.
@@ -97,9 +89,8 @@ class Requester:
         secrets = (*self._secrets, token.value) if token else self._secrets
         info = RequestInfo(kind, self._targets[kind][1], self._config, secrets)
         if deadline.remaining_s() <= 0:
-            raise BzCtrlTransportError(
-                f"{info} was not sent: the {deadline.limit_s:g} s for this call are used up."
-            )
+            problem = f"{info} was not sent: the {deadline.limit_s:g} s for this call are used up."
+            raise BzCtrlTransportError(problem)
         attempts = self._config.max_attempts
         for attempt in range(1, attempts + 1):
             result, outcome = self._attempt(info, body, token, deadline)
@@ -110,22 +101,19 @@ class Requester:
                 max_attempts=attempts,
                 remaining_s=deadline.remaining_s(),
                 jitter=random(),  # noqa: S311 - no secret
-                retry_after=result.headers.get("Retry-After") if isinstance(result, Answer) else None,
+                retry_after=result.headers.get("Retry-After", "") if isinstance(result, Answer) else "",
             )
             if wait_s is None:
                 break
-            log.warning(
-                "%s: the next attempt follows in %.0f s (attempts left: %d).",
-                f"BzCtrl answered with {outcome}" if isinstance(outcome, int) else outcome.value,
-                wait_s,
-                attempts - attempt,
-            )
+            why = f"BzCtrl answered with {outcome}" if isinstance(outcome, int) else outcome.value
+            left = attempts - attempt
+            log.warning("%s: the next attempt follows in %.0f s (attempts left: %d).", why, wait_s, left)
             deadline.wait(wait_s)
             if deadline.remaining_s() <= 0:  # the call was stopped meanwhile
                 break
         if isinstance(result, BzCtrlTransportError):
             raise result
-        return result, info
+        return result
 
     def _attempt(
         self, info: RequestInfo, body: SecretBytes, token: Token | None, deadline: Deadline
@@ -140,12 +128,15 @@ class Requester:
                 allow_redirects=False,
                 **self._settings[info.what],
             )
-            return _read(response), response.status_code
+            return Answer.read(response, info), response.status_code
         except HTTP_ERRORS as exc:
             # Without its causes, urllib3's, four deep: the error itself says what went wrong.
-            return transport_error(exc, info), classify(exc)
+            return transport_error(exc, info)
         except BaseException as exc:  # noqa: BLE001 - such as a signal handler's; it is raised again
-            raise without_frames(exc) from None
+            # The frames of requests and urllib3 hold the request with its secrets. Tracebacks with local variables would show
+            # them, as Airflow 3.0's console does.
+            exc.__context__ = None
+            raise exc.with_traceback(None) from None
 
     def _prepare(self, kind: RequestKind, body: SecretBytes, token: Token | None) -> requests.PreparedRequest:
         if (template := self._templates.get(kind)) is None:
@@ -154,19 +145,7 @@ class Requester:
             # Once, as this costs more than the rest; not by the session, which would merge settings that it does not have.
             template = self._templates[kind] = requests.Request(method, url, headers=headers).prepare()
         request = template.copy()
-        request.headers.update(token.header() if token else {})
+        if token:
+            request.headers["Authorization"] = f"Bearer {token.value.get_secret_value()}"
         request.prepare_body(body.get_secret_value(), None)
         return request
-
-
-def _read(response: requests.Response) -> Answer:
-    """Read a response up to ``RESPONSE_MAX_BYTES``."""
-    answer = Answer(response.status_code, response.headers, body := bytearray())
-    # None was asked for, and 1 KB can become 4 GiB when it is decoded; and after an interim response comes another one.
-    if not answer.is_encoded and answer.status >= HTTPStatus.OK:
-        raw = response.raw
-        while len(body) <= RESPONSE_MAX_BYTES and (chunk := raw.read(65_536, decode_content=False)):
-            body += chunk
-    # Closes the connection, unless the response was read to its end.
-    response.close()
-    return answer

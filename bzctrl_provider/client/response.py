@@ -11,11 +11,12 @@ import logging
 import re
 import ssl
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import requests
 from pydantic import SecretStr
+from requests.exceptions import InvalidSchema, InvalidURL
 from urllib3 import exceptions as urllib3_errors
 
 from bzctrl_provider.client.endpoints import is_loopback
@@ -52,21 +53,14 @@ HTTP_ERRORS = (requests.RequestException, urllib3_errors.HTTPError, http.client.
 ``AirflowTaskTerminated``, both ``BaseException``. A handler of the user's own that raises an OSError, such as
 ``TimeoutError``, cannot be distinguished from a socket that does."""
 
-_Error = TypeVar("_Error", bound=BaseException)
-
-_UNSENDABLE = (
-    requests.exceptions.InvalidURL,  # also of a proxy
-    requests.exceptions.InvalidSchema,  # also of a proxy: socks5:// without PySocks
-    requests.exceptions.MissingSchema,
-    urllib3_errors.LocationValueError,
-)
+# Of the address or of a proxy, such as socks5:// without PySocks.
+_UNSENDABLE = (InvalidURL, InvalidSchema, urllib3_errors.LocationValueError)
 
 _GUESSED_CHARS = 8
 """Shorter secrets are words of any text: they are not searched for in the fields of a created todo."""
 
-
-_TOKEN_CHARS = 8192
-"""The longest token that is taken: servers take no longer header, and each error would be searched for it."""
+_HEADER_VALUE = r"[!-~]{1,8192}"
+"""A token that a header can have. Servers take no longer header, and each error would be searched for it."""
 
 RESPONSE_MAX_BYTES = 1024 * 1024
 
@@ -87,13 +81,13 @@ class RequestInfo(NamedTuple):
     config: BzCtrlConfig
     secrets: Sequence[SecretStr]
 
-    @property
-    def connection(self) -> str:
-        """Return how a message calls the place of the address and the credentials."""
-        return self.config.connection
-
     def __str__(self) -> str:
         return f"The {'token' if self.what == 'token' else 'todo'} request to BzCtrl at {self.url}"
+
+    def quote(self, text: str) -> str:
+        """Return the beginning of another system's text as one line without secrets."""
+        # Redacted before it is cut: half a secret would not be recognised.
+        return one_line(redact(text, self.secrets), max_chars=EXCERPT_CHARS)
 
     def repeats_secret(self, text: str) -> bool:
         """Return whether a text that came out of JSON holds a secret, as it is."""
@@ -104,25 +98,34 @@ class RequestInfo(NamedTuple):
 class Answer(NamedTuple):
     """Hold a response that was read up to ``RESPONSE_MAX_BYTES``.
 
+    :param request: the request that it answers.
     :param body: one byte more than ``RESPONSE_MAX_BYTES`` or longer if the response was.
     """
 
+    request: RequestInfo
     status: int
     headers: Mapping[str, str]
     body: bytes | bytearray
 
+    @classmethod
+    def read(cls, response: requests.Response, request: RequestInfo) -> Answer:
+        """Read a response up to ``RESPONSE_MAX_BYTES``."""
+        answer = cls(request, response.status_code, response.headers, body := bytearray())
+        # None was asked for, and 1 KB can become 4 GiB when it is decoded; and after an interim response comes another one.
+        if not answer.is_encoded() and answer.status >= HTTPStatus.OK:
+            raw = response.raw
+            while len(body) <= RESPONSE_MAX_BYTES and (chunk := raw.read(65_536, decode_content=False)):
+                body += chunk
+        # Closes the connection, unless the response was read to its end.
+        response.close()
+        return answer
+
     def __repr__(self) -> str:
         return f"<Answer {self.status}>"  # the body may repeat a secret
 
-    @property
     def is_encoded(self) -> bool:
         """Return whether the body has a ``Content-Encoding`` other than ``identity``."""
         return self.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
-
-    @property
-    def is_success(self) -> bool:
-        """Return whether the request may have been successful: 2xx, or an interim response without a final one."""
-        return self.status < HTTPStatus.MULTIPLE_CHOICES
 
     def json_object(self) -> dict[str, Any] | None:
         """Return the body if it is a JSON object."""
@@ -134,68 +137,81 @@ class Answer(NamedTuple):
             return None
         return content if isinstance(content, dict) else None
 
+    def facts(self) -> dict[str, Any]:
+        """Return what an error has of it."""
+        return {"status_code": self.status, "body_excerpt": self.excerpt()}
 
-def parse_token(response: Answer, request_info: RequestInfo) -> tuple[SecretStr, object]:
+    def excerpt(self) -> str:
+        """Return what BzCtrl says, as an error may show it."""
+        if self.request.what == "create":
+            return self.request.quote(self.body.decode("utf-8", "replace"))
+        # Anything else may be a token; RFC 6749, section 5.2, names these two.
+        error = self.json_object() or {}
+        said = [error.get(name) for name in ("error", "error_description")]
+        return self.request.quote(": ".join(part for part in said if isinstance(part, str)))
+
+
+def parse_token(answer: Answer) -> tuple[SecretStr, object]:
     """Return the token of a response, and its ``expires_in``.
 
     :raises BzCtrlAuthError: the credentials were refused.
     :raises BzCtrlAPIError: any other response without a token.
     """
-    status = response.status
-    if response.is_success:
-        if (granted := _granted(response)) is not None:
+    status, connection = answer.status, answer.request.config.connection
+    if status < HTTPStatus.MULTIPLE_CHOICES:  # an interim response without a final one, too
+        if (granted := _granted(answer)) is not None:
             return granted
         # Without an excerpt: it may hold a token in a place where we do not look for it.
         raise BzCtrlBadAnswerError(
-            f"{request_info} was answered with {status}, but without a usable access_token: what came is {_what_it_is(response)}. "
-            f"Check that the host or the environment of {request_info.connection} is BzCtrl's.",
+            f"{answer.request} was answered with {status}, but without a usable access_token: what came is {_what_it_is(answer)}. "
+            f"Check that the host or the environment of {connection} is BzCtrl's.",
             status_code=status,
         )
-    if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(response):
+    if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(answer):
         raise BzCtrlAuthError(
-            f"{request_info} was answered with {status}: BzCtrl refused the username or the password"
-            f"{_said(_excerpt(response, request_info))}. "
-            f"Check Login and Password of {request_info.connection}, and that they belong to its host or environment."
+            f"{_came(answer, ': BzCtrl refused the username or the password')}. "
+            f"Check Login and Password of {connection}, and that they belong to its host or environment."
         )
-    raise _status_error(response, request_info)
+    raise _status_error(answer)
 
 
-def _granted(response: Answer) -> tuple[SecretStr, object] | None:
-    granted = response.json_object() or {}
-    token = granted.get("access_token")
-    if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_CHARS:
+def _granted(answer: Answer) -> tuple[SecretStr, object] | None:
+    """Return the token; not in its caller, which raises errors: tracebacks with local variables would show the content."""
+    content = answer.json_object() or {}
+    token = content.get("access_token")
+    if not isinstance(token, str) or not re.fullmatch(_HEADER_VALUE, token):
         return None
-    is_header_value = token.isascii() and token.isprintable() and " " not in token
-    return (SecretStr(token), granted.get("expires_in")) if is_header_value else None
+    return SecretStr(token), content.get("expires_in")
 
 
-def parse_created(response: Answer, request_info: RequestInfo, message: Mapping[str, Any]) -> CreatedTodo:
+def _is_invalid_grant(answer: Answer) -> bool:
+    """Return whether credentials were refused as RFC 6749, section 5.2, says: a 400 with this code."""
+    error = (answer.json_object() or {}).get("error")
+    return answer.status == HTTPStatus.BAD_REQUEST and error == "invalid_grant"
+
+
+def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
     """Return the created todo.
 
     :param message: the message that was sent, for values that the response leaves out.
     :raises BzCtrlAPIError: any response that is not a created todo.
     """
-    status = response.status
-    if not response.is_success:
-        raise _status_error(response, request_info)
-    created = response.json_object()
+    if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+        raise _status_error(answer)
+    created = answer.json_object()
     if created is None:
-        raise BzCtrlBadAnswerError(
-            f"{request_info} was answered with {status}, but with {_what_it_is(response)} instead of the created "
-            f"todo{_said(_excerpt(response, request_info))}. {UNKNOWN_ADVICE}",
-            status_code=status,
-            body_excerpt=_excerpt(response, request_info),
-            outcome_unknown=True,
-        )
+        what_came = f", but with {_what_it_is(answer)} instead of the created todo"
+        text = f"{_came(answer, what_came)}. {UNKNOWN_ADVICE}"
+        raise BzCtrlBadAnswerError(text, outcome_unknown=True, **answer.facts())
 
     def fit(text: str) -> str:
         # The texts that were sent are the DAG's own; those that BzCtrl adds go into an XCom as well.
-        is_secret = text not in message.values() and request_info.repeats_secret(text)
+        is_secret = text not in message.values() and answer.request.repeats_secret(text)
         return REDACTED if is_secret else plain_text(text)
 
     names, tags = ("title", "taskType", "description"), created.get("tags")
     texts = {name: fit(value) for name in names if isinstance(value := created.get(name), str)}
-    link = _usable_link(created, request_info, title=message["title"])
+    link = _usable_link(created, answer.request, title=message["title"])
     return CreatedTodo(
         key=_parse_key(link),
         link=link,
@@ -206,9 +222,9 @@ def parse_created(response: Answer, request_info: RequestInfo, message: Mapping[
     )
 
 
-def _usable_link(created: Mapping[str, Any], request_info: RequestInfo, *, title: str) -> str | None:
+def _usable_link(created: Mapping[str, Any], request: RequestInfo, *, title: str) -> str | None:
     link = web_address(created.get("taskLink"))
-    if link and not request_info.repeats_secret(unquote(link)):
+    if link and not request.repeats_secret(unquote(link)):
         return link
     log.warning(
         "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
@@ -217,85 +233,63 @@ def _usable_link(created: Mapping[str, Any], request_info: RequestInfo, *, title
     return None
 
 
-def refused_fresh_token(response: Answer, request_info: RequestInfo) -> BzCtrlAuthError:
+def refused_fresh_token(answer: Answer) -> BzCtrlAuthError:
     """Make the error for a token that BzCtrl refused a moment after it had granted it."""
     return BzCtrlAuthError(
-        f"{request_info} was answered with 401, and again with a fresh token{_said(_excerpt(response, request_info))}. "
-        f"The credentials of {request_info.connection} are right, so its user may lack the right to create todos: ask "
-        "BzCtrl's administrator."
+        f"{_came(answer, ', and again with a fresh token')}. The credentials of {answer.request.config.connection} "
+        "are right, so its user may lack the right to create todos: ask BzCtrl's administrator."
     )
 
 
-def _status_error(response: Answer, request_info: RequestInfo) -> BzCtrlAPIError:
-    status, excerpt = response.status, _excerpt(response, request_info)
-    came, said = f"{request_info} was answered with {status}", _said(excerpt)
-    facts: dict[str, Any] = {"status_code": status, "body_excerpt": excerpt}
+def _status_error(answer: Answer) -> BzCtrlAPIError:
+    request, status = answer.request, answer.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
+        retry_after_s = parse_retry_after(answer.headers.get("Retry-After", ""))
         asked = "" if retry_after_s is None else f" BzCtrl asks to wait {retry_after_s:.0f} s."
         return BzCtrlRateLimitError(
-            f"{came} (too many requests){said}, after up to {request_info.config.max_attempts} attempts.{asked} {_NOTHING_CREATED} "
-            "Send fewer at a time (max_workers, or a pool of Airflow's), or later.",
+            f"{_came(answer, ' (too many requests)')}, after up to {request.config.max_attempts} attempts.{asked} "
+            f"{_NOTHING_CREATED} Send fewer at a time (max_workers, or a pool of Airflow's), or later.",
             retry_after_s=retry_after_s,
-            **facts,
+            **answer.facts(),
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # 503 says that BzCtrl did not take the request on; any other failure may have come after the creation.
-        unknown = request_info.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
+        unknown = request.what == "create" and status != HTTPStatus.SERVICE_UNAVAILABLE
         advice = UNKNOWN_ADVICE if unknown else f"BzCtrl is out of order: try again later. {_NOTHING_CREATED}"
-        return BzCtrlServerError(f"{came}{said}. {advice}", outcome_unknown=unknown, **facts)
-    if status < HTTPStatus.BAD_REQUEST:
-        target = re.match(r"https?://[\w.-]{1,253}", response.headers.get("Location", ""))
+        return BzCtrlServerError(f"{_came(answer)}. {advice}", outcome_unknown=unknown, **answer.facts())
+    return BzCtrlRejectedError(f"{_came(answer)}. {_remedy(answer)}", **answer.facts())
+
+
+def _remedy(answer: Answer) -> str:
+    connection = answer.request.config.connection
+    if answer.status < HTTPStatus.BAD_REQUEST:
+        target = re.match(r"https?://[\w.-]{1,253}", answer.headers.get("Location", ""))
         to = f" to {target[0]}" if target else ""
-        advice = f"It is a redirect{to}, and none is followed: correct the host or the environment of {{connection}}."
-    else:
-        advice = _REMEDIES.get(status, "The same request would be refused again: correct what BzCtrl says.")
-    advice = advice.format(connection=request_info.connection)
-    return BzCtrlRejectedError(f"{came}{said}. {advice}", **facts)
+        return f"It is a redirect{to}, and none is followed: correct the host or the environment of {connection}."
+    if answer.status == HTTPStatus.FORBIDDEN:
+        return f"The user of {connection} may lack the right to this, or a proxy is in the way: ask BzCtrl's administrator."
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return f"BzCtrl is not at this address: check the environment of {connection}, or its host, which is only the base URL."
+    return "The same request would be refused again: correct what BzCtrl says."
 
 
-_REMEDIES: dict[int, str] = {
-    HTTPStatus.FORBIDDEN: (
-        "The user of {connection} may lack the right to this, or a proxy is in the way: ask BzCtrl's administrator."
-    ),
-    HTTPStatus.NOT_FOUND: (
-        "BzCtrl is not at this address: check the environment of {connection}, or its host, which is only the base URL."
-    ),
-}
+def _came(answer: Answer, how: str = "") -> str:
+    """Return the beginning of a message: the request, its status and what BzCtrl said."""
+    said = answer.excerpt()
+    if said.startswith("<"):  # of a page what a person reads, the last tag may be cut off
+        said = " ".join(re.sub(r"<[^>]*(>|$)", " ", said).split())
+    quoted = f' and said "{said}"' if said else ""
+    return f"{answer.request} was answered with {answer.status}{how}{quoted}"
 
 
-def _is_invalid_grant(response: Answer) -> bool:
-    """Return whether credentials were refused as RFC 6749, section 5.2, says: a 400 with this code."""
-    error = (response.json_object() or {}).get("error")
-    return response.status == HTTPStatus.BAD_REQUEST and error == "invalid_grant"
-
-
-def _what_it_is(response: Answer) -> str:
-    if response.is_encoded:
+def _what_it_is(answer: Answer) -> str:
+    if answer.is_encoded():
         return "a compressed body, which was not asked for"
-    if len(response.body) > RESPONSE_MAX_BYTES:
+    if len(answer.body) > RESPONSE_MAX_BYTES:
         return "more than 1 MiB"
-    if response.body.lstrip()[:1] == b"<":
+    if answer.body.lstrip()[:1] == b"<":
         return "a web page"
-    return "a JSON object" if response.json_object() is not None else "no JSON object"
-
-
-def _excerpt(response: Answer, request_info: RequestInfo) -> str:
-    if request_info.what == "token":
-        # Anything else may be a token; RFC 6749, section 5.2, names these two.
-        error = response.json_object() or {}
-        said = [error.get(name) for name in ("error", "error_description")]
-        text = ": ".join(part for part in said if isinstance(part, str))
-    else:
-        text = response.body.decode("utf-8", "replace")
-    # Redacted before it is cut: half a secret would not be recognised.
-    return one_line(redact(text, request_info.secrets), max_chars=EXCERPT_CHARS)
-
-
-def _said(excerpt: str) -> str:
-    if excerpt.startswith("<"):  # of a page what a person reads, the last tag may be cut off
-        excerpt = " ".join(re.sub(r"<[^>]*(>|$)", " ", excerpt).split())
-    return f' and said "{excerpt}"' if excerpt else ""
+    return "a JSON object" if answer.json_object() is not None else "no JSON object"
 
 
 def _parse_key(link: str | None) -> str | None:
@@ -305,22 +299,7 @@ def _parse_key(link: str | None) -> str | None:
     return key if key.isprintable() and len(key) <= NAME_CHARS and key else None
 
 
-def without_frames(exc: _Error) -> _Error:
-    """Strip an error and its causes of the frames of requests and urllib3, which hold the request with its secrets.
-
-    Tracebacks with local variables would show them, as Airflow 3.0's console does. The frames of the caller are added when
-    the error is raised again.
-    """
-    cause: BaseException | None = exc
-    while cause is not None:
-        cause.__traceback__ = None
-        if isinstance(cause, requests.RequestException):
-            cause.request = cause.response = None
-        cause = cause.__cause__ or cause.__context__
-    return exc
-
-
-def classify(exc: Exception) -> SendFailure:
+def _classify(exc: Exception) -> SendFailure:
     """Return how far a request came before an error of requests; if in doubt, that it was sent."""
     reason = _reason(exc)
     # A connection through SOCKS is not one of ours, and has urllib3's error for a certificate.
@@ -345,46 +324,38 @@ def _reason(exc: BaseException) -> object:
     return reason
 
 
-_NO_RESPONSE = {
-    SendFailure.UNTRUSTED: (
-        "was not sent: the server's certificate was refused ({why}). If it comes from an authority of your own, set the "
-        "extra ca_bundle of {connection} to its file; if it is another host's, correct the host."
-    ),
-    SendFailure.NOT_CONNECTED: (
-        "was not sent: no connection (attempts: {attempts}; {why}). Check the host of {connection}, that BzCtrl is up, and "
-        "that this machine may reach it, directly or through the proxy of its environment (HTTPS_PROXY, NO_PROXY)."
-    ),
-    SendFailure.UNSENDABLE: (
-        "was not sent: {why}. Check the host and the extra ca_bundle of {connection}, and the proxy and the CA file of this "
-        "machine's environment."
-    ),
-    SendFailure.NO_RESPONSE: "was sent, but no whole response came ({why}). {advice}",
-}
-
-
-def transport_error(exc: Exception, request_info: RequestInfo) -> BzCtrlTransportError:
+def transport_error(exc: Exception, request: RequestInfo) -> tuple[BzCtrlTransportError, SendFailure]:
     """Make the error that says why no response came, and whether BzCtrl may have acted on the request."""
-    failure = classify(exc)
-    why = one_line(redact(_in_words(_reason(exc)), request_info.secrets), max_chars=EXCERPT_CHARS).rstrip(".")
-    connection = request_info.connection
-    unknown = failure is SendFailure.NO_RESPONSE and request_info.what == "create"
+    failure, connection = _classify(exc), request.config.connection
+    why = request.quote(_in_words(_reason(exc))).rstrip(".")
+    unknown = failure is SendFailure.NO_RESPONSE and request.what == "create"
     no_token = f"{_NOTHING_CREATED} Try again, or raise the extra timeout_s of {connection}."
-    what = _NO_RESPONSE[failure].format(
-        why=why,
-        connection=connection,
-        attempts=request_info.config.max_attempts,
-        advice=UNKNOWN_ADVICE if unknown else no_token,
-    )
-    return BzCtrlTransportError(
-        f"{request_info} {what}{_first_steps(why, request_info)}", outcome_unknown=unknown
-    )
+    advice = UNKNOWN_ADVICE if unknown else no_token
+    what = {
+        SendFailure.UNTRUSTED: (
+            f"was not sent: the server's certificate was refused ({why}). If it comes from an authority of your own, set the "
+            f"extra ca_bundle of {connection} to its file; if it is another host's, correct the host."
+        ),
+        SendFailure.NOT_CONNECTED: (
+            f"was not sent: no connection (attempts: {request.config.max_attempts}; {why}). Check the host of {connection}, "
+            "that BzCtrl is up, and that this machine may reach it, directly or through the proxy of its environment "
+            "(HTTPS_PROXY, NO_PROXY)."
+        ),
+        SendFailure.UNSENDABLE: (
+            f"was not sent: {why}. Check the host and the extra ca_bundle of {connection}, and the proxy and the CA file of "
+            "this machine's environment."
+        ),
+        SendFailure.NO_RESPONSE: f"was sent, but no whole response came ({why}). {advice}",
+    }[failure]
+    text = f"{request} {what}{_first_steps(why, request)}"
+    return BzCtrlTransportError(text, outcome_unknown=unknown), failure
 
 
-def _first_steps(why: str, request_info: RequestInfo) -> str:
+def _first_steps(why: str, request: RequestInfo) -> str:
     """Return more advice for the two mistakes of a first connection to the sandbox."""
     if "WRONG_VERSION_NUMBER" in why:
         return " The server speaks no TLS there: if that is right, write http:// before the host."
-    if "Connection refused" in why and is_loopback(request_info.url):
+    if "Connection refused" in why and is_loopback(request.url):
         return " That host is this machine itself, or in a container the container: start the sandbox (bzctrl-sandbox) there."
     return ""
 
@@ -394,7 +365,6 @@ def _in_words(reason: object) -> str:
     if isinstance(reason, urllib3_errors.ProtocolError) and len(reason.args) > 1:
         reason = f"{str(reason.args[0]).rstrip('.')}: {reason.args[1]}"
     text = re.sub(r"^\w+\(host=.*?\): ", "", str(reason))
-    text = re.sub(
-        r"\. \(read timeout=([\d.]+)\)", lambda match: f": nothing came for {float(match[1]):.3g} s", text
-    )
+    if timeout := re.search(r"\. \(read timeout=([\d.]+)\)", text):
+        text = text.replace(timeout[0], f": nothing came for {float(timeout[1]):.3g} s")
     return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)

@@ -27,13 +27,10 @@ from typing import Literal
 RETRY_AFTER_MAX_S = 60.0
 """The longest wait that a ``Retry-After`` of BzCtrl is granted."""
 
-_BACKOFF_S = 1.0
 _BACKOFF_MAX_S = 20.0
 
-_BUSY_STATUSES = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-_BROKEN_STATUSES = frozenset(
-    {HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
-)
+_BUSY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_BROKEN_STATUSES = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 
 RequestKind = Literal["token", "create"]
 
@@ -78,7 +75,7 @@ def retry_wait_s(
     max_attempts: int,
     remaining_s: float,
     jitter: float,
-    retry_after: str | None = None,
+    retry_after: str = "",
 ) -> float | None:
     """Return the seconds to wait before the next attempt, None if there is no next attempt.
 
@@ -88,7 +85,7 @@ def retry_wait_s(
     :param max_attempts: attempts in all.
     :param remaining_s: seconds that the call still has.
     :param jitter: 0 to 1, see ``backoff_s``.
-    :param retry_after: the header of the response.
+    :param retry_after: the header of the response, empty if there is none.
     """
     if failures >= max_attempts or not should_retry(kind, outcome):
         return None
@@ -98,7 +95,7 @@ def retry_wait_s(
 
 
 def backoff_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
-    """Return how long to wait after so many failed attempts.
+    """Return how long to wait after so many failed attempts: a second, and twice as long after each further one.
 
     :param failures: 1 after the first attempt.
     :param asked_s: the seconds that BzCtrl asked for; granted up to ``RETRY_AFTER_MAX_S``.
@@ -106,16 +103,14 @@ def backoff_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
     """
     if asked_s is not None:
         return min(asked_s, RETRY_AFTER_MAX_S)
-    return min(_BACKOFF_S * 2.0 ** (failures - 1), _BACKOFF_MAX_S) * (0.5 + jitter / 2)
+    return min(2.0 ** (failures - 1), _BACKOFF_MAX_S) * (0.5 + jitter / 2)
 
 
-def parse_retry_after(retry_after: str | None, *, now: datetime | None = None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks to wait, None if it is absent or unreadable.
+def parse_retry_after(retry_after: str, *, now: datetime | None = None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks to wait, None if it is empty or unreadable.
 
     :param retry_after: seconds, or an HTTP date.
     """
-    if retry_after is None:
-        return None
     try:
         seconds = float(retry_after)
     except ValueError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from numbers import Integral, Number
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.limits import DIGITS_MAX, LIST_ITEMS, NAME_CHARS
@@ -69,41 +70,32 @@ def _is_missing(value: object) -> bool:
     return value is None or (kind.__module__, kind.__qualname__) in _PANDAS_MISSING
 
 
-def _plain(number: Decimal) -> str:
-    """Write a number as people do, without an exponent."""
-    if not number.is_finite() or max(len(number.as_tuple().digits), abs(number.adjusted())) > DIGITS_MAX:
+def _digits(number: object) -> str:
+    """Write a number, or the text of one, as people do: without an exponent."""
+    # By way of text, because Decimal does not know numpy's numbers; it refuses the text of a fraction.
+    plain = Decimal(str(number))
+    if not plain.is_finite() or max(len(plain.as_tuple().digits), abs(plain.adjusted())) > DIGITS_MAX:
         raise InvalidOperation
-    return f"{number:f}"
-
-
-def _digits(value: Number) -> str:
-    # Decimal knows neither numpy's numbers nor fractions; by way of text it takes the former and refuses the latter.
-    return str(value) if isinstance(value, Integral) else _plain(Decimal(str(value)))
+    return f"{plain:f}"
 
 
 def _text(value: object) -> str | None:
     """Take any text; a number as its digits, since native rendering turns the text ``725462`` into one."""
     if _is_missing(value):
         return None
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool) or not isinstance(value, str | Number):
+        raise _WrongValueError("text", value)
     if not isinstance(value, str):
-        return _text_of_other(value)
+        try:
+            return str(value) if isinstance(value, Integral) else _digits(value)
+        except (InvalidOperation, ValueError):
+            raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
     text = str(value).strip()
     if not is_encodable(text):
         raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value)
     return text or None
-
-
-def _text_of_other(value: object) -> str:
-    if isinstance(value, bool):
-        raise _WrongValueError("text", value)
-    if isinstance(value, Number):
-        try:
-            return _digits(value)
-        except (InvalidOperation, ValueError):
-            raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
-    if isinstance(value, date):
-        return value.isoformat()
-    raise _WrongValueError("text", value)
 
 
 def _line(value: object) -> str | None:
@@ -127,29 +119,22 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _euros(value: object) -> str | None:
-    allowed = (
-        "an amount in EUR of digits with an optional decimal point such as 1234.5, "
-        "without sign, currency or separators"
-    )
-    try:
-        # Not `_text` for numbers: its message speaks of text.
-        text = _digits(value) if isinstance(value, Number) else _text(value)
+    with suppress(InvalidOperation, ValueError):
+        text = _text(value)
         if text is None:
             return None
         # An exponent is accepted, because that is how Jinja renders a large float, and written out.
-        if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
-            raise _WrongValueError(allowed, value)
-        plain = _plain(Decimal(text))
-    except (InvalidOperation, ValueError):
-        raise _WrongValueError(allowed, value) from None
-    # 5.0 is how a float writes 5. The zeros of a Decimal or a text are the user's own.
-    return plain.removesuffix(".0") if isinstance(value, float) else plain
+        if re.fullmatch(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
+            plain = _digits(text)
+            # 5.0 is how a float writes 5. The zeros of a Decimal or a text are the user's own.
+            return plain.removesuffix(".0") if isinstance(value, float) else plain
+    allowed = "an amount in EUR of digits with an optional decimal point such as 1234.5, without sign, currency or separators"
+    raise _WrongValueError(allowed, value)
 
 
 def _day(value: object) -> date | None:
-    if _is_missing(value):  # NaT is a datetime
-        return None
-    if isinstance(value, date):  # a datetime is one, too
+    # A datetime is a date, and so is NaT.
+    if isinstance(value, date) and not _is_missing(value):
         return date(value.year, value.month, value.day)
     text = _text(value)
     try:
@@ -158,24 +143,17 @@ def _day(value: object) -> date | None:
         raise _WrongValueError("a date as YYYY-MM-DD", value) from None
 
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-_WITHOUT_SEPARATORS = str.maketrans("", "", "_-")
-
-
-def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice | None]:
+def _one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum | None]:
     def letters(text: str) -> str:
-        return "".join(text.split()).translate(_WITHOUT_SEPARATORS).upper()
+        return "".join(text.split()).replace("_", "").replace("-", "").upper()
 
-    by_letters = {letters(choice): choice for choice in choices}
+    by_letters = {"": None, **{letters(choice): choice for choice in choices}}
     *others, last = choices
 
-    def check(value: object) -> _Choice | None:
+    def check(value: object) -> StrEnum | None:
         if _is_missing(value):
             return None
         spelled = letters(value) if isinstance(value, str) else None
-        if spelled == "":
-            return None
         if spelled not in by_letters:
             raise _WrongValueError(f"{', '.join(others)} or {last}", value)
         return by_letters[spelled]
@@ -202,6 +180,7 @@ class Field(NamedTuple):
 
 
 _WORKSPACE = "the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection"
+_REPORTER = "an e-mail address, here or in the connection"
 _GENERATED_TEXT = "text (operators and the notifier write it themselves if something failed, and only then)"
 
 FIELDS: Mapping[str, Field] = {
@@ -220,9 +199,7 @@ FIELDS: Mapping[str, Field] = {
     "status": Field(_one_of(Status), "status", "status"),
     "priority": Field(_one_of(Level), "priority", "priority"),
     "assignee": Field(_email, "assignee", "assignee"),
-    "reporter": Field(
-        _email, "reporter", "reporter", mandatory="an e-mail address, here or in the connection"
-    ),
+    "reporter": Field(_email, "reporter", "reporter", mandatory=_REPORTER),
     "category": Field(_texts, "category", "category"),
     "sub_category": Field(_texts, "subCategory", None),
     "order_id": Field(_text, "orderID", "orderID", mandatory="text, such as the id of the run"),
@@ -284,8 +261,7 @@ class Todo:
     workspace: InitVar[Text] = None
 
     def __post_init__(self, domain: Text, workspace: Text) -> None:
-        values = {own.name: getattr(self, own.name) for own in fields(self)}
-        checked, errors = _checked(values | {"domain": domain, "workspace": workspace})
+        checked, errors = _checked({**vars(self), "domain": domain, "workspace": workspace})
         if errors:
             raise _invalid(errors)
         for name, value in checked.items():
@@ -309,7 +285,10 @@ def complete_todo(
     """
     values, errors = (dict(vars(todo)), []) if isinstance(todo, Todo) else _check_mapping(todo)
     faulty = {name for name, _ in errors}
-    _fill_defaults(values, defaults, except_for=faulty)
+    unset = {name: value for name, value in defaults.items() if not (values.get(name) or name in faulty)}
+    values |= _checked(unset)[0]
+    values["status"] = values.get("status") or Status.IN_PROGRESS
+    values["assignee"] = values.get("assignee") or values.get("reporter")
     errors += [*_not_in_format(values, message_format), *_missing(values, faulty)]
     if errors:
         raise _invalid(errors)
@@ -323,20 +302,9 @@ def _check_mapping(todo: object) -> tuple[dict[str, Any], Errors]:
         raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
     try:
         values = dict(todo)
-    except Exception as exc:  # noqa: BLE001 - see _check_values
+    except Exception as exc:  # noqa: BLE001 - see _checked
         raise _invalid([("todo", _unreadable(exc))]) from None
-    unknown = [name for name in values if name not in FIELDS]
-    checked, errors = _checked({name: value for name, value in values.items() if name in FIELDS})
-    return checked, errors + _unknown_fields(unknown)
-
-
-def _fill_defaults(values: dict[str, Any], defaults: Mapping[str, Any], *, except_for: Iterable[str]) -> None:
-    unset = {
-        name: value for name, value in defaults.items() if not values.get(name) and name not in except_for
-    }
-    values |= _checked(unset)[0]
-    values["status"] = values.get("status") or Status.IN_PROGRESS
-    values["assignee"] = values.get("assignee") or values.get("reporter")
+    return _checked(values)
 
 
 def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> Errors:
@@ -367,27 +335,22 @@ def _invalid(errors: Errors) -> BzCtrlValidationError:
 
 def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
     """Check each field and then the rules between fields; return the values and all errors."""
-    checked, errors = _check_values(values)
-    errors += _join_domain(checked, {name for name, _ in errors})
-    errors += [
-        (name, f"belongs to {known.only_for} only, not to {checked['todo_type']}: leave it out")
-        for name, known in FIELDS.items()
-        if known.only_for and checked.get(name) and checked.get("todo_type") not in (None, known.only_for)
-    ]
-    return checked, errors
-
-
-def _check_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
     checked: dict[str, Any] = {}
     errors: Errors = []
-    for name, value in values.items():
+    for name in filter(FIELDS.__contains__, values):
         try:
-            checked[name] = FIELDS[name].rule(value)
+            checked[name] = FIELDS[name].rule(values[name])
         except _WrongValueError as exc:
             errors.append((name, str(exc)))
         except Exception as exc:  # noqa: BLE001 - an object of the user's own may raise anything when it is read
             errors.append((name, _unreadable(exc)))
-    return checked, errors
+    errors += _join_domain(checked, {name for name, _ in errors})
+    errors += [
+        (name, f"belongs to {known.only_for} only, not to {checked['todo_type']}: leave it out")
+        for name, known in FIELDS.items()
+        if checked.get(name) and {checked.get("todo_type"), known.only_for} == set(TodoType)
+    ]
+    return checked, errors + _unknown_fields([name for name in values if name not in FIELDS])
 
 
 def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
@@ -395,9 +358,8 @@ def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
     domain, workspace = checked.pop("domain", None), checked.pop("workspace", None)
     if domain and workspace:
         joined = domain if domain.endswith(f"-{workspace}") else f"{domain}-{workspace}"
-        contradicts = checked.get("domain_workspace") not in (None, joined)
-        checked["domain_workspace"] = joined
-        if contradicts:
+        checked["domain_workspace"] = checked.get("domain_workspace") or joined
+        if checked["domain_workspace"] != joined:
             return [("domain_workspace", f"contradicts domain and workspace, which make {safe_repr(joined)}")]
     elif domain or workspace:
         there, absent = ("domain", "workspace") if domain else ("workspace", "domain")
@@ -452,8 +414,6 @@ def build_message(
             continue
         if isinstance(value, tuple):
             message[key] = ", ".join(value) if is_predefined else list(value)
-        elif isinstance(value, date):
-            message[key] = value.isoformat()
         else:
             message[key] = in_progress_spelling if value is Status.IN_PROGRESS else str(value)
         if is_predefined and name == "domain_workspace":

@@ -6,8 +6,8 @@ import json
 
 from pydantic import SecretStr
 
+from bzctrl_provider.client import auth
 from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.auth import TokenSource
 from bzctrl_provider.client.config import BzCtrlConfig
 from bzctrl_provider.client.endpoints import Endpoints
 
@@ -20,12 +20,13 @@ KEY = "EXA-CON-BUS-WOR-03"
 LINK = f"https://www.bzctrl.com/app/#/todo/{KEY}"
 
 
-def new_client(endpoints=ACC, *, tokens=None, on_new_token=None, **settings):
-    """Return a client with a token source of its own, whose settings are the defaults unless they are given."""
+def new_client(endpoints=ACC, *, on_new_token=None, **settings):
+    """Return a client of a process that has no token, whose settings are the defaults unless they are given."""
+    auth.forget_tokens()
     given = {"username": USERNAME, "password": PASSWORD, **settings}
     given["password"] = SecretStr(given["password"])
     config = BzCtrlConfig(endpoints, **given)
-    return BzCtrlClient(config, on_new_token=on_new_token, tokens=tokens or TokenSource())
+    return BzCtrlClient(config, on_new_token=on_new_token)
 
 
 def set_connection(monkeypatch, conn_id="bzctrl_default", *, extra=None, **changes):

@@ -115,7 +115,7 @@ def test_create_todo_threads_of_a_forked_child_use_no_socket_of_the_parent(serve
     """In each of 50 children, eight threads begin at once; none of them writes into the parent's connection."""
     client = new_client()
     client.create_todo(fields)
-    parents = client._process.requester
+    parents = client._requester
     for _ in range(50):
         child = os.fork()
         if child == 0:
@@ -124,14 +124,14 @@ def test_create_todo_threads_of_a_forked_child_use_no_socket_of_the_parent(serve
 
             def use(start=start, used=used):
                 start.wait(10)
-                used.append(client._own_process())
+                used.append(client._requester)
 
             threads = [threading.Thread(target=use) for _ in range(8)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join(10)
-            os._exit(0 if len(used) == 8 and all(own.requester is not parents for own in used) else 1)
+            os._exit(0 if len(used) == 8 and all(own is not parents for own in used) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert client.create_todo(fields).title == "t"
     assert server.connections == 1

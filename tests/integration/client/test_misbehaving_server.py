@@ -61,7 +61,7 @@ def test_create_request_no_connection_is_sent_again(server, new_client, fields, 
     """The same after the token was granted: not connected means not sent, so it is safe."""
     server.token = [TOKEN.replace(b"Content-Length", b"Connection: close\r\nContent-Length")]
     client = new_client()
-    client._process.tokens.get(lambda: client._fetch_token(client._process.requester, Deadline(5)), wait_s=1)
+    client.authenticate()
     server.stop()
     error = get_error(client, fields)
     assert "todo request" in str(error)

@@ -12,6 +12,7 @@ import requests
 from support.bzctrl import ACC, LINK, PASSWORD, TOKEN, new_client, register_bzctrl
 from support.clock import Clock
 
+from bzctrl_provider.client import api
 from bzctrl_provider.client.auth import TokenSource
 from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.client.todo import CreatedTodo, Todo
@@ -131,10 +132,12 @@ def test_create_todo_with_fields_replaces_those_of_the_todo(bzctrl, fields):
     assert first["assignee"] == "boss@example.com"
 
 
-def test_create_todo_several_share_a_token_until_its_renewal(bzctrl, fields):
+def test_create_todo_several_share_a_token_until_its_renewal(bzctrl, fields, monkeypatch):
     """Three todos cost four requests; after the lead time's beginning there is a second token."""
     clock = Clock()
-    client = new_client(tokens=TokenSource(clock))
+    source = TokenSource(clock)
+    monkeypatch.setattr(api, "shared_source", lambda _: source)
+    client = new_client()
     for _ in range(3):
         client.create_todo(fields)
     assert len(sent(bzctrl, ACC.token_url)) == 1
@@ -419,14 +422,14 @@ def test_create_todo_in_forked_child_opens_a_connection(bzctrl, fields):
     """Two processes on one socket would read each other's answers."""
     client = new_client()
     client.create_todo(fields)
-    parents = client._process.requester
+    parents = client._requester
     child = os.fork()
     if child == 0:
         client.create_todo(fields)
-        os._exit(0 if client._process.requester is not parents else 1)
+        os._exit(0 if client._requester is not parents else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     client.create_todo(fields)
-    assert client._process.requester is parents
+    assert client._requester is parents
 
 
 def test_create_todos_nothing_to_send_sends_nothing(bzctrl, fields):
