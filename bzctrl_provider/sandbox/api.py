@@ -152,9 +152,8 @@ class Api:
         if request.path.startswith("/sandbox/"):
             return self._respond(request)
         fault = self._state.faults.take(_KINDS.get((request.method, request.path)))
-        response = Response(HTTPStatus.OK)
-        if fault is None or fault.takes_effect:
-            response = self._respond(request)
+        takes_effect = fault is None or fault.takes_effect
+        response = self._respond(request) if takes_effect else Response(HTTPStatus.OK)
         if fault is not None and response.status != HTTPStatus.OK:
             # Nothing was created: a fault after the creation waits for a request that creates something.
             self._state.faults.give_back(fault)
@@ -187,10 +186,8 @@ class Api:
     def _make_status(self, fault: Fault, status: int, base_url: str) -> Response:
         headers = {}
         if fault.retry_after_s is not None:
-            date = self._clock() + timedelta(seconds=fault.retry_after_s)
-            headers["Retry-After"] = (
-                format_datetime(date, usegmt=True) if fault.retry_after_as_date else f"{fault.retry_after_s}"
-            )
+            date = format_datetime(self._clock() + timedelta(seconds=fault.retry_after_s), usegmt=True)
+            headers["Retry-After"] = date if fault.retry_after_as_date else str(fault.retry_after_s)
         if status in range(300, 400):
             headers["Location"] = fault.location or f"{base_url}/app/"
         content = {"error": f"{status}", "error_description": "A fault that was asked for in the sandbox."}

@@ -21,12 +21,9 @@ def make_connection_json(
     :param password: the password.
     :param allow_http: whether the connection allows clear text; needed if the address is not a loopback one.
     """
-    extra: dict[str, Any] = {
-        "domain_workspace": DOMAIN_WORKSPACE,
-        "reporter": login if "@" in login else LOGIN,
-    }
+    reporter = login if "@" in login else LOGIN
+    extra: dict[str, Any] = {"domain_workspace": DOMAIN_WORKSPACE, "reporter": reporter}
     if allow_http:
         extra["allow_http"] = True
-    return json.dumps(
-        {"conn_type": "bzctrl", "host": url, "login": login, "password": password, "extra": extra},
-    )
+    values = {"conn_type": "bzctrl", "host": url, "login": login, "password": password, "extra": extra}
+    return json.dumps(values)

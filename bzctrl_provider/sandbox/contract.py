@@ -221,20 +221,16 @@ def read_token_form(raw: bytes) -> tuple[dict[str, str], list[FieldError]]:
         return {}, [{"field": "(body)", "fault": str(exc)}]
     known = ("grant_type", "username", "password")
     values = dict(pairs)
-    errors: list[FieldError] = [
-        {"field": key, "fault": "is missing or has no value"} for key in known if not values.get(key)
-    ]
+    errors = [(key, "is missing or has no value") for key in known if not values.get(key)]
     if values.get("grant_type") not in (None, "", "password"):
-        errors.append(
-            {"field": "grant_type", "fault": "must be 'password', the only grant that the documents describe"}
-        )
+        errors.append(("grant_type", "must be 'password', the only grant that the documents describe"))
     keys = [key for key, _ in pairs]
     for key in dict.fromkeys(keys):
         if key not in known:
-            errors.append({"field": key, "fault": f"is not a key of this form; known are {', '.join(known)}"})
+            errors.append((key, f"is not a key of this form; known are {', '.join(known)}"))
         elif keys.count(key) > 1:
-            errors.append({"field": key, "fault": "is given more than once"})
-    return values, errors
+            errors.append((key, "is given more than once"))
+    return values, [{"field": key, "fault": fault} for key, fault in errors]
 
 
 def is_media_type(content_type: str, expected: str) -> bool:

@@ -72,8 +72,7 @@ class Fault:
                 or seconds is not None,
                 "delay_s must be seconds from 0 to 86,400": _is_between(self.delay_s, 0, 86_400),
                 "'slow' needs delay_s": kind != "slow" or self.delay_s != 0,
-                "location must be a URL in printable ASCII": re.fullmatch("[ -~]*", f"{location}")
-                is not None,
+                "location must be a URL in printable ASCII": bool(re.fullmatch("[ -~]*", f"{location}")),
                 "location goes with a status from 300 to 399": location is None or kind in range(300, 400),
                 "after_creation goes with a status from 500 to 599, html or empty": (
                     not self.after_creation or kind in (*range(500, 600), *NAMES[1:])

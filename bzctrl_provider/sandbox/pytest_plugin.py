@@ -42,9 +42,8 @@ def bzctrl_sandbox(
     _bzctrl_sandbox_server.reset()
     # A password of its own, so that each test begins with a token request: the hook keeps tokens for the process.
     password = f"{PASSWORD}-{uuid4()}"
-    monkeypatch.setenv(
-        CONNECTION_VARIABLE, make_connection_json(_bzctrl_sandbox_server.url, password=password)
-    )
+    connection = make_connection_json(_bzctrl_sandbox_server.url, password=password)
+    monkeypatch.setenv(CONNECTION_VARIABLE, connection)
     for variable in ("no_proxy", "NO_PROXY"):
         already = os.environ.get(variable)
         monkeypatch.setenv(variable, f"{already},127.0.0.1" if already else "127.0.0.1")

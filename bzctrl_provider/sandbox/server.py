@@ -84,9 +84,8 @@ class SandboxRequestHandler(BaseHTTPRequestHandler):
         if self.close_connection or response.ending == "cut":
             self.send_header("Connection", "close")  # which makes the base class close it
         self.end_headers()
-        self.wfile.write(
-            response.body[: len(response.body) // 2] if response.ending == "cut" else response.body
-        )
+        length = len(response.body) // 2 if response.ending == "cut" else len(response.body)
+        self.wfile.write(response.body[:length])
 
     def _reset(self) -> None:
         """Close the connection at once with a TCP reset."""
