@@ -333,7 +333,7 @@ class _OfConnection:
                 continue
             due.append(incident)
             if values and _may_be_grouped(incident, values):
-                members.append(Member(incident, values["domain_workspace"], values["assignee"], values))
+                members.append(Member(incident, values))
         for storm in find_storms(members, above=self._options.group_above):
             summary = summarize(storm)
             self._delivery.tried.add(summary.identity)
@@ -464,14 +464,10 @@ def _may_be_grouped(incident: Incident, values: Mapping[str, Any]) -> bool:
 
 def _find_error_of_connection(errors: Sequence[Exception], *, is_any_created: bool) -> Exception | None:
     """Return an error that other todos would have, too; if none was created, one without a response counts as such."""
-    for exc in errors:
-        if getattr(exc, "concerns", "todo") == "connection":
-            return exc
-    return (
-        None
-        if is_any_created
-        else next((exc for exc in errors if getattr(exc, "outcome_unknown", True)), None)
-    )
+    found = [exc for exc in errors if getattr(exc, "concerns", "todo") == "connection"]
+    if not is_any_created:
+        found += [exc for exc in errors if getattr(exc, "outcome_unknown", True)]
+    return found[0] if found else None
 
 
 def name_of(incident: Incident) -> str:

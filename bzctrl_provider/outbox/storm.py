@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.outbox.incident import format_time, identify
 from bzctrl_provider.store.incidents import Incident
-from bzctrl_provider.text import one_line
+from bzctrl_provider.text import list_names, names_in_brackets, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,14 +33,10 @@ class Member:
     """An incident that may be part of a storm.
 
     :param incident: as it waits.
-    :param workspace: its domain workspace, or that of its connection.
-    :param assignee: its assignee, or that of its connection.
-    :param values: its checked fields.
+    :param values: its checked fields, completed with those of its connection.
     """
 
     incident: Incident
-    workspace: str
-    assignee: str
     values: dict[str, Any]
 
 
@@ -48,7 +44,8 @@ def find_storms(members: Iterable[Member], *, above: int) -> list[list[Member]]:
     """Return the groups of more than ``above`` incidents of one workspace and assignee; none if it is 0."""
     groups: dict[tuple[str, str], list[Member]] = {}
     for member in members:
-        groups.setdefault((member.workspace, member.assignee), []).append(member)
+        place = member.values["domain_workspace"], member.values["assignee"]
+        groups.setdefault(place, []).append(member)
     return [group for group in groups.values() if len(group) > above] if above > 0 else []
 
 
@@ -62,12 +59,13 @@ def summarize(members: Sequence[Member]) -> Incident:
     digest = identify(*identities)[:8]
     storm_id = f"storm-{datetime.fromtimestamp(first, UTC):%Y%m%dT%H%M%SZ}-{digest}"
     happened = f"{len(members)} {_noun(members)} within {_span(last - first)}"
+    sources = list(dict.fromkeys(filter(None, map(_source, members))))
     fields = {
         "todo_type": "INCIDENT",
-        "domain_workspace": members[0].workspace,
-        "title": _headline(happened, members),
+        "domain_workspace": members[0].values["domain_workspace"],
+        "title": happened + names_in_brackets(sources, room=NAME_CHARS - len(happened)),
         "description": _description(happened, members),
-        "assignee": members[0].assignee,
+        "assignee": members[0].values["assignee"],
         "reporter": _most_common(member.values.get("reporter") for member in members),
         "category": _union(member.values.get("category") for member in members),
         "sub_category": _union(member.values.get("sub_category") for member in members),
@@ -96,25 +94,12 @@ def _span(seconds: float) -> str:
     return f"{minutes} min" if minutes <= 120 else f"{ceil(minutes / 60)} h"  # noqa: PLR2004 - two hours
 
 
-def _headline(happened: str, members: Iterable[Member]) -> str:
-    names = list(dict.fromkeys(filter(None, map(_source, members))))
-    title = happened
-    for number in range(len(names), 0, -1):
-        rest = ", …" if number < len(names) else ""
-        title = f"{happened} ({', '.join(names[:number])}{rest})"
-        if len(title) <= NAME_CHARS:
-            return title
-    return happened if len(title) > NAME_CHARS else title
-
-
 def _description(happened: str, members: Sequence[Member]) -> str:
     first, last = (format_time(member.incident.written_at) for member in (members[0], members[-1]))
     parts = [f"{happened}, from {first} to {last}.", *_by_reason(members)]
-    if unsure := [member for member in members if member.incident.unanswered]:
-        listed = ", ".join(_label(member) for member in unsure[:LIST_ITEMS])
-        more = f" and {len(unsure) - LIST_ITEMS} more" if len(unsure) > LIST_ITEMS else ""
+    if unsure := [_label(member) for member in members if member.incident.unanswered]:
         parts.append(
-            f"An earlier attempt to create an incident had no response, so it may exist on its own: {listed}{more}."
+            f"An earlier attempt to create an incident had no response, so it may exist on its own: {list_names(unsure)}."
         )
     return "\n\n".join(parts)
 
@@ -123,7 +108,8 @@ def _by_reason(members: Sequence[Member]) -> list[str]:
     """List the members below their reasons, the most frequent first; equal reasons are written once."""
     groups: dict[str, list[Member]] = {}
     for member in members:
-        groups.setdefault(_reason(member), []).append(member)
+        reason = _fact(member, "reason", max_chars=LINE_CHARS) or "no reason is known"
+        groups.setdefault(reason, []).append(member)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     if len(ordered) > LIST_ITEMS:
         rest = [member for _, group in ordered[LIST_ITEMS:] for member in group]
@@ -138,10 +124,6 @@ def _by_reason(members: Sequence[Member]) -> list[str]:
     if listed < len(members):
         parts.append(f"and {len(members) - listed} more")
     return parts
-
-
-def _reason(member: Member) -> str:
-    return _fact(member, "reason", max_chars=LINE_CHARS) or "no reason is known"
 
 
 def _line(member: Member) -> str:

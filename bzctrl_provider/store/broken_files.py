@@ -46,9 +46,7 @@ def lock(tx: Transaction, file: str) -> BrokenFile | None:
     """
     query = select(_table).where(_c.key == key_of(file)).with_for_update()
     row = tx.connection.execute(query).mappings().first()
-    if row is None:
-        return None
-    return BrokenFile(**{name: row[name] for name in BrokenFile.__dataclass_fields__})
+    return BrokenFile(**{name: row[name] for name in BrokenFile.__dataclass_fields__}) if row else None
 
 
 def save(tx: Transaction, broken: BrokenFile) -> None:

@@ -75,13 +75,6 @@ class Transaction(NamedTuple):
         return True
 
 
-class _Closed(NamedTuple):
-    """A database that is not tried until a time of ``time.monotonic``, because of an error."""
-
-    until: float
-    error: StoreError
-
-
 class Database:
     """The store in one database.
 
@@ -96,7 +89,9 @@ class Database:
     ) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
-        self._closed: _Closed | None = None
+        self._error: StoreError | None = None
+        self._closed_until = 0.0
+        """A time of ``time.monotonic``: the database is not tried before, because of the error."""
         try:
             self._url = make_url(url)
             if isinstance(url, str):
@@ -136,30 +131,27 @@ class Database:
         :raises StoreError: the database cannot be used, or has tables of a newer release.
         """
         started_at = time.monotonic()
-        if self._closed and started_at < self._closed.until:
-            raise self._closed.error.with_traceback(None)
+        if self._error and started_at < self._closed_until:
+            raise self._error.with_traceback(None)
         try:
-            with self._open() as connection:
+            with self._connect() as connection:
                 now = self._begin(connection)
                 yield Transaction(connection, self._clock() if self._clock else now)
                 connection.commit()
         except SQLAlchemyError as exc:
             error = self._failure(exc)
             if time.monotonic() - started_at > 1:
-                self._closed = _Closed(time.monotonic() + 30, error)
+                self._error, self._closed_until = error, time.monotonic() + 30
             raise error from None
-        self._closed = None
+        self._error = None
 
-    @contextmanager
-    def _open(self) -> Iterator[Connection]:
+    def _connect(self) -> Connection:
         try:
-            connection = self._engine.connect()
+            return self._engine.connect()
         except SQLAlchemyError:
             raise
         except Exception as exc:  # noqa: BLE001 - a driver raises errors of its own if an argument of the URL is invalid
             raise self._failure(exc) from None
-        with connection:
-            yield connection
 
     def _begin(self, connection: Connection) -> float:
         """Begin a transaction and return the present time, after the tables were made if they were not there."""
@@ -252,11 +244,9 @@ def _check(url: URL) -> None:
 
 
 def _make_engine(url: URL, timeout_s: int) -> Engine:
-    arguments: dict[str, Any] = {}
     is_file = url.get_backend_name() == "sqlite"
-    if is_file:
-        arguments["timeout"] = timeout_s
-    elif url.get_driver_name() in ("psycopg2", "psycopg"):
+    arguments: dict[str, Any] = {"timeout": timeout_s} if is_file else {}
+    if url.get_driver_name() in ("psycopg2", "psycopg"):
         # A server that does not respond any more ends a statement after this time, too.
         arguments = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
     # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
 
 from bzctrl_provider.store import schema
+from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,10 +59,7 @@ def take_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
 
 def renew_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
     """Keep the lease for longer; return False if another process has taken it."""
-    done = tx.connection.execute(
-        update(_lease).where(_lease.c.name == _NAME, _lease.c.holder == holder).values(until=tx.now + for_s)
-    )
-    return bool(done.rowcount)
+    return _write_lease(tx, _lease.c.holder == holder, until=tx.now + for_s)
 
 
 def lock_lease(tx: Transaction, holder: str) -> bool:
@@ -72,9 +69,7 @@ def lock_lease(tx: Transaction, holder: str) -> bool:
 
 def give_lease_back(tx: Transaction, holder: str) -> None:
     """Let others deliver, if this process has the lease."""
-    tx.connection.execute(
-        update(_lease).where(_lease.c.name == _NAME, _lease.c.holder == holder).values(holder=None)
-    )
+    _write_lease(tx, _lease.c.holder == holder, holder=None)
 
 
 def note_scheduled(tx: Transaction) -> None:
@@ -85,40 +80,34 @@ def note_scheduled(tx: Transaction) -> None:
 
 def find_deliveries(tx: Transaction) -> Deliveries:
     """Return when deliveries last began."""
-    row = tx.connection.execute(
-        select(_lease.c.began_at, _lease.c.scheduled_at).where(_lease.c.name == _NAME)
-    ).first()
+    query = select(_lease.c.began_at, _lease.c.scheduled_at).where(_lease.c.name == _NAME)
+    row = tx.connection.execute(query).first()
     return Deliveries(*row) if row else Deliveries(0.0, 0.0)
 
 
 def find_pause(tx: Transaction, name: str) -> Pause | None:
     """Return the last pause of a connection, which may be over."""
-    row = tx.connection.execute(
-        select(_pause.c.until, _pause.c.reason, _pause.c.refusals).where(_pause.c.key == _key(name))
-    ).first()
+    query = select(_pause.c.until, _pause.c.reason, _pause.c.refusals).where(_pause.c.key == digest_of(name))
+    row = tx.connection.execute(query).first()
     return Pause(*row) if row else None
 
 
 def find_usable(tx: Transaction, names: Iterable[str]) -> set[str]:
     """Return the connections among some that are not paused now."""
     paused = set(tx.connection.scalars(select(_pause.c.key).where(_pause.c.until > tx.now)))
-    return {name for name in names if _key(name) not in paused}
+    return {name for name in names if digest_of(name) not in paused}
 
 
 def pause(tx: Transaction, name: str, *, for_s: float, reason: str, refusals: int = 0) -> None:
     """Keep everybody from using a connection for a while."""
     resume(tx, name)
-    values = {"key": _key(name), "until": tx.now + for_s, "reason": reason, "refusals": refusals}
+    values = {"key": digest_of(name), "until": tx.now + for_s, "reason": reason, "refusals": refusals}
     tx.connection.execute(insert(_pause).values(values))
 
 
 def resume(tx: Transaction, name: str) -> None:
     """Forget the pause of a connection, because it has worked."""
-    tx.connection.execute(delete(_pause).where(_pause.c.key == _key(name)))
-
-
-def _key(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    tx.connection.execute(delete(_pause).where(_pause.c.key == digest_of(name)))
 
 
 def _lock_lease(tx: Transaction) -> Any:
@@ -131,5 +120,7 @@ def _lock_lease(tx: Transaction) -> Any:
     return row
 
 
-def _write_lease(tx: Transaction, **values: float | str | None) -> None:
-    tx.connection.execute(update(_lease).where(_lease.c.name == _NAME).values(values))
+def _write_lease(tx: Transaction, *conditions: Any, **values: float | str | None) -> bool:
+    """Write values into the lease, if the conditions hold; return whether they do."""
+    done = tx.connection.execute(update(_lease).where(_lease.c.name == _NAME, *conditions).values(values))
+    return bool(done.rowcount)

@@ -27,6 +27,11 @@ _c = _table.c
 # Without the number of the new row, which nobody asks for.
 _INSERT = insert(_table).inline()
 
+_COLUMNS = {"bzctrl_conn_id": "conn_id", "key": "todo_key", "link": "todo_link", "number": "id"}
+"""The columns that are called otherwise than the attributes of an incident."""
+
+_JSON = ("fields", "facts", "unanswered")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Incident:
@@ -79,22 +84,9 @@ def find(tx: Transaction, identity: str) -> Incident | None:
 
 def add(tx: Transaction, incident: Incident) -> Incident | None:
     """Write an incident unless its identity is known; return the known one, or None if it was written."""
-    values = {
-        "identity": incident.identity,
-        "conn_id": incident.bzctrl_conn_id,
-        "state": incident.state,
-        "fields": json.dumps(incident.fields),
-        "facts": json.dumps(dict(incident.facts)),
-        "unanswered": json.dumps(incident.unanswered),
-        "reason": incident.reason,
-        "summary": incident.summary,
-        "is_summary": incident.is_summary,
-        "is_single": incident.is_single,
-        "todo_key": incident.key,
-        "todo_link": incident.link,
-        "written_at": incident.written_at or tx.now,
-        "changed_at": tx.now,
-    }
+    given = {_COLUMNS.get(name, name): value for name, value in vars(incident).items() if name != "number"}
+    times = {"written_at": incident.written_at or tx.now, "changed_at": tx.now}
+    values = {**given, **{name: json.dumps(given[name]) for name in _JSON}, **times}
     return None if tx.insert(_INSERT, values) else find(tx, incident.identity)
 
 
@@ -197,11 +189,8 @@ def prune(tx: Transaction) -> None:
     """Delete what was delivered more than 7 days ago, unless it represents further failures."""
     # A value for each row, and no join: PostgreSQL believes that no window ends after those that it has last counted, and compares
     # each row with each open window, which took longer than a statement may.
-    until = (
-        select(func.max(schema.problem.c.until))
-        .where(schema.problem.c.identity == _c.identity)
-        .scalar_subquery()
-    )
+    problem = schema.problem.c
+    until = select(func.max(problem.until)).where(problem.identity == _c.identity).scalar_subquery()
     is_over = func.coalesce(until, 0) <= tx.now
     query = select(_c.id).where(_c.state == "delivered", _c.changed_at < tx.now - _KEPT_S, is_over)
     # In parts, because others wait for this transaction.
@@ -214,20 +203,6 @@ def _change(tx: Transaction, where: Any, **values: Any) -> None:
 
 
 def _incident(row: Mapping[Any, Any]) -> Incident:
-    return Incident(
-        identity=row["identity"],
-        bzctrl_conn_id=row["conn_id"],
-        fields=json.loads(row["fields"]),
-        facts=json.loads(row["facts"]),
-        state=row["state"],
-        reason=row["reason"],
-        unanswered=tuple(json.loads(row["unanswered"])),
-        summary=row["summary"],
-        is_summary=row["is_summary"],
-        is_single=row["is_single"],
-        key=row["todo_key"],
-        link=row["todo_link"],
-        written_at=row["written_at"],
-        changed_at=row["changed_at"],
-        number=row["id"],
-    )
+    values = {name: row[_COLUMNS.get(name, name)] for name in Incident.__dataclass_fields__}
+    values |= {name: json.loads(values[name]) for name in _JSON}
+    return Incident(**{**values, "unanswered": tuple(values["unanswered"])})

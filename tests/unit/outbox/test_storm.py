@@ -13,9 +13,7 @@ from bzctrl_provider.outbox.storm import Member, find_storms, summarize
 def member(number, *, facts=None, **fields):
     incident = new_incident(number, facts=facts, **fields)
     values = vars(complete_todo(incident.fields, defaults=DEFAULTS))
-    return Member(
-        incident=incident, workspace=values["domain_workspace"], assignee=values["assignee"], values=values
-    )
+    return Member(incident, values)
 
 
 def failed_run(number, reason="the warehouse is down"):
