@@ -27,7 +27,7 @@ _c = _table.c
 # Without the number of the new row, which nobody asks for.
 _INSERT = insert(_table).inline()
 
-_COLUMNS = {"bzctrl_conn_id": "conn_id", "key": "todo_key", "link": "todo_link", "number": "id"}
+_RENAMED = {"bzctrl_conn_id": "conn_id", "key": "todo_key", "link": "todo_link", "number": "id"}
 """The columns that are called otherwise than the attributes of an incident."""
 
 _JSON = ("fields", "facts", "unanswered")
@@ -76,6 +76,11 @@ class Incident:
     forget: str | None = None
 
 
+_COLUMNS = {
+    name: column for name in Incident.__dataclass_fields__ if (column := _RENAMED.get(name, name)) in _c
+}
+
+
 def find(tx: Transaction, identity: str) -> Incident | None:
     """Return an incident by its identity."""
     row = tx.connection.execute(select(_table).where(_c.identity == identity)).mappings().first()
@@ -84,7 +89,7 @@ def find(tx: Transaction, identity: str) -> Incident | None:
 
 def add(tx: Transaction, incident: Incident) -> Incident | None:
     """Write an incident unless its identity is known; return the known one, or None if it was written."""
-    given = {_COLUMNS.get(name, name): value for name, value in vars(incident).items() if name != "number"}
+    given = {column: getattr(incident, name) for name, column in _COLUMNS.items() if name != "number"}
     times = {"written_at": incident.written_at or tx.now, "changed_at": tx.now}
     values = {**given, **{name: json.dumps(given[name]) for name in _JSON}, **times}
     return None if tx.insert(_INSERT, values) else find(tx, incident.identity)
@@ -203,6 +208,6 @@ def _change(tx: Transaction, where: Any, **values: Any) -> None:
 
 
 def _incident(row: Mapping[Any, Any]) -> Incident:
-    values = {name: row[_COLUMNS.get(name, name)] for name in Incident.__dataclass_fields__}
+    values = {name: row[column] for name, column in _COLUMNS.items()}
     values |= {name: json.loads(values[name]) for name in _JSON}
     return Incident(**{**values, "unanswered": tuple(values["unanswered"])})
