@@ -244,10 +244,8 @@ class Failure:
     @property
     def _outcome(self) -> str:
         failed = len(self.task_ids)
-        if self.kind == "deadline" and self.tasks:
-            return f"{count(failed, 'task')} {'is' if failed == 1 else 'are'} late"
         if self.kind == "deadline":
-            return f"the deadline {self.reason} was missed" if self.reason else "a deadline was missed"
+            return self._deadline_outcome
         if self.kind == "task" and self.tasks:
             return f"{self.tasks[0].label} {self.tasks[0].outcome}"
         if self.kind == "checks" and self.not_run:
@@ -256,6 +254,12 @@ class Failure:
             of = count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
             return f"{failed} of {of} failed"
         return _RUN_ENDS.get(self.reason or "", "the run failed")
+
+    @property
+    def _deadline_outcome(self) -> str:
+        if late := len(self.task_ids):
+            return f"{count(late, 'task')} {'is' if late == 1 else 'are'} late"
+        return f"the deadline {self.reason} was missed" if self.reason else "a deadline was missed"
 
     def _task_lines(self) -> Iterable[str]:
         by_task = [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]

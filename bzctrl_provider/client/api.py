@@ -51,8 +51,7 @@ class BzCtrlClient:
 
     def __init__(self, config: BzCtrlConfig, *, on_new_token: Callable[[str], object] | None = None) -> None:
         # A token, the todo, a fresh token, the replay: each with all its attempts and its longest waits.
-        attempts = config.max_attempts
-        self.total_s = 4 * (attempts * config.timeout_s + (attempts - 1) * RETRY_AFTER_MAX_S)
+        self.total_s = 4 * (config.max_attempts * (config.timeout_s + RETRY_AFTER_MAX_S) - RETRY_AFTER_MAX_S)
         self.endpoints = config.endpoints
         self.username = config.username
         self.defaults: Mapping[str, Any] = config.defaults

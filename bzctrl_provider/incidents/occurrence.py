@@ -118,15 +118,12 @@ def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
 def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tuple[object, ...]:
     if kind == "task":
         ti = context["ti"]
-        index = getattr(ti, "map_index", None)
-        generation = TryState.from_ti(ti).generation
-        return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
-    if "slas" in context:
-        return tuple(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context["slas"]))
+        tries = (TryState.from_ti(ti).generation, ti.try_number if each_try else "")
+        return ti.task_id, getattr(ti, "map_index", None), *tries
     if kind == "deadline":
         deadline = context.get("deadline") or {}
-        known = deadline.get("id") or deadline.get("deadline_time")
-        return (known or secrets.token_hex(8),)
+        late = "/".join(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context.get("slas", ())))
+        return (deadline.get("id") or deadline.get("deadline_time") or late or secrets.token_hex(8),)
     dag_run = context.get("dag_run")
     cleared = getattr(dag_run, "clear_number", None)
     # Without it, a run that was cleared and failed again looks like a callback that is called twice.

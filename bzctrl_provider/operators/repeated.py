@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox import writer
-from bzctrl_provider.store import problems
+from bzctrl_provider.outbox.incident import redacted
+from bzctrl_provider.store import incidents, problems
 from bzctrl_provider.store.database import database
 
 if TYPE_CHECKING:
@@ -30,15 +31,18 @@ def note_created(incident: Incident, created: Mapping[str, Any]) -> None:
     """Note a todo for further failures."""
     if incident.repeats is None and incident.forget is None:
         return
-    with best_effort("the note of the todo for further failures"):
-        writer.note_created(incident, key=created.get("key"), link=created.get("link"))
+    with best_effort("the note of the todo for further failures"), database().transaction() as tx:
+        incidents.add(tx, redacted(incident))
+        incidents.note_created(tx, [(incident, created.get("key"), created.get("link"))])
+        if incident.forget:
+            problems.forget(tx, incident.forget)
 
 
 def release(incident: Incident) -> None:
     """Let the next failure create a todo, because this one was not created."""
     if incident.repeats is not None:
-        with best_effort("the release of the window"):
-            writer.release(incident.identity)
+        with best_effort("the release of the window"), database().transaction() as tx:
+            problems.release(tx, incident.identity)
 
 
 def note_pass(key: str | None) -> None:

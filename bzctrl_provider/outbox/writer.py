@@ -88,27 +88,6 @@ def foresee(incident: Incident) -> Incident | NotRaised:
         return judge(tx, incident, Success(), is_counted=False)
 
 
-def note_created(incident: Incident, *, key: str | None, link: str | None) -> None:
-    """Note the todo of an incident that a task has created.
-
-    :raises StoreError: if the store cannot be used.
-    """
-    with database().transaction() as tx:
-        incidents.add(tx, redacted(incident))
-        incidents.note_created(tx, [(incident, key, link)])
-        if incident.forget:
-            problems.forget(tx, incident.forget)
-
-
-def release(identity: str) -> None:
-    """Let the next failure raise an incident, because a task could not create this one.
-
-    :raises StoreError: if the store cannot be used.
-    """
-    with database().transaction() as tx:
-        problems.release(tx, identity)
-
-
 class Success(NamedTuple):
     """The last success before a failure.
 

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
+from bzctrl_provider.operators import repeated
 from bzctrl_provider.outbox import runner, writer
 from bzctrl_provider.store.database import Database
 
@@ -87,6 +88,6 @@ def store(url, clock, monkeypatch):
 @pytest.fixture
 def used_store(store, monkeypatch):
     """Return the store that the outbox uses in this test."""
-    for module in (runner, writer):
+    for module in (repeated, runner, writer):
         monkeypatch.setattr(module, "database", lambda: store)
     return store

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bzctrl_provider.operators.repeated import note_created, release
 from bzctrl_provider.outbox import writer
 from bzctrl_provider.outbox.incident import NotRaised, identify
 from bzctrl_provider.outbox.writer import write
@@ -162,9 +163,9 @@ def test_task_announces_its_incident_and_releases_it(store, clock):
     assert is_raised(writer.claim(one))
     assert is_raised(writer.claim(one)), "a retry is the same failure"
     assert writer.claim(other).first.identity == one.identity
-    writer.release(one.identity)
+    release(one)
     assert is_raised(writer.claim(other))
-    writer.note_created(other, key="EXA-03", link="https://bzctrl.example.com/03")
+    note_created(other, {"key": "EXA-03", "link": "https://bzctrl.example.com/03"})
     assert str(writer.claim(one)) == (
         "No incident: EXA-03 (https://bzctrl.example.com/03) is open for the same failure since 2027-01-15T08:00:00Z, "
         "until 2027-01-15T18:00:00Z."
