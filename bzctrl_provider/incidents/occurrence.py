@@ -117,9 +117,7 @@ def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
 
 def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tuple[object, ...]:
     if kind == "task":
-        ti = context["ti"]
-        tries = (TryState.from_ti(ti).generation, ti.try_number if each_try else "")
-        return ti.task_id, getattr(ti, "map_index", None), *tries
+        return _task_occasion(context["ti"], each_try=each_try)
     if kind == "deadline":
         deadline = context.get("deadline") or {}
         late = "/".join(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context.get("slas", ())))
@@ -128,6 +126,13 @@ def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tupl
     cleared = getattr(dag_run, "clear_number", None)
     # Without it, a run that was cleared and failed again looks like a callback that is called twice.
     return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
+
+
+def _task_occasion(ti: Any, *, each_try: bool) -> tuple[object, ...]:
+    index = getattr(ti, "map_index", None)
+    generation = TryState.from_ti(ti).generation
+    # The callback after a lost worker may have no index where that in the worker has -1.
+    return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
 
 
 def _name_source(context: Mapping[str, Any], *, is_of_task: bool) -> str:
