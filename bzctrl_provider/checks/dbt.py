@@ -46,7 +46,7 @@ def checks_from_dbt(
     def raise_incident():
         return checks_from_dbt("target/run_results.json", "target/manifest.json")
 
-    build >> raise_incident().as_teardown()
+    checks >> raise_incident().as_teardown()
     ```
 
     A test failed if its status is ``fail`` or ``error``. A model, seed or snapshot with an error is listed as well: its tests

@@ -56,7 +56,7 @@ def checks_from_gx(
     def raise_incident(ti=None):
         return checks_from_gx(ti.xcom_pull(task_ids="validate"))
 
-    validate >> raise_incident().as_teardown()
+    checks >> raise_incident().as_teardown()
     ```
 
     If there is no result, or it has no expectation, the todo is "Great Expectations ended without results".

@@ -274,7 +274,6 @@ def test_find_reason_trigger_that_ended_the_task_is_named(
     )
 
 
-@pytest.mark.security
 @pytest.mark.parametrize(
     ("context", "warnings"),
     [

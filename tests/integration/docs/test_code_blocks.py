@@ -50,7 +50,9 @@ CREATED_BY = {
     "missing_feed": ["The feed of {run_id} is missing"],
     "overdue_invoices": ["Invoice 2026-0117 is overdue", "Invoice 2026-0130 is overdue"],
     "orders_without_amount": ["Order 778 has no amount", "Order 780 has no amount"],
+    "orders_quality_by_function": ["Order 778 has no amount"],
     "suppliers": ["suppliers: fetch failed"],
+    "yearly_accounts": ["Sign the accounts"],
 }
 """The titles of the todos that a run of each DAG of the documentation creates."""
 
