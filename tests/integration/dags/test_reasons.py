@@ -19,7 +19,7 @@ def test_plain_check_incident_has_exception_consequences_and_owner(run, bzctrl_s
     lines = get_lines(todo)
     if CALLBACKS_HAVE_THE_EXCEPTION:
         assert "  ValueError: the totals differ by 12.50" in lines
-    assert "Its process ended" not in todo["description"]
+    assert "It left no exception" not in todo["description"]
     assert "Did not run: load, publish" in lines
     assert "Not updated: declarations" in lines
     assert todo["assignee"] == "customs@example.com"
