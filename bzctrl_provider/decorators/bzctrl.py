@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         link_to_run: bool
         retries: int
         trigger_rule: str
+        on_failure_callback: Any
 
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, task
 from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
 from bzctrl_provider.decorators.bzctrl import bzctrl_todo_task
 from bzctrl_provider.failure import remember_exception
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,13 @@ def skip(path: Path) -> Any:
 
 
 def new_dag(
-    name: str, *, writes: str | None, fails: bool, reads: Callable[[Path], Any] = read, before: Any = None
+    name: str,
+    *,
+    writes: str | None,
+    fails: bool,
+    reads: Callable[[Path], Any] = read,
+    before: Any = None,
+    on_failure_callback: Any = None,
 ) -> DAG:
     """Return a DAG with a tool and the task after it.
 
@@ -50,6 +57,7 @@ def new_dag(
     :param fails: whether the tool fails.
     :param reads: makes a todo of the results.
     :param before: a task before the tool.
+    :param on_failure_callback: of the task after it.
     """
     with DAG(f"results_{name}", **ARGS) as dag:
 
@@ -60,7 +68,7 @@ def new_dag(
             if fails:
                 raise ValueError("dbt ended with 2; its log is above")
 
-        @bzctrl_todo_task
+        @bzctrl_todo_task(on_failure_callback=on_failure_callback)
         def raise_incident(run_id: Any = None) -> Any:
             return reads(path(run_id))
 
@@ -98,6 +106,9 @@ before_dbt_failed = new_dag("before_dbt_failed", writes=PASSED, fails=False, bef
 passes = new_dag("passes", writes=PASSED, fails=False)
 is_skipped = new_dag("is_skipped", writes=None, fails=False, before=skips)
 passes_with_half_a_file = new_dag("passes_with_half_a_file", writes=HALF, fails=False)
+tells_of_half_a_file = new_dag(
+    "tells_of_half_a_file", writes=HALF, fails=False, on_failure_callback=BzCtrlNotifier()
+)
 gx_crashes = new_dag("gx_crashes", writes=None, fails=True, reads=lambda _: checks_from_gx(None))
 
 with DAG("results_mapped", **ARGS) as mapped:
