@@ -164,7 +164,7 @@ BUILD_FAILED = "{dag}: 1 of 1 check failed (build)"
         ("passes", "success", "skipped", None, ()),
         ("is_skipped", "success", "skipped", None, ()),
         ("passes_with_half_a_file", "success", "failed", None, ()),
-        ("tells_of_half_a_file", "success", "failed", "{dag}: raise_incident failed", ()),
+        ("reports_half_a_file", "success", "failed", "{dag}: raise_incident failed", ()),
         (
             "gx_crashes",
             "failed",

@@ -106,8 +106,8 @@ before_dbt_failed = new_dag("before_dbt_failed", writes=PASSED, fails=False, bef
 passes = new_dag("passes", writes=PASSED, fails=False)
 is_skipped = new_dag("is_skipped", writes=None, fails=False, before=skips)
 passes_with_half_a_file = new_dag("passes_with_half_a_file", writes=HALF, fails=False)
-tells_of_half_a_file = new_dag(
-    "tells_of_half_a_file", writes=HALF, fails=False, on_failure_callback=BzCtrlNotifier()
+reports_half_a_file = new_dag(
+    "reports_half_a_file", writes=HALF, fails=False, on_failure_callback=BzCtrlNotifier()
 )
 gx_crashes = new_dag("gx_crashes", writes=None, fails=True, reads=lambda _: checks_from_gx(None))
 
