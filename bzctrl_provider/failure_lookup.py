@@ -82,7 +82,8 @@ def describe_callback(context: Mapping[str, Any]) -> Failure:
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
         log.warning("The failed tasks could not be looked up, so the incident names only the run: %r", exc)
         dag_id = getattr(context.get("dag"), "dag_id", "")
-        return Failure(kind="run", dag_id=dag_id, run_id=str(context.get("run_id") or ""))
+        run_id, reason = str(context.get("run_id") or ""), context.get("reason")
+        return Failure(kind="run", dag_id=dag_id, run_id=run_id, reason=reason)
 
 
 def find_run_url(context: Mapping[str, Any]) -> str | None:
