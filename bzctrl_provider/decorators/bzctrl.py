@@ -88,8 +88,11 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
                 raise
             log.exception("The todo says only which tasks failed, because %s raised an error.", self.task_id)
             return add_note(todo, f"{self.task_id} raised an error: {exception_text(exc)}")
-        is_empty = returned is None or (isinstance(returned, list | tuple) and not returned)
-        return todo if failure.tasks and is_empty else returned
+        return todo if failure.tasks and _is_empty(returned) else returned
+
+
+def _is_empty(returned: object) -> bool:
+    return returned is None or (isinstance(returned, list | tuple) and not returned)
 
 
 @overload
