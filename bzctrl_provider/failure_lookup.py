@@ -230,7 +230,7 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
 def _missed_slas(context: Mapping[str, Any]) -> Failure:
     dag = context["dag"]
     slas = sorted(context["slas"], key=lambda sla: (sla.execution_date, sla.task_id))
-    # Only scheduled runs have SLAs, and Airflow gives their date alone.
+    # Only scheduled runs have SLAs, and Airflow gives no more of them than their date.
     runs = [_RunAddress(dag.dag_id, f"scheduled__{sla.execution_date.isoformat()}") for sla in slas]
     return Failure(
         kind="deadline",
