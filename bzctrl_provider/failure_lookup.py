@@ -106,7 +106,13 @@ def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
 
 
 def find_state(context: Mapping[str, Any]) -> str:
-    """Return the state of the task of a callback: ``failed``, ``up_for_retry``, ``success``, ``skipped`` or ``running``."""
+    """Return the state of the task of a callback: ``failed``, ``up_for_retry``, ``success``, ``skipped``, ``running``, ``warned``."""
+    state = _find_state_of_task(context)
+    # The warnings of an earlier callback may still be in the context of a failure.
+    return "warned" if state not in ("failed", "up_for_retry") and find_warnings(context) else state
+
+
+def _find_state_of_task(context: Mapping[str, Any]) -> str:
     ti, exception = context.get("ti"), context.get("exception")
     state = _name(getattr(ti, "state", None))
     if state in ("failed", "up_for_retry", "success", "skipped"):
@@ -124,9 +130,7 @@ def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
     task = _new_failed_task(context["task"], (ti.task_id, index), run, find_reason(context))
-    # The warnings of an earlier callback may still be in the context of a failure.
-    warnings = () if state in ("failed", "up_for_retry") else find_warnings(context)
-    task = replace(task, state="warned" if warnings else state, warnings=warnings)
+    task = replace(task, state=state, warnings=find_warnings(context) if state == "warned" else ())
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 

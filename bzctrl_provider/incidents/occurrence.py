@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_team
-from bzctrl_provider.failure_lookup import kind_of
+from bzctrl_provider.failure_lookup import find_state, kind_of
 from bzctrl_provider.incidents.coverage import find_roll_ups
 from bzctrl_provider.incidents.successes import find_success
 from bzctrl_provider.memory import TryState
@@ -72,14 +72,13 @@ def read_callback(
     :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it.
     """
     kind = kind_of(context, in_callback=True)
-    ti = context.get("ti")
     is_of_task = kind == "task"
     return Occurrence(
         failure=failure,
         occasion=_occasion(context, kind, each_try=each_try),
         **_read_run(context),
         is_of_policy=is_of_policy,
-        is_retried=is_of_task and not each_try and will_be_tried_again(ti),
+        is_retried=is_of_task and not each_try and find_state(context) == "up_for_retry",
         find_roll_ups=lambda: find_roll_ups(failure, context, roll_ups or {}),
         find_success=lambda: find_success(context, of_task=is_of_task),
         source=_name_source(context, is_of_task=is_of_task),
@@ -117,7 +116,10 @@ def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
 
 def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tuple[object, ...]:
     if kind == "task":
-        return _task_occasion(context["ti"], each_try=each_try)
+        state = find_state(context)
+        # A task that warned or succeeded may still fail: that is another incident.
+        end = () if state in ("failed", "up_for_retry") else (state,)
+        return (*_task_occasion(context["ti"], each_try=each_try), *end)
     if kind == "deadline":
         deadline = context.get("deadline") or {}
         late = "/".join(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context.get("slas", ())))
@@ -149,13 +151,3 @@ def is_test_run(context: Mapping[str, Any]) -> bool:
     """
     user = getattr(context.get("dag_run"), "triggering_user_name", None)
     return user == "dag_test" or context.get("test_mode") is True
-
-
-def will_be_tried_again(ti: Any) -> bool:
-    """Return whether Airflow has another try for the task of a callback."""
-    state = getattr(ti, "state", None)
-    if state is not None:
-        return str(getattr(state, "value", state)) == "up_for_retry"
-    # The callback of a task whose worker was lost: its context has no state.
-    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
-    return try_number is not None and max_tries is not None and try_number <= max_tries

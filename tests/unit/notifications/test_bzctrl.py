@@ -271,6 +271,22 @@ def test_notifier_beside_another_raises_its_own(bzctrl, store):
     assert [todo["title"] for todo in sent_todos(bzctrl)] == ["one", "two", "each try", "each try"]
 
 
+def test_notifier_after_warnings_raises_another_for_the_failure(bzctrl, store):
+    """A task that Cosmos warned of, or that called back at its start, and that fails in the same try is another incident."""
+    notifier = BzCtrlNotifier()
+    for more in ({"test_names": ["not_null"], "test_results": ["Got 1 result"]}, {}):
+        context = of_a_run(state="running", **more)
+        del context["exception"]
+        notifier(context)
+        notifier(context)
+    notifier(of_a_run())
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == [
+        "customs: load has 1 warning (not_null)",
+        "customs: load is running",
+        "customs: load failed",
+    ]
+
+
 def test_notifier_repeated_failure_raises_one(bzctrl, store, monkeypatch, caplog):
     """Across runs, for the callbacks of a task and of a DAG, also while the first one still waits."""
     notifier = BzCtrlNotifier(dedup_window=dt.timedelta(days=1))
