@@ -136,24 +136,15 @@ def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
 
 
 def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> dict[str, Any]:
-    dag = context["dag"]
-    checks: list[str] = []
     if context.get("reason") == "success":
         return {}
+    dag = context["dag"]
+    checks = sorted(context["task"].upstream_task_ids) if kind == "checks" else []
+    looked_at = with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids)
+    states = _states(context, looked_at, run.run_id, kind)
     if kind == "checks":
-        checks = sorted(context["task"].upstream_task_ids)
-        states = _states(context, with_all_before(dag, checks), run.run_id, kind)
         states = _select_own_instances(context, states)
-        root_failures = _root_failures(dag, checks, states)
-    else:
-        states = _states(context, sorted(dag.task_ids), run.run_id, kind)
-        root_failures = set(states)
-    found = [
-        (task_id, index)
-        for task_id in sorted(root_failures)
-        for index, state in sorted(states[task_id].items())
-        if state == "failed"
-    ]
+    found = _find_failed(states, _root_failures(dag, checks, states) if kind == "checks" else set(states))
     reasons = _remembered(context, found[:LIST_ITEMS])
     tasks = tuple(
         _new_failed_task(
@@ -174,6 +165,16 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
         "skipped": sum(set(states.get(task_id, {}).values()) == {"skipped"} for task_id in checks),
         **find_consequences(dag, all_failed),
     }
+
+
+def _find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]) -> list[tuple[str, int]]:
+    """Return the ids and indexes of the instances of tasks that failed."""
+    return [
+        (task_id, index)
+        for task_id in sorted(task_ids)
+        for index, state in sorted(states[task_id].items())
+        if state == "failed"
+    ]
 
 
 def _new_failed_task(task: Any, key: tuple[str, int], run: _RunAddress, reason: Reason) -> FailedTask:
