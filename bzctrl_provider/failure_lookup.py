@@ -139,12 +139,15 @@ def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> di
     if context.get("reason") == "success":
         return {}
     dag = context["dag"]
-    checks = sorted(context["task"].upstream_task_ids) if kind == "checks" else []
-    looked_at = with_all_before(dag, checks) if kind == "checks" else sorted(dag.task_ids)
-    states = _states(context, looked_at, run.run_id, kind)
+    checks: list[str] = []
     if kind == "checks":
+        checks = sorted(context["task"].upstream_task_ids)
+        states = _states(context, with_all_before(dag, checks), run.run_id, kind)
         states = _select_own_instances(context, states)
-    found = _find_failed(states, _root_failures(dag, checks, states) if kind == "checks" else set(states))
+        found = _find_failed(states, _root_failures(dag, checks, states))
+    else:
+        states = _states(context, sorted(dag.task_ids), run.run_id, kind)
+        found = _find_failed(states, states)
     reasons = _remembered(context, found[:LIST_ITEMS])
     tasks = tuple(
         _new_failed_task(
