@@ -38,7 +38,7 @@ _failed_hooks: set[str] = set()
 @hookimpl
 def dag_policy(dag: DAG) -> None:
     """Add the notifier to a DAG that the options choose, beside its own callbacks. Never raises."""
-    _run_steps("dag_policy", dag, _add_notifier, _add_memory_to_dag, _add_links)
+    _run_steps("dag_policy", dag, _add_notifier, _prepare_tasks, _add_links)
 
 
 @hookimpl
@@ -93,8 +93,11 @@ def _shared_notifier() -> BzCtrlNotifier:
     return notifier
 
 
-def _add_memory_to_dag(dag: DAG) -> None:
-    """Keep the exceptions of tasks whose failure raises an incident: of this DAG's notifier, or of a task after them."""
+def _prepare_tasks(dag: DAG) -> None:
+    """Prepare the tasks whose failure raises an incident, of this DAG's notifier, or of a roll-up after them.
+
+    They keep their exceptions, and those directly before a roll-up do not skip it.
+    """
     notifier = _find_loaded(_NOTIFIER)
     if (
         notifier
@@ -103,8 +106,16 @@ def _add_memory_to_dag(dag: DAG) -> None:
     ):
         _add_memory(dag.tasks)
     for task in _find_roll_ups(dag):
+        _keep_from_skipping(dag, task)
         if _find_loaded(_ROLL_UP).remembers_exceptions(task):
             _add_memory(map(dag.get_task, _find_tasks_before(dag, task)))
+
+
+def _keep_from_skipping(dag: DAG, roll_up: Any) -> None:
+    """Do what a roll-up does when it is connected: a mapped one, and one that its task group connects, is not asked."""
+    from bzctrl_provider.operators.branches import keep_from_skipping
+
+    keep_from_skipping(map(dag.get_task, roll_up.upstream_task_ids), roll_up.task_id)
 
 
 def _add_links(dag: DAG) -> None:

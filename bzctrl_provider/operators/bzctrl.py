@@ -354,7 +354,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     When it is connected with the checks, it adds ``remember_exception`` to the failure callbacks of these tasks and of all
     that are before them, in front of their own, so that the incident says why they failed. ``dag_policy`` does the same
-    for the tasks that are connected later, for a mapped operator, and for one that is connected by its task group.
+    for the tasks that are connected later, for a mapped operator, and for one that is connected by its task group. In the
+    same ways, branches directly before it are kept from skipping it.
 
     Without an ``assignee``, the incident is assigned to the owner of the failed tasks, otherwise to the owner of the DAG,
     if that is an e-mail address; otherwise to the assignee of the connection.
@@ -454,12 +455,12 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         if not upstream:
             raise self._is_last(other)
         super().update_relative(other, upstream, edge_modifier)
-        self._add_memory(other)
+        self._prepare(other)
 
     def set_upstream(self, *args: Any, **kwargs: Any) -> None:
-        """Connect it with tasks before it, which then keep their exceptions."""
+        """Connect it with tasks before it, which then keep their exceptions and do not skip it."""
         super().set_upstream(*args, **kwargs)
-        self._add_memory(args[0] if args else kwargs.get("task_or_task_list"))
+        self._prepare(args[0] if args else kwargs.get("task_or_task_list"))
 
     @staticmethod
     def remembers_exceptions(task: Any) -> bool:
@@ -468,15 +469,18 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         chosen = mapped.get("remember_exceptions") if mapped else getattr(task, "remember_exceptions", None)
         return settings().remember_exceptions if chosen is None else bool(chosen)
 
-    def _add_memory(self, others: Any) -> None:
-        """Let tasks and those before them keep their exceptions. Never raises: a DAG file is parsed without it."""
+    def _prepare(self, others: Any) -> None:
+        """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.best_effort import best_effort
+        from bzctrl_provider.operators.branches import keep_from_skipping
         from bzctrl_provider.reasons import add_memory, find_tasks_before
 
         with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
+            others = others if isinstance(others, Sequence) else [others]
+            tasks = [task for other in others for task in other.leaves]
+            keep_from_skipping(tasks, self.task_id)
             if self.remembers_exceptions(self):
-                others = others if isinstance(others, Sequence) else [others]
-                add_memory(find_tasks_before(task for other in others for task in other.leaves))
+                add_memory(find_tasks_before(tasks))
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]
