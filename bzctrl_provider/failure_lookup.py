@@ -260,18 +260,26 @@ def _select_own_instances(
     """Return the instances that a roll-up in a mapped task group is responsible for; all, if it is in none.
 
     These are the ones with its own map index. A task outside the group belongs to the group's first instance, so that a
-    failure before the group is one incident.
+    failure before the group is one incident. So does a task of the group that has the one instance -1: Airflow did not map
+    it, because of such a failure.
     """
     group = _get_mapped_group(context["task"])
     if group is None:
         return states
     dag, index = context["dag"], context["ti"].map_index
+    is_first = index < 1
     return {
-        task_id: {at: state for at, state in instances.items() if at == index}
+        task_id: {at: state for at, state in instances.items() if at == index or (at < 0 and is_first)}
         if _get_mapped_group(dag.get_task(task_id)) == group
-        else (instances if index == 0 else {})
+        else (instances if is_first else {})
         for task_id, instances in states.items()
     }
+
+
+def belongs_to_first_instance(dag: Any, task_id: str, roll_up: str) -> bool:
+    """Return whether a failure of a task is raised by the first instance of a roll-up: that is in a mapped task group without it."""
+    group = _get_mapped_group(dag.get_task(roll_up))
+    return group is not None and _get_mapped_group(dag.get_task(task_id)) != group
 
 
 def _get_mapped_group(task: Any) -> Any:

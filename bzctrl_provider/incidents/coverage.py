@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.failure_lookup import look_up_states
+from bzctrl_provider.failure_lookup import belongs_to_first_instance, look_up_states
 from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bzctrl_provider.failure import Failure, LazyFailure
+    from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 
 
 def find_roll_ups(
@@ -37,7 +37,7 @@ def find_roll_ups(
                 roll_up
                 for roll_up, before in roll_ups.items()
                 if task.task_id in before
-                and _has_handled(context, roll_up, states.get(roll_up, {}), task.map_index)
+                and _has_handled(context, roll_up, states.get(roll_up, {}), task)
             }
             if not by:
                 return []
@@ -46,9 +46,16 @@ def find_roll_ups(
     return []
 
 
-def _has_handled(context: Mapping[str, Any], roll_up: str, states: Mapping[int, str], map_index: int) -> bool:
-    """Return whether a roll-up handled a failed task; in a mapped task group, the instance with the task's index."""
-    own = [map_index] if map_index in states else list(states)
+def _has_handled(
+    context: Mapping[str, Any], roll_up: str, states: Mapping[int, str], task: FailedTask
+) -> bool:
+    """Return whether a roll-up handled a failed task.
+
+    In a mapped task group, that is the instance with the task's index, and the first one for a task before the group.
+    """
+    own = [task.map_index] if task.map_index in states else list(states)
+    if own and belongs_to_first_instance(context["dag"], task.task_id, roll_up):
+        own = [min(states)]
     return bool(own) and all(
         states[index] == "success" or (states[index] == "skipped" and _has_counted(context, roll_up, index))
         for index in own

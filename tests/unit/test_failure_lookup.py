@@ -295,10 +295,20 @@ def test_describe_failure_in_mapped_group_looks_at_own_map_index(map_index, expe
         assert "- group.check[7] (Check): failed" in failure.description
 
 
-@pytest.mark.parametrize(("map_index", "expected"), [(0, ["load"]), (1, [])])
-def test_describe_failure_before_mapped_group_belongs_to_first_instance(map_index, expected):
-    """A failure before the group is one failure, and not one for each instance."""
-    states = {"load": "failed", "group.check[0]": "upstream_failed", "group.check[1]": "upstream_failed"}
+@pytest.mark.parametrize(
+    ("map_index", "is_mapped", "expected"),
+    [
+        (0, True, ["load"]),
+        (1, True, []),
+        (-1, False, ["load"]),
+        (0, False, ["load"]),
+        (1, False, []),
+    ],
+)
+def test_describe_failure_before_mapped_group_belongs_to_first_instance(map_index, is_mapped, expected):
+    """A failure before the group is one failure, and not one for each instance, also if Airflow mapped no check because of it."""
+    checks = [f"group.check[{index}]" for index in (0, 1)] if is_mapped else ["group.check"]
+    states = {"load": "failed", **dict.fromkeys(checks, "upstream_failed")}
     failure = describe_failure(new_mapped_group_context(map_index, states))
     assert failure.task_ids == expected
 

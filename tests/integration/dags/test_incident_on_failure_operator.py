@@ -140,3 +140,13 @@ def test_roll_up_in_mapped_group_one_failure_raises_one_incident(run, bzctrl_san
     assert get_state(tis, "of_one_number.raise_incident") == ["skipped", "skipped", "success", "skipped"]
     (todo,) = bzctrl_sandbox.todos
     assert "- of_one_number.is_not_two[2] (@task): failed" in todo["description"]
+
+
+def test_roll_up_in_mapped_group_failure_before_the_group_raises_one_incident(run, bzctrl_sandbox):
+    """The checks were not mapped because of the failure; the first instance of the roll-up raises, the others are skipped."""
+    dag_run, tis = run(FILE, "before_a_mapped_group")
+    assert str(dag_run.state) == "failed"
+    assert [ti.map_index for ti in tis["of_each_number.check"]] == [-1]
+    assert get_state(tis, "of_each_number.raise_incident") == ["success", "skipped", "skipped"]
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "before_a_mapped_group: 1 task failed, so that 1 of 1 check did not run (load)"

@@ -631,6 +631,40 @@ def test_notifier_of_the_policy_is_suppressed_only_by_a_successful_roll_up(
     assert len(sent_todos(bzctrl)) == incidents
 
 
+@pytest.mark.parametrize(
+    ("states", "incidents"),
+    [
+        ({"setup": "failed", "check": "upstream_failed", "raise_0": "success", "raise_1": "skipped"}, 0),
+        ({"setup": "failed", "check": "upstream_failed", "raise": "success"}, 0),
+        ({"setup": "failed", "check": "upstream_failed", "raise": "upstream_failed"}, 1),
+        ({"setup_0": "success", "setup_1": "failed", "raise_0": "success", "raise_1": "skipped"}, 0),
+        ({"setup": "failed", "raise_0": "skipped", "raise_1": "success"}, 1),
+        ({"check_0": "success", "check_1": "failed", "raise_0": "success", "raise_1": "skipped"}, 1),
+    ],
+    ids=str,
+)
+def test_notifier_of_the_policy_knows_the_first_roll_up_of_a_mapped_group(
+    bzctrl, set_airflow_version, states, incidents
+):
+    """The first instance raises a failure before the group, and each instance one of its own index."""
+    set_airflow_version(3, 1)  # whose contexts this one has
+    context = of_a_run(reason="task_failure")
+    dag, ti = context["dag"], context["ti"]
+    dag.task_ids = ["setup", "check", "raise"]
+    dag.get_task = lambda task_id: SimpleNamespace(
+        task_type="@task",
+        upstream_task_ids=set(),
+        get_closest_mapped_task_group=lambda: None if task_id == "setup" else "the group",
+    )
+    ti.get_task_states = lambda *, task_ids, **_: {
+        "r": {key: state for key, state in states.items() if key.partition("_")[0] in task_ids}
+    }
+    notifier = BzCtrlNotifier()
+    notifier.roll_ups = {"raise": frozenset({"setup", "check"})}
+    notifier(context)
+    assert len(sent_todos(bzctrl)) == incidents
+
+
 def test_policy_beside_an_incident_that_waits_raises_no_second_one(bzctrl, store, set_airflow_version):
     """A roll-up whose last try put its incident into the outbox has handled the failure: BzCtrl gets one todo, after the outage."""
     set_airflow_version(3, 1)

@@ -91,15 +91,28 @@ with DAG("create_todo_after_a_failure", **ARGS) as create_todo_after_a_failure:
 
 with DAG("in_mapped_group", **ARGS) as in_mapped_group:
 
+    @task
+    def is_not_two(value: int) -> None:
+        if value == 2:
+            raise ValueError("the number is two")
+
     @task_group
     def of_one_number(number: int) -> None:
         """Check one number, with a roll-up of its own."""
-
-        @task
-        def is_not_two(value: int) -> None:
-            if value == 2:
-                raise ValueError("the number is two")
-
         is_not_two(number) >> IncidentOnFailureOperator(task_id="raise_incident")
 
     of_one_number.expand(number=[0, 1, 2, 3])
+
+with DAG("before_a_mapped_group", **ARGS) as before_a_mapped_group:
+
+    @task
+    def list_numbers() -> list[int]:
+        return [0, 1, 2]
+
+    @task_group
+    def of_each_number(number: int) -> None:
+        """Check one number of a list that a task returns."""
+        is_not_two.override(task_id="check")(number) >> IncidentOnFailureOperator(task_id="raise_incident")
+
+    numbers = list_numbers()
+    numbers >> fails.override(task_id="load")() >> of_each_number.expand(number=numbers)
