@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ from bzctrl_provider.reasons import (
     remembers,
     runs_elsewhere,
 )
+from bzctrl_provider.times import parse_time
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from bzctrl_provider.failure import Kind
 
@@ -233,6 +235,19 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
         run_url=_RunAddress(dag_id, run_id).url,
         reason=str((context.get("deadline") or {}).get("deadline_time") or "") or None,
     )
+
+
+def has_failed_in_time(context: Mapping[str, Any]) -> bool:
+    """Return whether the run of a deadline alert failed before its deadline, which Airflow counts as missed as well."""
+    dag_run, deadline = context.get("dag_run"), context.get("deadline")
+    if (
+        not isinstance(dag_run, Mapping)
+        or not isinstance(deadline, Mapping)
+        or dag_run.get("state") != "failed"
+    ):
+        return False
+    ended, due = (parse_time(str(time)) for time in (dag_run.get("end_date"), deadline.get("deadline_time")))
+    return ended is not None and due is not None and ended <= due
 
 
 def _missed_slas(context: Mapping[str, Any]) -> Failure:

@@ -8,8 +8,8 @@ Good to know:
 
 * Airflow creates the notifier from the class and the ``kwargs``. Its context has the run as a mapping, and the deadline:
   ``{{ dag_run.dag_id }}``, ``{{ deadline.deadline_time }}``.
-* A missed deadline does not fail the run, and a run that fails in time misses no deadline: use a callback or an operator
-  for failures as well.
+* A missed deadline does not fail the run. Airflow calls the alert also for a run that failed before its deadline, for which
+  the notifier raises nothing: use a callback or an operator for failures as well.
 * Older versions of Airflow have no deadlines; there, this DAG has none.
 
 It needs the connection ``bzctrl_default``.

@@ -36,8 +36,7 @@ def find_roll_ups(
             by = {
                 roll_up
                 for roll_up, before in roll_ups.items()
-                if task.task_id in before
-                and _has_handled(context, roll_up, states.get(roll_up, {}), task)
+                if task.task_id in before and _has_handled(context, roll_up, states.get(roll_up, {}), task)
             }
             if not by:
                 return []

@@ -67,8 +67,8 @@ def _decide(
 ) -> Incident | NotRaised:
     # The order matters: nothing is looked up for a try that is not the last; a silence counts only what no route ignores; and
     # what is only tested, ignored or silenced is no failure in a row, and neither opens a window.
-    if occurrence.is_retried:
-        return NotRaised(outcome="retried", why="the task will be tried again")
+    if occurrence.dismissed:
+        return NotRaised(outcome="dismissed", why=occurrence.dismissed)
     if roll_ups := list(occurrence.find_roll_ups()):
         return NotRaised(outcome="covered", why=f"{list_names(roll_ups)} handled each of the failed tasks")
     filled = fill(occurrence, wishes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_team
-from bzctrl_provider.failure_lookup import find_state, kind_of
+from bzctrl_provider.failure_lookup import find_state, has_failed_in_time, kind_of
 from bzctrl_provider.incidents.coverage import find_roll_ups
 from bzctrl_provider.incidents.successes import find_success
 from bzctrl_provider.memory import TryState
@@ -36,7 +36,7 @@ class Occurrence:
     :param task_id: the task that raises the incident; empty for a callback.
     :param is_of_policy: whether the policy raises the incident, and not the DAG itself.
     :param is_test_run: whether Airflow marks the run as a test.
-    :param is_retried: whether the task will be tried again, so that nothing has failed yet.
+    :param dismissed: why nothing has failed, such as a task that will be tried again; empty otherwise.
     :param find_roll_ups: returns the ids of the roll-ups that have handled all of it; none if something is left.
     :param find_success: see ``Repeats``, as for the next two.
     :param source: names what has these successes.
@@ -51,7 +51,7 @@ class Occurrence:
     task_id: str = ""
     is_of_policy: bool = False
     is_test_run: bool = False
-    is_retried: bool = False
+    dismissed: str = ""
     find_roll_ups: Callable[[], Iterable[str]] = tuple
     find_success: Callable[[], float | None] = _none
     source: str = ""
@@ -78,11 +78,17 @@ def read_callback(
         occasion=_occasion(context, kind, each_try=each_try),
         **_read_run(context),
         is_of_policy=is_of_policy,
-        is_retried=is_of_task and not each_try and find_state(context) == "up_for_retry",
+        dismissed=_dismiss(context, is_of_task=is_of_task and not each_try),
         find_roll_ups=lambda: find_roll_ups(failure, context, roll_ups or {}),
         find_success=lambda: find_success(context, of_task=is_of_task),
         source=_name_source(context, is_of_task=is_of_task),
     )
+
+
+def _dismiss(context: Mapping[str, Any], *, is_of_task: bool) -> str:
+    if is_of_task and find_state(context) == "up_for_retry":
+        return "the task will be tried again"
+    return "the run failed before its deadline, and is not late" if has_failed_in_time(context) else ""
 
 
 def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, task_id: str) -> Occurrence:

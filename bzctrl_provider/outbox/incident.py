@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _ATTEMPTS_LISTED = 10
 
 
-Outcome = Literal["retried", "covered", "ignored", "silenced", "counted", "represented", "known", "tested"]
+Outcome = Literal["dismissed", "covered", "ignored", "silenced", "counted", "represented", "known", "tested"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotRaised:
     """The decision that no incident is raised for a failure.
 
-    :param outcome: why, in one word: the task is ``retried``, a roll-up has ``covered`` the failure, a route has ``ignored`` it,
+    :param outcome: why, in one word: it is ``dismissed`` because nothing has failed, a roll-up has ``covered`` the failure, a route has ``ignored`` it,
         it is ``silenced``, it is ``counted`` until there are enough in a row, it is ``represented`` by the incident of an earlier
         one, it is ``known`` because this is the second call for it, or it is ``tested``.
     :param why: the same in words, which name what it is about.

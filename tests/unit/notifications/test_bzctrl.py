@@ -114,6 +114,28 @@ def test_notifier_for_a_missed_deadline_is_awaited(bzctrl):
     assert todo["orderID"] == "r"
 
 
+@pytest.mark.parametrize(
+    ("run", "todos"),
+    [
+        ({"state": "failed", "end_date": "2026-11-30T06:59:00Z"}, 0),
+        ({"state": "failed", "end_date": "2026-11-30T07:00:01Z"}, 1),
+        ({"state": "success", "end_date": "2026-11-30T07:00:01Z"}, 1),
+        ({"state": "running", "end_date": None}, 1),
+        ({"state": "failed", "end_date": None}, 1),
+    ],
+)
+@pytest.mark.parametrize("due", ["2026-11-30T07:00:00Z", dt.datetime(2026, 11, 30, 7, tzinfo=dt.UTC)])
+def test_notifier_for_the_deadline_of_a_run_that_failed_in_time_raises_nothing(bzctrl, run, todos, due):
+    """Airflow calls an alert also for a run that failed before its deadline; that is no late run."""
+    context = {"dag_run": {"dag_id": "customs", "dag_run_id": "r", **run}, "deadline": {"deadline_time": due}}
+
+    async def alert():
+        await BzCtrlNotifier(context=context)
+
+    asyncio.run(alert())
+    assert len(sent_todos(bzctrl)) == todos
+
+
 def test_notifier_for_a_missed_deadline_begins_no_wait_beyond_40_s(bzctrl):
     """A BzCtrl that asks for a minute ends the callback at once, instead of after several of them."""
     bzctrl.post(ACC.token_url, status_code=503, headers={"Retry-After": "60"})
