@@ -122,13 +122,14 @@ def test_load_unreadable_path_never_raises(tmp_path, caplog):
     for path, reason in (
         (tmp_path, "Is a directory"),
         (binary, "'utf-8' codec can't decode byte 0xff"),
-        ("a\0b", "embedded null byte"),
+        ("a\0b", "embedded null "),  # the rest differs with Python's version
         ("x" * 5000, "File name too long"),
         (binary / "below", "Not a directory"),
     ):
         loaded = RoutesFile(path).load()
         assert loaded.routes is None
-        assert f"The first: cannot be read: {reason}" in loaded.note
+        assert "The first: cannot be read: " in loaded.note
+        assert reason in loaded.note
 
 
 def test_load_refused_file_is_tried_again(path, write, monkeypatch, caplog):
