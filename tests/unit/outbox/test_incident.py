@@ -122,7 +122,10 @@ VALUES = st.one_of(
 )
 def test_any_value_of_a_todo_survives(fields):
     """An incident that is read from the store makes the same todo as the one that was written."""
-    todo = json.loads(json.dumps(todo_of(incident_of(fields))))
+    with pytest.MonkeyPatch.context() as patch:
+        # Other tests of the process have secrets, such as "…", which Airflow 2 masks from then on.
+        patch.setattr("bzctrl_provider.outbox.incident.redact", lambda value: value)
+        todo = json.loads(json.dumps(todo_of(incident_of(fields))))
     for name in ("title", "description", "category", "order_id", "lrn"):
         taken, before = outcome({name: fields.get(name)})
         assert not taken or outcome({name: todo.get(name)}) == (True, before)
