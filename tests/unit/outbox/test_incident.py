@@ -4,6 +4,7 @@ import json
 from datetime import date
 from decimal import Decimal
 
+import pytest
 from airflow.providers.common.compat.sdk import mask_secret
 from hypothesis import given, settings
 from hypothesis import strategies as st
