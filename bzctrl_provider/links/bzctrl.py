@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
@@ -10,6 +10,8 @@ from bzctrl_provider.text import web_address
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
 
@@ -54,6 +56,18 @@ class BzCtrlIncidentLink(BzCtrlTodoLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
         """Return an empty text: the callback pushes the address, after Airflow asked for the links of the task."""
         return ""
+
+
+def push_incident_link(context: Mapping[str, Any], link: object) -> None:
+    """Keep the link of an incident as an XCom of the task that failed; never raise."""
+    from bzctrl_provider.best_effort import best_effort
+
+    address = web_address(link)
+    # An operator of this provider has a link of its own.
+    if address is None or getattr(context.get("task"), "todo_link", None):
+        return
+    with best_effort("the link of the incident as an XCom of the task"):
+        context["ti"].xcom_push(key=BzCtrlIncidentLink.xcom_key, value=address)
 
 
 def get_links_of_todos(shown: int) -> tuple[BaseOperatorLink, ...]:

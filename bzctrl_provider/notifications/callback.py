@@ -9,30 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.failure import LazyFailure, as_text
+from bzctrl_provider.failure import LazyFailure
 from bzctrl_provider.failure_lookup import describe_callback
-from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fields import TEMPLATED, Wishes
 from bzctrl_provider.incidents.occurrence import read_callback
-from bzctrl_provider.lost import log_incident
+from bzctrl_provider.links.bzctrl import push_incident_link
 from bzctrl_provider.notifications import direct
 from bzctrl_provider.notifications.background import deliver_beside, is_in_task, may_wait
+from bzctrl_provider.notifications.rendering import Renderer
 from bzctrl_provider.outbox.incident import NotRaised
 from bzctrl_provider.outbox.runner import deliver_soon
 from bzctrl_provider.outbox.writer import write
-from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.store.database import StoreError
-from bzctrl_provider.text import safe_repr, web_address
+from bzctrl_provider.text import safe_repr
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
-
-LINK_XCOM_KEY = "bzctrl_todo_link"
 
 _TEMPLATES_CHARS = 10**6
 """Of one template in an identity, which is a hash of them."""
@@ -67,63 +62,36 @@ class Callback:
         self._notifier = notifier
         self._context = context
         self._templates = templates
-        self._jinja_env = jinja_env
+        self._renderer = Renderer(notifier, context, jinja_env)
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = LazyFailure(context, describe_callback)
         self._left_out: list[str] = []
         self._unstored: Incident | None = None
 
     def render_fields(self) -> None:
-        """Render the parameters, also for contexts without a DAG and under ``airflow dags test``, whose DAG has no environment."""
+        """Render the parameters of the notifier, for which ``failure`` is a variable."""
         if self._context.get("dag") is None:
             # Airflow 2 reads the key while it renders, also if an alert's context has no DAG.
             self._context["dag"] = None  # type: ignore[typeddict-item]  # as get_template_env takes it
         self._context["failure"] = self._failure  # type: ignore[typeddict-unknown-key]  # a variable of our own
-        for name in TEMPLATED:
-            try:
-                setattr(self._notifier, name, as_text(self._render(getattr(self._notifier, name))))
-            except Exception as exc:
-                if name == "bzctrl_conn_id":
-                    log_incident({name: getattr(self._notifier, name) for name in TODO_FIELDS})
-                    raise
-                # A callback is the last chance, and the incident is worth more than its field.
-                reason = exception_text(exc)
-                log.error(  # noqa: TRY400 - its frames may show secrets
-                    "The template of %s cannot be rendered, so the incident is raised without it. %s",
-                    name,
-                    reason,
-                )
-                self._left_out.append(f"{name} ({reason})")
-                setattr(self._notifier, name, None)
-
-    def _render(self, value: Any) -> Any:
-        if _is_word(value):
-            return value
-        if self._jinja_env is None:
-            dag = self._context.get("dag")
-            self._jinja_env = self._notifier.get_template_env(
-                dag=dag if hasattr(dag, "get_template_env") else None
-            )
-        return self._notifier.render_template(value, self._context, self._jinja_env, set())
+        self._left_out = self._renderer.render_fields()
 
     def raise_incident(self) -> None:
         """Raise the incident for which the templates are rendered."""
         decision = self._decide()
         if self._unstored is not None:
-            with _logged_if_lost(self._unstored):
-                created: Mapping[str, Any] = direct.send(self._unstored)
+            created: Mapping[str, Any] = direct.send(self._unstored)
         else:
             created = self._see_to_what_waits(decision)
         if is_in_task(self._context):
-            push_link(self._context, created.get("link"))
+            push_incident_link(self._context, created.get("link"))
 
     async def araise_incident(self) -> None:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
         # In a thread of our own: a database may be slow.
         await asyncio.get_running_loop().run_in_executor(_writer(), self._decide)
         if self._unstored is not None:
-            with _logged_if_lost(self._unstored):
-                await direct.asend(self._unstored)
+            await direct.asend(self._unstored)
         elif airflow_at_least(3, 3):
             # Before, a thread that looks up a connection in the triggerer can stop its channel to Airflow.
             deliver_beside()
@@ -140,7 +108,7 @@ class Callback:
         names = (*TEMPLATED, "dedup_window", "consecutive_failures")
         wishes = Wishes(
             values={name: getattr(notifier, name) for name in names},
-            render=self._render,
+            render=self._renderer.render,
             link_to_run=notifier.link_to_run,
             routes=notifier.routes,
             left_out=self._left_out,
@@ -185,33 +153,6 @@ class Callback:
         return todos.get(incident.identity, {"key": incident.key, "link": incident.link})
 
 
-@contextmanager
-def _logged_if_lost(incident: Incident) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        log_incident(incident.fields)
-        raise
-
-
 @cache
 def _writer() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
-
-
-def push_link(context: Mapping[str, Any], link: object) -> None:
-    """Keep the link of an incident as an XCom of the task that failed; never raise."""
-    address = web_address(link)
-    # An operator of this provider has a link of its own.
-    if address is None or getattr(context.get("task"), "todo_link", None):
-        return
-    with best_effort("the link of the incident as an XCom of the task"):
-        context["ti"].xcom_push(key=LINK_XCOM_KEY, value=address)
-
-
-def _is_word(value: object) -> bool:
-    """Return whether a field is unset, or only letters, digits, ``_`` and ``-``, as the default of a connection's id.
-
-    To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
-    """
-    return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.field_checks import leave_out_of_format
+from bzctrl_provider.lost import log_incident
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
     from bzctrl_provider.store.incidents import Incident
@@ -65,28 +67,38 @@ def send(incident: Incident) -> dict[str, Any]:
     """Create the todo of an incident within the remaining time of this process.
 
     :return: as ``CreatedTodo.as_dict()``.
-    :raises Exception: if it was not created, or the connection is missing or invalid.
+    :raises Exception: if it was not created, or the connection is missing or invalid. The log then has its fields.
     """
-    limit_s = budget.remaining_s()
-    hook = _new_hook(incident.bzctrl_conn_id)
-    fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
-    return hook.create_todo(fields, limit_s=limit_s).as_dict()
+    with _logged_if_lost(incident):
+        limit_s = budget.remaining_s()
+        hook = _new_hook(incident.bzctrl_conn_id)
+        fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
+        return hook.create_todo(fields, limit_s=limit_s).as_dict()
 
 
 async def asend(incident: Incident) -> dict[str, Any]:
     """Do the same from a coroutine; the event loop and its own threads stay free meanwhile."""
-    limit_s = budget.remaining_s()
+    with _logged_if_lost(incident):
+        limit_s = budget.remaining_s()
+        create = _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s)
+        try:
+            # The limit of the hook does not bound the look-up of the connection.
+            created = await asyncio.wait_for(create, limit_s + 1)
+        except TimeoutError:
+            raise BzCtrlTransportError(
+                f"BzCtrl did not respond to the callbacks of this process within {limit_s:.0f} s.",
+                outcome_unknown=True,
+            ) from None
+        return created.as_dict()
+
+
+@contextmanager
+def _logged_if_lost(incident: Incident) -> Iterator[None]:
     try:
-        # The limit of the hook does not bound the look-up of the connection.
-        created = await asyncio.wait_for(
-            _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s), limit_s + 1
-        )
-    except TimeoutError:
-        raise BzCtrlTransportError(
-            f"BzCtrl did not respond to the callbacks of this process within {limit_s:.0f} s.",
-            outcome_unknown=True,
-        ) from None
-    return created.as_dict()
+        yield
+    except Exception:
+        log_incident(incident.fields)
+        raise
 
 
 def _new_hook(bzctrl_conn_id: str) -> BzCtrlHook:

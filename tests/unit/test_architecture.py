@@ -23,9 +23,9 @@ FLOORS = [
     {"incidents"},
     {"failure_lookup", "lost"},
     {"failure", "outbox"},
-    {"_airflow_internals", "consequences", "hooks", "memory", "reasons"},
+    {"_airflow_internals", "consequences", "hooks", "links", "memory", "reasons"},
     {"best_effort", "config", "field_checks", "routes"},
-    {"check_results", "checks", "client", "links", "reason_text", "silences", "store"},
+    {"check_results", "checks", "client", "reason_text", "silences", "store"},
     {"repeats", "settings", "text"},
     {
         "dag_graph",

@@ -1,0 +1,76 @@
+"""The templates of a notifier, rendered with the context of one call."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from bzctrl_provider.failure import as_text
+from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.incidents.fields import TEMPLATED
+from bzctrl_provider.lost import log_incident
+from bzctrl_provider.reason_text import exception_text
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from jinja2 import Environment
+
+log = logging.getLogger(__name__)
+
+
+class Renderer:
+    """The templates of one call, also for contexts without a DAG and under ``airflow dags test``, whose DAG has no environment.
+
+    :param notifier: whose attributes are rendered in place.
+    :param context: of the call.
+    :param jinja_env: renders them; default: that of the DAG.
+    """
+
+    def __init__(self, notifier: Any, context: Context, jinja_env: Environment | None) -> None:
+        self._notifier = notifier
+        self._context = context
+        self._jinja_env = jinja_env
+
+    def render_fields(self) -> list[str]:
+        """Render the parameters of the notifier, and return those whose template raises, each with the reason.
+
+        A callback is the last chance, and the incident is worth more than its field.
+
+        :raises Exception: the template of the connection raises: another BzCtrl must not get the incident.
+        """
+        left_out = []
+        for name in TEMPLATED:
+            try:
+                setattr(self._notifier, name, as_text(self.render(getattr(self._notifier, name))))
+            except Exception as exc:
+                if name == "bzctrl_conn_id":
+                    log_incident({name: getattr(self._notifier, name) for name in TODO_FIELDS})
+                    raise
+                reason = exception_text(exc)
+                log.error(  # noqa: TRY400 - its frames may show secrets
+                    "The template of %s cannot be rendered, so the incident is raised without it. %s",
+                    name,
+                    reason,
+                )
+                left_out.append(f"{name} ({reason})")
+                setattr(self._notifier, name, None)
+        return left_out
+
+    def render(self, value: Any) -> Any:
+        """Render one value."""
+        if _is_word(value):
+            return value
+        if self._jinja_env is None:
+            dag = self._context.get("dag")
+            self._jinja_env = self._notifier.get_template_env(
+                dag=dag if hasattr(dag, "get_template_env") else None
+            )
+        return self._notifier.render_template(value, self._context, self._jinja_env, set())
+
+
+def _is_word(value: object) -> bool:
+    """Return whether a field is unset, or only letters, digits, ``_`` and ``-``, as the default of a connection's id.
+
+    To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
+    """
+    return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
