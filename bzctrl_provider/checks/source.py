@@ -74,8 +74,8 @@ def find_gap(source: object) -> str:
     if not _is_path(source):
         return ""
     try:
-        exists = source.exists() if hasattr(source, "exists") else Path(source).exists()  # type: ignore[arg-type]
-    except (OSError, ValueError, TypeError):
+        exists = _as_path(source).exists()
+    except (OSError, ValueError, AttributeError):  # an object with ``read_bytes`` may have no ``exists``
         return ""
     return "" if exists else f"there is no file {one_line(str(source), max_chars=LINE_CHARS)}"
 
@@ -84,6 +84,11 @@ def _is_path(source: object) -> bool:
     if isinstance(source, str):
         return bool(source.strip()) and source.lstrip()[0] not in "{["
     return isinstance(source, os.PathLike) or hasattr(source, "read_bytes")
+
+
+def _as_path(source: Any) -> Any:
+    """Return a path as an object with ``read_bytes``."""
+    return source if hasattr(source, "read_bytes") else Path(source)
 
 
 def read_mapping(source: object, *, name: str, faults: Faults) -> Mapping[str, Any]:
@@ -107,7 +112,7 @@ def _content(source: Any, *, name: str, faults: Faults) -> bytes:
     if isinstance(source, str) and not _is_path(source):
         return source.encode(errors="replace")
     try:
-        content: bytes = (source if hasattr(source, "read_bytes") else Path(source)).read_bytes()
+        content: bytes = _as_path(source).read_bytes()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or type(exc).__name__
         path = one_line(str(source), max_chars=LINE_CHARS)

@@ -55,6 +55,12 @@ class Wishes:
     templates: Sequence[str] = ()
 
 
+def read_parameters(owner: object) -> dict[str, Any]:
+    """Return the parameters of an operator or a notifier after rendering, for ``Wishes``."""
+    names = (*TEMPLATED, "dedup_window", "consecutive_failures")
+    return {name: as_text(getattr(owner, name)) for name in names}
+
+
 @dataclass
 class Filled:
     """The values for one occurrence, with where each comes from.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.failure import LazyFailure
 from bzctrl_provider.failure_lookup import describe_callback
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.fields import TEMPLATED, Wishes
+from bzctrl_provider.incidents.fields import Wishes, read_parameters
 from bzctrl_provider.incidents.occurrence import read_callback
 from bzctrl_provider.links.bzctrl import push_incident_link
 from bzctrl_provider.notifications import direct
@@ -105,9 +105,8 @@ class Callback:
             roll_ups=notifier.roll_ups,
             is_of_policy=notifier.is_of_policy,
         )
-        names = (*TEMPLATED, "dedup_window", "consecutive_failures")
         wishes = Wishes(
-            values={name: getattr(notifier, name) for name in names},
+            values=read_parameters(notifier),
             render=self._renderer.render,
             link_to_run=notifier.link_to_run,
             routes=notifier.routes,

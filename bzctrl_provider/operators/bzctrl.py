@@ -361,15 +361,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     if that is an e-mail address; otherwise to the assignee of the connection.
 
     The parameters, results and errors are otherwise those of ``CreateTodoOperator``. A parameter that neither the
-    DAG nor a route sets has the value of ``[bzctrl]``, as in all incidents: ``conn_id``, ``domain_workspace``, ``priority``, ``dedup_window_s``, ``dedup_key`` and
-    ``consecutive_failures``. A ``dedup_window`` also ends when all checks pass.
+    DAG nor a route sets has the value of ``[bzctrl]``, as in all incidents: ``conn_id``, ``domain_workspace``,
+    ``priority``, ``dedup_window_s``, ``dedup_key`` and ``consecutive_failures``. A ``dedup_window`` also ends when all checks pass.
 
     :param remember_exceptions: whether to do so; default: ``[bzctrl] remember_exceptions``, which is true unless it is
         switched off. Not templated.
     :param routes: whether the deployment's routes apply; default true. They fill the parameters that are left out or have
         their defaults; if one has ``ignore``, the task is skipped. Not templated.
     :param consecutive_failures: how many runs in a row must fail with the same tasks before an incident is raised, from 1
-        to 1000; default: that of ``[bzctrl]``, which is 1. The task is skipped before, and its log says "failure 2 of 3 in a row". When all checks pass,
+        to 1000; default: that of ``[bzctrl]``, which is 1. The task is skipped before, and its log says "failure 2 of 3
+        in a row". When all checks pass,
         the count begins again. Not templated.
     :raises ValueError: while the DAG is built, if a task is put after it.
     """
@@ -414,11 +415,10 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _wish(self, context: Context) -> Wishes:
         """Return what the DAG asks for."""
-        from bzctrl_provider.incidents.fields import TEMPLATED, Wishes
+        from bzctrl_provider.incidents.fields import Wishes, read_parameters
 
-        names = (*TEMPLATED, "dedup_window", "consecutive_failures")
         return Wishes(
-            values={name: getattr(self, name) for name in names} | self._get_fields(),
+            values=read_parameters(self),
             render=lambda value: self.render_template(value, context, self.get_template_env()),
             link_to_run=self.link_to_run,
             routes=self.routes,

@@ -620,6 +620,24 @@ def test_notifier_native_rendering_makes_text_of_objects(bzctrl, template):
     assert "Left out" not in todo["description"]
 
 
+def call_beside_a_roll_up(states, *, in_group=()):
+    """Call the notifier of the policy for a run whose tasks have these states; some are in one mapped task group."""
+    context = of_a_run(reason="task_failure")
+    dag, ti = context["dag"], context["ti"]
+    dag.task_ids = ["setup", "check", "raise", "beside"]
+    dag.get_task = lambda task_id: SimpleNamespace(
+        task_type="@task",
+        upstream_task_ids=set(),
+        get_closest_mapped_task_group=lambda: "the group" if task_id in in_group else None,
+    )
+    ti.get_task_states = lambda *, task_ids, **_: {
+        "r": {key: state for key, state in states.items() if key.partition("_")[0] in task_ids}
+    }
+    notifier = BzCtrlNotifier()
+    notifier.roll_ups = {"raise": frozenset({"setup", "check"})}
+    notifier(context)
+
+
 @pytest.mark.parametrize(
     ("states", "incidents"),
     [
@@ -640,16 +658,7 @@ def test_notifier_of_the_policy_is_suppressed_only_by_a_successful_roll_up(
 ):
     """A roll-up that never ran raised no incident; a failure beside it is none of its own."""
     set_airflow_version(3, 1)  # whose contexts this one has
-    context = of_a_run(reason="task_failure")
-    dag, ti = context["dag"], context["ti"]
-    dag.task_ids = ["setup", "check", "raise", "beside"]
-    dag.get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
-    ti.get_task_states = lambda *, task_ids, **_: {
-        "r": {key: state for key, state in states.items() if key.partition("_")[0] in task_ids}
-    }
-    notifier = BzCtrlNotifier()
-    notifier.roll_ups = {"raise": frozenset({"setup", "check"})}
-    notifier(context)
+    call_beside_a_roll_up(states)
     assert len(sent_todos(bzctrl)) == incidents
 
 
@@ -670,20 +679,7 @@ def test_notifier_of_the_policy_knows_the_first_roll_up_of_a_mapped_group(
 ):
     """The first instance raises a failure before the group, and each instance one of its own index."""
     set_airflow_version(3, 1)  # whose contexts this one has
-    context = of_a_run(reason="task_failure")
-    dag, ti = context["dag"], context["ti"]
-    dag.task_ids = ["setup", "check", "raise"]
-    dag.get_task = lambda task_id: SimpleNamespace(
-        task_type="@task",
-        upstream_task_ids=set(),
-        get_closest_mapped_task_group=lambda: None if task_id == "setup" else "the group",
-    )
-    ti.get_task_states = lambda *, task_ids, **_: {
-        "r": {key: state for key, state in states.items() if key.partition("_")[0] in task_ids}
-    }
-    notifier = BzCtrlNotifier()
-    notifier.roll_ups = {"raise": frozenset({"setup", "check"})}
-    notifier(context)
+    call_beside_a_roll_up(states, in_group={"check", "raise"})
     assert len(sent_todos(bzctrl)) == incidents
 
 
