@@ -16,7 +16,7 @@ from bzctrl_provider.incidents.routing import find_facts
 from bzctrl_provider.incidents.silencing import SILENCES_VARIABLE, find_silencing
 from bzctrl_provider.limits import NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.outbox.incident import NotRaised, is_set
-from bzctrl_provider.outbox.writer import foresee
+from bzctrl_provider.outbox.writer import claim
 from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import one_line, safe_repr
@@ -132,7 +132,7 @@ def _explain_decision(occurrence: Occurrence, wishes: Wishes) -> dict[str, Any]:
     decision = decide(
         occurrence,
         wishes,
-        record=foresee,
+        record=partial(claim, is_counted=False),
         find_silencing=partial(find_silencing, read_text=_read_silences, is_counted=False),
     )
     filled = fill(occurrence, wishes)

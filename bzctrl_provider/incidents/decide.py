@@ -52,7 +52,7 @@ def decide(
 
     :param occurrence: what happened.
     :param wishes: what the DAG asks for.
-    :param record: decides by what the store remembers, and notes it: ``write``, ``claim`` or ``foresee`` of
+    :param record: decides by what the store remembers, and notes it: ``write`` or ``claim`` of
         ``outbox.writer``. Its errors are raised.
     :param find_silencing: returns whether the failure is silenced, and counts it.
     """

@@ -65,27 +65,19 @@ def rehearse() -> None:
         add(tx, redacted(replace(incident, facts={"reason": "a failure"})))
 
 
-def claim(incident: Incident) -> Incident | NotRaised:
+def claim(incident: Incident, *, is_counted: bool = True) -> Incident | NotRaised:
     """Decide whether a task raises an incident, which others do not raise from now on.
 
     The task notes afterwards that it created the incident, or releases it.
 
+    :param is_counted: whether the failure has happened; otherwise nothing is written.
     :raises StoreError: if the store cannot be used.
     """
     if incident.repeats is None:
         return incident
     success = _find_success(incident.repeats)
     with database().transaction() as tx:
-        return judge(tx, incident, success)
-
-
-def foresee(incident: Incident) -> Incident | NotRaised:
-    """Return the decision about an incident that would be raised now, and count nothing.
-
-    :raises StoreError: if the store cannot be used.
-    """
-    with database().transaction() as tx:
-        return judge(tx, incident, Success(), is_counted=False)
+        return judge(tx, incident, success, is_counted=is_counted)
 
 
 class Success(NamedTuple):
