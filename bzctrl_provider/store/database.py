@@ -1,7 +1,7 @@
 """The database of the store: its URL, its transactions, its tables on first use.
 
-No connection is kept between two transactions, so that nothing is shared across a fork. Nothing is opened while this module
-is imported.
+No connection is kept between two transactions, so that nothing is shared across a fork; the listener in the scheduler keeps one,
+which its children do not use. Nothing is opened while this module is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import create_engine, event, insert, select
+from sqlalchemy import create_engine, event, insert, select, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from bzctrl_provider.limits import LINE_CHARS
 from bzctrl_provider.settings import settings
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.pool import Pool
 
 TIMEOUT_S = 5
 """For a connection to the database, for one statement, and for another process's lock."""
@@ -81,11 +82,17 @@ class Database:
     :param url: of SQLAlchemy; secret, because it may have a password.
     :param clock: returns seconds since 1970, in place of the database's clock.
     :param timeout_s: see ``TIMEOUT_S``.
+    :param keeps_connection: whether a connection to a server stays open for the next transaction of this process.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
 
     def __init__(
-        self, url: str | URL, *, clock: Callable[[], float] | None = None, timeout_s: int = TIMEOUT_S
+        self,
+        url: str | URL,
+        *,
+        clock: Callable[[], float] | None = None,
+        timeout_s: int = TIMEOUT_S,
+        keeps_connection: bool = False,
     ) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
@@ -96,7 +103,7 @@ class Database:
             self._url = make_url(url)
             if isinstance(url, str):
                 _check(self._url)
-            self._engine = _make_engine(self._url, timeout_s)
+            self._engine = _make_engine(self._url, timeout_s, keeps_connection=keeps_connection)
         # Before ArgumentError, whose subclass the first one is.
         except (NoSuchModuleError, ImportError) as exc:
             raise StoreError(
@@ -167,6 +174,11 @@ class Database:
                     raise
                 self._create(connection)
             else:
+                # If they cannot be made, what uses them fails, and the rest goes on.
+                if version < schema.VERSION and attempt < _CREATIONS - 1:
+                    connection.rollback()
+                    self._create(connection)
+                    continue
                 if version > schema.VERSION:
                     raise StoreError(
                         f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
@@ -181,12 +193,15 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _create(self, connection: Connection) -> None:
-        """Make the tables; an error means that another process makes them at the same moment, or is met again."""
+        """Make the tables that are missing; an error means that another process makes them at the same moment, or is met again."""
         try:
             self._lock_file(connection)
             schema.METADATA.create_all(connection)
-            if not connection.execute(select(schema.schema.c.version)).first():
+            version = connection.execute(select(schema.schema.c.version)).scalar()
+            if version is None:
                 connection.execute(insert(schema.schema).values(id=1, version=schema.VERSION))
+            elif version < schema.VERSION:
+                connection.execute(update(schema.schema).values(version=schema.VERSION))
             connection.commit()
         except DBAPIError:
             connection.rollback()
@@ -218,17 +233,18 @@ def default_url() -> URL:
 
 
 @cache
-def _database(url: str | URL, timeout_s: int) -> Database:
-    return Database(url, timeout_s=timeout_s)
+def _database(url: str | URL, timeout_s: int, *, keeps_connection: bool) -> Database:
+    return Database(url, timeout_s=timeout_s, keeps_connection=keeps_connection)
 
 
-def database(*, timeout_s: int = TIMEOUT_S) -> Database:
+def database(*, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> Database:
     """Return the store of ``[bzctrl] database``.
 
     :param timeout_s: the seconds for a connection, for one statement, and for another process's lock.
+    :param keeps_connection: see ``Database``.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
-    return _database(settings().database or default_url(), timeout_s)
+    return _database(settings().database or default_url(), timeout_s, keeps_connection=keeps_connection)
 
 
 def _check(url: URL) -> None:
@@ -243,19 +259,23 @@ def _check(url: URL) -> None:
         raise ValueError
 
 
-def _make_engine(url: URL, timeout_s: int) -> Engine:
+def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
     is_file = url.get_backend_name() == "sqlite"
     arguments: dict[str, Any] = {"timeout": timeout_s} if is_file else {}
     if url.get_driver_name() in ("psycopg2", "psycopg"):
         # A server that does not respond any more ends a statement after this time, too.
         arguments = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
     # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
-    more = {} if is_file else {"isolation_level": "READ COMMITTED"}
+    more: dict[str, Any] = {} if is_file else {"isolation_level": "READ COMMITTED"}
     if url.get_driver_name() == "psycopg2":
         # By itself psycopg2 sends a statement for many rows once for each of them.
         more["executemany_mode"] = "values_plus_batch"
+    pool: type[Pool] = NullPool
+    if keeps_connection and not is_file:  # a file is opened in no time
+        pool = QueuePool
+        more |= {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
     engine = create_engine(
-        url, poolclass=NullPool, connect_args=arguments, hide_parameters=True, future=True, **more
+        url, poolclass=pool, connect_args=arguments, hide_parameters=True, future=True, **more
     )
     if is_file:
         if url.database:  # not in memory

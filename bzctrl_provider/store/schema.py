@@ -22,7 +22,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import TextClause
 
-VERSION = 1
+VERSION = 2
 """Of the tables. A store with a higher one was made by a newer release of this package."""
 
 METADATA = MetaData()
@@ -133,6 +133,32 @@ broken_file = Table(
     Index("bzctrl_broken_file_seen", "seen"),
 )
 """A DAG file that cannot be imported."""
+
+failed_run = Table(
+    "bzctrl_failed_run",
+    METADATA,
+    Column("id", _NUMBER, primary_key=True),
+    Column("key", _KEY, nullable=False, unique=True),
+    Column("dag_id", _TEXT, nullable=False),
+    Column("run_id", _TEXT, nullable=False),
+    # Why it failed, as Airflow says it.
+    Column("why", _TEXT, nullable=False),
+    # The rest as JSON: the run, its DAG, and the states of its tasks.
+    Column("facts", _TEXT, nullable=False),
+    Column("noted_at", _TIME, nullable=False),
+    # When a delivery decided about it; before that 0.
+    Column("decided_at", _TIME, nullable=False),
+    Index("bzctrl_failed_run_decided", "decided_at", "id"),
+)
+"""A run that failed, as the scheduler saw it."""
+
+heartbeat = Table(
+    "bzctrl_heartbeat",
+    METADATA,
+    Column("name", _KEY, primary_key=True),
+    Column("seen_at", _TIME, nullable=False),
+)
+"""When a part of the deployment was last at work: the listener in the scheduler, and the deliveries that raise incidents."""
 
 _CLOCKS = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",

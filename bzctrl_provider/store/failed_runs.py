@@ -1,0 +1,161 @@
+"""The statements on runs that failed, and on the heartbeats of the parts that work with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import delete, func, insert, select, update
+
+from bzctrl_provider.store import schema
+from bzctrl_provider.store.database import PARAMETERS
+from bzctrl_provider.text import digest_of, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bzctrl_provider.store.database import Transaction
+
+Part = Literal["scheduler", "delivery"]
+"""The listener in a scheduler, and a whole delivery."""
+
+_KEPT_S = 7 * 86_400.0
+"""How long a run is known after the decision: Airflow may fail it again if a scheduler ended before its commit."""
+
+_table = schema.failed_run
+_c = _table.c
+_beat = schema.heartbeat
+
+_COLUMNS = ("dag_id", "run_id", "why")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRun:
+    """A run of a DAG that failed, as the scheduler saw it, in plain JSON.
+
+    :param dag_id: the id of the DAG.
+    :param run_id: the id of the run.
+    :param cleared: how often the run was cleared.
+    :param started_at: when it started: a run that was deleted and made again is another one.
+    :param why: Airflow's reason, such as ``task_failure``.
+    :param run_type: the type of the run.
+    :param logical_date: in ISO 8601; None if it has none.
+    :param tags: of the DAG; None if they are not known.
+    :param owner: of the DAG.
+    :param team: of the DAG; None if it is not known.
+    :param states: for each task the state of each of its instances, by map index.
+    :param operators: for each failed task the name of its operator, and its owner.
+    :param did_not_run: the ids of the tasks that did not run because of failed ones.
+    :param not_updated: the names of the assets that were not updated.
+    :param roll_ups: the tasks of the DAG that raise incidents, each with the ids of the tasks before it.
+    """
+
+    dag_id: str
+    run_id: str
+    cleared: int | None = None
+    started_at: str = ""
+    why: str = ""
+    run_type: str | None = None
+    logical_date: str | None = None
+    tags: Sequence[str] | None = None
+    owner: str | None = None
+    team: str | None = None
+    states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    operators: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    did_not_run: Sequence[str] = ()
+    not_updated: Sequence[str] = ()
+    roll_ups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Return what one failure of one run has for itself, in each process that sees it."""
+        return digest_of(self.dag_id, self.run_id, self.cleared, self.started_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """A row of the table.
+
+    :param number: of the row.
+    :param key: of the run.
+    :param noted_at: when it was written.
+    :param run: the run.
+    """
+
+    number: int
+    key: str
+    noted_at: float
+    run: FailedRun
+
+
+def add(tx: Transaction, run: FailedRun) -> bool:
+    """Write a run unless it is known; return whether it was written."""
+    facts = {name: value for name, value in vars(run).items() if name not in _COLUMNS}
+    values: dict[str, Any] = {
+        "key": run.key,
+        **{name: plain_text(getattr(run, name)) for name in _COLUMNS},
+        "facts": json.dumps(facts),
+        "noted_at": tx.now,
+        "decided_at": 0.0,
+    }
+    return tx.insert(insert(_table), values)
+
+
+def list_undecided(tx: Transaction, *, after: int = 0) -> list[Noted]:
+    """Return the next runs about which nothing is decided, the oldest first.
+
+    :param after: the number of the last row that the caller has.
+    """
+    query = select(_table).where(_c.decided_at == 0.0, _c.id > after).order_by(_c.id).limit(PARAMETERS)
+    return [
+        Noted(number=row["id"], key=row["key"], noted_at=row["noted_at"], run=_run(row))
+        for row in tx.connection.execute(query).mappings()
+    ]
+
+
+def count_undecided(tx: Transaction) -> tuple[int, float | None]:
+    """Return about how many runs nothing is decided, and when the oldest was noted."""
+    query = select(func.count(), func.min(_c.noted_at)).where(_c.decided_at == 0.0)
+    number, oldest = tx.connection.execute(query).one()
+    return int(number), oldest
+
+
+def note_decided(tx: Transaction, key: str) -> None:
+    """Note that the decision about a run is made."""
+    tx.connection.execute(update(_table).where(_c.key == key).values(decided_at=tx.now))
+
+
+def forget(tx: Transaction, key: str) -> None:
+    """Delete a run, so that it is written again if Airflow fails it again."""
+    tx.connection.execute(delete(_table).where(_c.key == key))
+
+
+def prune(tx: Transaction) -> None:
+    """Delete runs 7 days after the decision."""
+    tx.connection.execute(delete(_table).where(_c.decided_at > 0.0, _c.decided_at < tx.now - _KEPT_S))
+
+
+def note_heartbeat(tx: Transaction, part: Part) -> None:
+    """Note that a part of the deployment is at work now."""
+    where = _beat.c.name == part
+    if tx.connection.execute(update(_beat).where(where).values(seen_at=tx.now)).rowcount:
+        return
+    # If another process wrote it in between, it did so a moment ago.
+    tx.insert(insert(_beat), {"name": part, "seen_at": tx.now})
+
+
+def find_heartbeat(tx: Transaction, part: Part) -> float | None:
+    """Return when a part of the deployment was last at work, in seconds since 1970; None for never."""
+    at: float | None = tx.connection.scalar(select(_beat.c.seen_at).where(_beat.c.name == part))
+    return at
+
+
+def _run(row: Mapping[Any, Any]) -> FailedRun:
+    facts = json.loads(row["facts"])
+    # JSON has texts as keys.
+    facts["states"] = {
+        task_id: {int(index): state for index, state in instances.items()}
+        for task_id, instances in facts["states"].items()
+    }
+    return FailedRun(**{name: row[name] for name in _COLUMNS}, **facts)

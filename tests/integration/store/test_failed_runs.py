@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from support.outbox import DAY
+
+from bzctrl_provider.store import failed_runs
+from bzctrl_provider.store.failed_runs import FailedRun
+
+RUN = FailedRun(
+    dag_id="customs",
+    run_id="scheduled__2026-11-21",
+    cleared=1,
+    started_at="2026-11-21 12:00:00+00:00",
+    why="task_failure",
+    run_type="scheduled",
+    logical_date="2026-11-21T00:00:00+00:00",
+    tags=["finance"],
+    owner="ana",
+    team="a",
+    states={"check": {0: "failed", 1: "success"}, "load": {-1: "upstream_failed"}},
+    operators={"check": ["PythonOperator", "ana"]},
+    did_not_run=["load"],
+    not_updated=["orders"],
+    roll_ups={"raise_incident": ["check"]},
+)
+
+
+def read(store):
+    with store.transaction() as tx:
+        return failed_runs.list_undecided(tx)
+
+
+def write(store, run=RUN):
+    with store.transaction() as tx:
+        return failed_runs.add(tx, run)
+
+
+def test_run_is_read_as_it_was_written(store, clock):
+    """Each attribute of a run survives the database."""
+    write(store)
+    (noted,) = read(store)
+    assert (noted.run, noted.key, noted.noted_at) == (RUN, RUN.key, clock.now)
+
+
+def test_one_failure_is_one_row_in_each_process_that_sees_it(store):
+    """Schedulers that fail the same run, also at the same moment, write one row; another clear or start is another failure."""
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: write(store), range(16))) == 1
+    others = [replace(RUN, **change) for change in ({"cleared": 2}, {"started_at": "later"}, {"run_id": "b"})]
+    assert [write(store, other) for other in others] == [True] * 3
+    assert [noted.run for noted in read(store)] == [RUN, *others]
+
+
+def test_decided_run_is_known_for_a_week(store, clock):
+    """A second call for it writes nothing and it is not listed; after 7 days it is forgotten."""
+    write(store)
+    with store.transaction() as tx:
+        failed_runs.note_decided(tx, RUN.key)
+        assert failed_runs.count_undecided(tx) == (0, None)
+    for days, is_new in ((6, False), (8, True)):
+        clock.now += days * DAY
+        with store.transaction() as tx:
+            failed_runs.prune(tx)
+        assert write(store) is is_new
+    assert len(read(store)) == 1
+
+
+def test_undecided_run_is_never_forgotten(store, clock):
+    """However long no delivery runs, the run waits for it."""
+    write(store)
+    since = clock.now
+    clock.now += 400 * DAY
+    with store.transaction() as tx:
+        failed_runs.prune(tx)
+        assert failed_runs.count_undecided(tx) == (1, since)
+
+
+def test_forgotten_run_can_be_noted_again(store):
+    """A run that was not failed yet is written by the next call for it."""
+    write(store)
+    with store.transaction() as tx:
+        failed_runs.forget(tx, RUN.key)
+    assert read(store) == []
+    assert write(store)
+
+
+def test_runs_are_listed_in_parts(store, monkeypatch):
+    """A storm is read in parts, each after the last row of the one before."""
+    monkeypatch.setattr(failed_runs, "PARAMETERS", 2)
+    for number in range(5):
+        write(store, replace(RUN, cleared=number))
+    found, after = [], 0
+    with store.transaction() as tx:
+        while part := failed_runs.list_undecided(tx, after=after):
+            assert len(part) <= 2
+            found += [noted.run.cleared for noted in part]
+            after = part[-1].number
+    assert found == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("part", ["scheduler", "delivery"])
+def test_part_at_work_has_the_time_of_its_last_beat(store, clock, part):
+    """The last heartbeat of a part counts, and one that never came has no time."""
+    with store.transaction() as tx:
+        assert failed_runs.find_heartbeat(tx, part) is None
+    for _ in range(2):
+        clock.now += 60
+        with store.transaction() as tx:
+            failed_runs.note_heartbeat(tx, part)
+            assert failed_runs.find_heartbeat(tx, part) == clock.now
+
+
+def test_text_that_no_database_takes_is_replaced(store):
+    """The id of a run may have any character, also NUL, which PostgreSQL refuses."""
+    write(store, replace(RUN, run_id="a\x00b", why="\ud800", owner="\x00"))
+    (noted,) = read(store)
+    assert (noted.run.run_id, noted.run.why) == ("a\ufffdb", "\ufffd")
