@@ -150,6 +150,64 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
     return end
 
 
+def find_last_successful_run(dag_id: str) -> datetime | None:
+    """Return the same for a DAG in a delivery: a task, or a process with Airflow's database, such as the command line.
+
+    :raises Exception: Airflow's own error.
+    """
+    if _find_api() is None:
+        return _read_last_success(dag_id, None, -1)
+    end: datetime | None = getattr(_request_last_run(dag_id, _AFTER_ALL_RUNS), "end_date", None)
+    return end
+
+
+def _find_api() -> Any:
+    """Return the channel to Airflow's API that a task of Airflow 3 has; None in a process with Airflow's database."""
+    if not airflow_at_least(3, 0):
+        return None
+    from airflow.sdk.execution_time import task_runner
+
+    return getattr(task_runner, "SUPERVISOR_COMMS", None)
+
+
+def read_run_state(dag_id: str, run_id: str) -> str | None:
+    """Return the state of a run, in a delivery; None if it cannot be found out, or there is no such run."""
+    from bzctrl_provider.best_effort import best_effort
+
+    state: Any = None
+    with best_effort("the look-up of the run's state"):
+        if _find_api() is not None:
+            from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+            state = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
+        else:
+            from airflow.models.dagrun import DagRun
+            from airflow.utils.session import create_session
+
+            with create_session() as session:
+                run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).first()
+                state = run and run.state
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def read_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+    """Return the XCom of a task of any run, in a delivery; None if there is none.
+
+    :raises Exception: Airflow's own error.
+    """
+    of_task = {"key": key, "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    if _find_api() is not None or not airflow_at_least(3, 0):
+        from airflow.providers.common.compat.sdk import XCom
+
+        return XCom.get_one(**of_task)
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        row = session.query(XComModel).filter_by(**of_task).first()
+        return XComModel.deserialize_value(row) if row else None
+
+
 def _succeeded_in(run_id: str, ti: Any, index: int) -> bool:
     """Return whether a task was successful in a successful run; that is assumed where Airflow cannot be asked."""
     # In the DAG processor of 3.0, where a task instance has no state, the request would hang.
@@ -161,18 +219,21 @@ def _succeeded_in(run_id: str, ti: Any, index: int) -> bool:
 
 
 def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> datetime | None:
-    """Return it from the database, which tasks and callbacks of Airflow 2 can read."""
+    """Return it from Airflow's database, which tasks and callbacks of Airflow 2, and the command line, can read."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
+    date: Any = DagRun.logical_date if airflow_at_least(3, 0) else DagRun.execution_date
     with create_session() as session:
         if task_id is None:
-            query = session.query(DagRun.end_date).filter_by(dag_id=dag_id, state="success")
+            query = session.query(DagRun.end_date).filter(
+                DagRun.dag_id == dag_id, DagRun.state == "success", date.isnot(None)
+            )
         else:
             of_task = {"dag_id": dag_id, "task_id": task_id, "map_index": map_index, "state": "success"}
             query = session.query(TaskInstance.end_date).filter_by(**of_task).join(TaskInstance.dag_run)
-        end: datetime | None = query.order_by(DagRun.execution_date.desc()).limit(1).scalar()
+        end: datetime | None = query.order_by(date.desc()).limit(1).scalar()
     return end
 
 

@@ -63,7 +63,7 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
     run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
     logical_date = context.get("logical_date") or getattr(context.get("dag_run"), "logical_date", None)
     kind = kind_of(context, in_callback=in_callback)
-    run = _RunAddress(dag.dag_id, run_id)
+    run = RunAddress(dag.dag_id, run_id)
     return Failure(
         kind=kind,
         dag_id=dag.dag_id,
@@ -92,7 +92,7 @@ def find_run_url(context: Mapping[str, Any]) -> str | None:
     """Return the address of a context's run in Airflow's UI; None outside Airflow. Airflow is not asked for it."""
     dag_id = getattr(context.get("dag"), "dag_id", None)
     run_id = context.get("run_id") or getattr(context.get("dag_run"), "run_id", None)
-    return _RunAddress(str(dag_id), str(run_id)).url if dag_id and run_id else None
+    return RunAddress(str(dag_id), str(run_id)).url if dag_id and run_id else None
 
 
 def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
@@ -128,7 +128,7 @@ def _find_state_of_task(context: Mapping[str, Any]) -> str:
     return "failed" if is_last else "up_for_retry"
 
 
-def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
+def _own_task(context: Mapping[str, Any], run: RunAddress) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
     task = _new_failed_task(context["task"], (ti.task_id, index), run, find_reason(context))
@@ -137,7 +137,7 @@ def _own_task(context: Mapping[str, Any], run: _RunAddress) -> dict[str, Any]:
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
 
-def _other_tasks(context: Mapping[str, Any], run: _RunAddress, kind: Kind) -> dict[str, Any]:
+def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dict[str, Any]:
     if context.get("reason") == "success":
         return {}
     dag = context["dag"]
@@ -182,7 +182,7 @@ def _find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str
     ]
 
 
-def _new_failed_task(task: Any, key: tuple[str, int], run: _RunAddress, reason: Reason) -> FailedTask:
+def _new_failed_task(task: Any, key: tuple[str, int], run: RunAddress, reason: Reason) -> FailedTask:
     task_id, index = key
     return FailedTask(
         task_id=task_id,
@@ -195,17 +195,19 @@ def _new_failed_task(task: Any, key: tuple[str, int], run: _RunAddress, reason: 
 
 
 @dataclass(frozen=True)
-class _RunAddress:
-    """Build the addresses of a run in Airflow's UI."""
+class RunAddress:
+    """The addresses of a run in Airflow's UI, by its ids."""
 
     dag_id: str
     run_id: str
 
     @property
     def url(self) -> str:
+        """Return the address of the run."""
         return self._in_airflow_3 or self._grid
 
     def log_url(self, task_id: str, map_index: int) -> str:
+        """Return the address of the log of a task, or of one instance of it."""
         if base := self._in_airflow_3:
             return f"{base}/tasks/{quote(task_id)}" + (f"/mapped/{map_index}" if map_index >= 0 else "")
         return f"{self._grid}&task_id={quote(task_id)}&map_index={map_index}&tab=logs"
@@ -232,7 +234,7 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
         dag_id=dag_id,
         run_id=run_id,
         logical_date=str(dag_run["logical_date"]) if dag_run.get("logical_date") else None,
-        run_url=_RunAddress(dag_id, run_id).url,
+        run_url=RunAddress(dag_id, run_id).url,
         reason=str((context.get("deadline") or {}).get("deadline_time") or "") or None,
     )
 
@@ -254,7 +256,7 @@ def _missed_slas(context: Mapping[str, Any]) -> Failure:
     dag = context["dag"]
     slas = sorted(context["slas"], key=lambda sla: (sla.execution_date, sla.task_id))
     # Only scheduled runs have SLAs, and Airflow gives no more of them than their date.
-    runs = [_RunAddress(dag.dag_id, f"scheduled__{sla.execution_date.isoformat()}") for sla in slas]
+    runs = [RunAddress(dag.dag_id, f"scheduled__{sla.execution_date.isoformat()}") for sla in slas]
     return Failure(
         kind="deadline",
         tasks=tuple(

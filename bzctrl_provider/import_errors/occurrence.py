@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bzctrl_provider.failure import Failure
 from bzctrl_provider.incidents.fields import Wishes
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.limits import LINE_CHARS, TEXT_CHARS
-from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.notifications.templates import new_renderer
 from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.text import one_line
@@ -52,8 +52,4 @@ def read_broken_file(failure: Failure, broken: BrokenFile) -> Occurrence:
 
 def wish_nothing(failure: Failure) -> Wishes:
     """Return wishes without any field: no DAG has set one. Templates have ``failure`` as their only variable."""
-    notifier = BzCtrlNotifier()
-    env = notifier.get_template_env(dag=None)
-    # Airflow 2 reads the key while it renders.
-    context: Any = {"failure": failure, "dag": None}
-    return Wishes(render=lambda value: notifier.render_template(value, context, env, set()))
+    return Wishes(render=new_renderer({"failure": failure}))

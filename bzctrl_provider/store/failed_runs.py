@@ -48,7 +48,8 @@ class FailedRun:
     :param operators: for each failed task the name of its operator, and its owner.
     :param did_not_run: the ids of the tasks that did not run because of failed ones.
     :param not_updated: the names of the assets that were not updated.
-    :param roll_ups: the tasks of the DAG that raise incidents, each with the ids of the tasks before it.
+    :param roll_ups: the tasks of the DAG that raise incidents, each with the ids of the tasks before it, and whether a failure of
+        these belongs to its first instance.
     """
 
     dag_id: str
@@ -65,7 +66,7 @@ class FailedRun:
     operators: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     did_not_run: Sequence[str] = ()
     not_updated: Sequence[str] = ()
-    roll_ups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    roll_ups: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[2] / "bzctrl_provider"
 
 FLOORS = [
     {"plugin"},
-    {"decorators", "import_errors", "policy", "sandbox"},
+    {"decorators", "failed_runs", "import_errors", "policy", "sandbox"},
     {"cli", "notifications", "operators"},
     {"incidents"},
     {"failure_lookup", "lost"},

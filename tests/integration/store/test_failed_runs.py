@@ -24,7 +24,7 @@ RUN = FailedRun(
     operators={"check": ["PythonOperator", "ana"]},
     did_not_run=["load"],
     not_updated=["orders"],
-    roll_ups={"raise_incident": ["check"]},
+    roll_ups={"raise_incident": {"check": False}},
 )
 
 

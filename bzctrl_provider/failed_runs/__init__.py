@@ -1,0 +1,1 @@
+"""Incidents for failed runs: noted by a listener in the scheduler, and raised by the delivery."""
