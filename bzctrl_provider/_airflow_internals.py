@@ -261,6 +261,29 @@ def enable_failure_callback(dag: Any) -> None:
         log.error("With this version of Airflow, the policy cannot add a failure callback to a DAG.")
 
 
+_MARKS = "bzctrl"
+
+
+def mark_dag(dag: Any, **marks: Any) -> None:
+    """Note facts about a DAG that the scheduler cannot see, because its callbacks and classes are not serialized.
+
+    Of what is serialized, the default arguments are the only place for data that nothing shows and nobody else reads.
+
+    :param marks: plain JSON.
+    """
+    if isinstance(getattr(dag, "default_args", None), dict):
+        dag.default_args = {**dag.default_args, _MARKS: marks}
+    else:
+        log.error("With this version of Airflow, the policy cannot mark a DAG.")
+
+
+def read_marks(dag: Any) -> Mapping[str, Any]:
+    """Return the facts that ``mark_dag`` has noted about a DAG; none if there are none."""
+    arguments = getattr(dag, "default_args", None)
+    marks = arguments.get(_MARKS) if isinstance(arguments, Mapping) else None
+    return marks if isinstance(marks, Mapping) else {}
+
+
 def use_metadata_database() -> None:
     """Let this process of the command line read connections and Variables from Airflow's database.
 

@@ -74,6 +74,14 @@ def gauge_outbox(*, waiting: int, oldest_s: float) -> None:
     _send(lambda stats: stats.gauge("bzctrl.outbox.oldest_s", max(0, round(oldest_s))))
 
 
+def gauge_unwritten(number: int) -> None:
+    """Set the gauge ``bzctrl.failed_runs.unwritten``.
+
+    :param number: how many failed runs a scheduler keeps in memory, because the store cannot be used.
+    """
+    _send(lambda stats: stats.gauge("bzctrl.failed_runs.unwritten", number))
+
+
 def _send(send: Callable[[Any], None]) -> None:
     try:
         # Imported here: with the first metric, Airflow reads its options for them.

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 _SECTION = "bzctrl"
 _ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
 
+_DELIVERY_TAG = "bzctrl_delivery"
+"""Of the DAG that delivers the outbox: while BzCtrl is away, each of its failures would add an incident to the outbox."""
+
 
 def _boolean(text: str) -> bool:
     """Parse a switch by the rules of ``conf.getboolean``, a comment after ``#`` included."""
@@ -124,8 +127,12 @@ class Settings:
         return text[:TEXT_CHARS]
 
     def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
-        """Check whether a DAG is included, by tag or by id, and not excluded by either."""
-        if any(tag in tags for tag in self.exclude_tags) or fits_any(self.exclude_dags, dag_id):
+        """Check whether a DAG is included, by tag or by id, and not excluded by either; the delivery DAG never is."""
+        if (
+            _DELIVERY_TAG in tags
+            or any(tag in tags for tag in self.exclude_tags)
+            or fits_any(self.exclude_dags, dag_id)
+        ):
             return False
         if not (self.include_tags or self.include_dags):
             return True

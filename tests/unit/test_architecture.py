@@ -110,6 +110,7 @@ def test_client_and_sandbox_import_no_airflow(module):
     [
         ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
         ("settings", {"bzctrl_provider.limits", "bzctrl_provider.patterns"}),
+        ("failed_runs/listener", {"airflow.listeners", "bzctrl_provider.settings"}),
         ("import_errors/listener", {"airflow.listeners", "bzctrl_provider.settings"}),
         ("preload", {"airflow.listeners"}),
     ],

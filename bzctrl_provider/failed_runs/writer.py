@@ -1,0 +1,208 @@
+"""The way of failed runs from the scheduler into the store: one daemon thread writes them, and the scheduler waits for it, but not for long.
+
+Only the thread uses the database. Whatever that does, also a server that accepts a statement and never responds, the scheduler
+waits one second for it, and then not at all until the store has worked again; the thread tries it each 30 seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from bzctrl_provider.lost import format_fields
+from bzctrl_provider.metrics import gauge_unwritten
+from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.store import failed_runs
+from bzctrl_provider.store.database import PARAMETERS, StoreError, database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bzctrl_provider.store.failed_runs import FailedRun
+
+    Write = Callable[[Sequence[FailedRun], bool], None]
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 1.0
+"""How long the scheduler waits for one run to be written."""
+
+PAUSE_S = 30.0
+HEARTBEAT_S = 60.0
+_JOIN_S = 10.0
+_KEPT = 10_000
+"""The runs that are kept in memory while the store cannot be used."""
+
+
+class _Work(NamedTuple):
+    """The next attempt.
+
+    :param runs: by their keys.
+    :param is_last: whether the process ends.
+    """
+
+    runs: dict[str, FailedRun]
+    is_heartbeat_due: bool
+    is_last: bool
+
+
+class Writer:
+    """The failed runs of this process that are not in the store yet, and the thread that writes them.
+
+    :param write: writes runs, and a heartbeat if that is due; it may raise anything and take any time.
+    :param clock: returns seconds, as ``time.monotonic`` does.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait_s: float = WAIT_S,
+        pause_s: float = PAUSE_S,
+        join_s: float = _JOIN_S,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._wait_s = wait_s
+        self._pause_s = pause_s
+        self._join_s = join_s
+        self._changed = threading.Condition()
+        self._runs: dict[str, FailedRun] = {}
+        """By their keys, the oldest first."""
+        self._thread: threading.Thread | None = None
+        self._heartbeat_at: float | None = None
+        """When the next heartbeat is due; None if this process has none."""
+        self._is_closed = False
+        """Whether nobody waits for the store."""
+        self._is_ending = False
+        self._process = os.getpid()
+
+    def begin_heartbeat(self) -> None:
+        """Write a heartbeat from now on each minute."""
+        # Here, not in the thread: a child that is forked in the middle of an import could never import the same.
+        database(keeps_connection=True)
+        with self._changed:
+            self._heartbeat_at = self._clock()
+            self._start()
+
+    def add(self, run: FailedRun) -> None:
+        """Have a run written, and wait for it for a bounded time."""
+        lost: list[FailedRun] = []
+        with self._changed:
+            self._runs[run.key] = run
+            if len(self._runs) > _KEPT:
+                lost.append(self._runs.pop(next(iter(self._runs))))
+            self._start()
+            self._changed.notify_all()
+            is_late = not (
+                self._is_closed
+                or self._changed.wait_for(lambda: run.key not in self._runs or self._is_closed, self._wait_s)
+            )
+            self._is_closed = self._is_closed or is_late
+        if is_late:
+            self._report_closed(f"It did not respond within {self._wait_s:.0f} s.")
+        _log_lost(lost)
+
+    def finish(self) -> None:
+        """Write what is left, for a bounded time; log what cannot be written, whole."""
+        if os.getpid() != self._process:
+            return
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(self._join_s)
+        with self._changed:
+            left, self._runs = self._runs, {}
+        _log_lost(left.values())
+
+    def _start(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="bzctrl-failed-runs", daemon=True)
+        self._thread.start()
+        atexit.unregister(self.finish)
+        atexit.register(self.finish)
+
+    def _run(self) -> None:
+        while work := self._next():
+            try:
+                self._write(list(work.runs.values()), work.is_heartbeat_due)
+            except Exception as exc:  # noqa: BLE001 - the next attempt may succeed, and this thread is the only one
+                reason = str(exc) if isinstance(exc, StoreError) else exception_text(exc)
+                self._pause(reason or "")
+                if work.is_last:
+                    return
+            else:
+                self._note_written(work)
+
+    def _next(self) -> _Work | None:
+        """Wait until there is something to write, and return it; None at the end."""
+        with self._changed:
+            while True:
+                due_in_s = None if self._heartbeat_at is None else self._heartbeat_at - self._clock()
+                is_due = due_in_s is not None and due_in_s <= 0
+                if self._runs or (is_due and not self._is_ending):
+                    return _Work(dict(islice(self._runs.items(), PARAMETERS)), is_due, self._is_ending)
+                if self._is_ending:
+                    return None
+                self._changed.wait(due_in_s)
+
+    def _note_written(self, work: _Work) -> None:
+        with self._changed:
+            for key in work.runs:
+                self._runs.pop(key, None)
+            if work.is_heartbeat_due:
+                self._heartbeat_at = self._clock() + HEARTBEAT_S
+            was_closed, self._is_closed = self._is_closed, False
+            self._changed.notify_all()
+        if was_closed:
+            log.info("The store can be used again; the scheduler has written %d failed runs.", len(work.runs))
+            gauge_unwritten(len(self._runs))
+
+    def _pause(self, reason: str) -> None:
+        """Let nobody wait for the store, and wait before it is tried again, unless the process ends."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._report_closed(reason)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_ending, self._pause_s)
+
+    def _report_closed(self, reason: str) -> None:
+        number = len(self._runs)
+        log.log(
+            logging.ERROR if number else logging.WARNING,
+            "The store does not take failed runs: %d are kept in memory, and written when it does. %s",
+            number,
+            reason,
+        )
+        gauge_unwritten(number)
+
+
+def _log_lost(runs: Iterable[FailedRun]) -> None:
+    for run in runs:
+        log.error(
+            "A failed run was not written into the store, so it raises no incident: %s",
+            format_fields(vars(run)),
+        )
+
+
+def _write(runs: Sequence[FailedRun], is_heartbeat_due: bool) -> None:
+    with database(keeps_connection=True).transaction() as tx:
+        if is_heartbeat_due:
+            failed_runs.note_heartbeat(tx, "scheduler")
+        for run in runs:
+            failed_runs.add(tx, run)
+
+
+writer = Writer(_write)
+"""Of this process."""
