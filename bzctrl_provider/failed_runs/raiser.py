@@ -17,12 +17,13 @@ from bzctrl_provider.outbox.incident import NotRaised
 from bzctrl_provider.outbox.writer import write
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.store import failed_runs
-from bzctrl_provider.store.database import StoreError, database
+from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
 
 log = logging.getLogger(__name__)
@@ -33,40 +34,37 @@ COMMITTED_AFTER_S = 300.0
 _UNFINISHED = frozenset({"queued", "running", "restarting"})
 
 
-def raise_incidents(may_go_on: Callable[[], bool]) -> None:
+def raise_incidents(store: Database, may_go_on: Callable[[], bool]) -> None:
     """Decide about each failed run that is noted, the oldest first, and write the incidents into the outbox.
 
+    :param store: with the runs.
     :param may_go_on: returns whether there is time for one more.
     :raises StoreError: if the store cannot be used.
     """
-    store, after = database(), 0
     with store.transaction() as tx:
-        failed_runs.note_heartbeat(tx, "delivery")
-        failed_runs.prune(tx)
         now, part = tx.now, failed_runs.list_undecided(tx)
     while part:
         for noted in part:
             if not may_go_on():
                 return
             try:
-                _decide(noted, now)
+                _decide(store, noted, now)
             except StoreError:
                 raise
             except Exception as exc:  # noqa: BLE001 - it stays noted, and must not keep the others from their incidents
                 _report_error(noted.run, exc)
-            after = noted.number
         with store.transaction() as tx:
-            part = failed_runs.list_undecided(tx, after=after)
+            part = failed_runs.list_undecided(tx, after=part[-1].number)
 
 
-def _decide(noted: Noted, now: float) -> None:
+def _decide(store: Database, noted: Noted, now: float) -> None:
     run, state = noted.run, read_run_state(noted.run.dag_id, noted.run.run_id)
     if state in _UNFINISHED and now - noted.noted_at < COMMITTED_AFTER_S:
         log.info("%s is still %s; the next delivery looks again.", _name(run), state)
         return
     if state == "success" or state in _UNFINISHED:
         log.info("No incident: %s is %s by now.", _name(run), state)
-        with database().transaction() as tx:
+        with store.transaction() as tx:
             # It may fail again: with the same number of clears, if the scheduler ended before its commit.
             failed_runs.forget(tx, noted.key)
         return
@@ -76,7 +74,7 @@ def _decide(noted: Noted, now: float) -> None:
         log.info("%s %s.", decision, _name(run))
     else:
         log.info("%s failed; its incident is %s.", _name(run), decision.identity)
-    with database().transaction() as tx:
+    with store.transaction() as tx:
         failed_runs.note_decided(tx, noted.key)
 
 

@@ -53,7 +53,7 @@ def _read_states(dag_run: Any) -> dict[str, dict[int, str]]:
     states: dict[str, dict[int, str]] = {}
     with best_effort("the states of the failed run's tasks"):
         session: Any = object_session(dag_run)
-        # What the scheduler has changed is written by itself, when it wants to.
+        # The scheduler writes its own changes, when it is their turn.
         with session.no_autoflush:
             for ti in dag_run.get_task_instances(session=session):
                 states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state or "")

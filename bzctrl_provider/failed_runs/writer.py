@@ -1,7 +1,7 @@
 """The way of failed runs from the scheduler into the store: one daemon thread writes them, and the scheduler waits for it, but not for long.
 
-Only the thread uses the database. Whatever that does, also a server that accepts a statement and never responds, the scheduler
-waits one second for it, and then not at all until the store has worked again; the thread tries it each 30 seconds.
+Only the thread uses the database, also one that accepts a statement and never responds. The scheduler waits one second for it, and
+then not at all until the store has worked again; the thread tries it each 30 seconds.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, Delivery, DeliveryResult, Options
 from bzctrl_provider.settings import settings
-from bzctrl_provider.store import deliveries, incidents
+from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import StoreError, database
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from bzctrl_provider.store.database import Database
 
 log = logging.getLogger(__name__)
+
+_RAISER = "bzctrl_provider.failed_runs.raiser"
+"""The module that raises the incidents of failed runs. By its name, because it is above this one, and only if there are any."""
 
 WORKERS = 8
 """How many todos a delivery sends at a time."""
@@ -44,7 +48,7 @@ def deliver(
     limit_s: float | None = None,
     ignore_pauses: bool = False,
 ) -> DeliveryResult:
-    """Create what waits in the outbox, the oldest first, each todo once.
+    """Raise the incidents of failed runs that schedulers have noted, and create what waits in the outbox, the oldest first, each todo once.
 
     An incident that fails is kept with the reason; one that BzCtrl rejects is kept apart, and not sent again. If the outcome of
     an attempt is unknown, the next attempt says so in the todo's description. After a connection could not be used, nobody
@@ -134,10 +138,23 @@ def _deliver(store: Database, options: Options, *, ends_at: float | None = None)
     delivery = Delivery(store, holder=holder, connect=connect, options=options)
     with _lease(store, holder) as is_held:
         if is_held:
+            if not options.beside:
+                _raise_incidents(store, options)
             delivery.run()
         else:
             delivery.result = DeliveryResult(busy=True)
     return delivery
+
+
+def _raise_incidents(store: Database, options: Options) -> None:
+    """Write the incidents of failed runs into the outbox; an error must not keep what waits there already."""
+    with best_effort("the incidents of failed runs; they follow later", level=logging.ERROR):
+        with store.transaction() as tx:
+            failed_runs.note_heartbeat(tx, "delivery")
+            failed_runs.prune(tx)
+            number, _ = failed_runs.count_undecided(tx)
+        if number:
+            import_module(_RAISER).raise_incidents(store, lambda: options.may_start(0.0))
 
 
 @contextmanager

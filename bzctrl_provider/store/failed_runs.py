@@ -134,7 +134,10 @@ def forget(tx: Transaction, key: str) -> None:
 
 def prune(tx: Transaction) -> None:
     """Delete runs 7 days after the decision."""
-    tx.connection.execute(delete(_table).where(_c.decided_at > 0.0, _c.decided_at < tx.now - _KEPT_S))
+    query = select(_c.id).where(_c.decided_at > 0.0, _c.decided_at < tx.now - _KEPT_S).limit(PARAMETERS)
+    # In parts, because others wait for this transaction.
+    if old := list(tx.connection.scalars(query)):
+        tx.connection.execute(delete(_table).where(_c.id.in_(old)))
 
 
 def note_heartbeat(tx: Transaction, part: Part) -> None:

@@ -4,13 +4,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.outbox import BzCtrlInMemory, add, new_incident, read
+from support.outbox import DAY, BzCtrlInMemory, add, new_incident, read
 
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
+from bzctrl_provider.failed_runs import occurrence, raiser
 from bzctrl_provider.outbox import deliver, deliver_soon, runner, write
 from bzctrl_provider.outbox.runner import is_scheduled, note_scheduled
-from bzctrl_provider.store import deliveries
+from bzctrl_provider.store import deliveries, failed_runs
 from bzctrl_provider.store.database import StoreError
+from bzctrl_provider.store.failed_runs import FailedRun
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +267,67 @@ def test_is_scheduled_without_a_store_does_not_raise(monkeypatch, caplog):
     monkeypatch.setattr(runner, "database", fail)
     assert not is_scheduled()
     assert "away" in caplog.text
+
+
+@pytest.fixture
+def failed_run(store, monkeypatch):
+    """Note a failed run, of which Airflow knows nothing more."""
+    monkeypatch.setattr(raiser, "read_run_state", lambda *_: "failed")
+    monkeypatch.setattr(occurrence, "find_last_successful_run", lambda _: None)
+    run = FailedRun(dag_id="customs", run_id="r", why="timed_out", run_type="scheduled")
+    with store.transaction() as tx:
+        failed_runs.add(tx, run)
+    return run
+
+
+def count_undecided(store):
+    with store.transaction() as tx:
+        return failed_runs.count_undecided(tx)[0]
+
+
+def test_deliver_raises_the_incidents_of_failed_runs_first(store, bzctrl, failed_run):
+    """They are sent by the same delivery, once."""
+    for number in (1, 0):
+        assert len(deliver().created) == number
+    (todo,) = bzctrl.created
+    assert todo["title"] == "customs: the run timed out"
+    assert count_undecided(store) == 0
+
+
+def test_deliver_soon_leaves_failed_runs_to_the_delivery_dag(store, bzctrl, failed_run):
+    """A worker's callback has no time for them, and may not ask for the state of another run."""
+    add(store, 1)
+    assert len(deliver_soon()) == 1
+    assert count_undecided(store) == 1
+
+
+def test_deliver_sends_what_waits_if_failed_runs_cannot_be_decided(
+    store, bzctrl, failed_run, monkeypatch, caplog
+):
+    """The log has the error, and the next delivery tries again."""
+
+    def fail(*_):
+        raise StoreError("the table is gone")
+
+    monkeypatch.setattr(raiser, "raise_incidents", fail)
+    add(store, 1)
+    assert len(deliver().created) == 1
+    assert "Skipped the incidents of failed runs; they follow later" in caplog.text
+    assert count_undecided(store) == 1
+
+
+def test_deliver_without_time_decides_about_no_failed_run(store, bzctrl, failed_run):
+    """A delivery with a limit begins nothing after it."""
+    deliver(limit_s=0)
+    assert count_undecided(store) == 1
+
+
+def test_deliver_leaves_a_heartbeat_and_forgets_old_runs(store, bzctrl, failed_run, clock):
+    """`bzctrl check` sees by it that somebody raises the incidents of failed runs."""
+    deliver()
+    with store.transaction() as tx:
+        assert failed_runs.find_heartbeat(tx, "delivery") == clock.now
+    clock.now += 8 * DAY
+    deliver()
+    with store.transaction() as tx:
+        assert failed_runs.add(tx, failed_run)

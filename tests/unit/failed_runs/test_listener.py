@@ -159,7 +159,7 @@ def test_reason_is_that_of_airflow(fail, msg, why):
     assert run.why == why
 
 
-def test_marks_of_the_policy_tell_roll_ups_and_notifiers(fail):
+def test_marks_of_the_policy_name_roll_ups_and_notifiers(fail):
     """They survive in the serialized DAG: roll-ups are noted with the tasks before them, a DAG with its own notifier not at all."""
     dag = new_dag()
     mark_dag(dag, roll_ups=["raise_incident"])

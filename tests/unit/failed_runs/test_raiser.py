@@ -12,7 +12,7 @@ from bzctrl_provider.failed_runs.raiser import COMMITTED_AFTER_S, raise_incident
 from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY
 from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 from bzctrl_provider.store import failed_runs
-from bzctrl_provider.store.database import Database, StoreError
+from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.store.failed_runs import FailedRun
 
 RUN = FailedRun(
@@ -63,7 +63,7 @@ def deliver(airflow, store):
 
     def call(*runs, may_go_on=lambda: True):
         note(store, *runs)
-        raise_incidents(may_go_on)
+        raise_incidents(store, may_go_on)
         return read(store)
 
     return call
@@ -305,12 +305,5 @@ def test_store_that_cannot_be_used_ends_the_step(airflow, store, monkeypatch):
 
     monkeypatch.setattr(raiser, "write", fail)
     with pytest.raises(StoreError):
-        raise_incidents(lambda: True)
+        raise_incidents(store, lambda: True)
     assert count_undecided(store) == 1
-
-
-def test_step_leaves_a_heartbeat(deliver, store):
-    """`bzctrl check` sees by it that somebody raises the incidents."""
-    deliver()
-    with Database(store._url).transaction() as tx:
-        assert tx.now - failed_runs.find_heartbeat(tx, "delivery") < 60

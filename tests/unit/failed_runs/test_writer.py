@@ -182,7 +182,7 @@ def test_end_of_a_forked_child_touches_nothing(new_writer, fake, monkeypatch, ca
 
 
 def test_heartbeat_is_written_at_once_and_each_minute(new_writer, fake, monkeypatch):
-    """`bzctrl check` sees the listener before the first failure; runs alone write no heartbeat before it is due."""
+    """`bzctrl check` sees the listener before the first failure; runs by themselves write no heartbeat before it is due."""
     monkeypatch.setattr(module, "database", lambda **_: None)
     now = [0.0]
     writer = new_writer(clock=lambda: now[0])
