@@ -250,17 +250,6 @@ def _request_last_run(dag_id: str, before: datetime) -> Any:
     return getattr(response, "dag_run", None)
 
 
-def enable_failure_callback(dag: Any) -> None:
-    """Make Airflow call the failure callback of a DAG that was built without one.
-
-    Airflow computes ``has_on_failure_callback`` when the DAG is built, and checks it before the callbacks.
-    """
-    if hasattr(dag, "has_on_failure_callback"):
-        dag.has_on_failure_callback = True
-    else:
-        log.error("With this version of Airflow, the policy cannot add a failure callback to a DAG.")
-
-
 _MARKS = "bzctrl"
 
 

@@ -146,10 +146,10 @@ def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dic
         checks = sorted(context["task"].upstream_task_ids)
         states = _states(context, with_all_before(dag, checks), run.run_id, kind)
         states = _select_own_instances(context, states)
-        found = _find_failed(states, _root_failures(dag, checks, states))
+        found = find_failed(states, _root_failures(dag, checks, states))
     else:
         states = _states(context, sorted(dag.task_ids), run.run_id, kind)
-        found = _find_failed(states, states)
+        found = find_failed(states, states)
     reasons = _remembered(context, found[:LIST_ITEMS])
     tasks = tuple(
         _new_failed_task(
@@ -172,7 +172,7 @@ def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dic
     }
 
 
-def _find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]) -> list[tuple[str, int]]:
+def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]) -> list[tuple[str, int]]:
     """Return the ids and indexes of the instances of tasks that failed."""
     return [
         (task_id, index)
@@ -187,7 +187,7 @@ def _new_failed_task(task: Any, key: tuple[str, int], run: RunAddress, reason: R
     return FailedTask(
         task_id=task_id,
         map_index=index,
-        operator=_operator(task),
+        operator=name_operator(task),
         log_url=run.log_url(task_id, index),
         owner=getattr(task, "owner", None) or None,
         **reason._asdict(),
@@ -325,16 +325,6 @@ def _root_failures(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mappi
     return root_failures
 
 
-def look_up_states(context: Mapping[str, Any], task_ids: list[str]) -> dict[str, dict[int, str]]:
-    """Return for each task the state of each of its instances in the run, by map index (-1 if it is not mapped).
-
-    :param context: of a callback.
-    :return: empty if Airflow cannot be asked.
-    """
-    run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
-    return _states(context, task_ids, run_id, kind_of(context, in_callback=True))
-
-
 def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:
@@ -418,7 +408,8 @@ def _remembered(
     return reasons
 
 
-def _operator(task: Any) -> str | None:
+def name_operator(task: Any) -> str | None:
+    """Return the name of a task's operator, such as ``@task``; None if Airflow does not know it."""
     name = getattr(task, "operator_name", None) or getattr(task, "task_type", None)
     return str(name) if name else None
 

@@ -1,15 +1,16 @@
 """For a whole deployment: an incident for each failed run, without touching a DAG.
 
+A listener in the scheduler notes the run, and the delivery raises its incident; the policy marks the DAGs of which the scheduler
+has to know more, and keeps the exceptions of their tasks.
+
 Airflow loads this module in every process that parses DAGs, so at its top it imports nothing of Airflow but the mark
 for policies, and a DAG to which the policy does not apply costs a few microseconds.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
-    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
-
 log = logging.getLogger(__name__)
-
-_DELIVERY_TAG = "bzctrl_delivery"
-"""Of the DAG that delivers the outbox: while BzCtrl is away, each of its failures would add an incident to the outbox."""
 
 _NOTIFIER = "bzctrl_provider.notifications.bzctrl", "BzCtrlNotifier"
 _ROLL_UP = "bzctrl_provider.operators.bzctrl", "IncidentOnFailureOperator"
@@ -37,8 +33,8 @@ _failed_hooks: set[str] = set()
 
 @hookimpl
 def dag_policy(dag: DAG) -> None:
-    """Add the notifier to a DAG that the options choose, beside its own callbacks. Never raises."""
-    _run_steps("dag_policy", dag, _add_notifier, _prepare_tasks, _add_links)
+    """Mark a DAG that the options choose for the scheduler, and prepare its tasks. Never raises."""
+    _run_steps("dag_policy", dag, _mark, _prepare_tasks, _add_links)
 
 
 @hookimpl
@@ -61,49 +57,40 @@ def _run_steps(hook: str, subject: Any, *steps: Callable[[Any], None]) -> None:
             )
 
 
-def _add_notifier(dag: DAG) -> None:
+def _is_chosen(dag: DAG) -> bool:
     options = settings()
-    if (
-        not options.incident_on_failed_run
-        or not options.applies_to(dag.dag_id, dag.tags)
-        or _DELIVERY_TAG in dag.tags
-    ):
+    return options.incident_on_failed_run and options.applies_to(dag.dag_id, dag.tags)
+
+
+def _mark(dag: DAG) -> None:
+    """Note what the scheduler cannot see in a DAG: whether it has a notifier of its own, and its roll-ups."""
+    if not _is_chosen(dag):
         return
-    from bzctrl_provider._airflow_internals import enable_failure_callback
+    marks: dict[str, Any] = {}
+    if _has_notifier(dag):
+        marks["has_notifier"] = True
+    elif roll_ups := _find_roll_ups(dag):
+        marks["roll_ups"] = sorted(task.task_id for task in roll_ups)
+    if marks:
+        from bzctrl_provider._airflow_internals import mark_dag
 
-    # A call renders a copy of the notifier, so all DAGs without roll-ups share one: most of the policy's time is making it.
-    notifier = _shared_notifier()
-    callbacks = _as_list(dag.on_failure_callback)
-    if any(isinstance(callback, type(notifier)) for callback in callbacks):
-        return
-    if roll_ups := _find_roll_ups(dag):
-        notifier = copy.copy(notifier)
-        notifier.roll_ups = {task.task_id: _find_tasks_before(dag, task) for task in roll_ups}
-    dag.on_failure_callback = [*callbacks, notifier]
-    enable_failure_callback(dag)
+        mark_dag(dag, **marks)
 
 
-@cache
-def _shared_notifier() -> BzCtrlNotifier:
-    """Return the notifier that DAGs share."""
-    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
-
-    notifier = BzCtrlNotifier()
-    notifier.is_of_policy = True
-    return notifier
+def _has_notifier(dag: DAG) -> bool:
+    """Return whether a DAG has a notifier of its own as callback; it can only have one if the module is loaded."""
+    notifier = _find_loaded(_NOTIFIER)
+    return bool(notifier) and any(
+        isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback)
+    )
 
 
 def _prepare_tasks(dag: DAG) -> None:
-    """Prepare the tasks whose failure raises an incident, of this DAG's notifier, or of a roll-up after them.
+    """Prepare the tasks whose failure raises an incident, of their run, or of a roll-up after them.
 
     They keep their exceptions, and those directly before a roll-up do not skip it.
     """
-    notifier = _find_loaded(_NOTIFIER)
-    if (
-        notifier
-        and settings().remember_exceptions
-        and any(isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback))
-    ):
+    if settings().remember_exceptions and (_is_chosen(dag) or _has_notifier(dag)):
         _add_memory(dag.tasks)
     for task in _find_roll_ups(dag):
         _keep_from_skipping(dag, task)

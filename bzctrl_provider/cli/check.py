@@ -20,7 +20,7 @@ from bzctrl_provider.outbox.runner import SCHEDULED_FOR_S, is_scheduled
 from bzctrl_provider.routes import RoutesFile, find_dead_fields
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.silences import parse_silences
-from bzctrl_provider.store import deliveries, incidents
+from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import database
 from bzctrl_provider.store.placement import REMEDY, find_problem
 from bzctrl_provider.version_compat import airflow_version
@@ -79,6 +79,7 @@ def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
     yield _guard("silences", lambda: check_silences(now))
     yield _guard("outbox", check_outbox)
     yield _guard("delivery", check_delivery)
+    yield _guard("failed_runs", check_failed_runs)
 
 
 def _guard(name: str, check: Callable[[], Finding]) -> Finding:
@@ -251,3 +252,40 @@ def check_delivery() -> Finding:
     else:
         message = "No delivery DAG has begun a delivery in the last 5 minutes, and incident_on_import_error, which needs one, is off."
     return Finding(check="delivery", message=message, facts=facts)
+
+
+def check_failed_runs() -> Finding:
+    """Check that ``incident_on_failed_run`` has both that it needs: the listener in the scheduler, and deliveries."""
+    if not settings().incident_on_failed_run:
+        message = "incident_on_failed_run is off: failed runs raise no incident by themselves."
+        return Finding(check="failed_runs", message=message, facts={"needed": False})
+    with database().transaction() as tx:
+        number, oldest = failed_runs.count_undecided(tx)
+        scheduler_s, delivery_s = (
+            None if seen_at is None else tx.now - seen_at
+            for seen_at in (failed_runs.find_heartbeat(tx, part) for part in ("scheduler", "delivery"))
+        )
+        oldest_s = tx.now - oldest if oldest else None
+    faults = []
+    if scheduler_s is None or scheduler_s > SCHEDULED_FOR_S:
+        faults.append(
+            f"No scheduler has loaded the provider's plugin{_describe_gap(scheduler_s)}: no failed run is noted. Install the provider "
+            "where the scheduler runs, set incident_on_failed_run and database there, too, and restart it."
+        )
+    if delivery_s is None or delivery_s > SCHEDULED_FOR_S:
+        faults.append(
+            f"No delivery has run{_describe_gap(delivery_s)}: the incidents of failed runs wait. Create and unpause the delivery DAG, "
+            "or run `bzctrl outbox deliver` each minute by cron."
+        )
+    age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
+    return Finding(
+        check="failed_runs",
+        status="fault" if faults else "ok",
+        message=f"incident_on_failed_run is on; {number} failed {'run waits' if number == 1 else 'runs wait'} for a delivery{age}.",
+        details=tuple(faults),
+        facts={"needed": True, "waiting": number, "scheduler_s": scheduler_s, "delivery_s": delivery_s},
+    )
+
+
+def _describe_gap(seconds: float | None) -> str:
+    return "" if seconds is None else f" for {format_age(seconds)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider._airflow_internals import find_last_successful_run, read_xcom
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.failure import FailedTask, Failure
-from bzctrl_provider.failure_lookup import RunAddress
+from bzctrl_provider.failure_lookup import RunAddress, find_failed
 from bzctrl_provider.incidents.coverage import find_roll_ups
 from bzctrl_provider.incidents.fields import Wishes
 from bzctrl_provider.incidents.occurrence import Occurrence
@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 def describe_failed_run(run: FailedRun) -> Failure:
     """Return the failure of a run; without the reasons of its tasks if they cannot be read."""
     address = RunAddress(run.dag_id, run.run_id)
-    found = [
-        (task_id, index)
-        for task_id, instances in sorted(run.states.items())
-        for index, state in sorted(instances.items())
-        if state == "failed"
-    ]
+    found = find_failed(run.states, run.states)
     reasons = _read_reasons(run, found[:LIST_ITEMS])
     return Failure(
         kind="run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import object_session
@@ -10,6 +11,7 @@ from bzctrl_provider._airflow_internals import find_team, read_marks
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.consequences import find_consequences
 from bzctrl_provider.dag_graph import with_all_before
+from bzctrl_provider.failure_lookup import belongs_to_first_instance, name_operator
 from bzctrl_provider.store.failed_runs import FailedRun
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def _read_states(dag_run: Any) -> dict[str, dict[int, str]]:
     states: dict[str, dict[int, str]] = {}
     with best_effort("the states of the failed run's tasks"):
         session: Any = object_session(dag_run)
+        # Only the run of a test has none, and then Airflow opens one.
+        of_session = {"session": session} if session else {}
         # The scheduler writes its own changes, when it is their turn.
-        with session.no_autoflush:
-            for ti in dag_run.get_task_instances(session=session):
+        with session.no_autoflush if session else nullcontext():
+            for ti in dag_run.get_task_instances(**of_session):
                 states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state or "")
     return states
 
@@ -74,19 +78,19 @@ def _read_dag(
     with best_effort("the tasks of the failed run's DAG"):
         tasks = {task_id: dag.get_task(task_id) for task_id in failed if dag.has_task(task_id)}
         found["operators"] = {
-            task_id: [_text(getattr(task, "task_type", None)), _text(getattr(task, "owner", None))]
+            task_id: [name_operator(task), getattr(task, "owner", None) or None]
             for task_id, task in tasks.items()
         }
         found |= find_consequences(dag, {task_id: failed[task_id] for task_id in tasks})
         found["roll_ups"] = {
-            task_id: with_all_before(dag, dag.get_task(task_id).upstream_task_ids) for task_id in roll_ups
+            roll_up: {
+                task_id: belongs_to_first_instance(dag, task_id, roll_up)
+                for task_id in with_all_before(dag, dag.get_task(roll_up).upstream_task_ids)
+            }
+            for roll_up in roll_ups
         }
     return found
 
 
 def _name(value: object) -> str:
     return str(getattr(value, "value", value))
-
-
-def _text(value: object) -> str | None:
-    return str(value) if value else None

@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import find_team
-from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.failure_lookup import (
-    belongs_to_first_instance,
-    find_state,
-    has_failed_in_time,
-    kind_of,
-    look_up_states,
-)
-from bzctrl_provider.incidents.coverage import find_roll_ups
+from bzctrl_provider.failure_lookup import find_state, has_failed_in_time, kind_of
 from bzctrl_provider.incidents.successes import find_success
 from bzctrl_provider.memory import TryState
-from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
@@ -71,13 +62,10 @@ def read_callback(
     failure: Failure | LazyFailure,
     *,
     each_try: bool = False,
-    roll_ups: Mapping[str, frozenset[str]] | None = None,
-    is_of_policy: bool = False,
 ) -> Occurrence:
     """Return what a callback of a task, of a DAG or of a deadline alert was called for.
 
     :param each_try: whether each try that fails is an occurrence of its own.
-    :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it.
     """
     kind = kind_of(context, in_callback=True)
     is_of_task = kind == "task"
@@ -85,9 +73,7 @@ def read_callback(
         failure=failure,
         occasion=_occasion(context, kind, each_try=each_try),
         **_read_run(context),
-        is_of_policy=is_of_policy,
         dismissed=_dismiss(context, is_of_task=is_of_task and not each_try),
-        find_roll_ups=lambda: _find_roll_ups(context, failure, roll_ups or {}),
         find_success=lambda: find_success(context, of_task=is_of_task),
         source=_name_source(context, is_of_task=is_of_task),
     )
@@ -97,28 +83,6 @@ def _dismiss(context: Mapping[str, Any], *, is_of_task: bool) -> str:
     if is_of_task and find_state(context) == "up_for_retry":
         return "the task will be tried again"
     return "the run failed before its deadline, and is not late" if has_failed_in_time(context) else ""
-
-
-def _find_roll_ups(
-    context: Mapping[str, Any], failure: Failure | LazyFailure, roll_ups: Mapping[str, frozenset[str]]
-) -> list[str]:
-    if not roll_ups or not failure.tasks:
-        return []
-
-    def has_counted(roll_up: str, map_index: int) -> bool:
-        index = map_index if map_index >= 0 else None
-        return bool(context["ti"].xcom_pull(task_ids=roll_up, key=COUNTED_XCOM_KEY, map_indexes=index))
-
-    with best_effort("the states of the roll-ups"):
-        tasks_before = {
-            roll_up: {
-                task_id: belongs_to_first_instance(context["dag"], task_id, roll_up) for task_id in before
-            }
-            for roll_up, before in roll_ups.items()
-        }
-        states = look_up_states(context, sorted(roll_ups))
-        return find_roll_ups(failure.tasks, tasks_before, states, has_counted)
-    return []
 
 
 def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, task_id: str) -> Occurrence:

@@ -13,7 +13,7 @@ from bzctrl_provider.field_checks import check_literals, find_number_errors, fin
 from bzctrl_provider.fields import TODO_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
     from datetime import timedelta
     from typing import Unpack
 
@@ -107,10 +107,6 @@ class BzCtrlNotifier(BaseNotifier):
         self.routes = routes
         self.context = context or {}
         self._callback: Callback | None = None
-        self.is_of_policy = False
-        """Whether the policy has added it, and not the DAG."""
-        self.roll_ups: Mapping[str, frozenset[str]] = {}
-        """The tasks of the DAG that raise incidents, each with the ids of the tasks before it; set by the policy."""
         self._templates = dict(fields)
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))

@@ -102,8 +102,6 @@ class Callback:
             self._context,
             self._failure,
             each_try=notifier.on_retry,
-            roll_ups=notifier.roll_ups,
-            is_of_policy=notifier.is_of_policy,
         )
         wishes = Wishes(
             values=read_parameters(notifier),

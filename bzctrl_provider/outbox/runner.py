@@ -48,7 +48,9 @@ def deliver(
     limit_s: float | None = None,
     ignore_pauses: bool = False,
 ) -> DeliveryResult:
-    """Raise the incidents of failed runs that schedulers have noted, and create what waits in the outbox, the oldest first, each todo once.
+    """Create what waits in the outbox, the oldest first, each todo once.
+
+    First, the incidents of failed runs that schedulers have noted are written into the outbox.
 
     An incident that fails is kept with the reason; one that BzCtrl rejects is kept apart, and not sent again. If the outcome of
     an attempt is unknown, the next attempt says so in the todo's description. After a connection could not be used, nobody

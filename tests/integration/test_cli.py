@@ -95,6 +95,7 @@ def test_check_of_a_faulty_deployment_names_every_fault(run, command, queued, bz
         "silences": "fault",
         "outbox": "fault",
         "delivery": "ok",
+        "failed_runs": "ok",
     }
     for part in (
         "- login: is missing",

@@ -82,15 +82,18 @@ def test_get_partial_kwargs_missing_attribute_raises_clear_error(monkeypatch):
         IncidentOnFailureOperator.partial(task_id="raise_incident")
 
 
-def test_enable_failure_callback_missing_attribute_changes_nothing(caplog):
-    """A policy must not break a DAG; the log says that the callback is not called."""
-    dag = SimpleNamespace()
-    internals.enable_failure_callback(dag)
-    assert vars(dag) == {}
-    assert "cannot add a failure callback" in caplog.text
-    with_flag = SimpleNamespace(has_on_failure_callback=False)
-    internals.enable_failure_callback(with_flag)
-    assert with_flag.has_on_failure_callback is True
+def test_mark_dag_is_read_back_and_fails_closed(caplog):
+    """Marks are beside the DAG's own default arguments; a policy must not break a DAG that has none, and the log says so."""
+    own = {"retries": 1}
+    dag = SimpleNamespace(default_args=own)
+    internals.mark_dag(dag, roll_ups=["raise_incident"])
+    assert internals.read_marks(dag) == {"roll_ups": ["raise_incident"]}
+    assert dag.default_args["retries"] == 1
+    assert own == {"retries": 1}
+    for other in (SimpleNamespace(), SimpleNamespace(default_args=None), None):
+        internals.mark_dag(other, roll_ups=[])
+        assert internals.read_marks(other) == {}
+    assert "cannot mark a DAG" in caplog.text
 
 
 def test_is_mapped_instance_missing_attribute_is_assumed():

@@ -46,7 +46,7 @@ def test_provider_info_dotted_paths_lead_to_the_right_kind():
 
 
 def test_entry_points_can_be_loaded():
-    """Airflow's, pytest's and the command; the plugin has two listeners, and gives no link to the tasks of other DAGs."""
+    """Airflow's, pytest's and the command; the plugin has three listeners, and gives no link to the tasks of other DAGs."""
     points = distribution("airflow-provider-bzctrl").entry_points
     assert {point.group for point in points} == {
         "apache_airflow_provider",
@@ -59,6 +59,7 @@ def test_entry_points_can_be_loaded():
     assert loaded["apache_airflow_provider"] is get_provider_info
     assert loaded["airflow.plugins"].global_operator_extra_links == []
     assert [module.__name__ for module in loaded["airflow.plugins"].listeners] == [
+        "bzctrl_provider.failed_runs.listener",
         "bzctrl_provider.import_errors.listener",
         "bzctrl_provider.preload",
     ]

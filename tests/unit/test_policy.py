@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
 from support.airflow_versions import VERSION
 
 from bzctrl_provider import policy
+from bzctrl_provider._airflow_internals import read_marks
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.links.bzctrl import BzCtrlFurtherTodoLink
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
@@ -35,37 +36,52 @@ def mine(context):
     """Replace a callback of the DAG's own."""
 
 
-def test_policy_switched_on_adds_the_notifier(configure):
-    """With the configured connection, workspace and priority, and once, however often the policy runs."""
+def test_policy_switched_on_adds_no_callback(configure):
+    """A DAG keeps its own callbacks, and Airflow calls none that it would not call without the policy."""
     configure(incident_on_failed_run="True")
-    for own, kept in [(None, []), (mine, [mine]), ([mine, mine], [mine, mine])]:
+    for own in (None, mine, [mine, mine]):
         dag = new_dag(on_failure_callback=own)
         policy.dag_policy(dag)
-        policy.dag_policy(dag)
-        *before, notifier = dag.on_failure_callback
-        assert before == kept
-        assert isinstance(notifier, BzCtrlNotifier)
-        assert dag.has_on_failure_callback is True
-    assert notifier.is_of_policy
+        assert dag.on_failure_callback == own
+        assert dag.has_on_failure_callback is bool(own)
+        assert read_marks(dag) == {}
 
 
-def test_policy_dag_with_a_roll_up_knows_its_tasks(configure):
-    """Two incidents for one failed check would be a duplicate; a task elsewhere is left to the policy."""
+def test_policy_marks_what_the_scheduler_cannot_see(configure):
+    """Two incidents for one failure would be a duplicate: its roll-ups and a notifier of the DAG itself, once."""
     configure(incident_on_failed_run="True")
     with new_dag() as single:
-        load, check = BaseOperator(task_id="load"), BaseOperator(task_id="check")
-        load >> check >> IncidentOnFailureOperator(task_id="raise_incident")
-        BaseOperator(task_id="elsewhere")
+        BaseOperator(task_id="check") >> IncidentOnFailureOperator(task_id="raise_incident")
     with new_dag() as mapped:
         BaseOperator(task_id="check") >> IncidentOnFailureOperator.partial(task_id="raise").expand(
             domain_workspace=["A", "B"]
         )
     with new_dag() as other:
         BaseOperator(task_id="load") >> CreateTodoOperator(task_id="create")
-    for dag in (single, mapped, other):
+    with new_dag(on_failure_callback=[mine, BzCtrlNotifier()]) as notified:
+        BaseOperator(task_id="check") >> IncidentOnFailureOperator(task_id="raise_incident")
+    dags = (single, mapped, other, notified)
+    for dag in dags * 2:
         policy.dag_policy(dag)
-    known = [dag.on_failure_callback[0].roll_ups for dag in (single, mapped, other)]
-    assert known == [{"raise_incident": {"load", "check"}}, {"raise": {"check"}}, {}]
+    assert [read_marks(dag) for dag in dags] == [
+        {"roll_ups": ["raise_incident"]},
+        {"roll_ups": ["raise"]},
+        {},
+        {"has_notifier": True},
+    ]
+
+
+def test_policy_marks_of_a_dag_are_its_own(configure):
+    """DAGs of one file may share their default arguments."""
+    configure(incident_on_failed_run="True")
+    shared = {"retries": 2}
+    with new_dag("a", default_args=shared) as dag:
+        BaseOperator(task_id="check") >> IncidentOnFailureOperator(task_id="raise_incident")
+    other = new_dag("b", default_args=shared)
+    for each in (dag, other):
+        policy.dag_policy(each)
+    assert (read_marks(other), shared) == ({}, {"retries": 2})
+    assert dag.default_args["retries"] == 2
 
 
 def test_policy_tags_and_patterns_choose_the_dags(configure):
@@ -83,9 +99,10 @@ def test_policy_tags_and_patterns_choose_the_dags(configure):
         ("", "", "other", "other", True),
     ]:
         configure(incident_on_failed_run="True", **dict(zip(kinds, values, strict=True)))
-        dag = new_dag(tags=["customs", "daily"])
+        with new_dag(tags=["customs", "daily"]) as dag:
+            task = BaseOperator(task_id="t")
         policy.dag_policy(dag)
-        assert bool(dag.on_failure_callback) is applies
+        assert bool(task.on_failure_callback) is applies
 
 
 def test_policy_remember_exceptions_adds_the_callback(configure):
@@ -111,13 +128,14 @@ def test_policy_dag_that_is_not_chosen_costs_microseconds(configure):
 def test_policy_of_the_delivery_dag_adds_nothing(configure):
     """While BzCtrl is away, each failed delivery would add an incident to the outbox that it delivers."""
     configure(incident_on_failed_run="True", include_tags="bzctrl_delivery")
-    dag = new_dag(tags=["bzctrl_delivery"])
+    with new_dag(tags=["bzctrl_delivery"]) as dag:
+        task = BaseOperator(task_id="t")
     policy.dag_policy(dag)
-    assert not dag.on_failure_callback
+    assert not task.on_failure_callback
 
 
 def test_policy_invalid_option_breaks_no_dag(configure, monkeypatch):
-    """The DAG is parsed, and gets its notifier where that is switched on."""
+    """The DAG is parsed, and its tasks keep their exceptions if the policy is switched on."""
     for (name, value), on in itertools.product(
         [
             *(("dedup_window_s", text) for text in ("1d", "9" * 20)),
@@ -128,11 +146,11 @@ def test_policy_invalid_option_breaks_no_dag(configure, monkeypatch):
     ):
         configure(incident_on_failed_run=on, **{name: value})
         dag = new_dag()
-        policy.dag_policy(dag)
         task = BaseOperator(task_id="t", dag=dag)
         policy.task_policy(task)
-        assert bool(dag.on_failure_callback) is (on == "True")
         assert not task.on_failure_callback
+        policy.dag_policy(dag)
+        assert bool(task.on_failure_callback) is (on == "True")
         monkeypatch.delenv(f"AIRFLOW__BZCTRL__{name.upper()}")
 
 
@@ -173,17 +191,3 @@ def test_policy_task_with_a_notifier_gets_the_link(configure):
         "other": [],
     }
     assert not BaseOperator.operator_extra_links
-
-
-def test_policy_notifier_of_many_dags_is_one_without_their_roll_ups(configure):
-    """Making one for each DAG would cost most of the time; the roll-ups of a DAG are its own."""
-    configure(incident_on_failed_run="True")
-    with new_dag("rolled_up") as rolled_up:
-        BaseOperator(task_id="check") >> IncidentOnFailureOperator(task_id="raise_incident")
-    dags = [new_dag("a"), rolled_up, new_dag("b")]
-    for dag in dags:
-        policy.dag_policy(dag)
-    first, own, last = (dag.on_failure_callback[0] for dag in dags)
-    assert first is last
-    assert own is not first
-    assert (first.roll_ups, own.roll_ups) == ({}, {"raise_incident": frozenset({"check"})})

@@ -113,6 +113,7 @@ def test_part_at_work_has_the_time_of_its_last_beat(store, clock, part):
             assert failed_runs.find_heartbeat(tx, part) == clock.now
 
 
+@pytest.mark.security
 def test_text_that_no_database_takes_is_replaced(store):
     """The id of a run may have any character, also NUL, which PostgreSQL refuses."""
     write(store, replace(RUN, run_id="a\x00b", why="\ud800", owner="\x00"))

@@ -6,8 +6,20 @@ from support.bzctrl import ACC, PASSWORD, TOKEN, register_bzctrl, sent_todos, se
 from support.store import STATES, add, begin_delivery, read
 
 from bzctrl_provider.cli import check
+from bzctrl_provider.store import failed_runs
+from bzctrl_provider.store.failed_runs import FailedRun
 
-CHECKS = ["airflow", "options", "connection", "token", "routes", "silences", "outbox", "delivery"]
+CHECKS = [
+    "airflow",
+    "options",
+    "connection",
+    "token",
+    "routes",
+    "silences",
+    "outbox",
+    "delivery",
+    "failed_runs",
+]
 SILENCE = '[{"dags": "customs_*", "until": "2999-12-01T06:00Z"}, {"until": "2001-01-01T00:00Z"}]'
 
 
@@ -285,3 +297,38 @@ def test_check_airflow_depends_on_its_version(monkeypatch):
         found = check.check_airflow()
         assert (found.status, message in found.message) == (status, True)
         assert found.facts == {"version": airflow.__version__}
+
+
+def test_check_failed_runs_needs_the_listener_and_deliveries(
+    connection, bzctrl, run_command, store, configure
+):
+    """With the policy, each of them is a fault if it was not at work in the last 5 minutes; without it, none is."""
+    assert finding(run_command("check", "--json")[1], "failed_runs")["status"] == "ok"
+    configure(incident_on_failed_run="True")
+    no_plugin, no_delivery = "No scheduler has loaded the provider's plugin", "No delivery has run"
+    for ago_s, expected in (
+        ({}, [f"{no_plugin}: ", f"{no_delivery}: "]),
+        ({"scheduler": 60}, [f"{no_delivery}: "]),
+        ({"scheduler": 60, "delivery": 60}, []),
+        ({"scheduler": 600, "delivery": 60}, [f"{no_plugin} for 10 min: "]),
+        ({"scheduler": 60, "delivery": 1200}, [f"{no_delivery} for 20 min: "]),
+    ):
+        with store.transaction() as tx:
+            for part, seconds in ago_s.items():
+                failed_runs.note_heartbeat(tx._replace(now=tx.now - seconds), part)
+        code, report = run_command("check", "--json")
+        found = finding(report, "failed_runs")
+        assert (code, found["status"]) == ((1, "fault") if expected else (0, "ok"))
+        assert [
+            detail[: len(start)] for detail, start in zip(found["details"], expected, strict=True)
+        ] == expected
+
+
+def test_check_failed_runs_shows_how_many_wait(connection, bzctrl, run_command, store, configure):
+    """Those that no delivery has decided about, and for how long."""
+    configure(incident_on_failed_run="True")
+    with store.transaction() as tx:
+        failed_runs.add(tx._replace(now=tx.now - 600), FailedRun(dag_id="customs", run_id="r"))
+    found = finding(run_command("check", "--json")[1], "failed_runs")
+    assert found["message"].endswith("; 1 failed run waits for a delivery (the oldest for 10 min).")
+    assert found["facts"]["waiting"] == 1

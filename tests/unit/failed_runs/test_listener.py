@@ -164,7 +164,7 @@ def test_marks_of_the_policy_name_roll_ups_and_notifiers(fail):
     dag = new_dag()
     mark_dag(dag, roll_ups=["raise_incident"])
     (run,) = fail(dag=dag)
-    assert run.roll_ups == {"raise_incident": ["check", "extract"]}
+    assert run.roll_ups == {"raise_incident": {"check": False, "extract": False}}
     mark_dag(dag, has_notifier=True)
     assert fail(dag=dag) == [run]
 
@@ -217,6 +217,7 @@ def test_run_of_which_little_is_known_is_noted_all_the_same(fail, values):
     assert (run.dag_id, run.run_id) == ("customs", "r")
 
 
+@pytest.mark.security
 def test_error_in_the_listener_does_not_reach_the_scheduler(fail, monkeypatch, caplog):
     """Airflow 2 would end; the log has the error once per process."""
     monkeypatch.setattr(writer_module.writer, "add", lambda _: 1 / 0)

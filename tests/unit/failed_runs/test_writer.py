@@ -91,6 +91,7 @@ def test_run_is_in_the_store_when_the_scheduler_goes_on(new_writer, store):
         assert failed_runs.find_heartbeat(tx, "scheduler") is None
 
 
+@pytest.mark.security
 def test_store_that_never_responds_costs_the_scheduler_one_wait(new_writer, fake, gauges, caplog):
     """The first run waits for its limit, a thousand others wait for nothing, and all are written when it responds again."""
     fake.responds.clear()
@@ -108,6 +109,7 @@ def test_store_that_never_responds_costs_the_scheduler_one_wait(new_writer, fake
     assert fake.written == [str(number) for number in range(1000)]
 
 
+@pytest.mark.security
 def test_store_that_fails_is_tried_again_and_nobody_waits_meanwhile(new_writer, fake, gauges, caplog):
     """Each attempt that fails logs how many are kept, and after one that succeeds the scheduler waits for its runs again."""
     fake.error = StoreError("the disk is full")
@@ -129,6 +131,7 @@ def test_pause_after_a_failure_is_half_a_minute():
     assert (module.PAUSE_S, module.WAIT_S) == (30, 1)
 
 
+@pytest.mark.security
 def test_memory_is_bounded_and_what_leaves_it_is_logged_whole(new_writer, fake, monkeypatch, caplog):
     """The oldest run leaves it, and a person finds all of it in the log."""
     monkeypatch.setattr(module, "_KEPT", 2)

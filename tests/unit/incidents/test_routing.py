@@ -16,7 +16,6 @@ from bzctrl_provider.incidents.occurrence import read_checks
 from bzctrl_provider.incidents.routing import find_facts
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
-from bzctrl_provider.policy import dag_policy
 from bzctrl_provider.store import schema
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -39,16 +38,6 @@ def write_routes(configure, tmp_path):
 
 def run_of_type(run_type):
     return SimpleNamespace(run_type=run_type, run_id="r")
-
-
-def notify_by_policy(context):
-    """Call the notifier that the policy adds to a DAG."""
-    dag = SimpleNamespace(
-        dag_id="customs", tags=set(), on_failure_callback=None, has_on_failure_callback=False, tasks=[]
-    )
-    dag_policy(dag)
-    (notifier,) = dag.on_failure_callback
-    notifier(context)
 
 
 def raise_incident(dag_run=None, run_id="r", **fields):
@@ -111,42 +100,34 @@ def test_notifier_for_a_deadline_is_routed(write_routes, bzctrl):
     assert sent_todos(bzctrl)[0]["priority"] == "LOW"
 
 
-def test_policy_route_beats_the_option_and_the_option_the_connection(write_routes, bzctrl):
+def test_notifier_route_beats_the_option_and_the_option_the_connection(write_routes, bzctrl):
     """In that order: the DAG, the routes, `[bzctrl]`, the connection."""
     write_routes(
         '[[route]]\npriority = "HIGH"\n',
-        incident_on_failed_run="True",
         priority="LOW",
         domain_workspace="EXA-{{ run_id }}",
     )
-    notify_by_policy(new_run_context())
+    BzCtrlNotifier()(new_run_context())
     (todo,) = sent_todos(bzctrl)
     assert (todo["priority"], todo["domainWorkSpace"]) == ("HIGH", "EXA-r")
 
 
-def test_policy_failing_template_of_an_option_is_left_out(write_routes, bzctrl):
+def test_notifier_failing_template_of_an_option_is_left_out(write_routes, bzctrl):
     """The incident goes to the workspace of the connection, with a note."""
     write_routes(
         '[[route]]\npriority = "HIGH"\n',
-        incident_on_failed_run="True",
         domain_workspace="{{ no_such_thing.at_all }}",
     )
-    notify_by_policy(new_run_context())
+    BzCtrlNotifier()(new_run_context())
     (todo,) = sent_todos(bzctrl)
     assert todo["domainWorkSpace"] == "EXA"
     assert "domain_workspace of [bzctrl] (" in todo["description"]
 
 
-def test_policy_without_a_file_ignores_backfills_only(configure, bzctrl, caplog):
-    """A backfill of a year is not 365 incidents; a log line says so."""
-    configure(incident_on_failed_run="True")
-    with caplog.at_level(logging.INFO):
-        notify_by_policy(new_run_context(dag_run=run_of_type("backfill")))
-    assert sent_todos(bzctrl) == []
-    assert "No incident: a backfill raises none by default, without routes." in caplog.text
-    notify_by_policy(new_run_context(dag_run=run_of_type("scheduled")))
+def test_notifier_without_a_file_raises_one_for_a_backfill(bzctrl):
+    """Only the policy ignores backfills by default: here the DAG itself asks for the incident."""
     BzCtrlNotifier()(new_task_context(dag_run=run_of_type("backfill")))
-    assert len(sent_todos(bzctrl)) == 2
+    assert len(sent_todos(bzctrl)) == 1
 
 
 def test_notifier_ignoring_route_raises_nothing_and_is_named(write_routes, bzctrl, caplog):

@@ -14,20 +14,18 @@ from airflow.providers.common.compat.sdk import mask_secret
 from jinja2.nativetypes import NativeEnvironment
 from support import hostile
 from support.bzctrl import ACC, KEY, LINK, PASSWORD, sent_todos, set_connection
-from support.contexts import TaskInstance, new_dag, new_run_context, new_task_context
+from support.contexts import new_dag, new_run_context, new_task_context
 from support.hostile import FORGED, RaisingInComparisons, Secretive, find_one
 from support.store import add, begin_delivery, read
 
 from bzctrl_provider import version_compat
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
-from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.notifications import background, callback
 from bzctrl_provider.notifications.background import BackgroundDelivery
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
-from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
-from bzctrl_provider.outbox import deliver, deliver_soon
+from bzctrl_provider.outbox import deliver_soon
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -618,114 +616,6 @@ def test_notifier_native_rendering_makes_text_of_objects(bzctrl, template):
         == {"{{ failure }}": "customs: load failed", "{{ exception }}": "OSError: disk full"}[template]
     )
     assert "Left out" not in todo["description"]
-
-
-def call_beside_a_roll_up(states, *, in_group=()):
-    """Call the notifier of the policy for a run whose tasks have these states; some are in one mapped task group."""
-    context = of_a_run(reason="task_failure")
-    dag, ti = context["dag"], context["ti"]
-    dag.task_ids = ["setup", "check", "raise", "beside"]
-    dag.get_task = lambda task_id: SimpleNamespace(
-        task_type="@task",
-        upstream_task_ids=set(),
-        get_closest_mapped_task_group=lambda: "the group" if task_id in in_group else None,
-    )
-    ti.get_task_states = lambda *, task_ids, **_: {
-        "r": {key: state for key, state in states.items() if key.partition("_")[0] in task_ids}
-    }
-    notifier = BzCtrlNotifier()
-    notifier.roll_ups = {"raise": frozenset({"setup", "check"})}
-    notifier(context)
-
-
-@pytest.mark.parametrize(
-    ("states", "incidents"),
-    [
-        ({"check": "failed", "raise": "success", "beside": "success"}, 0),
-        ({"setup": "failed", "check": "upstream_failed", "raise": "upstream_failed"}, 1),
-        ({"check": "failed", "raise": "skipped"}, 1),
-        ({"check": "failed", "raise": "failed"}, 1),
-        ({"check": "failed"}, 1),
-        ({"check": "failed", "raise": "success", "beside": "failed"}, 1),
-        ({"check_0": "success", "check_1": "failed", "raise_0": "skipped", "raise_1": "success"}, 0),
-        ({"check_0": "failed", "check_1": "failed", "raise_0": "skipped", "raise_1": "success"}, 1),
-        ({"check": "failed", "raise_0": "success", "raise_1": "skipped"}, 1),
-    ],
-    ids=str,
-)
-def test_notifier_of_the_policy_is_suppressed_only_by_a_successful_roll_up(
-    bzctrl, set_airflow_version, states, incidents
-):
-    """A roll-up that never ran raised no incident; a failure beside it is none of its own."""
-    set_airflow_version(3, 1)  # whose contexts this one has
-    call_beside_a_roll_up(states)
-    assert len(sent_todos(bzctrl)) == incidents
-
-
-@pytest.mark.parametrize(
-    ("states", "incidents"),
-    [
-        ({"setup": "failed", "check": "upstream_failed", "raise_0": "success", "raise_1": "skipped"}, 0),
-        ({"setup": "failed", "check": "upstream_failed", "raise": "success"}, 0),
-        ({"setup": "failed", "check": "upstream_failed", "raise": "upstream_failed"}, 1),
-        ({"setup_0": "success", "setup_1": "failed", "raise_0": "success", "raise_1": "skipped"}, 0),
-        ({"setup": "failed", "raise_0": "skipped", "raise_1": "success"}, 1),
-        ({"check_0": "success", "check_1": "failed", "raise_0": "success", "raise_1": "skipped"}, 1),
-    ],
-    ids=str,
-)
-def test_notifier_of_the_policy_knows_the_first_roll_up_of_a_mapped_group(
-    bzctrl, set_airflow_version, states, incidents
-):
-    """The first instance raises a failure before the group, and each instance one of its own index."""
-    set_airflow_version(3, 1)  # whose contexts this one has
-    call_beside_a_roll_up(states, in_group={"check", "raise"})
-    assert len(sent_todos(bzctrl)) == incidents
-
-
-def test_policy_beside_an_incident_that_waits_raises_no_second_one(bzctrl, store, set_airflow_version):
-    """A roll-up whose last try put its incident into the outbox has handled the failure: BzCtrl gets one todo, after the outage."""
-    set_airflow_version(3, 1)
-    bzctrl.post(ACC.create_url, status_code=503)
-    failure = Failure(
-        kind="checks", checks=1, tasks=(FailedTask(task_id="check"),), dag_id="customs", run_id="r"
-    )
-    ti = TaskInstance(task_id="raise_incident", try_number=4, max_tries=3)
-    context = {"dag": new_dag(), "run_id": "r", "ti": ti, "failure": LazyFailure({}, lambda _: failure)}
-    result = IncidentOnFailureOperator(task_id="raise_incident", order_id="r").execute(context)
-    assert result["queued"] is True
-
-    context = of_a_run(reason="task_failure")
-    dag, ti = context["dag"], context["ti"]
-    dag.task_ids = ["check", "raise_incident"]
-    dag.get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
-    states = {"check": "failed", "raise_incident": "success"}  # because it has returned
-    ti.get_task_states = lambda *, task_ids, **_: {"r": {key: states[key] for key in task_ids}}
-    notifier = BzCtrlNotifier()
-    notifier.roll_ups = {"raise_incident": frozenset({"check"})}
-    notifier(context)
-
-    (waiting,) = read(store)
-    bzctrl.post(ACC.create_url, json={"taskLink": LINK})
-    assert len(deliver(ignore_pauses=True).created) == 1
-    todo = sent_todos(bzctrl)[-1]
-    assert todo["title"] == waiting.fields["title"] == "customs: 1 of 1 check failed (check)"
-    assert "raise_incident" not in json.dumps(todo)
-    assert read(store) == []
-
-
-def test_notifier_of_the_policy_with_unreadable_states_raises_one(bzctrl, set_airflow_version):
-    """A second incident is better than none."""
-    set_airflow_version(3, 1)
-    context = of_a_run(reason="task_failure")
-    context["dag"].task_ids = ["check"]
-    context["dag"].get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
-    responses = [{"r": {"check": "failed"}}]
-    context["ti"].get_task_states = lambda **_: responses.pop()
-    notifier = BzCtrlNotifier()
-    notifier.roll_ups = {"raise": frozenset({"check"})}
-    notifier(context)
-    assert len(sent_todos(bzctrl)) == 1
 
 
 MARKS_OF_A_TEST = [{"dag_run": SimpleNamespace(triggering_user_name="dag_test")}, {"test_mode": True}]

@@ -50,11 +50,13 @@ def test_create_delivery_dag_takes_arguments_of_a_dag():
 def test_create_delivery_dag_is_left_out_by_the_policy(configure):
     """An incident about the delivery would wait for the delivery."""
     from bzctrl_provider.policy import dag_policy
+    from bzctrl_provider.settings import settings
 
     configure(incident_on_failed_run="True")
     dag = create_delivery_dag()
     dag_policy(dag)
-    assert not dag.on_failure_callback
+    assert not dag.get_task("deliver").on_failure_callback
+    assert not settings().applies_to(dag.dag_id, dag.tags)
 
 
 def test_delivery_task_returns_what_was_created(run):

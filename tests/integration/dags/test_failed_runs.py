@@ -1,0 +1,122 @@
+"""The policy with Airflow's own listener manager, serialized DAGs, XComs and states of runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
+
+from bzctrl_provider import policy
+from bzctrl_provider.failed_runs import listener
+from bzctrl_provider.outbox import deliver
+from bzctrl_provider.settings import settings
+from bzctrl_provider.store import failed_runs
+from bzctrl_provider.store.database import database
+
+FILE = Path(__file__).parent / "files" / "failed_runs.py"
+
+
+@pytest.fixture
+def run(run, monkeypatch):
+    """Return what runs a DAG with the policy, and delivers what was noted."""
+    monkeypatch.setenv("AIRFLOW__BZCTRL__INCIDENT_ON_FAILED_RUN", "True")
+    settings.cache_clear()
+
+    def run_dag(name):
+        dag = runpy.run_path(str(FILE))[name]
+        policy.dag_policy(dag)
+        return dag.test()
+
+    return run_dag
+
+
+def read_noted():
+    with database().transaction() as tx:
+        return [noted.run for noted in failed_runs.list_undecided(tx)]
+
+
+def test_failed_run_without_a_callback_raises_one_incident(run, bzctrl_sandbox):
+    """The reasons are in the XComs, what did not run and the owner in what the listener noted; a second delivery sends nothing."""
+    dag_run = run("without_a_callback")
+    assert [noted.run_id for noted in read_noted()] == [dag_run.run_id]
+    deliver()
+    deliver()
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "without_a_callback: 1 of 3 tasks failed (fails)"
+    assert todo["assignee"] == "ana@example.com"
+    assert todo["orderID"] == dag_run.run_id
+    lines = todo["description"].splitlines()
+    assert "- fails (@task): 2 of 3 mapped failed (0, 2)" in lines
+    assert ("  [2] ValueError: the total of 2 differs" in lines) is CALLBACKS_HAVE_THE_EXCEPTION
+    assert "Did not run: load" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("with_a_roll_up", ["with_a_roll_up: 1 of 1 check failed (fails)"]),
+        (
+            "beside_a_roll_up",
+            [
+                "beside_a_roll_up: 1 of 1 check failed (fails)",
+                "beside_a_roll_up: 2 of 3 tasks failed (elsewhere, fails)",
+            ],
+        ),
+        ("with_a_notifier", ["its own"]),
+        ("that_succeeds", []),
+    ],
+)
+def test_failure_that_the_dag_itself_reports_raises_no_second_incident(run, bzctrl_sandbox, name, titles):
+    """A roll-up that handled it, and a notifier of the DAG, are known by the marks in the serialized DAG."""
+    run(name)
+    deliver()
+    assert sorted(todo["title"] for todo in bzctrl_sandbox.todos) == titles
+
+
+def test_run_that_is_cleared_raises_none(run, bzctrl_sandbox):
+    """It is successful by the time of the delivery, by Airflow's own state."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    dag_run = run("without_a_callback")
+    with create_session() as session:
+        session.query(DagRun).filter_by(run_id=dag_run.run_id).update({"_state": "success"})
+    deliver()
+    assert bzctrl_sandbox.todos == []
+    assert read_noted() == []
+
+
+def test_run_of_a_test_is_not_noted_by_default(run, bzctrl_sandbox, monkeypatch):
+    """`DAG.test()` calls the listener in its own process."""
+    monkeypatch.delenv("AIRFLOW__BZCTRL__IN_TEST_RUNS")
+    settings.cache_clear()
+    run("without_a_callback")
+    assert read_noted() == []
+    monkeypatch.setattr(listener, "_job_processes", [os.getpid()])  # as in a scheduler
+    run("without_a_callback")
+    assert len(read_noted()) == 1
+    deliver()
+    assert len(bzctrl_sandbox.todos) == 1
+
+
+def test_command_line_raises_the_incident_with_its_reasons(run, bzctrl_sandbox):
+    """A process that is no task reads states and XComs from Airflow's database."""
+    run("without_a_callback")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "bzctrl", "outbox", "deliver", "--json"],
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["created"]) == 1
+    (todo,) = bzctrl_sandbox.todos
+    assert ("ValueError: the total of 2 differs" in todo["description"]) is CALLBACKS_HAVE_THE_EXCEPTION
