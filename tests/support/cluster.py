@@ -30,7 +30,7 @@ from sqlalchemy import create_engine, text, update
 from sqlalchemy.pool import NullPool
 from support.supervisor import Service, Supervised
 
-from bzctrl_provider.store import incidents, schema
+from bzctrl_provider.store import failed_runs, incidents, schema
 from bzctrl_provider.store.database import Database
 
 ROOT = Path(__file__).parents[2]
@@ -461,6 +461,11 @@ class Cluster:
     def waiting(self):
         """Return the incidents that are not delivered yet."""
         return self.incidents("waiting", "sending")
+
+    def undecided(self):
+        """Return the failed runs that the scheduler has noted, and about which no delivery has decided yet."""
+        with self.store.transaction() as tx:
+            return [noted.run for noted in failed_runs.list_undecided(tx)]
 
     def task_processes(self):
         """Return the worker's name, its pool process and the task's process of each running task."""

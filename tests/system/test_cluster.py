@@ -30,10 +30,10 @@ def test_operator_after_failed_checks_raises_one_incident(cluster, todos):
 
 
 def test_policy_for_a_failed_run_raises_one_incident(cluster, todos):
-    """The DAG processor raises it for a DAG without BzCtrl in its file, with the exception of the task."""
+    """The scheduler notes it for a DAG without BzCtrl in its file, and the delivery raises it with the exception of the task."""
     run_id, state = cluster.run("under_the_policy")
     assert state == "failed"
-    wait_for("the callback of the DAG, and the delivery", todos, seconds=120)
+    wait_for("the delivery", todos, seconds=120)
     (todo,) = todos()
     assert todo["orderID"] == run_id
     assert "the totals differ by 7" in todo["description"]

@@ -78,7 +78,14 @@ def run_with_policy(storm, mode):
         found = cluster.incidents(*states)
         return [one for one in found if (one.facts["dag_id"], one.facts["run_id"]) in expected]
 
-    wait_for("every incident is written", lambda: len(written(*STATES)) == len(expected), seconds=120)
+    def noted():
+        return [run for run in cluster.undecided() if (run.dag_id, run.run_id) in expected]
+
+    wait_for(
+        "every failure is in the store",
+        lambda: len(noted()) + len(written(*STATES)) == len(expected),
+        seconds=120,
+    )
     storm.gate.mode = "healthy"
     if mode == "silent":
         storm.gate.drop_connections()
