@@ -29,7 +29,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
     """
     options = {
         "incident_on_failed_run": _switch(
-            "Whether each failed run of the DAGs chosen below raises one incident, without a change to these DAGs."
+            "Whether each failed run of the DAGs chosen below raises one incident, without a change to these DAGs. Needs the delivery DAG, or the command `bzctrl outbox deliver` by cron."
         ),
         "remember_exceptions": _option(
             "Whether failed tasks keep their exceptions as XComs for the incident. By default those do of which an incident can be raised: before an IncidentOnFailureOperator, and in DAGs with BzCtrlNotifier or to which incident_on_failed_run applies. If True is set here, all do; if False, only those to which the operator's parameter of this name applies.",

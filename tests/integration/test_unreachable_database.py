@@ -11,6 +11,8 @@ import time
 import pytest
 from support.contexts import TaskInstance, new_dag, new_run_context, new_task_context
 
+from bzctrl_provider.failed_runs.writer import Writer
+from bzctrl_provider.failed_runs.writer import _write as write_failed_runs
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.import_errors.reporter import Reporter
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
@@ -18,6 +20,7 @@ from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailu
 from bzctrl_provider.sandbox.connection import CONNECTION_VARIABLE, make_connection_json
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store.database import TIMEOUT_S, StoreError
+from bzctrl_provider.store.failed_runs import FailedRun
 
 DAY = dt.timedelta(days=1)
 
@@ -103,3 +106,19 @@ def test_dag_processor_without_a_database_waits_for_it_once_in_30_seconds():
         now[0] += 0.2
         reporter.report(f"/dags/{number}.py", "OSError", is_new=True)
     assert time.monotonic() - started_at < 4
+
+
+def test_scheduler_without_a_database_goes_on_and_logs_its_failed_runs(monkeypatch, caplog):
+    """It waits one second in all for a storm, and when it ends, each run is in the log, without the password of the database."""
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    writer = Writer(write_failed_runs)
+    started_at = time.monotonic()
+    for number in range(200):
+        writer.add(FailedRun(dag_id="customs", run_id=f"run {number}"))
+    assert time.monotonic() - started_at < 3
+    writer.finish()
+    assert time.monotonic() - started_at < 15
+    lost = [record for record in caplog.records if "A failed run was not written" in record.getMessage()]
+    assert len(lost) == 200
+    assert "The store does not take failed runs" in caplog.text
+    assert "hunter2" not in caplog.text

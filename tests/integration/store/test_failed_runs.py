@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import queue
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 from support.outbox import DAY
 
+from bzctrl_provider.failed_runs.writer import Writer, _write
+from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
+from bzctrl_provider.store.database import Database, database
 from bzctrl_provider.store.failed_runs import FailedRun
 
 RUN = FailedRun(
@@ -26,6 +32,18 @@ RUN = FailedRun(
     not_updated=["orders"],
     roll_ups={"raise_incident": {"check": False}},
 )
+
+
+@pytest.fixture
+def configure_url(url, monkeypatch):
+    """Let the provider use the database."""
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", url.render_as_string(hide_password=False))
+    settings.cache_clear()
+    yield
+    database(keeps_connection=True)._engine.dispose()
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 def read(store):
@@ -119,3 +137,29 @@ def test_text_that_no_database_takes_is_replaced(store):
     write(store, replace(RUN, run_id="a\x00b", why="\ud800", owner="\x00"))
     (noted,) = read(store)
     assert (noted.run.run_id, noted.run.why) == ("a\ufffdb", "\ufffd")
+
+
+def test_locked_table_costs_the_scheduler_one_wait(url, configure_url):
+    """While another program keeps the table locked, the scheduler goes on after its limit; the runs are written afterwards."""
+    with Database(url).transaction():
+        pass  # makes the tables
+    attempts = queue.SimpleQueue()
+
+    def write(runs, is_heartbeat_due):
+        try:
+            _write(runs, is_heartbeat_due)
+        finally:
+            attempts.put(len(runs))
+
+    writer = Writer(write, wait_s=0.2, pause_s=0.05)
+    with Database(url).transaction() as tx:
+        if url.get_backend_name() != "sqlite":  # a transaction locks all of a file
+            tx.connection.execute(text("LOCK TABLE bzctrl_failed_run IN ACCESS EXCLUSIVE MODE"))
+        began = time.monotonic()
+        for number in range(100):
+            writer.add(replace(RUN, cleared=number))
+        assert time.monotonic() - began < 2
+    attempts.get(timeout=30)
+    writer.finish()
+    with Database(url).transaction() as tx:
+        assert failed_runs.count_undecided(tx)[0] == 100
