@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,83 @@ def test_command_line_raises_the_incident_with_its_reasons(run, bzctrl_sandbox):
     assert len(json.loads(done.stdout)["created"]) == 1
     (todo,) = bzctrl_sandbox.todos
     assert ("ValueError: the total of 2 differs" in todo["description"]) is CALLBACKS_HAVE_THE_EXCEPTION
+
+
+SCHEDULE = """
+import os, runpy, signal, sys
+
+import airflow.serialization.serialized_objects as serialized
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+
+from bzctrl_provider import policy
+from bzctrl_provider.failed_runs import listener
+
+file, name, run_id, end = sys.argv[1:]
+dag = runpy.run_path(file)[name]
+policy.dag_policy(dag)
+Serialization = getattr(serialized, "DagSerialization", None) or serialized.SerializedDAG
+listener._job_processes.append(os.getpid())
+with create_session() as session:
+    dag_run = session.query(DagRun).filter_by(run_id=run_id).one()
+    dag_run.dag = Serialization.from_dict(Serialization.to_dict(dag))
+    dag_run.dag.has_on_failure_callback = False  # there is no DAG processor that would call it
+    dag_run.update_state(session=session, execute_callbacks=False)
+    assert str(getattr(dag_run.state, "value", dag_run.state)) == "failed"
+    if end == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A scheduler that decides about one run, and ends before or after its commit."""
+
+
+@pytest.fixture
+def schedule(run, monkeypatch):
+    """Return a function that lets a process decide about the run of a DAG as a scheduler does, and returns its exit code."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    monkeypatch.setenv("AIRFLOW__BZCTRL__IN_TEST_RUNS", "False")
+    settings.cache_clear()
+    ended = {}
+
+    def decide(name, end="committed"):
+        if name not in ended:
+            ended[name] = run(name).run_id
+            with create_session() as session:
+                session.query(DagRun).filter_by(run_id=ended[name]).update({"_state": "running"})
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", SCHEDULE, str(FILE), name, ended[name], end],
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+    return decide
+
+
+def test_scheduler_killed_before_its_commit_loses_nothing(schedule, bzctrl_sandbox):
+    """The run is noted and still running: a delivery in between waits, the next scheduler fails it again, and there is one incident."""
+    assert schedule("without_a_callback", "killed") == -signal.SIGKILL
+    assert len(read_noted()) == 1
+    deliver()
+    assert bzctrl_sandbox.todos == []
+    assert schedule("without_a_callback") == 0
+    assert len(read_noted()) == 1
+    deliver()
+    deliver()
+    (todo,) = bzctrl_sandbox.todos
+    assert todo["title"] == "without_a_callback: 1 of 3 tasks failed (fails)"
+    assert "Did not run: load" in todo["description"]
+
+
+@pytest.mark.parametrize(("name", "number"), [("with_a_roll_up", 1), ("with_a_notifier", 0)])
+def test_scheduler_knows_what_the_policy_has_marked(schedule, name, number):
+    """Roll-ups with the tasks before them, and a notifier of the DAG, are in the DAG that Airflow serializes."""
+    schedule(name)
+    noted = read_noted()
+    assert len(noted) == number
+    assert [run.roll_ups for run in noted] == [{"raise_incident": {"fails": False}}] * number
