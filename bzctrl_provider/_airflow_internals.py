@@ -310,7 +310,7 @@ def find_hosts() -> list[str]:
 
 
 def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
-    """Return ``tags``, ``owner``, ``team`` and ``roll_ups`` of a DAG from Airflow's database, as ``airflow dags details`` does.
+    """Return ``tags``, ``owner``, ``team``, ``roll_ups`` and ``has_notifier`` of a DAG from Airflow's database.
 
     :param dag_id: the id of the DAG.
     :return: None if the database has no such DAG, or this process has no database.
@@ -330,18 +330,22 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
                     "tags": sorted(tag.name for tag in dag.tags),
                     "owner": dag.owners,
                     "team": find_team(dag_id, session=session) if find_team else None,
-                    "roll_ups": _find_roll_ups(dag_id, session),
+                    **_read_serialized(dag_id, session),
                 }
     return facts
 
 
-def _find_roll_ups(dag_id: str, session: Any) -> list[str]:
-    """Return the ids of the tasks of a DAG that raise an incident for those before them."""
+def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
+    """Return the ids of the tasks of a DAG that raise an incident for those before them, and whether it has a notifier of its own."""
     from airflow.models.serialized_dag import SerializedDagModel
 
     row = SerializedDagModel.get(dag_id, session=session)
-    tasks = row.dag.tasks if row else ()
-    return sorted(task.task_id for task in tasks if task.task_type == "IncidentOnFailureOperator")
+    dag = row.dag if row else None
+    tasks = dag.tasks if dag else ()
+    return {
+        "roll_ups": sorted(task.task_id for task in tasks if task.task_type == "IncidentOnFailureOperator"),
+        "has_notifier": bool(read_marks(dag).get("has_notifier")),
+    }
 
 
 def add_link(task: Any, link: Any) -> None:

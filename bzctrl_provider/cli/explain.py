@@ -115,7 +115,9 @@ def _name_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str
     if occurrence.failure.kind == "import":
         state = "on" if options.incident_on_import_error else "off: no incident is raised for a broken file"
         return [f"incident_on_import_error is {state}."]
-    if occurrence.is_of_policy:
+    if occurrence.is_of_policy and stored.get("has_notifier"):
+        policy = "The policy raises none for this DAG: its own notifier raises one for each failed run."
+    elif occurrence.is_of_policy:
         policy = "The policy raises an incident for each failed run of this DAG."
     elif options.incident_on_failed_run:
         policy = "The policy raises none for this DAG: its tags or its id are not included, or excluded."

@@ -255,7 +255,13 @@ def test_explain_reads_the_facts_of_a_dag_from_the_database(owner):
     finally:
         with create_session() as session:
             session.delete(session.get(DagModel, "cli_facts"))
-    assert facts == {"tags": ["a", "b"], "owner": owner, "team": None, "roll_ups": []}
+    assert facts == {
+        "tags": ["a", "b"],
+        "owner": owner,
+        "team": None,
+        "roll_ups": [],
+        "has_notifier": False,
+    }
     assert read_dag_facts("cli_facts") is None
 
 

@@ -117,6 +117,9 @@ def test_explain_names_the_policy_and_its_default_for_backfills(run_command, con
     text = run_command("check", "--explain", "legacy_d")[1]
     assert "The policy raises none for this DAG" in text
     assert "Only a notifier of the DAG itself would raise one." in text
+    stored["dags"]["d"]["has_notifier"] = True
+    text = run_command("check", "--explain", "d")[1]
+    assert "The policy raises none for this DAG: its own notifier raises one for each failed run." in text
 
 
 def test_explain_names_silence_window_and_count(run_command, configure, stored, store):
