@@ -181,7 +181,7 @@ class Writer:
         number = len(self._runs)
         log.log(
             logging.ERROR if number else logging.WARNING,
-            "The store does not take failed runs: %d are kept in memory, and written when it does. %s",
+            "The store does not take failed runs. Kept in memory until it does: %d. %s",
             number,
             reason,
         )

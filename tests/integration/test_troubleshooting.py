@@ -34,6 +34,8 @@ from support.store import add
 from bzctrl_provider import policy
 from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
 from bzctrl_provider.client.deadline import Deadline
+from bzctrl_provider.failed_runs.writer import Writer
+from bzctrl_provider.failed_runs.writer import _write as write_failed_runs
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.import_errors import listener, reporter
@@ -48,6 +50,7 @@ from bzctrl_provider.sandbox.cli import main as sandbox_command
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import database
+from bzctrl_provider.store.failed_runs import FailedRun
 from bzctrl_provider.store.placement import warn_of_a_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -341,6 +344,17 @@ def import_error_without_a_store(lab):
     return lab.logged(logging.ERROR)
 
 
+def failed_run_without_a_store(lab):
+    lab.monkeypatch.setattr("atexit.register", lambda _: None)
+    lab.store("sqlite:////proc/bzctrl.db")
+    lab.caplog.clear()
+    writer = Writer(write_failed_runs)
+    writer.add(FailedRun(dag_id="customs", run_id="scheduled__2026-11-21", why="task_failure"))
+    writer.finish()
+    first, *_, lost = [record.getMessage() for record in lab.caplog.records if record.levelname == "ERROR"]
+    return f"{first}\n{lost}"
+
+
 def sandbox_port_in_use(lab):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return lab.sandbox("--port", str(taken.getsockname()[1]))
@@ -524,6 +538,7 @@ SEEN = {
     "database-locked": store_locked,
     "database-newer": store_of_a_newer_release,
     "database-in-a-file": store_in_a_file,
+    "failed-run-database": failed_run_without_a_store,
     "import-error-database": import_error_without_a_store,
     # results of other tools
     "checks-no-xcom": lambda _: checks_from_gx(None)["description"],

@@ -100,7 +100,7 @@ def test_store_that_never_responds_costs_the_scheduler_one_wait(new_writer, fake
     for number in range(1000):
         writer.add(run(number))
     assert time.monotonic() - began < 1
-    assert "1 are kept in memory" in caplog.text
+    assert "Kept in memory until it does: 1." in caplog.text
     assert "did not respond within" in caplog.text
     assert gauges.get() == 1
     assert gauges.empty()
