@@ -66,7 +66,7 @@ def _decide(store: Database, noted: Noted, now: float) -> None:
         log.info("No incident: %s is %s by now.", _name(run), state)
         with store.transaction() as tx:
             # It may fail again: with the same number of clears, if the scheduler ended before its commit.
-            failed_runs.forget(tx, noted.key)
+            failed_runs.forget(tx, noted)
         return
     failure = describe_failed_run(run)
     decision = decide(read_failed_run(run, failure), wish_for_failed_run(run, failure), record=write)

@@ -80,7 +80,7 @@ class Noted:
 
     :param number: of the row.
     :param key: of the run.
-    :param noted_at: when it was written.
+    :param noted_at: when Airflow last failed it.
     :param run: the run.
     """
 
@@ -91,7 +91,7 @@ class Noted:
 
 
 def add(tx: Transaction, run: FailedRun) -> bool:
-    """Write a run unless it is known; return whether it was written."""
+    """Write a run, or note that Airflow fails a known one once more; return whether it was written."""
     facts = {name: value for name, value in vars(run).items() if name not in _COLUMNS}
     values: dict[str, Any] = {
         "key": run.key,
@@ -100,7 +100,11 @@ def add(tx: Transaction, run: FailedRun) -> bool:
         "noted_at": tx.now,
         "decided_at": 0.0,
     }
-    return tx.insert(insert(_table), values)
+    while not tx.insert(insert(_table), values):
+        # A delivery must not forget it now; if one has done so since, it is written after all.
+        if tx.connection.execute(update(_table).where(_c.key == run.key).values(noted_at=tx.now)).rowcount:
+            return False
+    return True
 
 
 def list_undecided(tx: Transaction, *, after: int = 0) -> list[Noted]:
@@ -127,9 +131,9 @@ def note_decided(tx: Transaction, key: str) -> None:
     tx.connection.execute(update(_table).where(_c.key == key).values(decided_at=tx.now))
 
 
-def forget(tx: Transaction, key: str) -> None:
-    """Delete a run, so that it is written again if Airflow fails it again."""
-    tx.connection.execute(delete(_table).where(_c.key == key))
+def forget(tx: Transaction, noted: Noted) -> None:
+    """Delete a run, unless Airflow has failed it once more since it was listed; the next time, it is written again."""
+    tx.connection.execute(delete(_table).where(_c.key == noted.key, _c.noted_at == noted.noted_at))
 
 
 def prune(tx: Transaction) -> None:

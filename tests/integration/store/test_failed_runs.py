@@ -99,10 +99,23 @@ def test_undecided_run_is_never_forgotten(store, clock):
 def test_forgotten_run_can_be_noted_again(store):
     """A run that was not failed yet is written by the next call for it."""
     write(store)
+    (noted,) = read(store)
     with store.transaction() as tx:
-        failed_runs.forget(tx, RUN.key)
+        failed_runs.forget(tx, noted)
     assert read(store) == []
     assert write(store)
+
+
+def test_run_that_is_noted_again_meanwhile_is_not_forgotten(store, clock):
+    """A delivery has found it active, and the next scheduler fails it before the delivery forgets it: nothing is lost."""
+    write(store)
+    (listed,) = read(store)
+    clock.now += 1
+    assert not write(store)
+    with store.transaction() as tx:
+        failed_runs.forget(tx, listed)
+    (noted,) = read(store)
+    assert noted.noted_at == clock.now
 
 
 def test_runs_are_listed_in_parts(store, monkeypatch):

@@ -144,6 +144,16 @@ def test_run_that_the_next_scheduler_fails_again_is_raised(deliver, airflow, sto
     assert len(deliver(RUN)) == 1
 
 
+def test_old_run_that_is_noted_again_waits_for_the_commit(deliver, airflow, store):
+    """The next scheduler came after a long time, and has not committed yet: the delivery looks again."""
+    airflow.state = "running"
+    note(store, RUN, ago_s=COMMITTED_AFTER_S + 1)
+    assert deliver(RUN) == []
+    assert count_undecided(store) == 1
+    airflow.state = "failed"
+    assert len(deliver()) == 1
+
+
 def test_second_call_for_a_raised_run_raises_none(deliver):
     """A scheduler ended between the note and its commit, a delivery raised the incident, and the next scheduler notes it again."""
     assert len(deliver(RUN)) == 1
