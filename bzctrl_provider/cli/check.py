@@ -38,6 +38,14 @@ NEWEST_TESTED_AIRFLOW = (3, 3)
 WAITS_TOO_LONG = timedelta(hours=1)
 """A delivery runs each minute, and an incident whose attempts had no response waits at most one hour for the next."""
 
+_FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
+    "scheduler": "No scheduler has loaded the provider's plugin{}: no failed run is noted. Install the provider where the scheduler runs, "
+    "set incident_on_failed_run and database there, too, and restart it.",
+    "delivery": "No delivery has run{}: the incidents of failed runs wait. Create and unpause the delivery DAG, "
+    "or run `bzctrl outbox deliver` each minute by cron.",
+}
+"""The parts of a deployment that incidents of failed runs need, and what is said if one was not at work lately, and for how long."""
+
 
 def run(arguments: argparse.Namespace, out: TextIO) -> int:
     """Print the result of each check; return 1 if there is a fault.
@@ -261,31 +269,29 @@ def check_failed_runs() -> Finding:
         return Finding(check="failed_runs", message=message, facts={"needed": False})
     with database().transaction() as tx:
         number, oldest = failed_runs.count_undecided(tx)
-        scheduler_s, delivery_s = (
-            None if seen_at is None else tx.now - seen_at
-            for seen_at in (failed_runs.find_heartbeat(tx, part) for part in ("scheduler", "delivery"))
-        )
-        oldest_s = tx.now - oldest if oldest else None
-    faults = []
-    if scheduler_s is None or scheduler_s > SCHEDULED_FOR_S:
-        faults.append(
-            f"No scheduler has loaded the provider's plugin{_describe_gap(scheduler_s)}: no failed run is noted. Install the provider "
-            "where the scheduler runs, set incident_on_failed_run and database there, too, and restart it."
-        )
-    if delivery_s is None or delivery_s > SCHEDULED_FOR_S:
-        faults.append(
-            f"No delivery has run{_describe_gap(delivery_s)}: the incidents of failed runs wait. Create and unpause the delivery DAG, "
-            "or run `bzctrl outbox deliver` each minute by cron."
-        )
-    age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
+        ages = {part: _age(tx, failed_runs.find_heartbeat(tx, part)) for part in _FAILED_RUNS_NEED}
+        oldest_s = _age(tx, oldest)
     return Finding(
         check="failed_runs",
-        status="fault" if faults else "ok",
-        message=f"incident_on_failed_run is on; {number} failed {'run waits' if number == 1 else 'runs wait'} for a delivery{age}.",
-        details=tuple(faults),
-        facts={"needed": True, "waiting": number, "scheduler_s": scheduler_s, "delivery_s": delivery_s},
+        status="fault" if any(map(_is_gone, ages.values())) else "ok",
+        message=f"incident_on_failed_run is on; {number} failed {'run waits' if number == 1 else 'runs wait'} for a delivery"
+        + ("." if oldest_s is None else f" (the oldest for {format_age(oldest_s)})."),
+        details=tuple(
+            _FAILED_RUNS_NEED[part].format("" if age is None else f" for {format_age(age)}")
+            for part, age in ages.items()
+            if _is_gone(age)
+        ),
+        facts={
+            "needed": True,
+            "waiting": number,
+            **{f"{part}_s": age for part, age in ages.items()},
+        },
     )
 
 
-def _describe_gap(seconds: float | None) -> str:
-    return "" if seconds is None else f" for {format_age(seconds)}"
+def _age(tx: Transaction, at: float | None) -> float | None:
+    return None if at is None else tx.now - at
+
+
+def _is_gone(age_s: float | None) -> bool:
+    return age_s is None or age_s > SCHEDULED_FOR_S

@@ -1,8 +1,8 @@
 """The listener for failed runs, in the scheduler.
 
 Airflow loads it in each of its processes, so at its top it imports nothing but the mark for listeners. The scheduler calls
-``on_dag_run_failed`` before it commits the run's state: a failure that is committed was noted before. It looks no connection and
-no Variable up, waits at most one second for the store, and raises nothing.
+``on_dag_run_failed`` before it commits the run's state, and the run is written when it commits: a failure that is committed was
+noted before. That looks no connection and no Variable up, waits at most one second for the store, and raises nothing.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def on_starting() -> None:
         return
     try:
         if settings().incident_on_failed_run:
-            from bzctrl_provider.failed_runs.writer import writer
+            # With all that a failed run needs: to import it in the loop costs time.
+            from bzctrl_provider.failed_runs.reader import begin
 
-            writer.begin_heartbeat()
+            begin()
     except Exception as exc:  # noqa: BLE001 - a scheduler that does not start is worse
         _log_failure(exc)
 
@@ -52,11 +53,9 @@ def on_dag_run_failed(dag_run: Any, msg: str) -> None:
     try:
         if not _applies(dag_run, msg):
             return
-        from bzctrl_provider.failed_runs.reader import read_dag_run
-        from bzctrl_provider.failed_runs.writer import writer
+        from bzctrl_provider.failed_runs.reader import write_before_commit
 
-        if run := read_dag_run(dag_run, msg):
-            writer.add(run)
+        write_before_commit(dag_run, msg)
     except Exception as exc:  # noqa: BLE001 - the scheduler would end on Airflow 2
         _log_failure(exc)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAIT_S = 1.0
-"""How long the scheduler waits for one run to be written."""
+"""How long the scheduler waits for the runs of one loop to be written."""
 
 PAUSE_S = 30.0
 HEARTBEAT_S = 60.0
@@ -91,18 +91,19 @@ class Writer:
             self._heartbeat_at = self._clock()
             self._start()
 
-    def add(self, run: FailedRun) -> None:
-        """Have a run written, and wait for it for a bounded time."""
-        lost: list[FailedRun] = []
+    def add(self, runs: Iterable[FailedRun]) -> None:
+        """Have runs written, and wait for them for a bounded time."""
+        added = {run.key: run for run in runs}
         with self._changed:
-            self._runs[run.key] = run
-            if len(self._runs) > _KEPT:
-                lost.append(self._runs.pop(next(iter(self._runs))))
+            self._runs |= added
+            lost = [self._runs.pop(key) for key in list(self._runs)[:-_KEPT]]
             self._start()
             self._changed.notify_all()
             is_late = not (
                 self._is_closed
-                or self._changed.wait_for(lambda: run.key not in self._runs or self._is_closed, self._wait_s)
+                or self._changed.wait_for(
+                    lambda: self._is_closed or self._runs.keys().isdisjoint(added), self._wait_s
+                )
             )
             self._is_closed = self._is_closed or is_late
         if is_late:
@@ -200,8 +201,7 @@ def _write(runs: Sequence[FailedRun], is_heartbeat_due: bool) -> None:
     with database(keeps_connection=True).transaction() as tx:
         if is_heartbeat_due:
             failed_runs.note_heartbeat(tx, "scheduler")
-        for run in runs:
-            failed_runs.add(tx, run)
+        failed_runs.add(tx, runs)
 
 
 writer = Writer(_write)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import create_engine, event, insert, select, update
+from sqlalchemy import create_engine, event, insert, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -34,7 +34,7 @@ from bzctrl_provider.store import schema
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Engine
@@ -66,8 +66,8 @@ class Transaction(NamedTuple):
     connection: Connection
     now: float
 
-    def insert(self, statement: Insert, values: Mapping[str, Any]) -> bool:
-        """Write a row unless its key is known, also if another process writes it at the same moment; return whether it was written."""
+    def insert(self, statement: Insert, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bool:
+        """Write rows unless a key is known, also if another process writes it at the same moment; return whether they were written."""
         try:
             with self.connection.begin_nested():
                 self.connection.execute(statement, values)
@@ -174,11 +174,6 @@ class Database:
                     raise
                 self._create(connection)
             else:
-                # If they cannot be made, what uses them fails, and the rest goes on.
-                if version < schema.VERSION and attempt < _CREATIONS - 1:
-                    connection.rollback()
-                    self._create(connection)
-                    continue
                 if version > schema.VERSION:
                     raise StoreError(
                         f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
@@ -193,15 +188,12 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _create(self, connection: Connection) -> None:
-        """Make the tables that are missing; an error means that another process makes them at the same moment, or is met again."""
+        """Make the tables; an error means that another process makes them at the same moment, or is met again."""
         try:
             self._lock_file(connection)
             schema.METADATA.create_all(connection)
-            version = connection.execute(select(schema.schema.c.version)).scalar()
-            if version is None:
+            if not connection.execute(select(schema.schema.c.version)).first():
                 connection.execute(insert(schema.schema).values(id=1, version=schema.VERSION))
-            elif version < schema.VERSION:
-                connection.execute(update(schema.schema).values(version=schema.VERSION))
             connection.commit()
         except DBAPIError:
             connection.rollback()

@@ -13,7 +13,7 @@ from bzctrl_provider.store.database import PARAMETERS
 from bzctrl_provider.text import digest_of, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bzctrl_provider.store.database import Transaction
 
@@ -90,21 +90,16 @@ class Noted:
     run: FailedRun
 
 
-def add(tx: Transaction, run: FailedRun) -> bool:
-    """Write a run, or note that Airflow fails a known one once more; return whether it was written."""
-    facts = {name: value for name, value in vars(run).items() if name not in _COLUMNS}
-    values: dict[str, Any] = {
-        "key": run.key,
-        **{name: plain_text(getattr(run, name)) for name in _COLUMNS},
-        "facts": json.dumps(facts),
-        "noted_at": tx.now,
-        "decided_at": 0.0,
-    }
-    while not tx.insert(insert(_table), values):
-        # A delivery must not forget it now; if one has done so since, it is written after all.
-        if tx.connection.execute(update(_table).where(_c.key == run.key).values(noted_at=tx.now)).rowcount:
-            return False
-    return True
+def add(tx: Transaction, runs: Iterable[FailedRun]) -> None:
+    """Write runs, and note that Airflow fails those that are known once more."""
+    rows = {run.key: _row(run, tx.now) for run in runs}
+    while rows:
+        # A delivery must not forget a known one now.
+        tx.connection.execute(update(_table).where(_c.key.in_(rows)).values(noted_at=tx.now))
+        for key in tx.connection.scalars(select(_c.key).where(_c.key.in_(rows), _c.noted_at == tx.now)):
+            del rows[key]
+        if not rows or tx.insert(insert(_table), list(rows.values())):
+            return
 
 
 def list_undecided(tx: Transaction, *, after: int = 0) -> list[Noted]:
@@ -157,6 +152,16 @@ def find_heartbeat(tx: Transaction, part: Part) -> float | None:
     """Return when a part of the deployment was last at work, in seconds since 1970; None for never."""
     at: float | None = tx.connection.scalar(select(_beat.c.seen_at).where(_beat.c.name == part))
     return at
+
+
+def _row(run: FailedRun, now: float) -> dict[str, Any]:
+    return {
+        "key": run.key,
+        **{name: plain_text(getattr(run, name)) for name in _COLUMNS},
+        "facts": json.dumps({name: value for name, value in vars(run).items() if name not in _COLUMNS}),
+        "noted_at": now,
+        "decided_at": 0.0,
+    }
 
 
 def _run(row: Mapping[Any, Any]) -> FailedRun:

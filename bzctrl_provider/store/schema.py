@@ -22,7 +22,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import TextClause
 
-VERSION = 2
+VERSION = 1
 """Of the tables. A store with a higher one was made by a newer release of this package."""
 
 METADATA = MetaData()

@@ -349,7 +349,7 @@ def failed_run_without_a_store(lab):
     lab.store("sqlite:////proc/bzctrl.db")
     lab.caplog.clear()
     writer = Writer(write_failed_runs)
-    writer.add(FailedRun(dag_id="customs", run_id="scheduled__2026-11-21", why="task_failure"))
+    writer.add([FailedRun(dag_id="customs", run_id="scheduled__2026-11-21", why="task_failure")])
     writer.finish()
     first, *_, lost = [record.getMessage() for record in lab.caplog.records if record.levelname == "ERROR"]
     return f"{first}\n{lost}"

@@ -114,7 +114,7 @@ def test_scheduler_without_a_database_goes_on_and_logs_its_failed_runs(monkeypat
     writer = Writer(write_failed_runs)
     started_at = time.monotonic()
     for number in range(200):
-        writer.add(FailedRun(dag_id="customs", run_id=f"run {number}"))
+        writer.add([FailedRun(dag_id="customs", run_id=f"run {number}")])
     assert time.monotonic() - started_at < 3
     writer.finish()
     assert time.monotonic() - started_at < 15

@@ -129,6 +129,7 @@ import os, runpy, signal, sys
 import airflow.serialization.serialized_objects as serialized
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
+from sqlalchemy import event
 
 from bzctrl_provider import policy
 from bzctrl_provider.failed_runs import listener
@@ -145,9 +146,9 @@ with create_session() as session:
     dag_run.update_state(session=session, execute_callbacks=False)
     assert str(getattr(dag_run.state, "value", dag_run.state)) == "failed"
     if end == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+        event.listen(session, "before_commit", lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """
-"""A scheduler that decides about one run, and ends before or after its commit."""
+"""A scheduler that decides about one run, and ends in the middle of its commit or after it."""
 
 
 @pytest.fixture

@@ -4,15 +4,17 @@ import logging
 import os
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 from airflow.listeners.listener import get_listener_manager
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
 
 from bzctrl_provider._airflow_internals import mark_dag
 from bzctrl_provider.failed_runs import listener, reader
-from bzctrl_provider.failed_runs import writer as writer_module
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -28,6 +30,13 @@ class Task(SimpleNamespace):
     downstream_task_ids: frozenset = frozenset()
 
 
+class Unprintable:
+    """A value that cannot be read."""
+
+    def __str__(self):
+        return str(1 / 0)
+
+
 class Dag(SimpleNamespace):
     """A serialized DAG."""
 
@@ -41,22 +50,6 @@ class Dag(SimpleNamespace):
         return task_id in self.tasks
 
 
-class Session:
-    """A session of SQLAlchemy that notes whether the scheduler's changes would be flushed."""
-
-    is_flushed = False
-
-    @property
-    def no_autoflush(self):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return False
-
-
 def new_dag(**values):
     tasks = {
         "extract": Task(downstream_task_ids={"check"}),
@@ -67,18 +60,17 @@ def new_dag(**values):
     return Dag(**{"tags": {"finance", "daily"}, "default_args": {"retries": 1}, "tasks": tasks, **values})
 
 
-class DagRun(SimpleNamespace):
-    """A run that has just failed, in the scheduler."""
-
-    def get_task_instances(self, *, session):
-        assert session is not None
-        if isinstance(self.instances, Exception):
-            raise self.instances
-        return [SimpleNamespace(task_id=t, map_index=i, state=state) for t, i, state in self.instances]
+INSTANCES = [
+    ("extract", -1, "success"),
+    ("check", 0, "failed"),
+    ("check", 1, "success"),
+    ("load", -1, "upstream_failed"),
+    ("raise_incident", -1, None),
+]
 
 
 def new_dag_run(**values):
-    return DagRun(
+    return SimpleNamespace(
         **{
             "dag_id": "customs",
             "run_id": "r",
@@ -87,36 +79,47 @@ def new_dag_run(**values):
             "run_type": SimpleNamespace(value="scheduled"),
             "logical_date": START,
             "dag": new_dag(),
-            "instances": [
-                ("extract", -1, "success"),
-                ("check", 0, SimpleNamespace(value="failed")),
-                ("check", 1, "success"),
-                ("load", -1, "upstream_failed"),
-                ("raise_incident", -1, None),
-            ],
             **values,
         }
     )
 
 
 @pytest.fixture
-def noted(monkeypatch):
+def session():
+    """Return the session in which the scheduler works; of Airflow's tables, the database has the columns that the listener reads."""
+    engine = create_engine("sqlite://")
+    with Session(engine) as session:
+        columns = "dag_id, run_id, task_id, map_index, state"
+        session.execute(text(f"CREATE TABLE task_instance ({columns})"))
+        for task_id, index, state in INSTANCES:
+            session.execute(
+                text("INSERT INTO task_instance VALUES ('customs', 'r', :task_id, :index, :state)"),
+                {"task_id": task_id, "index": index, "state": state},
+            )
+        session.commit()
+        yield session
+    engine.dispose()
+
+
+@pytest.fixture
+def noted(monkeypatch, session):
     """Return the runs that the listener has noted in the process of a scheduler."""
     runs = []
-    monkeypatch.setattr(writer_module.writer, "add", runs.append)
+    monkeypatch.setattr(reader.writer, "add", runs.extend)
     monkeypatch.setattr(listener, "_job_processes", [os.getpid()])
     monkeypatch.setattr(listener, "_logged", set())
-    monkeypatch.setattr(reader, "object_session", lambda _: Session())
+    monkeypatch.setattr(reader, "object_session", lambda _: session)
     return runs
 
 
 @pytest.fixture
-def fail(noted, configure):
-    """Return a function that lets a run fail, with the policy switched on."""
+def fail(noted, configure, session):
+    """Return a function that lets a run fail, and commits that, with the policy switched on."""
     configure(incident_on_failed_run="True")
 
     def call(msg="task_failure", **values):
         listener.on_dag_run_failed(dag_run=new_dag_run(**values), msg=msg)
+        session.commit()
         return noted
 
     return call
@@ -202,10 +205,49 @@ def test_run_of_a_test_is_noted_by_the_option_only(fail, monkeypatch, configure,
         assert len(fail()) == number * (1 + bool(processes))
 
 
+def test_runs_of_one_loop_are_written_when_the_scheduler_commits(fail, noted, session, monkeypatch):
+    """Together, after it has written its own changes; a commit without a failed run writes nothing."""
+    calls = []
+    monkeypatch.setattr(reader.writer, "add", lambda runs: calls.append([run.run_id for run in runs]))
+    monkeypatch.setattr(session, "flush", lambda: calls.append("flush"))
+    for run_id in ("a", "b"):
+        listener.on_dag_run_failed(dag_run=new_dag_run(run_id=run_id), msg="task_failure")
+    assert calls == []
+    session.commit()
+    session.commit()
+    fail(run_id="c")
+    assert calls[0] == "flush"
+    assert [call for call in calls if call != "flush"] == [["a", "b"], ["c"]]
+
+
+def test_error_of_airflows_own_changes_is_left_to_airflow(fail, noted, session, monkeypatch):
+    """Its commit fails, and it decides again."""
+    monkeypatch.setattr(session, "flush", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert noted == []
+
+
+def test_run_without_a_session_is_written_at_once(fail, noted, session, monkeypatch):
+    """`DAG.test()` may have committed it."""
+    monkeypatch.setattr(reader, "object_session", lambda _: None)
+    monkeypatch.setattr(reader, "create_session", lambda: nullcontext(session))
+    listener.on_dag_run_failed(dag_run=new_dag_run(), msg="task_failure")
+    (run,) = noted
+    assert run.states["check"] == {0: "failed", 1: "success"}
+
+
+def test_states_that_cannot_be_read_cost_no_incident(fail, session, caplog):
+    """An incident without its details is better than none."""
+    session.execute(text("DROP TABLE task_instance"))
+    (run,) = fail()
+    assert run.states == {}
+    assert "Skipped the states of the tasks of failed runs" in caplog.text
+
+
 @pytest.mark.parametrize(
     "values",
     [
-        {"instances": ConnectionError("the database is gone")},
         {"dag": None},
         {"dag": SimpleNamespace(tags=None, owner=None)},
         {"start_date": None, "logical_date": None, "run_type": None, "clear_number": None},
@@ -219,12 +261,22 @@ def test_run_of_which_little_is_known_is_noted_all_the_same(fail, values):
 
 @pytest.mark.security
 def test_error_in_the_listener_does_not_reach_the_scheduler(fail, monkeypatch, caplog):
-    """Airflow 2 would end; the log has the error once per process."""
-    monkeypatch.setattr(writer_module.writer, "add", lambda _: 1 / 0)
-    for _ in range(3):
+    """Airflow 2 would end; the log has the error, that of the listener itself once per process."""
+    with monkeypatch.context() as patch:
+        patch.setattr(reader.writer, "add", lambda _: 1 / 0)
         fail()
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert "ZeroDivisionError" in record.getMessage()
+        patch.setattr(reader, "object_session", lambda _: 1 / 0)
+        for _ in range(3):
+            fail()
+    assert fail(start_date=Unprintable()) == []
+    of_loop, of_process, of_run = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.ERROR
+    ]
+    assert of_loop.startswith(
+        "Skipped the failed runs of this loop; they raise no incident: ZeroDivisionError"
+    )
+    assert "ZeroDivisionError" in of_process
+    assert of_run.startswith("Skipped the failed run r of customs; it raises no incident: ZeroDivisionError")
 
 
 def test_run_that_is_not_chosen_costs_microseconds(fail, configure):
@@ -251,7 +303,7 @@ def test_heartbeat_begins_in_a_scheduler_with_the_policy(monkeypatch, configure,
     """Once per process, and not in its children, which find the note of their parent."""
     configure(incident_on_failed_run=option)
     calls = []
-    monkeypatch.setattr(writer_module.writer, "begin_heartbeat", lambda: calls.append(True))
+    monkeypatch.setattr(reader.writer, "begin_heartbeat", lambda: calls.append(True))
     monkeypatch.setattr(listener, "_job_processes", [])
     monkeypatch.setattr(sys, "argv", arguments)
     for _ in range(2):
@@ -270,13 +322,14 @@ def test_heartbeat_that_cannot_begin_does_not_stop_the_scheduler(monkeypatch, co
     assert "The URL of the store cannot be parsed" in caplog.text
 
 
-def test_airflow_calls_the_listener_by_the_names_of_its_hooks(fail, noted):
+def test_airflow_calls_the_listener_by_the_names_of_its_hooks(fail, noted, session):
     """Airflow's own manager takes the module and passes it run and reason."""
     manager = get_listener_manager()
     is_loaded = manager.pm.is_registered(listener)  # by the plugin
     manager.add_listener(listener)
     try:
         manager.hook.on_dag_run_failed(dag_run=new_dag_run(), msg="task_failure")
+        session.commit()
     finally:
         if not is_loaded:
             manager.pm.unregister(listener)

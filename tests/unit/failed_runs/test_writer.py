@@ -25,6 +25,7 @@ class Store:
     def __init__(self):
         self.written = []
         self.heartbeats = 0
+        self.calls = 0
         self.error = None
         self.responds = threading.Event()
         self.responds.set()
@@ -33,6 +34,7 @@ class Store:
     def __call__(self, runs, is_heartbeat_due):
         self.responds.wait(10)
         with self.changed:
+            self.calls += 1
             self.changed.notify_all()
             if self.error:
                 raise self.error
@@ -83,12 +85,20 @@ def test_run_is_in_the_store_when_the_scheduler_goes_on(new_writer, store):
     """It commits the run's state after that, so no committed failure is unknown; the same one twice is one row."""
     writer = new_writer(write=module._write)
     for each in (run(1), run(1), run(2)):
-        writer.add(each)
+        writer.add([each])
         with store.transaction() as tx:
             assert each.run_id in [noted.run.run_id for noted in failed_runs.list_undecided(tx)]
     with store.transaction() as tx:
         assert failed_runs.count_undecided(tx)[0] == 2
         assert failed_runs.find_heartbeat(tx, "scheduler") is None
+
+
+def test_runs_of_one_loop_are_written_together(new_writer, fake):
+    """The scheduler waits once for all of them."""
+    writer = new_writer()
+    writer.add(run(number) for number in range(20))
+    assert fake.written == [str(number) for number in range(20)]
+    assert fake.calls == 1
 
 
 @pytest.mark.security
@@ -98,7 +108,7 @@ def test_store_that_never_responds_costs_the_scheduler_one_wait(new_writer, fake
     writer = new_writer(wait_s=0.05)
     began = time.monotonic()
     for number in range(1000):
-        writer.add(run(number))
+        writer.add([run(number)])
     assert time.monotonic() - began < 1
     assert "Kept in memory until it does: 1." in caplog.text
     assert "did not respond within" in caplog.text
@@ -115,14 +125,14 @@ def test_store_that_fails_is_tried_again_and_nobody_waits_meanwhile(new_writer, 
     fake.error = StoreError("the disk is full")
     writer = new_writer(pause_s=0.01)
     for number in range(3):
-        writer.add(run(number))
+        writer.add([run(number)])
     assert gauges.get(timeout=10) > 0
     assert "the disk is full" in caplog.text
     fake.error = None
     fake.wait_for(lambda: len(fake.written) == 3)
     while gauges.get(timeout=10):
         pass  # of the attempts before
-    writer.add(run(3))
+    writer.add([run(3)])
     assert fake.written == ["0", "1", "2", "3"]
 
 
@@ -138,7 +148,7 @@ def test_memory_is_bounded_and_what_leaves_it_is_logged_whole(new_writer, fake, 
     fake.error = StoreError("down")
     writer = new_writer()
     for number in range(3):
-        writer.add(run(number))
+        writer.add([run(number)])
     (lost,) = [record.getMessage() for record in caplog.records if "was not written" in record.getMessage()]
     assert '"run_id": "0"' in lost
     assert '"states": {"check": {"-1": "failed"}}' in lost
@@ -150,7 +160,7 @@ def test_clean_stop_writes_what_is_left_or_logs_it_whole(new_writer, fake, caplo
     fake.error = StoreError("down")
     writer = new_writer()
     for number in range(3):
-        writer.add(run(number))
+        writer.add([run(number)])
     if works_again:
         fake.error = None
     writer.finish()
@@ -166,7 +176,7 @@ def test_clean_stop_does_not_wait_for_a_store_that_never_responds(new_writer, fa
     """The scheduler ends in time, and the log has the runs."""
     fake.responds.clear()
     writer = new_writer(wait_s=0.01, join_s=0.05)
-    writer.add(run(1))
+    writer.add([run(1)])
     writer.finish()
     assert '"run_id": "1"' in caplog.text
 
@@ -175,7 +185,7 @@ def test_end_of_a_forked_child_touches_nothing(new_writer, fake, monkeypatch, ca
     """A task of the LocalExecutor is a child of the scheduler: what its memory has belongs to the parent."""
     fake.responds.clear()
     writer = new_writer(wait_s=0.01)
-    writer.add(run(1))
+    writer.add([run(1)])
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
         writer.finish()
@@ -191,10 +201,10 @@ def test_heartbeat_is_written_at_once_and_each_minute(new_writer, fake, monkeypa
     writer = new_writer(clock=lambda: now[0])
     writer.begin_heartbeat()
     fake.wait_for(lambda: fake.heartbeats == 1)
-    writer.add(run(1))
+    writer.add([run(1)])
     assert fake.heartbeats == 1
     now[0] = 61.0
-    writer.add(run(2))
+    writer.add([run(2)])
     assert fake.heartbeats == 2
 
 
