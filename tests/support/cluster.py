@@ -27,6 +27,7 @@ import psutil
 import requests
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, text, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from support.supervisor import Service, Supervised
 
@@ -211,13 +212,42 @@ class Cluster:
             mark.touch()
         sizes = {name: (self.logs / f"{name}.log").stat().st_size for name in COMPONENTS}
         for name in COMPONENTS:
-            component = self.component(name)
-            for process in [component, *component.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            self.kill(name)
         killed_at = time.time()
         wait_for("new disks", lambda: not any(mark.exists() for mark in marks), seconds=START_S)
         self._wait_until_ready(sizes, since=killed_at)
+
+    def kill(self, name):
+        """Kill a component of Airflow with all its processes; the supervisor starts it again."""
+        component = self.component(name)
+        for process in [component, *component.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def kill_delivery(self):
+        """Kill the process of the next run of the delivery DAG, in the middle of its work."""
+
+        def find_process():
+            rows = self.query(
+                "SELECT pid FROM task_instance WHERE dag_id = 'bzctrl_delivery' AND state = 'running' AND pid > 0"
+            )
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return [psutil.Process(pid) for (pid,) in rows]
+
+        for process in wait_for("a delivery", find_process, seconds=120):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def restart_postgres(self):
+        """Restart the database, which closes each connection, and wait until it responds."""
+        self.component("postgres").send_signal(signal.SIGINT)
+        time.sleep(1)
+
+        def responds():
+            with contextlib.suppress(SQLAlchemyError):
+                return self.query("SELECT 1")
+
+        wait_for("PostgreSQL", responds, seconds=START_S)
 
     def _wait_until_ready(self, log_sizes, *, since=0.0):
         wait_for("every component is healthy", lambda: self._is_healthy(since), seconds=START_S)
@@ -261,6 +291,7 @@ class Cluster:
             ),
             user=user,
             stop_signal=signal.SIGINT,
+            restart=True,
         )
         self.pg_dump = str(binaries / "pg_dump")
         ready = shlex.split(f"{binaries}/pg_isready -h 127.0.0.1 -p {self._postgres_port}")

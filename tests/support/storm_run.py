@@ -18,7 +18,7 @@ from support.storm import CANARIES, failing, late, write_dags
 from bzctrl_provider.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 END_S = 600
@@ -106,9 +106,12 @@ class Storm:
         ((count,),) = self.cluster.query("SELECT count(*) FROM dag WHERE NOT is_stale")
         return count == self._dag_count
 
-    def run(self, kind: str) -> tuple[set[tuple[str, str]], Measured]:
+    def run(
+        self, kind: str, *, disturb: Callable[[], None] | None = None
+    ) -> tuple[set[tuple[str, str]], Measured]:
         """Let all DAGs of a kind fail with canaries among them, and deadlines be missed.
 
+        :param disturb: is called when a third of the runs have failed; then nothing is measured, because Airflow may forget callbacks.
         :return: the DAG and run of each incident that there has to be, and what was measured.
         """
         fail_count, late_count = self._counts
@@ -123,7 +126,14 @@ class Storm:
         with ThreadPoolExecutor(1 if self._is_small else 3) as pool:
             runs = set(pool.map(self._trigger, [*late_ids, *wanted]))
         failed = {(dag_id, run_id) for dag_id, run_id in runs if not dag_id.startswith("late")}
+        expected = {(dag_id, run_id) for dag_id, run_id in runs if dag_id not in CANARIES}
         ends_at = time.monotonic() + END_S
+        if disturb:
+            wait_for("a third of the runs", lambda: self._running() < len(failed) * 2 / 3, seconds=END_S)
+            self.running_when_disturbed = self._running()
+            disturb()
+            wait_for("the end of the runs", lambda: not self._running(), seconds=END_S)
+            return expected, measured
         while self._running():
             assert time.monotonic() < ends_at, "the runs did not end"
             self._sample_parses(measured)
@@ -143,7 +153,7 @@ class Storm:
             called[run_id] - as_epoch(end) for run_id, end in ended if run_id in canaries
         )
         measured.took_s = time.monotonic() - began_at
-        return {(dag_id, run_id) for dag_id, run_id in runs if dag_id not in CANARIES}, measured
+        return expected, measured
 
     def miss_deadlines(self) -> tuple[set[tuple[str, str]], float]:
         """Let deadlines be missed while a trigger measures how quickly it gets a name looked up, and a thread.
