@@ -22,6 +22,7 @@ _ROUNDS = {
     "parse": 60,
     "bulk": 9,
     "policy": 50,
+    "scheduler": 7,
     "write": 40,
     "delivery": 3,
     "year": 3,

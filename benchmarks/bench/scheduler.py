@@ -81,7 +81,7 @@ def _fail(options: dict[str, str], *, listens: bool = True) -> float:
 
     os.environ.update({f"AIRFLOW__BZCTRL__{name}": value for name, value in options.items()})
     sys.argv = ["airflow", "scheduler"]
-    job = Job()
+    job = Job()  # type: ignore[no-untyped-call]
     scheduler = SchedulerJobRunner(job=job)
     manager = get_listener_manager()
     if not listens:
