@@ -1,8 +1,7 @@
 """The DAG files of a storm, written into a folder because many of them differ only in their names.
 
-Each failing DAG is there three times: ``plain_…`` without a callback, ``light_…`` with one that does nothing, and
-``policy_…`` with that of the policy; each DAG that misses a deadline is there with the notifier and with a callback that
-does nothing. So one run of the cluster compares them.
+Each failing DAG is there twice: ``plain_…``, to which the policy does not apply, and ``policy_…``; each DAG that misses a deadline
+is there with a callback that does nothing, and with the notifier. So one run of the cluster compares them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS = ("plain", "light", "policy")
+KINDS = ("plain", "policy")
 
 _FAILS = """
 from datetime import UTC, datetime
@@ -25,22 +24,13 @@ def fails():
     raise ValueError("the warehouse is away")
 
 
-def nothing(context): ...
-
-
 @task
 def never_runs(): ...
 
 
 for dag_id in {dag_ids!r}:
     kind, _, number = dag_id.split("_")
-    with DAG(
-        dag_id,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        tags=[kind],
-        on_failure_callback={{"light": nothing}}.get(kind),
-    ):
+    with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), tags=[kind]):
         # With all_success no other task can have failed. With another rule the provider has to ask for the states.
         rule = ("none_failed", "all_success")[int(number) % 2]
         fails() >> never_runs.override(trigger_rule=rule)()
@@ -96,7 +86,7 @@ def never_runs(): ...
 
 
 callbacks = {{
-    "light": AsyncCallback("storm_probe.nothing"),
+    "plain": AsyncCallback("storm_probe.nothing"),
     "policy": AsyncCallback(BzCtrlNotifier, kwargs={{"title": "{{{{ dag_run.dag_id }}}} is late"}}),
 }}
 
@@ -188,7 +178,7 @@ def failing(kind: str, count: int) -> list[str]:
 
 def late(kind: str, count: int) -> list[str]:
     """Return the DAGs that miss a deadline: with the notifier, or with a callback that does nothing."""
-    return [f"late_{'policy' if kind == 'policy' else 'light'}_{number:03}" for number in range(count)]
+    return [f"late_{kind}_{number:03}" for number in range(count)]
 
 
 def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_dag: bool) -> int:
@@ -196,7 +186,7 @@ def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_d
     files = {
         **{f"{dag_id}.py": _CANARY.format(dag_id=dag_id, callback="note") for dag_id in CANARIES},
         "first_request.py": _CANARY.format(dag_id="first_request", callback="ask"),
-        "late.py": _LATE.format(dag_ids=[*late("policy", late_count), *late("light", late_count)]),
+        "late.py": _LATE.format(dag_ids=[*late("policy", late_count), *late("plain", late_count)]),
         "storm_probe.py": _PROBE,
         "probing.py": _PROBING.format(seconds=PROBE_S),
     }
@@ -210,4 +200,4 @@ def write_dags(folder: Path, *, fail_count: int, late_count: int, has_delivery_d
         files["delivery.py"] = _DELIVERY
     for name, text in files.items():
         (folder / name).write_text(text)
-    return len(KINDS) * fail_count + 2 * late_count + len(CANARIES) + 2 + has_delivery_dag
+    return len(KINDS) * (fail_count + late_count) + len(CANARIES) + 2 + has_delivery_dag
