@@ -22,7 +22,7 @@ _ROUNDS = {
     "parse": 60,
     "bulk": 9,
     "policy": 50,
-    "scheduler": 7,
+    "scheduler": 8,
     "write": 40,
     "delivery": 3,
     "year": 3,
