@@ -80,7 +80,7 @@ class Storm:
                     "AIRFLOW_CONN_BZCTRL_DEFAULT": json.dumps(connection),
                     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
                     # Celery may forget a task while its database is restarted, and Airflow fails it after that time.
-                    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
+                    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "240",
                     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
                     # The LocalExecutor starts so many processes.
                     "AIRFLOW__CORE__PARALLELISM": "4" if self._is_small else "64",
