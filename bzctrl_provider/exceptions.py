@@ -202,4 +202,4 @@ class BzCtrlServerError(BzCtrlAPIError):
 
 
 class BzCtrlBadAnswerError(BzCtrlAPIError):
-    """Report a 2xx response that is no JSON object, or is larger than 1 MiB."""
+    """Report a 2xx response that is no JSON object or has no field of a todo, or is larger than 1 MiB."""

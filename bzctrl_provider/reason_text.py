@@ -13,7 +13,7 @@ from bzctrl_provider.text import plain_text
 def exception_text(exception: object) -> str | None:
     """Return the type and the message of an exception, redacted by Airflow, in at most 2,000 characters.
 
-    A longer one keeps its beginning and its last line, because most errors give their cause there.
+    A longer one keeps its beginning and its end, because most errors give their cause there.
     """
     if exception is None:
         return None
@@ -26,10 +26,8 @@ def exception_text(exception: object) -> str | None:
 
 
 def cut_middle(text: str) -> str:
-    """Return a text in at most 2,000 characters: its beginning and its last line."""
+    """Return a text in at most 2,000 characters: its beginning and its last line, of a long line the end."""
     if len(text) <= TEXT_CHARS:
         return text
-    last = text.rsplit("\n", 1)[-1]
-    if len(last) > TEXT_CHARS // 2:
-        last = f"{last[: TEXT_CHARS // 2 - 1]}…"
+    last = text.rsplit("\n", 1)[-1][-TEXT_CHARS // 2 :]
     return f"{text[: TEXT_CHARS - len(last) - 3]}\n…\n{last}"

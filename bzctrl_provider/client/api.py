@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
@@ -16,7 +15,7 @@ from pydantic import SecretBytes
 from bzctrl_provider.client.auth import shared_source
 from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.client.requester import Requester
-from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token
+from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token, refuses_token
 from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S
 from bzctrl_provider.client.todo import Todo, build_message, complete_todo, too_large
 from bzctrl_provider.limits import LINE_CHARS, MAX_WORKERS
@@ -154,7 +153,7 @@ class BzCtrlClient:
         for replayed in (False, True):
             token = self._get_token(deadline)
             answer = self._requester.send("create", body, deadline=deadline, token=token)
-            if answer.status != HTTPStatus.UNAUTHORIZED:
+            if not refuses_token(answer):
                 return answer
             shared_source(self._config).discard(token)
             if replayed:

@@ -64,6 +64,9 @@ _HEADER_VALUE = r"[!-~]{1,8192}"
 
 RESPONSE_MAX_BYTES = 1024 * 1024
 
+_OF_A_TODO = ("title", "taskType", "description", "taskLink", "tags")
+"""The keys of a created todo; a response has at least one of them."""
+
 _NOTHING_CREATED = "Nothing was created."
 
 
@@ -144,11 +147,19 @@ class Answer(NamedTuple):
     def excerpt(self) -> str:
         """Return what BzCtrl says, as an error may show it."""
         if self.request.what == "create":
-            return self.request.quote(self.body.decode("utf-8", "replace"))
+            return self.request.quote(self._readable_body())
         # Anything else may be a token; RFC 6749, section 5.2, names these two.
         error = self.json_object() or {}
         said = [error.get(name) for name in ("error", "error_description")]
         return self.request.quote(": ".join(part for part in said if isinstance(part, str)))
+
+    def _readable_body(self) -> str:
+        """Return the body, of an object with its long values last: Spring writes the trace before the message."""
+        error = self.json_object() or {}
+        parts = sorted(error.items(), key=lambda part: max(len(json.dumps(part[1])), NAME_CHARS))
+        if parts != list(error.items()):
+            return json.dumps(dict(parts), ensure_ascii=False)
+        return self.body.decode("utf-8", "replace")
 
 
 def parse_token(answer: Answer) -> tuple[SecretStr, object]:
@@ -167,7 +178,7 @@ def parse_token(answer: Answer) -> tuple[SecretStr, object]:
             f"Check that the host or the environment of {connection} is BzCtrl's.",
             status_code=status,
         )
-    if status == HTTPStatus.UNAUTHORIZED or _is_invalid_grant(answer):
+    if status == HTTPStatus.UNAUTHORIZED or _is_refusal(answer, "invalid_grant"):
         raise BzCtrlAuthError(
             f"{_came(answer, ': BzCtrl refused the username or the password')}. "
             f"Check Login and Password of {connection}, and that they belong to its host or environment."
@@ -184,10 +195,17 @@ def _granted(answer: Answer) -> tuple[SecretStr, object] | None:
     return SecretStr(token), content.get("expires_in")
 
 
-def _is_invalid_grant(answer: Answer) -> bool:
-    """Return whether credentials were refused as RFC 6749, section 5.2, says: a 400 with this code."""
-    error = (answer.json_object() or {}).get("error")
-    return answer.status == HTTPStatus.BAD_REQUEST and error == "invalid_grant"
+def refuses_token(answer: Answer) -> bool:
+    """Return whether BzCtrl refused the token of a request: with a 401, or as some servers do with a 400."""
+    return answer.status == HTTPStatus.UNAUTHORIZED or _is_refusal(answer, "invalid_token")
+
+
+def _is_refusal(answer: Answer, code: str) -> bool:
+    """Return whether a response is a 400 with a code of RFC 6749, section 5.2, or of RFC 6750, section 3.1."""
+    if answer.status != HTTPStatus.BAD_REQUEST:
+        return False
+    in_header = f'error="{code}"' in answer.headers.get("WWW-Authenticate", "")
+    return in_header or (answer.json_object() or {}).get("error") == code
 
 
 def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
@@ -198,8 +216,9 @@ def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
     """
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise _status_error(answer)
-    created = answer.json_object()
-    if created is None:
+    created = answer.json_object() or {}
+    # An error may come with 200, too.
+    if all(created.get(name) is None for name in _OF_A_TODO):
         what_came = f", but with {_what_it_is(answer)} instead of the created todo"
         text = f"{_came(answer, what_came)}. {UNKNOWN_ADVICE}"
         raise BzCtrlBadAnswerError(text, outcome_unknown=True, **answer.facts())
@@ -289,7 +308,7 @@ def _what_it_is(answer: Answer) -> str:
         return "more than 1 MiB"
     if answer.body.lstrip()[:1] == b"<":
         return "a web page"
-    return "a JSON object" if answer.json_object() is not None else "no JSON object"
+    return "another JSON object" if answer.json_object() is not None else "no JSON object"
 
 
 def _parse_key(link: str | None) -> str | None:

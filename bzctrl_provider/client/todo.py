@@ -123,6 +123,7 @@ def _euros(value: object) -> str | None:
         text = _text(value)
         if text is None:
             return None
+        text = re.sub(r"^-(?=[0.]+$)", "", text)  # -0.0 is what a sum or a rounding of floats makes of 0
         # An exponent is accepted, because that is how Jinja renders a large float, and written out.
         if re.fullmatch(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
             plain = _digits(text)

@@ -276,8 +276,8 @@ def test_exception_text_of_airflow_has_no_module():
     assert exception_text(json.JSONDecodeError("no", "", 0)).startswith("json.decoder.JSONDecodeError: no")
 
 
-def test_exception_text_long_exception_keeps_beginning_and_last_line():
-    """A text has at most 2,000 characters: the beginning, and the last line."""
+def test_exception_text_long_exception_keeps_beginning_and_end():
+    """A text has at most 2,000 characters: the beginning, and the last line or its end; no part of it twice."""
     text = exception_text(ValueError("x" * 5000 + "\nthe last line says why"))
     assert len(text) == 2000
     assert text.startswith("ValueError: xxx")
@@ -285,7 +285,14 @@ def test_exception_text_long_exception_keeps_beginning_and_last_line():
     assert exception_text(ValueError("short")) == "ValueError: short"
     assert exception_text("as text") == "as text"
     assert exception_text(None) is None
-    assert len(exception_text("y" * 5000)) == 2000
+    for before in ("", "first line\n"):
+        numbers = " ".join(map(str, range(2000)))
+        text = exception_text(f"{before}{numbers}")
+        start, end = text.split("\n…\n")
+        assert len(text) == 2000
+        assert f"{before}{numbers}".startswith(start)
+        assert numbers.endswith(end)
+        assert len(end) == 1000
 
 
 def test_lazy_failure_used_by_a_template_looks_up_once():

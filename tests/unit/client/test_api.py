@@ -22,6 +22,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
+    BzCtrlServerError,
     BzCtrlTransportError,
     BzCtrlValidationError,
 )
@@ -146,15 +147,27 @@ def test_create_todo_several_share_a_token_until_its_renewal(bzctrl, fields, mon
     assert len(sent(bzctrl, ACC.token_url)) == 2
 
 
-def test_create_todo_401_is_sent_again_with_a_fresh_token(bzctrl, fields):
-    """After a 401 a fresh token is asked for, and the same body goes out again."""
-    tokens = iter(["old", "new"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"status_code": 401},
+        {"status_code": 400, "json": {"error": "invalid_token", "error_description": "expired"}},
+        {"status_code": 400, "headers": {"WWW-Authenticate": 'Bearer realm="x", error="invalid_token"'}},
+    ],
+)
+def test_create_todo_refused_token_is_sent_again_with_a_fresh_one(bzctrl, fields, refused):
+    """After a 401 or a 400 with ``invalid_token`` a fresh token is asked for once, and the same body goes out again."""
+    tokens = iter(["old", "new", "newest"])
     bzctrl.post(ACC.token_url, json=lambda *_: {"access_token": next(tokens), "expires_in": 3600})
-    bzctrl.post(ACC.create_url, [{"status_code": 401}, {"json": created_answer()}])
-    assert new_client().create_todo(fields).key == "EXA-CON-BUS-WOR-03"
+    bzctrl.post(ACC.create_url, [refused, {"json": created_answer()}, refused])
+    client = new_client()
+    assert client.create_todo(fields).key == "EXA-CON-BUS-WOR-03"
     first, second = sent(bzctrl, ACC.create_url)
     assert [r.headers["Authorization"] for r in (first, second)] == ["Bearer old", "Bearer new"]
     assert first.body == second.body
+    with pytest.raises(BzCtrlAuthError, match="again with a fresh token"):
+        client.create_todo(fields)
+    assert len(sent(bzctrl, ACC.create_url)) == 4
 
 
 @pytest.mark.security
@@ -166,6 +179,22 @@ def test_create_todo_error_body_is_quoted_in_one_line(bzctrl, fields):
     assert caught.value.body_excerpt.startswith("impact: [31m must be HIGH xxx")
     assert len(caught.value.body_excerpt) == 500
     assert caught.value.body_excerpt in str(caught.value)
+
+
+@pytest.mark.security
+def test_create_todo_error_with_a_long_trace_quotes_its_message(bzctrl, fields):
+    """Of an error of Spring with its stack before the message, the message is quoted; a secret in either is redacted."""
+    trace = "java.lang.NullPointerException\r\n" + f"\tat com.bzctrl.Task.add(Task.java:1) {TOKEN}\r\n" * 9000
+    error = {"timestamp": "2026-11-30", "status": 500, "error": "Internal Server Error", "trace": trace}
+    error["errors"] = [{"codes": ["typeMismatch"] * 100}]
+    for message in ("no workspace EXA", "no workspace EXA, but " + "x" * 300):
+        bzctrl.post(ACC.create_url, status_code=500, json=error | {"message": f"{message} {TOKEN}", "path": "/a"})
+        with pytest.raises(BzCtrlServerError) as caught:
+            new_client().create_todo(fields)
+        assert '"error": "Internal Server Error"' in caught.value.body_excerpt
+        assert f'"message": "{message} ***"' in caught.value.body_excerpt
+        assert len(caught.value.body_excerpt) == 500
+        assert TOKEN[:12] not in all_text(caught.value)
 
 
 def test_create_todo_rate_limit_error_has_its_seconds(bzctrl, fields):

@@ -50,8 +50,6 @@ def test_api_error_hostile_body_forges_no_line(bzctrl, client, fields):
             body = {"error": FORGED, "error_description": f"x{FORGED}"}
             for answer in ({"json": body}, {"content": f"x{FORGED}".encode("utf-8", "surrogatepass")}):
                 bzctrl.post(url, status_code=status, **answer)
-                if status == 200 and url == ACC.create_url and "json" in answer:
-                    continue  # an object is a created todo
                 error = get_error(client, fields)
                 assert str(error).isprintable()
                 assert getattr(error, "body_excerpt", "").isprintable()

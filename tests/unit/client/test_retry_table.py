@@ -44,7 +44,7 @@ UNSENDABLE = [
     failure(requests.exceptions.InvalidSchema("no SOCKS")),
     failure(OSError("no CA file")),
 ]
-NO_JSON_OBJECT = [
+NO_TODO = [
     {"text": "<html>fine</html>"},
     {"text": ""},
     {"status_code": 204},
@@ -52,6 +52,9 @@ NO_JSON_OBJECT = [
     {"text": "[" * 100_000},
     {"content": b"\xff\xfe\x00"},
     {"json": {"title": "x" * 1024 * 1024}},
+    {"json": {}},
+    {"json": {"timestamp": "2026-11-30T08:00:00Z", "status": 500, "error": "Internal Server Error"}},
+    {"json": dict.fromkeys(("title", "taskType", "description", "taskLink", "tags"))},
 ]
 
 
@@ -101,7 +104,7 @@ def test_create_todo_final_failure_is_the_error_of_the_table(attempt):
         (map(status, (400, 403, 404, 408)), BzCtrlRejectedError, False, 1),
         ([status(413, **{"Retry-After": "1"})], BzCtrlRejectedError, False, 1),
         ([status(301, Location="https://evil.example/"), status(307)], BzCtrlRejectedError, False, 1),
-        (NO_JSON_OBJECT, BzCtrlBadAnswerError, True, 1),
+        (NO_TODO, BzCtrlBadAnswerError, True, 1),
     ):
         for row in rows:
             caught, sent = attempt(create=[row])

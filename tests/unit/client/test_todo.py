@@ -179,6 +179,9 @@ def test_todo_financial_impact_is_sent_as_digits(fields):
     for amount, wire in [
         (123577, "123577"),
         (0, "0"),
+        (-0.0, "0"),
+        (Decimal("-0.00"), "0.00"),
+        ("-0", "0"),
         (1234.5, "1234.5"),
         (5.0, "5"),
         (1e16, "10000000000000000"),
@@ -235,7 +238,7 @@ def test_todo_financial_impact_no_plain_amount_raises(fields):
 @given(
     st.one_of(
         st.integers(0, 10**20),
-        st.floats(0, allow_nan=False, allow_infinity=False),
+        st.floats(-0.0, allow_nan=False, allow_infinity=False),
         st.decimals(0, 10**20, allow_nan=False, places=4),
     )
 )

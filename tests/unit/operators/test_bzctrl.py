@@ -79,7 +79,7 @@ def test_execute_valid_fields_creates_an_incident_and_returns_it(bzctrl):
 
 def test_execute_response_without_link_or_a_text_none_succeeds(bzctrl, caplog):
     """The todo exists; the text 'None' is what Jinja makes of nothing, and is sent as it is, with a warning."""
-    bzctrl.post(ACC.create_url, json={})
+    bzctrl.post(ACC.create_url, json={"title": "t"})
     returned, ti = execute(title="t", description="None")
     assert returned["link"] is None
     assert ti.pushed == []
