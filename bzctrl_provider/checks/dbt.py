@@ -1,16 +1,18 @@
 """Todos from dbt's artifacts.
 
-The fields are those of dbt's published JSON schemas, ``run-results`` v4 to v6 and ``manifest`` v9 to v12, which dbt-core
-1.5 to 1.12 write.
+The fields are those of dbt's published JSON schemas, ``run-results`` v4 to v6, ``sources`` v3 and ``manifest`` v9 to v12,
+which dbt-core 1.5 to 1.12 write, and ``manifest`` v20 of dbt Fusion, whose nodes are those of v12.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Any
 
 from bzctrl_provider.checks.source import Faults, find_gap, mapping, read_mapping
 from bzctrl_provider.checks.todos import (
@@ -21,15 +23,25 @@ from bzctrl_provider.checks.todos import (
     shown_lines,
     todos_without_results,
 )
+from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.text import count, safe_repr
 
-_SUPPORTED = {"run-results": (4, 5, 6), "manifest": (9, 10, 11, 12)}
-_WRITTEN_BY = "dbt-core 1.5 to 1.12"
+log = logging.getLogger(__name__)
+
+_SUPPORTED = {"run-results": (4, 5, 6), "sources": (3,), "manifest": (9, 10, 11, 12, 20)}
+_WRITTEN_BY = "dbt-core 1.5 to 1.12 and dbt Fusion"
 _SCHEMA = re.compile(r"https?://[^/]+/dbt/([a-z-]+)/v(\d+)\.json")
 
 _TESTS = ("test", "unit_test")
-_FAILED = {"fail": "failed", "error": "error", "runtime error": "error", "partial success": "partial success"}
-_STATUSES = sorted({*_FAILED, "pass", "success", "warn", "skipped", "no-op", "reused"})
+_FAILED = {
+    "run-results": {
+        "fail": "failed", "error": "error", "runtime error": "error", "partial success": "partial success"
+    },
+    "sources": {"error": "stale", "runtime error": "error"},
+}  # fmt: skip
+_WARNED = {"run-results": {"warn": "warned"}, "sources": {"warn": "stale, warned"}}
+_GOOD = {"run-results": {"pass", "success", "skipped", "no-op", "reused"}, "sources": {"pass"}}
+"""For each artifact its statuses; dbt Fusion writes those of sources with a capital letter."""
 
 
 def checks_from_dbt(
@@ -39,7 +51,7 @@ def checks_from_dbt(
     one_for_all: bool = True,
     include_warnings: bool = False,
 ) -> dict[str, Any] | list[dict[str, Any]] | None:
-    """Return todos about the tests that failed in a run of dbt, for ``@task.bzctrl_todo``.
+    """Return todos about the tests that failed in a run of dbt, or about stale sources, for ``@task.bzctrl_todo``.
 
     ```python
     @task.bzctrl_todo(category=["Data quality"])
@@ -50,41 +62,41 @@ def checks_from_dbt(
     ```
 
     A test failed if its status is ``fail`` or ``error``. A model, seed or snapshot with an error is listed as well: its tests
-    did not run, so that nothing is known of its data. If dbt ended before it wrote its results, or has run nothing, the todo
-    is "dbt ended without results".
+    did not run, so that nothing is known of its data. With the ``sources.json`` of ``dbt source freshness``, a source failed
+    if its status is ``error`` (stale) or ``runtime error``. If dbt ended before it wrote its results, or has run nothing, the
+    todo is "dbt ended without results".
 
     ``assignee`` is set from ``meta.owner`` of the test, or otherwise of its model, if that is an e-mail address; one todo for
     all tests has an assignee only if all of them have the same. No other field than title, description and assignee is
     set. dbt's severity becomes no priority: it says whether a failure ends the run, not how urgent it is.
 
-    :param run_results: dbt's ``run_results.json``: parsed, as JSON text, or as a path; also compressed with gzip. None, or a
-        file that does not exist, says that dbt has written none.
+    :param run_results: dbt's ``run_results.json`` or ``sources.json``: parsed, as JSON text, or as a path; also compressed
+        with gzip. None, or a file that does not exist, says that dbt has written none.
     :param manifest: dbt's ``manifest.json`` of the same project in one of these forms, for columns, models, owners and paths.
-        None (the default): names are taken from the run results, and no todo has an owner.
+        None (the default): names are taken from the run results, and no todo has an owner. One that cannot be used is left
+        out, with a warning in the log and in the todo.
     :param one_for_all: True (the default) for one todo that lists all, False for one todo for each.
-    :param include_warnings: True to count tests with the status ``warn`` as failed; default False.
+    :param include_warnings: True to list tests and sources with the status ``warn``, too; default False.
     :return: a mapping of todo fields, for example ``{"title": "dbt shop: 1 of 9 tests failed (…)", "description": "…"}``; a
         list of such mappings with ``one_for_all=False``; None if nothing failed.
-    :raises BzCtrlValidationError: if an artifact cannot be read, has another schema version, or was written by a command
+    :raises BzCtrlValidationError: if the results cannot be read, have another schema version, or were written by a command
         that only compiles the tests (``dbt compile``, ``dbt docs generate``). It is also a ``ValueError``.
     """
     if gap := find_gap(run_results):
         return todos_without_results("dbt", gap=gap, one_for_all=one_for_all)
     faults = Faults("dbt")
-    artifact = _artifact(run_results, "run-results", name="run_results", faults=faults)
-    nodes = _Nodes(
-        {} if manifest is None else _artifact(manifest, "manifest", name="manifest", faults=faults)
-    )
-    results = _results(artifact, faults)
+    kind, artifact = _artifact(run_results, ("run-results", "sources"), name="run_results", faults=faults)
+    results = _results(artifact, kind, faults)
     faults.raise_if_any()
-    notes = {"dbt": _versions(artifact)}
+    nodes, gap = _read_nodes(manifest)
+    notes, run = {"dbt": _versions(artifact), "Manifest": gap}, _run(artifact, kind)
     if not results:
-        gap, run = "the list of results is empty", _run(artifact)
+        gap = "the list of results is empty"
         return todos_without_results("dbt", gap=gap, one_for_all=one_for_all, run=run, notes=notes)
-    reported = _FAILED | ({"warn": "warned"} if include_warnings else {})
+    reported = _FAILED[kind] | (_WARNED[kind] if include_warnings else {})
     report = Report(
         tool=_tool(results),
-        run=_run(artifact),
+        run=run,
         summary=_summary(results, reported),
         checks=[
             _failed_check(result, reported[result.status], nodes)
@@ -105,6 +117,7 @@ class _Result:
     status: str
     failures: int | None
     message: object
+    freshness: Mapping[str, str]
 
     @property
     def kind(self) -> str:
@@ -114,33 +127,50 @@ class _Result:
     def is_test(self) -> bool:
         return self.kind in _TESTS
 
+    @property
+    def noun(self) -> str:
+        return "test" if self.is_test else self.kind
+
 
 def _artifact(
-    source: object, kind: Literal["run-results", "manifest"], *, name: str, faults: Faults
-) -> Mapping[str, Any]:
-    """Return an artifact whose schema is of the right kind and version."""
+    source: object, kinds: tuple[str, ...], *, name: str, faults: Faults
+) -> tuple[str, Mapping[str, Any]]:
+    """Return an artifact whose schema is of one of these kinds and of a supported version, after its kind."""
     artifact = read_mapping(source, name=name, faults=faults)
     metadata = artifact.get("metadata")
     schema = metadata.get("dbt_schema_version") if isinstance(metadata, Mapping) else None
     found = _SCHEMA.fullmatch(schema) if isinstance(schema, str) else None
     where = f"{name}.metadata.dbt_schema_version"
-    if not found or found[1] != kind:
-        faults.fail(where, f"must be the address of dbt's schema {kind}, not {safe_repr(schema)}")
-    if int(found[2]) not in _SUPPORTED[kind]:
-        first, *_, last = _SUPPORTED[kind]
-        remedy = "; without the manifest, todos have no owners" if kind == "manifest" else ""
+    if not found or found[1] not in kinds:
         faults.fail(
-            where, f"{kind} v{found[2]} is not supported: v{first} to v{last} are, of {_WRITTEN_BY}{remedy}"
+            where, f"must be the address of dbt's schema {' or '.join(kinds)}, not {safe_repr(schema)}"
         )
-    return artifact
+    kind = found[1]
+    if int(found[2]) not in _SUPPORTED[kind]:
+        supported = ", ".join(f"v{version}" for version in _SUPPORTED[kind])
+        faults.fail(where, f"{kind} v{found[2]} is not supported: {supported} are, of {_WRITTEN_BY}")
+    return kind, artifact
 
 
-def _results(artifact: Mapping[str, Any], faults: Faults) -> list[_Result]:
+def _read_nodes(manifest: object) -> tuple[_Nodes, str]:
+    """Return the nodes of a manifest, and why there are none: it only adds to the results, so its faults refuse none."""
+    if manifest is None:
+        return _Nodes({}), ""
+    try:
+        _, artifact = _artifact(manifest, ("manifest",), name="manifest", faults=Faults("dbt"))
+    except BzCtrlValidationError as exc:
+        gap = f"left out: {shown('; '.join(map(str, exc.errors)))}"
+        log.warning("The names and owners of dbt's manifest are %s", gap)
+        return _Nodes({}), gap
+    return _Nodes(artifact), ""
+
+
+def _results(artifact: Mapping[str, Any], kind: str, faults: Faults) -> list[_Result]:
     entries = artifact.get("results")
     if not isinstance(entries, list | tuple):
         faults.fail("run_results.results", f"must be a list, not {safe_repr(entries)}")
     results = [
-        _result(entry, f"run_results.results[{number}]", faults) for number, entry in enumerate(entries)
+        _result(entry, kind, f"run_results.results[{number}]", faults) for number, entry in enumerate(entries)
     ]
     tests = [result for result in results if result.is_test]
     if compiled := sum(test.status == "success" for test in tests):
@@ -152,21 +182,36 @@ def _results(artifact: Mapping[str, Any], faults: Faults) -> list[_Result]:
     return results
 
 
-def _result(entry: object, where: str, faults: Faults) -> _Result:
+def _result(entry: object, kind: str, where: str, faults: Faults) -> _Result:
     if not isinstance(entry, Mapping):
         faults.add(where, f"must be a mapping, not {safe_repr(entry)}")
-        entry = {"unique_id": "", "status": "skipped"}
+        entry = {"unique_id": "", "status": "pass"}
     unique_id, status, failures = (entry.get(name) for name in ("unique_id", "status", "failures"))
     if not isinstance(unique_id, str):
         faults.add(f"{where}.unique_id", f"must be text, not {safe_repr(unique_id)}")
-    if status not in _STATUSES:
-        faults.add(f"{where}.status", f"must be one of {', '.join(_STATUSES)}, not {safe_repr(status)}")
+    allowed = sorted({*_FAILED[kind], *_WARNED[kind], *_GOOD[kind]})
+    if not isinstance(status, str) or status.lower() not in allowed:
+        faults.add(f"{where}.status", f"must be one of {', '.join(allowed)}, not {safe_repr(status)}")
     return _Result(
         unique_id=str(unique_id),
-        status=str(status),
+        status=str(status).lower(),
         failures=failures if type(failures) is int else None,
-        message=entry.get("message"),
+        message=entry.get("error" if kind == "sources" else "message"),
+        freshness=_freshness(entry) if kind == "sources" else {},
     )
+
+
+def _freshness(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return when a source was loaded last, and how old its data may be."""
+    loaded_at, age_s = shown(entry.get("max_loaded_at")), entry.get("max_loaded_at_time_ago_in_s")
+    if loaded_at and isinstance(age_s, int | float) and 0 <= age_s < timedelta.max.total_seconds():
+        loaded_at += f" ({timedelta(seconds=round(age_s))} before the check)"
+    limits = []
+    for name, effect in (("error_after", "error"), ("warn_after", "warning")):
+        limit = mapping(mapping(entry.get("criteria")).get(name))
+        if type(number := limit.get("count")) is int:
+            limits.append(f"{count(number, shown(limit.get('period')))} ({effect})")
+    return {"Last loaded": loaded_at, "Allowed age": ", ".join(limits)}
 
 
 class _Nodes:
@@ -240,6 +285,7 @@ def _failed_check(result: _Result, state: str, nodes: _Nodes) -> FailedCheck:
         state=state + (f", {count(result.failures, 'failure')}" if result.failures else ""),
         facts={
             "Test": name if result.is_test and name not in label else "",
+            **result.freshness,
             "Message": shown_lines(result.message),
             "Defined in": shown(node.get("original_file_path")),
             "Compiled SQL": shown(node.get("compiled_path")),
@@ -254,8 +300,8 @@ def _tool(results: list[_Result]) -> str:
     return f"dbt {shown(packages.most_common(1)[0][0])}" if packages else "dbt"
 
 
-def _run(artifact: Mapping[str, Any]) -> str:
-    command = mapping(artifact.get("args")).get("which")
+def _run(artifact: Mapping[str, Any], kind: str) -> str:
+    command = "source freshness" if kind == "sources" else mapping(artifact.get("args")).get("which")
     start = f"dbt {shown(command)}" if isinstance(command, str) else "dbt"
     generated = artifact["metadata"].get("generated_at")
     return f"{start}, {shown(generated)}" if isinstance(generated, str) else start
@@ -269,14 +315,15 @@ def _versions(artifact: Mapping[str, Any]) -> str:
 
 def _summary(results: list[_Result], reported: Mapping[str, str]) -> str:
     """Return how many failed, for example ``2 of 9 tests failed, 1 test warned, 1 model failed``."""
-    ran = sum(result.is_test and result.status != "skipped" for result in results)
+    check = "source" if results[0].kind == "source" else "test"
+    ran = sum(result.noun == check and result.status != "skipped" for result in results)
     counted = Counter(
-        ("test" if result.is_test else result.kind, "warned" if result.status == "warn" else "failed")
+        (result.noun, "warned" if result.status == "warn" else "failed")
         for result in results
         if result.status in reported
     )
-    failed = counted.pop(("test", "failed"), 0)
-    parts = [f"{failed} of {count(ran, 'test')} failed"] if ran else []
-    others = sorted(counted.items(), key=lambda item: item[0][0] != "test")
+    failed = counted.pop((check, "failed"), 0)
+    parts = [f"{failed} of {count(ran, check)} failed"] if ran else []
+    others = sorted(counted.items(), key=lambda item: item[0][0] != check)
     parts += [f"{count(number, shown(kind))} {how}" for (kind, how), number in others]
     return ", ".join(parts)

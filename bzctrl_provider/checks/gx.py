@@ -83,7 +83,7 @@ def checks_from_gx(
     if gap := find_gap(result):
         return todos_without_results(_GX, gap=gap, one_for_all=one_for_all)
     faults = Faults(_GX)
-    suites = _suites(_plain(result), faults)
+    suites = _suites(_without_numpy(_plain(result)), faults)
     faults.raise_if_any()
     evaluated = sum(len(suite.expectations) for suite in suites)
     if not evaluated:
@@ -170,10 +170,15 @@ class _Expectation:
 
     def _unexpected(self) -> str:
         number, percent = (self.result.get(f"unexpected_{unit}") for unit in ("count", "percent"))
+        total, missing = (self.result.get(f"{kind}_count") for kind in ("element", "missing"))
         if not isinstance(number, int):
             return ""
-        total = self.result.get("element_count")
-        text = f"{number} of {total}" if isinstance(total, int) else str(number)
+        text = str(number)
+        if isinstance(total, int):
+            # GX's own percentage is that of the values that are not empty, whichever numbers it has beside it.
+            present = total - missing if isinstance(missing, int) else total
+            text = f"{number} of {present}" + (" non-empty" if present != total else "")
+            percent = number / present * 100 if present > 0 else None
         return f"{text} ({percent:.3g} %)" if isinstance(percent, int | float) else text
 
 
@@ -202,6 +207,16 @@ def _plain(result: object) -> object:
         if not isinstance(result, Mapping | type) and callable(method := getattr(result, form, None)):
             return method()
     return result
+
+
+def _without_numpy(value: Any, depth: int = 20) -> Any:
+    """Return data with numbers and truth values of Python for those of numpy, which GX leaves in any part of a result."""
+    if isinstance(value, Mapping) and depth:
+        return {key: _without_numpy(part, depth - 1) for key, part in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [_without_numpy(part, depth - 1) for part in value]
+    is_number = type(value).__module__ == "numpy" and value.dtype.kind in "biuf"
+    return value.tolist() if is_number else value
 
 
 def _suites(result: object, faults: Faults) -> list[_Suite]:

@@ -308,7 +308,7 @@ def _what_it_is(answer: Answer) -> str:
         return "more than 1 MiB"
     if answer.body.lstrip()[:1] == b"<":
         return "a web page"
-    return "another JSON object" if answer.json_object() is not None else "no JSON object"
+    return "a JSON object" if answer.json_object() is not None else "no JSON object"
 
 
 def _parse_key(link: str | None) -> str | None:

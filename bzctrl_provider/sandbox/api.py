@@ -181,6 +181,7 @@ class Api:
             "cut": replace(response, ending="cut"),
             "html": Response(HTTPStatus.OK, _SIGN_IN, _HTML),
             "empty": Response(HTTPStatus.OK, b"", {"Content-Type": JSON}),
+            "no_todo": make_json({"status": 500, "error": "Internal Server Error"}),
         }.get(fault.kind, Response(HTTPStatus.OK, ending="reset"))
 
     def _make_status(self, fault: Fault, status: int, base_url: str) -> Response:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FaultName: TypeAlias = Literal["reset_before", "reset_after", "cut", "html", "empty", "slow"]
+FaultName: TypeAlias = Literal["reset_before", "reset_after", "cut", "html", "empty", "no_todo", "slow"]
 """The faults that are not simply an HTTP status.
 
 ``reset_before``: the connection is reset, no todo is created. ``reset_after``: it is reset after the todo was created.
 ``cut``: the todo is created, the response ends half-way. ``html``: status 200 with a page instead of JSON.
-``empty``: status 200 without a body. ``slow``: the todo is created, the response is sent ``delay_s`` later.
+``empty``: status 200 without a body. ``no_todo``: status 200 with the JSON of an error. ``slow``: the todo is created, the
+response is sent ``delay_s`` later.
 """
 
 FaultTarget: TypeAlias = Literal["create", "token", "any"]
@@ -74,7 +75,7 @@ class Fault:
                 "'slow' needs delay_s": kind != "slow" or self.delay_s != 0,
                 "location must be a URL in printable ASCII": bool(re.fullmatch("[ -~]*", f"{location}")),
                 "location goes with a status from 300 to 399": location is None or kind in range(300, 400),
-                "after_creation goes with a status from 500 to 599, html or empty": (
+                "after_creation goes with a status from 500 to 599, html, empty or no_todo": (
                     not self.after_creation or kind in (*range(500, 600), *NAMES[1:])
                 ),
             }

@@ -260,7 +260,8 @@ class SandboxControls:
         :param fault: an HTTP status from 300 to 599, or one of ``reset_before`` (the connection is reset, no todo is
             created), ``reset_after`` (it is reset after the todo was created), ``cut`` (the todo is created, the
             response ends half-way), ``html`` (status 200 with a page instead of JSON), ``empty`` (status 200 without
-            a body), ``slow`` (the todo is created, the response is sent ``delay_s`` later).
+            a body), ``no_todo`` (status 200 with the JSON of an error), ``slow`` (the todo is created, the response is
+            sent ``delay_s`` later).
         :param times: how many requests, 1 (default) to 10,000.
         :param on: which requests: ``create`` (default), ``token`` or ``any``. On a token request, read "the token is
             issued" for "the todo is created".
@@ -270,8 +271,8 @@ class SandboxControls:
         :param delay_s: seconds before the response or the reset, 0 (default) to 86,400; ``slow`` needs it, any other
             fault may have it. Other requests do not wait.
         :param location: the Location header of a status from 300 to 399; by default the sandbox's page.
-        :param after_creation: whether the todo is created before a status from 500 to 599, ``html`` or ``empty`` is
-            sent, default false.
+        :param after_creation: whether the todo is created before a status from 500 to 599, ``html``, ``empty`` or
+            ``no_todo`` is sent, default false.
         :raises ValueError: naming every invalid argument and the values that are allowed.
         """
         planned = Fault(fault, on, retry_after_s, retry_after_as_date, delay_s, location, after_creation)

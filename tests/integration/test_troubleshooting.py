@@ -489,6 +489,9 @@ SEEN = {
     "web-page-for-a-token": lambda lab: lab.when(token=reply(200, WEB_PAGE)).task(),
     "no-token-in-it": lambda lab: lab.when(token=reply(200, {"status": "ok"})).task(),
     "web-page-for-a-todo": lambda lab: lab.when(create=reply(200, WEB_PAGE)).task(),
+    "error-for-a-todo": lambda lab: lab.when(
+        create=reply(200, b'{"status": 500, "error": "Internal Server Error"}')
+    ).task(),
     "no-link": lambda lab: lab.when(create=reply(200, {"title": "Totals differ"})).warned(),
     "unknown-outcome": lambda lab: (
         lab.when(create=hang).connect(extra={"timeout_s": 0.3}).task() and lab.logged()
@@ -545,6 +548,9 @@ SEEN = {
     "checks-no-file": lambda lab: checks_from_dbt(lab.folder / "target" / "run_results.json")["description"],
     "checks-version": lambda lab: lab.error(checks_from_dbt, dbt_artifact("run-results/v7")),
     "checks-other-artifact": lambda lab: lab.error(checks_from_dbt, dbt_artifact("manifest/v12")),
+    "checks-manifest": lambda _: checks_from_dbt(
+        dbt_artifact("run-results/v6", status="fail"), dbt_artifact("manifest/v21")
+    )["description"].splitlines()[-1],
     "checks-compiled": lambda lab: lab.error(
         checks_from_dbt, dbt_artifact("run-results/v6", status="success")
     ),

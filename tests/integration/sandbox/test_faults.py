@@ -47,7 +47,12 @@ def test_cut_response_ends_half_way(sandbox, caller):
 
 def test_html_empty_or_status_is_sent_before_or_after_the_creation(sandbox, caller):
     """The response is a page, nothing, or an error, and the todo is created only with `after_creation`."""
-    for fault, status, text in [("html", 200, "<!DOCTYPE html>"), ("empty", 200, ""), (502, 502, "502")]:
+    for fault, status, text in [
+        ("html", 200, "<!DOCTYPE html>"),
+        ("empty", 200, ""),
+        ("no_todo", 200, '"error"'),
+        (502, 502, "502"),
+    ]:
         for after_creation in (False, True):
             before = len(sandbox.todos)
             sandbox.fail_next(fault, after_creation=after_creation)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -33,6 +34,56 @@ def entry(artifact, name):
     if "results" in artifact:
         return next(result for result in artifact["results"] if name in result["unique_id"])
     return next(node for unique_id, node in artifact["nodes"].items() if name in unique_id)
+
+
+SOURCES = {
+    "metadata": {
+        "dbt_schema_version": "https://schemas.getdbt.com/dbt/sources/v3.json",
+        "dbt_version": "1.11.16",
+        "generated_at": "2026-11-30T09:00:01.733343Z",
+        "invocation_id": "87486efb-264c-4edf-9d68-1f5efc94790e",
+    },
+    "results": [
+        {
+            "unique_id": f"source.shop.raw.{name}",
+            "max_loaded_at": "2026-11-30T03:59:58.411732+00:00",
+            "snapshotted_at": "2026-11-30T09:00:01.725626+00:00",
+            "max_loaded_at_time_ago_in_s": 18003.313894,
+            "status": status,
+            "criteria": {"warn_after": warn_after, "error_after": error_after, "filter": None},
+        }
+        for name, status, warn_after, error_after in [
+            ("shipments", "error", {"count": 1, "period": "hour"}, {"count": 2, "period": "hour"}),
+            ("payments", "warn", {"count": 1, "period": "minute"}, {"count": 30, "period": "day"}),
+            ("rates", "pass", {"count": 30, "period": "day"}, None),
+        ]
+    ]
+    + [
+        {
+            "unique_id": "source.shop.raw.invoices",
+            "error": "Runtime Error in source invoices (models/sources.yml)\n  Catalog Error: no table invoices",
+            "status": "runtime error",
+        }
+    ],
+    "elapsed_time": 0.12,
+}
+"""A file of ``dbt source freshness`` of dbt-core 1.11, without ``timing``; the last entry has the form of the schema."""
+
+
+def sources_of(manifest):
+    """Return a manifest with the nodes of ``SOURCES``."""
+    nodes = {
+        result["unique_id"]: {
+            "name": result["unique_id"].rpartition(".")[2],
+            "source_name": "raw",
+            "original_file_path": "models/sources.yml",
+            "relation_name": '"shop"."raw"."x"',
+            "config": {"meta": {"owner": "warehouse@example.com"}},
+        }
+        for result in SOURCES["results"]
+    }
+    nodes["source.shop.raw.invoices"]["config"]["meta"]["owner"] = "finance@example.com"
+    return manifest | {"sources": nodes}
 
 
 def without_failures(run_results):
@@ -262,7 +313,7 @@ def test_checks_from_dbt_unreadable_input_is_refused(run_results, manifest):
     schema = "metadata.dbt_schema_version"
     other = "https://schemas.getdbt.com/dbt/{}.json"
     no_address = "must be the address of dbt's schema {}, not {!r}"
-    unsupported = "is not supported: {} are, of dbt-core 1.5 to 1.12"
+    unsupported = "is not supported: {} are, of dbt-core 1.5 to 1.12 and dbt Fusion"
     form = "must be a mapping, JSON text or a path, not {}"
     cut_off = gzip.compress(b"{}")[:10] + b"\xff" * 20
     for artifact, field, problem in [
@@ -275,26 +326,148 @@ def test_checks_from_dbt_unreadable_input_is_refused(run_results, manifest):
         (b"\x1f\x8bnothing", "", "cannot be decompressed (EOFError)"),
         (cut_off, "", "cannot be decompressed (error)"),
         (".", "", "the file . cannot be read (Is a directory)"),
-        ({}, schema, no_address.format("run-results", None)),
-        ({"metadata": {"dbt_schema_version": "v6"}}, schema, no_address.format("run-results", "v6")),
-        (manifest, schema, no_address.format("run-results", other.format("manifest/v12"))),
+        ({}, schema, no_address.format("run-results or sources", None)),
+        (
+            {"metadata": {"dbt_schema_version": "v6"}},
+            schema,
+            no_address.format("run-results or sources", "v6"),
+        ),
+        (manifest, schema, no_address.format("run-results or sources", other.format("manifest/v12"))),
         *(
             (
                 {"metadata": {"dbt_schema_version": other.format(f"run-results/v{version}")}},
                 schema,
-                f"run-results v{version} {unsupported.format('v4 to v6')}",
+                f"run-results v{version} {unsupported.format('v4, v5, v6')}",
             )
             for version in (3, 7)
+        ),
+        (
+            {"metadata": {"dbt_schema_version": other.format("sources/v9")}},
+            schema,
+            f"sources v9 {unsupported.format('v3')}",
+        ),
+        (
+            SOURCES | {"results": [{"unique_id": "source.shop.raw.x", "status": "success"}]},
+            "results[0].status",
+            "must be one of error, pass, runtime error, warn, not 'success'",
         ),
         ({key: run_results[key] for key in ("metadata", "args")}, "results", "must be a list, not None"),
     ]:
         assert faults_of(artifact) == {f"run_results.{field}".rstrip("."): problem}
-    manifest["metadata"]["dbt_schema_version"] = other.format("manifest/v20")
-    assert faults_of(run_results, manifest) == {
-        f"manifest.{schema}": (
-            f"manifest v20 {unsupported.format('v9 to v12')}; without the manifest, todos have no owners"
-        )
+
+
+def test_checks_from_dbt_manifest_of_fusion_gives_names_and_owners(run_results, manifest):
+    """dbt Fusion writes v20: the nodes of v12, with the meta only in the configuration."""
+    todos = checks_from_dbt(run_results, manifest, one_for_all=False)
+    manifest["metadata"]["dbt_schema_version"] = "https://schemas.getdbt.com/dbt/manifest/v20.json"
+    for node in manifest["nodes"].values():
+        node["meta"] = None
+    assert checks_from_dbt(run_results, manifest, one_for_all=False) == todos
+    assert len({todo.get("assignee") for todo in todos}) == 4
+
+
+def test_checks_from_dbt_unusable_manifest_is_left_out_with_a_warning(
+    run_results, manifest, tmp_path, caplog
+):
+    """A manifest that cannot be read costs the names and owners, and never the todo, which says so."""
+    caplog.set_level(logging.WARNING)
+    without = checks_from_dbt(run_results)
+    (tmp_path / "cut.json").write_text('{"metadata":')
+    newer = {"metadata": {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v21.json"}}
+    for unusable, why in [
+        (
+            newer,
+            "manifest.metadata.dbt_schema_version: manifest v21 is not supported: v9, v10, v11, v12, v20 are",
+        ),
+        (
+            run_results,
+            "manifest.metadata.dbt_schema_version: must be the address of dbt's schema manifest, not",
+        ),
+        ({}, "manifest.metadata.dbt_schema_version: must be the address of dbt's schema manifest, not None"),
+        (tmp_path / "cut.json", "manifest: is no JSON: Expecting value at line 1, column 13"),
+        (tmp_path / "no.json", f"manifest: the file {tmp_path}/no.json cannot be read (No such file"),
+        (3, "manifest: must be a mapping, JSON text or a path, not 3"),
+    ]:
+        caplog.clear()
+        todo = checks_from_dbt(run_results, unusable)
+        assert todo["title"] == without["title"]
+        description, _, note = todo["description"].partition("\nManifest: left out: ")
+        assert description == without["description"]
+        assert note.startswith(why)
+        (record,) = caplog.records
+        assert why in record.getMessage()
+        assert checks_from_dbt(without_failures(run_results), unusable) is None
+
+
+def test_checks_from_dbt_stale_sources_are_listed(manifest):
+    """From ``sources.json``: since when nothing was loaded, and how old the data may be; a query that failed has its message."""
+    todo = checks_from_dbt(json.dumps(SOURCES), sources_of(manifest))
+    assert todo == {
+        "title": "dbt shop: 2 of 4 sources failed (source raw.shipments, source raw.invoices)",
+        "description": (
+            "dbt source freshness, 2026-11-30T09:00:01.733343Z: 2 of 4 sources failed.\n\n"
+            "- source raw.shipments: stale\n"
+            "  Last loaded: 2026-11-30T03:59:58.411732+00:00 (5:00:03 before the check)\n"
+            "  Allowed age: 2 hours (error), 1 hour (warning)\n"
+            "  Defined in: models/sources.yml\n"
+            "  Owner: warehouse@example.com\n"
+            "- source raw.invoices: error\n"
+            "  Message:\n"
+            "    Runtime Error in source invoices (models/sources.yml)\n"
+            "      Catalog Error: no table invoices\n"
+            "  Defined in: models/sources.yml\n"
+            "  Owner: finance@example.com\n\n"
+            "dbt: 1.11.16, invocation 87486efb-264c-4edf-9d68-1f5efc94790e"
+        ),
     }
+    each = checks_from_dbt(SOURCES, sources_of(manifest), one_for_all=False, include_warnings=True)
+    assert {todo["title"]: todo["assignee"] for todo in each} == {
+        "dbt shop: source raw.shipments: stale": "warehouse@example.com",
+        "dbt shop: source raw.payments: stale, warned": "warehouse@example.com",
+        "dbt shop: source raw.invoices: error": "finance@example.com",
+    }
+    assert (
+        "\n\nLast loaded: 2026-11-30T03:59:58.411732+00:00 (5:00:03 before the check)"
+        in each[1]["description"]
+    )
+    assert "\nAllowed age: 30 days (error), 1 minute (warning)\n" in each[1]["description"]
+    listed = checks_from_dbt(SOURCES, include_warnings=True)["title"]
+    assert listed.startswith("dbt shop: 2 of 4 sources failed, 1 source warned (source raw.shipments, source")
+
+
+def test_checks_from_dbt_sources_of_fusion_are_those_of_dbt_core():
+    """dbt Fusion writes the statuses as ``Error``, ``Warn`` and ``Pass``, and an empty limit as one without a number."""
+    todo = checks_from_dbt(SOURCES, include_warnings=True)
+    nothing = {"count": None, "period": None}
+    fusion = [result | {"status": result["status"].capitalize()} for result in SOURCES["results"]]
+    fusion[2]["criteria"] = fusion[2]["criteria"] | {"error_after": nothing}
+    assert checks_from_dbt(SOURCES | {"results": fusion}, include_warnings=True) == todo
+    fusion[0]["criteria"] = {"error_after": nothing}
+    assert "Allowed age" not in checks_from_dbt(SOURCES | {"results": fusion[:1]})["description"]
+
+
+def test_checks_from_dbt_fresh_sources_are_none():
+    """Nothing is stale: no todo; a warning is none by default."""
+    fresh = [result for result in SOURCES["results"] if result["status"] in ("warn", "pass")]
+    assert checks_from_dbt(SOURCES | {"results": fresh}) is None
+    assert checks_from_dbt(SOURCES | {"results": []})["title"] == "dbt ended without results"
+
+
+def test_checks_from_dbt_damaged_source_is_still_reported():
+    """Parts of another kind are left out."""
+    stale = SOURCES["results"][0]
+    for damaged in (
+        {"max_loaded_at": None, "criteria": None},
+        {"max_loaded_at": 3, "max_loaded_at_time_ago_in_s": "5"},
+        {
+            "max_loaded_at_time_ago_in_s": float("nan"),
+            "criteria": {"error_after": {"count": "2", "period": 3}},
+        },
+        {"max_loaded_at_time_ago_in_s": 1e300, "criteria": []},
+    ):
+        todo = checks_from_dbt(SOURCES | {"results": [stale | damaged]})
+        assert todo["title"] == "dbt shop: 1 of 1 source failed (source raw.shipments)"
+        assert "before the check" not in todo["description"]
 
 
 def test_checks_from_dbt_names_every_faulty_result(run_results):
@@ -385,6 +558,7 @@ def test_checks_from_dbt_any_other_data_is_one_error(data):
 @given(st.dictionaries(st.sampled_from(["unique_id", "status", "failures", "message"]), JSON))
 def test_checks_from_dbt_any_other_result_is_no_success(result):
     """A result that dbt did not write is an error."""
-    schema = "https://schemas.getdbt.com/dbt/run-results/v6.json"
-    with pytest.raises(BzCtrlValidationError):
-        checks_from_dbt({"metadata": {"dbt_schema_version": schema}, "results": [result]})
+    for schema in ("run-results/v6", "sources/v3"):
+        address = f"https://schemas.getdbt.com/dbt/{schema}.json"
+        with pytest.raises(BzCtrlValidationError):
+            checks_from_dbt({"metadata": {"dbt_schema_version": address}, "results": [result]})

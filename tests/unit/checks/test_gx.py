@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -152,6 +153,66 @@ def test_checks_from_gx_observed_value_is_shown_if_it_is_a_number(suite):
         assert name not in description
         in_full = checks_from_gx(suite, include_values=True)["description"]
         assert f"  Observed: {json.dumps(observed, ensure_ascii=False)}\n" in in_full
+
+
+class StandIn:
+    """Replaces a scalar of numpy where numpy is not installed."""
+
+    __module__ = "numpy"
+
+    def __init__(self, value, kind):
+        self.value, self.dtype = value, SimpleNamespace(kind=kind)
+
+    def tolist(self):
+        return self.value
+
+    __bool__ = __eq__ = __hash__ = None  # no numbers to Python's own operators
+
+
+def of_numpy(value):
+    """Return a value as numpy has it, with all in it."""
+    if isinstance(value, dict):
+        return {key: of_numpy(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [of_numpy(inner) for inner in value]
+    names = {bool: ("bool_", "b"), int: ("int64", "i"), float: ("float32", "f")}
+    if type(value) not in names:
+        return value
+    name, kind = names[type(value)]
+    try:
+        import numpy as np
+    except ImportError:
+        return StandIn(value, kind)
+    return getattr(np, name)(value)
+
+
+@pytest.mark.parametrize(
+    "name", ["suite", "suite_described", "suite_passed", "checkpoint", "checkpoint_passed"]
+)
+def test_checks_from_gx_scalars_of_numpy_are_those_of_python(artifact, name):
+    """GX leaves them in ``success``, in counts and in observed values, as an object and in each of its forms."""
+    result = artifact(f"gx-1.24/{name}.json")
+    for include_values in (False, True):
+        todo = checks_from_gx(result, include_values=include_values)
+        assert checks_from_gx(of_numpy(result), include_values=include_values) == todo
+        assert checks_from_gx(Validation(of_numpy(result)), include_values=include_values) == todo
+
+
+def test_checks_from_gx_share_of_unexpected_values_is_that_of_the_number_beside_it(suite):
+    """GX has the percentage of the values that are not empty, and the number of all values."""
+    suite = only(suite, "expect_column_values_to_be_in_set")
+    counts = {"element_count": 1000, "unexpected_count": 60, "unexpected_percent": 60.0}
+    for more, shown in [
+        ({"missing_count": 900}, "60 of 100 non-empty (60 %)"),
+        ({"missing_count": 0, "unexpected_percent": 6.0}, "60 of 1000 (6 %)"),
+        ({}, "60 of 1000 (6 %)"),
+        ({"missing_count": None}, "60 of 1000 (6 %)"),
+        ({"unexpected_count": 0, "missing_count": 1000}, "0 of 0 non-empty"),
+        ({"element_count": None}, "60 (60 %)"),
+        ({"element_count": None, "unexpected_percent": None}, "60"),
+    ]:
+        suite["results"][0]["result"] = counts | more
+        assert f"  Unexpected: {shown}\n" in checks_from_gx(suite)["description"]
 
 
 def test_checks_from_gx_many_values_are_cut(suite):

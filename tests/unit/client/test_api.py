@@ -181,14 +181,15 @@ def test_create_todo_error_body_is_quoted_in_one_line(bzctrl, fields):
     assert caught.value.body_excerpt in str(caught.value)
 
 
-@pytest.mark.security
 def test_create_todo_error_with_a_long_trace_quotes_its_message(bzctrl, fields):
     """Of an error of Spring with its stack before the message, the message is quoted; a secret in either is redacted."""
     trace = "java.lang.NullPointerException\r\n" + f"\tat com.bzctrl.Task.add(Task.java:1) {TOKEN}\r\n" * 9000
     error = {"timestamp": "2026-11-30", "status": 500, "error": "Internal Server Error", "trace": trace}
     error["errors"] = [{"codes": ["typeMismatch"] * 100}]
     for message in ("no workspace EXA", "no workspace EXA, but " + "x" * 300):
-        bzctrl.post(ACC.create_url, status_code=500, json=error | {"message": f"{message} {TOKEN}", "path": "/a"})
+        bzctrl.post(
+            ACC.create_url, status_code=500, json=error | {"message": f"{message} {TOKEN}", "path": "/a"}
+        )
         with pytest.raises(BzCtrlServerError) as caught:
             new_client().create_todo(fields)
         assert '"error": "Internal Server Error"' in caught.value.body_excerpt

@@ -75,7 +75,9 @@ def test_takes_effect_of_each_fault_is_whether_the_todo_is_created():
     effects = {name: Fault(name, delay_s=1).takes_effect for name in NAMES}
     created = {name for name, takes_effect in effects.items() if takes_effect}
     assert created == {"reset_after", "cut", "slow"}
-    assert [Fault(kind, after_creation=True).takes_effect for kind in (500, "empty", "html")] == [True] * 3
+    assert [Fault(kind, after_creation=True).takes_effect for kind in (500, "empty", "html", "no_todo")] == [
+        True
+    ] * 4
     assert not Fault(500).takes_effect
 
 
