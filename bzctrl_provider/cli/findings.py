@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +15,11 @@ from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.text import one_line
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Mapping
+    from typing import TextIO
 
-Status = Literal["ok", "warning", "fault", "skipped"]
+Status = Literal["ok", "warning", "fault", "skipped", "held", "differed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,8 @@ class Finding:
     """The result of one check.
 
     :param check: the name of the check.
-    :param status: ``ok``, ``warning``, ``fault``, or ``skipped`` if it could not be made because of another fault.
+    :param status: ``ok``, ``warning``, ``fault``, or ``skipped`` if it could not be made because of another fault; for a
+        statement about BzCtrl ``held``, ``differed`` or ``skipped``.
     :param message: one sentence; for a warning and a fault, with the remedy.
     :param details: further lines, such as each of several faults.
     :param facts: plain JSON data about it.
@@ -53,6 +57,17 @@ def describe_error(error: BaseException) -> str:
     known = isinstance(error, BzCtrlError | StoreError | AirflowNotFoundException | ValueError | OSError)
     text = exception_text(str(error) if known and str(error) else error) or type(error).__name__
     return one_line(text, max_chars=TEXT_CHARS)
+
+
+def fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print why a command was not executed, and return 1.
+
+    :param message: the reason.
+    :param arguments: those of the command.
+    :param out: gets the message.
+    """
+    print(json.dumps({"ok": False, "error": message}) if arguments.json else message, file=out)
+    return 1
 
 
 def format_age(seconds: float) -> str:

@@ -43,6 +43,7 @@ def make_parser(prog: str = "bzctrl") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(commands)
     _add_outbox(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -122,6 +123,18 @@ def _add_outbox(commands: Any) -> None:
         "outbox.run_discard",
     )
     discard.add_argument("identity", nargs="+", metavar="IDENTITY", help="as the list shows it")
+
+
+def _add_verify(commands: Any) -> None:
+    verify = _add_command(
+        commands,
+        "verify",
+        "Create an incident and a task in BzCtrl, and print what differs from the documented contract. The exit code is 1 if something does.",
+        "verify.run",
+    )
+    verify.add_argument("--conn-id", metavar="ID", help="the connection (default: the option conn_id)")
+    verify.add_argument("--yes", action="store_true", help="do not ask")
+    verify.add_argument("--production", action="store_true", help="also if the connection leads to PROD")
 
 
 def _limit(text: str) -> int:

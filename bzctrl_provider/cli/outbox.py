@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider._airflow_internals import use_metadata_database
-from bzctrl_provider.cli.findings import describe_error, format_age
+from bzctrl_provider.cli.findings import describe_error, fail, format_age
 from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.outbox.runner import deliver
 from bzctrl_provider.store import deliveries, incidents, problems
@@ -39,7 +39,7 @@ def run_list(arguments: argparse.Namespace, out: TextIO) -> int:
             items = [_as_dict(tx, incident, with_fields=arguments.json) for incident in found]
             more = sum(incidents.count(tx, state)[0] for state in _SHOWN_STATES) - len(items)
     except StoreError as exc:
-        return _fail(str(exc), arguments, out)
+        return fail(str(exc), arguments, out)
     more = max(0, more)
     if arguments.json:
         report = {"address": str(store), "entries": items, "more": more}
@@ -88,7 +88,7 @@ def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
     try:
         result = deliver(bzctrl_conn_id=arguments.conn_id, ignore_pauses=True)
     except Exception as exc:  # noqa: BLE001 - a database or a configuration with an error, which is the report
-        return _fail(f"The outbox was not delivered: {describe_error(exc)}", arguments, out)
+        return fail(f"The outbox was not delivered: {describe_error(exc)}", arguments, out)
     code = int(bool(result.busy or result.kept or result.rejected))
     if arguments.json:
         print(json.dumps({"ok": not code, **result.as_dict()}, ensure_ascii=False), file=out)
@@ -124,7 +124,7 @@ def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:
             for identity in filter(done.get, done):
                 problems.release(tx, identity)
     except StoreError as exc:
-        return _fail(str(exc), arguments, out)
+        return fail(str(exc), arguments, out)
     is_ok = all(done.values())
     if arguments.json:
         print(json.dumps({"ok": is_ok, "discarded": [one for one in done if done[one]]}), file=out)
@@ -132,8 +132,3 @@ def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:
         for identity, was_there in done.items():
             print("discarded" if was_there else "not there", identity, file=out)
     return int(not is_ok)
-
-
-def _fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:
-    print(json.dumps({"ok": False, "error": message}) if arguments.json else message, file=out)
-    return 1

@@ -18,7 +18,7 @@ def get_commands() -> list[Any]:
         ActionCommand(
             name="bzctrl",
             help=HELP,
-            description=f"{HELP}\n\nThe commands are check, outbox list, outbox deliver and outbox discard.\n"
+            description=f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\n"
             "Each has its own help: airflow bzctrl check --help",
             func=_run,
             args=[

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from pydantic import SecretBytes
 
-from bzctrl_provider.client.auth import shared_source
+from bzctrl_provider.client.auth import Token, shared_source
 from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.client.requester import Requester
 from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token, refuses_token
@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from bzctrl_provider.client.auth import Token
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.response import Answer
-    from bzctrl_provider.client.todo import AnyTodo, CreatedTodo
+    from bzctrl_provider.client.todo import AnyTodo, CreatedTodo, Message
     from bzctrl_provider.exceptions import BzCtrlError
 
 log = logging.getLogger(__name__)
 
 MESSAGE_MAX_BYTES = 1_000_000
 """The largest todo that is sent: BzCtrl repeats it in its response, which is read up to 1 MiB."""
+
+
+def _encode(message: Message) -> SecretBytes:
+    return SecretBytes(json.dumps(message, ensure_ascii=False).encode())
 
 
 class BzCtrlClient:
@@ -137,11 +140,32 @@ class BzCtrlClient:
         limit_s = self.total_s if limit_s is None else max(min(limit_s, self.total_s), 0)
         return Deadline(limit_s, stopped=stopped)
 
-    def _create(self, todo: AnyTodo, deadline: Deadline) -> CreatedTodo:
+    def make_message(self, todo: AnyTodo) -> Message:
+        """Complete a todo by the connection's defaults, and write its message.
+
+        :param todo: like ``create_todo``'s.
+        :raises BzCtrlValidationError: names every error of the todo.
+        """
         message_format, spelling = self._config.message_format, self._config.in_progress_spelling
         complete = complete_todo(todo, defaults=self.defaults, message_format=message_format)
-        message = build_message(complete, message_format=message_format, in_progress_spelling=spelling)
-        body = SecretBytes(json.dumps(message, ensure_ascii=False).encode())
+        return build_message(complete, message_format=message_format, in_progress_spelling=spelling)
+
+    def send_raw(self, message: Message | None = None, *, token: SecretStr | None = None) -> Answer:
+        """Send a request, and return its response whatever it says.
+
+        :param message: of a create request; without one, the token request is sent.
+        :param token: for a create request; it is not renewed.
+        :raises BzCtrlTransportError: there is no response.
+        """
+        deadline = self._new_deadline(None)
+        if not message:
+            return self._requester.send("token", self._grant(), deadline=deadline)
+        used = Token(token, renew_at=0) if token else None
+        return self._requester.send("create", _encode(message), deadline=deadline, token=used)
+
+    def _create(self, todo: AnyTodo, deadline: Deadline) -> CreatedTodo:
+        message = self.make_message(todo)
+        body = _encode(message)
         if len(body) > MESSAGE_MAX_BYTES:
             raise too_large(message, max_bytes=MESSAGE_MAX_BYTES)
         created = parse_created(self._send_with_token(body, deadline), message)

@@ -69,6 +69,12 @@ class Endpoints(NamedTuple):
         base = f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
         return cls(base + _TOKEN_PATH, base + _CREATE_PATH)
 
+    @property
+    def is_production(self) -> bool:
+        """Return whether one of the addresses is on a host of PROD."""
+        hosts = {urlsplit(url).hostname for url in Endpoints.from_environment("PROD")}
+        return any((urlsplit(url).hostname or "").rstrip(".") in hosts for url in self)
+
 
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 

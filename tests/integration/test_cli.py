@@ -15,6 +15,7 @@ from support.airflow_versions import VERSION
 from support.store import add, read
 
 from bzctrl_provider._airflow_internals import read_dag_facts
+from bzctrl_provider.cli.verify import STATEMENTS
 from bzctrl_provider.sandbox.connection import PASSWORD, make_connection_json
 from bzctrl_provider.store.database import database
 
@@ -44,6 +45,7 @@ def run(bzctrl_sandbox, _database):
         result = subprocess.run(
             [BIN / command[0], *command[1:], *argv],
             check=False,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             env=environment,
@@ -193,6 +195,25 @@ def test_outbox_delivery_that_fails_ends_with_code_1(run, command, queued, bzctr
     assert (code, output) == (0, "discarded i0\n"), errors
     assert run("outbox", "deliver", command=command)[0] == 0
     assert [todo["title"] for todo in bzctrl_sandbox.todos] == ["T1"]
+
+
+@pytest.mark.parametrize("message_format", ["add-task", "predefined"])
+@pytest.mark.parametrize("command", WAYS, ids=" ".join)
+def test_verify_of_the_sandbox_holds_for_each_statement(run, command, message_format, bzctrl_sandbox):
+    """The sandbox is as the page on the contract, in both message formats; only an incident and a task are created."""
+    connection = json.loads(make_connection_json(bzctrl_sandbox.url))
+    connection["extra"]["message_format"] = message_format
+    variable = {"AIRFLOW_CONN_BZCTRL_DEFAULT": json.dumps(connection)}
+    code, output, errors = run("verify", command=command, **variable)
+    assert (code, bzctrl_sandbox.requests) == (1, []), errors
+    assert "There is no terminal to ask at: add --yes." in output
+    code, output, errors = run("verify", "--yes", command=command, **variable)
+    assert code == 0, output + errors
+    assert [line.split()[:2] for line in output.splitlines()[: len(STATEMENTS)]] == [
+        ["held", name] for name in STATEMENTS
+    ]
+    assert [todo["todoType"] for todo in bzctrl_sandbox.todos] == ["INCIDENT", "TASK"]
+    assert [one.status for one in bzctrl_sandbox.requests] == [200, 200, 200, 400, 401]
 
 
 def test_check_with_components_on_two_hosts_is_a_fault(run, queued):

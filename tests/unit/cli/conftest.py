@@ -13,7 +13,7 @@ from bzctrl_provider.settings import settings
 def stored(monkeypatch):
     """Return what Airflow's database has: the text of the Variable with the silences, facts of DAGs, hosts of components."""
     kept = {"variable": None, "dags": {}, "hosts": []}
-    for module in ("check", "explain", "outbox"):
+    for module in ("check", "explain", "outbox", "verify"):
         for name, function in {
             "use_metadata_database": lambda: None,
             "read_server_variable": lambda name: kept["variable"],

@@ -23,6 +23,21 @@ def test_from_environment_hosts_are_as_documented():
         )
 
 
+def test_is_production_knows_the_hosts_of_prod_in_any_form():
+    """Also as a Host, with another scheme, port or case, an address of PROD is one; others are not."""
+    assert Endpoints.from_environment("PROD").is_production
+    assert not Endpoints.from_environment("ACC").is_production
+    for host, is_production in (
+        ("bzctrl.com", True),
+        ("WWW.BzCtrl.com", True),
+        ("https://www.bzctrl.com.:443", True),
+        ("acc.bzctrl.com", False),
+        ("bzctrl.com.example.com", False),
+        ("http://127.0.0.1:8137", False),
+    ):
+        assert Endpoints.from_host(host).is_production == is_production, host
+
+
 def test_from_host_any_form_has_the_same_paths():
     """A host may be a name or a whole URL, with scheme and port in it or beside it."""
     for host, more, base in (
