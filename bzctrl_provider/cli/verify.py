@@ -16,7 +16,7 @@ from pydantic import SecretStr
 import bzctrl_provider
 from bzctrl_provider._airflow_internals import use_metadata_database
 from bzctrl_provider.cli.findings import Finding, describe_error, fail
-from bzctrl_provider.client.response import parse_token
+from bzctrl_provider.client.response import parse_token, refuses_token
 from bzctrl_provider.client.todo import FIELDS, TodoType
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
@@ -92,7 +92,7 @@ STATEMENTS: Mapping[str, tuple[tuple[str, ...], str, str, Callable[[Any, Message
     "C6": (_TODOS, "tags", "`tags` are the order id and the LRN", lambda got, _: got == _TAGS),
     "E1": (_INCOMPLETE, "", "refused with 4xx, not 401 or 429", lambda got, _: _is_refused(got)),
     "E2": (_INCOMPLETE, "", "the refusal names the field", lambda got, _: _ORDER_ID.search(got.body)),
-    "E3": (("wrong-token",), "", "refused with 401", lambda got, _: got.status == HTTPStatus.UNAUTHORIZED),
+    "E3": (("wrong-token",), "", "refused with 401, or 400 and `invalid_token`", lambda got, _: refuses_token(got)),
 }
 """The statements of the page that a response can confirm: for which requests; about which key of the JSON object, empty for
 the whole response; the text, which a test compares with the page; and whether the value of the key, or the response, fits
