@@ -92,7 +92,12 @@ STATEMENTS: Mapping[str, tuple[tuple[str, ...], str, str, Callable[[Any, Message
     "C6": (_TODOS, "tags", "`tags` are the order id and the LRN", lambda got, _: got == _TAGS),
     "E1": (_INCOMPLETE, "", "refused with 4xx, not 401 or 429", lambda got, _: _is_refused(got)),
     "E2": (_INCOMPLETE, "", "the refusal names the field", lambda got, _: _ORDER_ID.search(got.body)),
-    "E3": (("wrong-token",), "", "refused with 401, or 400 and `invalid_token`", lambda got, _: refuses_token(got)),
+    "E3": (
+        ("wrong-token",),
+        "",
+        "refused with 401, or 400 and `invalid_token`",
+        lambda got, _: refuses_token(got),
+    ),
 }
 """The statements of the page that a response can confirm: for which requests; about which key of the JSON object, empty for
 the whole response; the text, which a test compares with the page; and whether the value of the key, or the response, fits
