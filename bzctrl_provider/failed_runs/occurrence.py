@@ -14,7 +14,7 @@ from bzctrl_provider.incidents.coverage import find_roll_ups
 from bzctrl_provider.incidents.fields import Wishes
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.limits import LIST_ITEMS
-from bzctrl_provider.notifications.templates import new_renderer
+from bzctrl_provider.notifications.rendering import new_renderer
 from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY, Reason, parse_reason
 from bzctrl_provider.repeats import COUNTED_XCOM_KEY
 from bzctrl_provider.settings import settings

@@ -9,7 +9,7 @@ from bzctrl_provider.failure import Failure
 from bzctrl_provider.incidents.fields import Wishes
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.limits import LINE_CHARS, TEXT_CHARS
-from bzctrl_provider.notifications.templates import new_renderer
+from bzctrl_provider.notifications.rendering import new_renderer
 from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.text import one_line

@@ -40,7 +40,7 @@ class Wishes:
 
     :param values: by the names of the parameters, rendered: the fields of the todo, ``bzctrl_conn_id``, ``dedup_key``,
         ``dedup_window`` and ``consecutive_failures``. One that has its default counts as left out.
-    :param render: renders a template of the routes or of ``[bzctrl]``.
+    :param render: renders a template of the routes or of ``[bzctrl]`` for a parameter.
     :param link_to_run: as in ``CreateTodoOperator``.
     :param routes: whether the routes of the deployment apply.
     :param left_out: the parameters that could not be rendered, each with the reason.
@@ -48,7 +48,7 @@ class Wishes:
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    render: Callable[[Any], Any] = lambda value: value
+    render: Callable[[str, Any], Any] = lambda _, value: value
     link_to_run: bool | None = None
     routes: bool = True
     left_out: Sequence[str] = ()
@@ -78,7 +78,7 @@ class Filled:
     note: str = ""
     ignored_by: str | None = None
 
-    def add(self, given: Mapping[str, tuple[Any, str]], *, render: Callable[[Any], Any]) -> None:
+    def add(self, given: Mapping[str, tuple[Any, str]], *, render: Callable[[str, Any], Any]) -> None:
         """Add the values of fields that are not set yet; ``domain_workspace``, ``domain`` and ``workspace`` are one.
 
         :param given: for each field a value and its source.
@@ -88,7 +88,7 @@ class Filled:
             if name in taken or not is_given(value):
                 continue
             try:
-                rendered = as_text(render(value)) if name in TEMPLATED else value
+                rendered = as_text(render(name, value)) if name in TEMPLATED else value
             except Exception as exc:  # noqa: BLE001 - a template of a user raises anything, and the other fields stay
                 reason = exception_text(exc)
                 log.error("The template of %s in %s cannot be rendered. %s", name, source, reason)  # noqa: TRY400 - its frames may show secrets
@@ -112,7 +112,7 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
         if not (isinstance(value, str) and value == defaults.get(name))
     }
     # They are rendered: a template in their data is none.
-    filled.add({name: (value, _OF_THE_DAG) for name, value in own.items()}, render=lambda value: value)
+    filled.add({name: (value, _OF_THE_DAG) for name, value in own.items()}, render=lambda _, value: value)
     if wishes.routes:
         routed = find_routed(occurrence)
         filled.note, filled.ignored_by = routed.note, routed.ignored_by

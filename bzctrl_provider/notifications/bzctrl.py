@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseNotifier
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.field_checks import check_literals, find_number_errors, find_window_errors
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.templates import TextTemplates
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -29,7 +30,7 @@ _SLA_ARGUMENTS = ("dag", "task_list", "blocking_task_list", "slas", "blocking_ti
 """The arguments of a ``sla_miss_callback``; templates can use them by these names."""
 
 
-class BzCtrlNotifier(BaseNotifier):
+class BzCtrlNotifier(TextTemplates, BaseNotifier):
     """Raise an incident that says what failed.
 
     ```python

@@ -10,8 +10,11 @@ from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.fields import TEMPLATED
 from bzctrl_provider.lost import log_incident
 from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.templates import keep_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
@@ -41,7 +44,7 @@ class Renderer:
         left_out = []
         for name in TEMPLATED:
             try:
-                setattr(self._notifier, name, as_text(self.render(getattr(self._notifier, name))))
+                setattr(self._notifier, name, as_text(self.render(name, getattr(self._notifier, name))))
             except Exception as exc:
                 if name == "bzctrl_conn_id":
                     log_incident({name: getattr(self._notifier, name) for name in TODO_FIELDS})
@@ -56,16 +59,17 @@ class Renderer:
                 setattr(self._notifier, name, None)
         return left_out
 
-    def render(self, value: Any) -> Any:
-        """Render one value."""
+    def render(self, name: str, value: Any) -> Any:
+        """Render the value of one parameter."""
         if _is_word(value):
             return value
+        dag = self._context.get("dag")
         if self._jinja_env is None:
-            dag = self._context.get("dag")
             self._jinja_env = self._notifier.get_template_env(
                 dag=dag if hasattr(dag, "get_template_env") else None
             )
-        return self._notifier.render_template(value, self._context, self._jinja_env, set())
+        jinja_env = keep_text(self._jinja_env, name, value, dag=dag)
+        return self._notifier.render_template(value, self._context, jinja_env, set())
 
 
 def _is_word(value: object) -> bool:
@@ -74,3 +78,19 @@ def _is_word(value: object) -> bool:
     To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
     """
     return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
+
+
+def new_renderer(variables: Mapping[str, Any]) -> Callable[[str, Any], Any]:
+    """Return a function that renders the templates of routes and options where Airflow gives no context.
+
+    That is for a DAG file, and for a failed run in the delivery.
+
+    :param variables: the variables of the templates.
+    """
+    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+
+    notifier = BzCtrlNotifier()
+    env = notifier.get_template_env(dag=None)
+    # Airflow 2 reads the key while it renders.
+    context: Any = {"dag": None, **variables}
+    return lambda _, value: notifier.render_template(value, context, env, set())

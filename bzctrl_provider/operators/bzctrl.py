@@ -22,6 +22,7 @@ from bzctrl_provider.fields import TODO_FIELDS, name_workspace
 from bzctrl_provider.limits import MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
 from bzctrl_provider.settings import settings
+from bzctrl_provider.templates import TextTemplates, keep_text
 from bzctrl_provider.text import safe_repr, web_address
 from bzctrl_provider.version_compat import airflow_at_least
 
@@ -51,7 +52,7 @@ _AFTER_ALL = "all_done_setup_success"
 """Airflow's rule for teardowns: run when all before it are done, however they ended."""
 
 
-class CreateTodoOperator(BaseOperator):
+class CreateTodoOperator(TextTemplates, BaseOperator):
     """Create one incident or task in BzCtrl.
 
     Every field of the todo is a template field and is checked after rendering; all faults are reported at once.
@@ -213,6 +214,9 @@ class CreateTodoOperator(BaseOperator):
             self._mapped_data = find_mapped_data(self, context, defaults=defaults)
             context["failure"] = _get_failure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
         seen_oids.update(map(id, self._mapped_data))
+        # Airflow says only what it renders: the first field with it that is not rendered yet, or a part of one.
+        name = next((name for name in self.template_fields if getattr(self, name, None) is content), "")
+        jinja_env = keep_text(jinja_env or self.get_template_env(), name, content)
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -419,7 +423,9 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
         return Wishes(
             values=read_parameters(self),
-            render=lambda value: self.render_template(value, context, self.get_template_env()),
+            render=lambda name, value: self.render_template(
+                value, context, keep_text(self.get_template_env(), name, value)
+            ),
             link_to_run=self.link_to_run,
             routes=self.routes,
         )
@@ -621,7 +627,7 @@ class CreateTodosOperator(CreateTodoOperator):
             raise AirflowSkipException("There is no todo to create.")
         if isinstance(todos, Mapping):
             raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
-        defaults = {name: value for name in TODO_FIELDS if (value := getattr(self, name)) is not None}
+        defaults = {name: value for name, value in self._get_fields().items() if value is not None}
         failure = _get_failure(context)
         run_url = find_run_url(context) if self.link_to_run else None
         return [

@@ -26,7 +26,7 @@ FLOORS = [
     {"_airflow_internals", "consequences", "hooks", "links", "memory", "reasons"},
     {"best_effort", "config", "field_checks", "routes"},
     {"check_results", "checks", "client", "reason_text", "silences", "store"},
-    {"repeats", "settings", "text"},
+    {"repeats", "settings", "templates", "text"},
     {
         "dag_graph",
         "exceptions",
@@ -53,6 +53,7 @@ WITH_A_DAG_FILE = {
     "links",
     "links.bzctrl",
     "metrics",
+    "templates",
     "text",
     "version_compat",
 }

@@ -44,6 +44,26 @@ def test_create_todo_operator_native_rendering_sends_the_same_message(run, bzctr
     assert "lrn" not in todo
 
 
+def test_native_rendering_text_stays_text_in_every_kind_of_task(run, bzctrl_sandbox):
+    """Plain, mapped over data and over literals, as a roll-up and in a callback; the arguments of a function are as the DAG says."""
+    run(FILE, "native_text")
+    todos = [(todo["title"], todo["orderID"], todo["lrn"]) for todo in bzctrl_sandbox.todos]
+    assert sorted(todos) == sorted(
+        (title, order_id, "2026_0117")
+        for title, order_id in [
+            ("2026_0117", "2026.10"),
+            ("expand", "0x1F"),
+            ("literals", "1E5"),
+            ("1E5", "10,5"),
+            ("2026_0117", "2026.10"),
+            ("int", "2026.10"),
+            ("notifier", "725462J"),
+            ("roll-up", "2026.10"),
+        ]
+    )
+    assert {todo["description"] for todo in bzctrl_sandbox.todos if todo["title"] == "literals"} == {"True"}
+
+
 def test_create_todo_operator_mapped_creates_one_per_instance(run, bzctrl_sandbox):
     """`expand` over what a task returned: one todo for each, each with its own return value and link."""
     dag_run, tis = run(FILE, "mapped")

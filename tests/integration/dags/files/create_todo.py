@@ -6,7 +6,8 @@ import datetime as dt
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from bzctrl_provider.operators.bzctrl import CreateTodoOperator
+from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -48,6 +49,42 @@ with DAG("native", schedule=None, start_date=START, render_template_as_native_ob
         lrn="{{ none }}",
         reminder_date="{{ macros.datetime(2026, 11, 21, 23, 59) }}",
     )
+
+with DAG(
+    "native_text",
+    schedule=None,
+    start_date=START,
+    render_template_as_native_obj=True,
+    params={"id": "2026_0117"},
+) as native_text:
+
+    @task
+    def find_ids() -> list[str]:
+        return ["0x1F"]
+
+    @task
+    def find_rows() -> list[dict[str, str]]:
+        return [{"order_id": "10,5", "title": "1E5"}]
+
+    @task.bzctrl_todo(lrn="{{ params.id }}", order_id="2026.10", link_to_run=False)
+    def from_arguments(number: object, text: str) -> dict[str, object]:
+        """Return the type of an argument, which Airflow renders as the DAG says."""
+        return {"title": type(number).__name__, "description": text}
+
+    @task(on_failure_callback=BzCtrlNotifier(order_id="725462J", lrn="{{ params.id }}", title="notifier"))
+    def fails() -> None:
+        raise ValueError
+
+    shared = {"lrn": "{{ params.id }}", "description": "True"}
+    CreateTodoOperator(task_id="plain", title="2026_0117", order_id="2026.10", **shared)
+    CreateTodoOperator.partial(task_id="expand", title="expand", **shared).expand(order_id=find_ids())
+    CreateTodoOperator.partial(task_id="literals", title="literals", **shared).expand(order_id=["1E5"])
+    CreateTodoOperator.partial(task_id="rows", **shared).expand_kwargs(find_rows())
+    CreateTodoOperator.partial(task_id="kwargs", **shared).expand_kwargs(
+        [{"order_id": "2026.10", "title": "{{ params.id }}"}]
+    )
+    from_arguments("{{ '31' }}", "2026.10 is a date")
+    fails() >> IncidentOnFailureOperator(task_id="roll_up", title="roll-up", order_id="2026.10", **shared)
 
 with DAG("mapped", schedule=None, start_date=START) as mapped:
 
