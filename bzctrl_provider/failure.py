@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.check_results import CheckResult, format_check_results
+from bzctrl_provider.fields import is_missing
 from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS
 from bzctrl_provider.reason_text import exception_text
 from bzctrl_provider.reasons import remember_exception
@@ -373,7 +374,7 @@ def _is_unset(value: object) -> bool:
 
 
 def as_text(value: object) -> object:
-    """Return the text of a failure or an exception, also within a list, and any other value as it is.
+    """Return the text of a failure or an exception, None for a gap in a table, both also in a list; other values as they are.
 
     With ``render_template_as_native_obj=True`` the templates ``{{ failure }}`` and ``{{ exception }}`` give objects.
     """
@@ -383,6 +384,8 @@ def as_text(value: object) -> object:
         return value.label
     if isinstance(value, BaseException):
         return exception_text(value)
+    if is_missing(value):
+        return None
     return [as_text(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.fields import is_missing
 from bzctrl_provider.limits import FAILURES_MAX
 from bzctrl_provider.text import is_encodable, safe_repr
 
@@ -105,11 +106,11 @@ def leave_out_of_format(fields: Mapping[str, Any], message_format: str) -> dict[
 
 
 def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields without None and blank texts, which mean unset."""
+    """Return the fields without None, gaps in a table and blank texts, which mean unset."""
     return {
         name: value
         for name, value in fields.items()
-        if value is not None and not (isinstance(value, str) and not value.strip())
+        if not (is_missing(value) or (isinstance(value, str) and not value.strip()))
     }
 
 

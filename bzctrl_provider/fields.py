@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -37,6 +38,18 @@ class TodoFields(TypedDict, total=False):
 
 
 TODO_FIELDS = tuple(TodoFields.__annotations__)
+
+_TIMES = {("numpy", "datetime64"), ("pandas", "NaTType")}
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None or a gap in a table: NaN, or NaT or NA of numpy or pandas, which are not imported."""
+    kind = type(value)
+    # Without the module within the package: each pandas has another one.
+    name = (str(kind.__module__).partition(".")[0], kind.__name__)
+    if value is None or name == ("pandas", "NAType"):
+        return True
+    return (name in _TIMES or isinstance(value, Real)) and bool(value != value)  # noqa: PLR0124 - only NaN and NaT differ from themselves
 
 
 def name_workspace(fields: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from numbers import Integral, Number
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
+from bzctrl_provider.fields import is_missing
 from bzctrl_provider.limits import DIGITS_MAX, LIST_ITEMS, NAME_CHARS
 from bzctrl_provider.text import is_email, is_encodable, one_line, safe_repr
 
@@ -28,9 +29,6 @@ MessageFormat = Literal["add-task", "predefined"]
 InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 Message = dict[str, str | list[str]]
 Errors = list[tuple[str, str]]
-
-_PANDAS_MISSING = (("pandas._libs.tslibs.nattype", "NaTType"), ("pandas._libs.missing", "NAType"))
-"""Modules and names of the types of ``pandas.NaT`` and ``pandas.NA``; pandas itself is not imported."""
 
 
 class TodoType(StrEnum):
@@ -64,12 +62,6 @@ class _WrongValueError(ValueError):
         super().__init__(f"must be {allowed}, not {safe_repr(value)}")
 
 
-def _is_missing(value: object) -> bool:
-    """Return whether a value is None, or what pandas has for it."""
-    kind = type(value)
-    return value is None or (kind.__module__, kind.__qualname__) in _PANDAS_MISSING
-
-
 def _digits(number: object) -> str:
     """Write a number, or the text of one, as people do: without an exponent."""
     # By way of text, because Decimal does not know numpy's numbers; it refuses the text of a fraction.
@@ -80,8 +72,8 @@ def _digits(number: object) -> str:
 
 
 def _text(value: object) -> str | None:
-    """Take any text; a number as its digits, since native rendering turns the text ``725462`` into one."""
-    if _is_missing(value):
+    """Take any text; a number as its digits, such as 725462 or, in a column with gaps, 725462.0."""
+    if is_missing(value):
         return None
     if isinstance(value, date):
         return value.isoformat()
@@ -89,7 +81,9 @@ def _text(value: object) -> str | None:
         raise _WrongValueError("text", value)
     if not isinstance(value, str):
         try:
-            return str(value) if isinstance(value, Integral) else _digits(value)
+            digits = str(value) if isinstance(value, Integral) else _digits(value)
+            # 5.0 is how a float writes 5. The zeros of a Decimal are the user's own.
+            return digits if isinstance(value, Decimal) else digits.removesuffix(".0")
         except (InvalidOperation, ValueError):
             raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
     text = str(value).strip()
@@ -111,7 +105,7 @@ def _email(value: object) -> str | None:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    if _is_missing(value) or isinstance(value, str | Number):
+    if is_missing(value) or isinstance(value, str | Number):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
         raise _WrongValueError("a list of texts", value)
@@ -126,16 +120,14 @@ def _euros(value: object) -> str | None:
         text = re.sub(r"^-(?=[0.]+$)", "", text)  # -0.0 is what a sum or a rounding of floats makes of 0
         # An exponent is accepted, because that is how Jinja renders a large float, and written out.
         if re.fullmatch(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
-            plain = _digits(text)
-            # 5.0 is how a float writes 5. The zeros of a Decimal or a text are the user's own.
-            return plain.removesuffix(".0") if isinstance(value, float) else plain
+            return _digits(text)
     allowed = "an amount in EUR of digits with an optional decimal point such as 1234.5, without sign, currency or separators"
     raise _WrongValueError(allowed, value)
 
 
 def _day(value: object) -> date | None:
     # A datetime is a date, and so is NaT.
-    if isinstance(value, date) and not _is_missing(value):
+    if isinstance(value, date) and not is_missing(value):
         return date(value.year, value.month, value.day)
     text = _text(value)
     try:
@@ -152,7 +144,7 @@ def _one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum | None]:
     *others, last = choices
 
     def check(value: object) -> StrEnum | None:
-        if _is_missing(value):
+        if is_missing(value):
             return None
         spelled = letters(value) if isinstance(value, str) else None
         if spelled not in by_letters:
@@ -214,7 +206,7 @@ FIELDS: Mapping[str, Field] = {
 class Todo:
     """Hold an incident or a task, checked when it is made.
 
-    A field that is None, blank, an empty list, or ``NaT`` or ``NA`` of pandas is unset. The fields that the connection can
+    A field that is None, blank, an empty list, or a gap in a table (NaN, NaT, NA) is unset. The fields that the connection can
     supply (``domain_workspace``, ``reporter``, ``assignee``) may be left out here; a todo must be complete when it is sent.
 
     :param todo_type: ``INCIDENT`` or ``TASK``. This and the other fixed values may be written in any case and

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.fields import is_missing
 from bzctrl_provider.limits import NAME_CHARS
 from bzctrl_provider.text import one_line, safe_repr
 
@@ -37,8 +38,8 @@ def parse_todos(todos: Any, *, templated: bool) -> list[Mapping[str, Any]]:
 
 
 def fill_todo(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a todo with the defaults of the fields that it leaves out; a None, such as a NULL of a database, leaves out as well."""
-    own = {name: value for name, value in todo.items() if value is not None}
+    """Return a todo with the defaults of the fields that it leaves out; a None or a gap in a table leaves out as well."""
+    own = {name: value for name, value in todo.items() if not is_missing(value)}
     if own.keys() & set(_PLACE):
         defaults = {name: value for name, value in defaults.items() if name not in _PLACE}
     return {**defaults, **own}
