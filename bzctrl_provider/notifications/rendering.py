@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import BaseNotifier
+
 from bzctrl_provider.failure import as_text
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.fields import TEMPLATED
@@ -80,6 +82,13 @@ def _is_word(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
 
 
+class _Templates(BaseNotifier):
+    """The class of Airflow with templates that needs no DAG."""
+
+    def notify(self, context: Context) -> None:
+        """Do nothing."""
+
+
 def new_renderer(variables: Mapping[str, Any]) -> Callable[[str, Any], Any]:
     """Return a function that renders the templates of routes and options where Airflow gives no context.
 
@@ -87,9 +96,7 @@ def new_renderer(variables: Mapping[str, Any]) -> Callable[[str, Any], Any]:
 
     :param variables: the variables of the templates.
     """
-    from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
-
-    notifier = BzCtrlNotifier()
+    notifier = _Templates()
     env = notifier.get_template_env(dag=None)
     # Airflow 2 reads the key while it renders.
     context: Any = {"dag": None, **variables}
