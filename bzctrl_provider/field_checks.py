@@ -7,31 +7,20 @@ valid fields is parsed without it.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import is_missing
 from bzctrl_provider.limits import FAILURES_MAX
-from bzctrl_provider.text import is_encodable, safe_repr
+from bzctrl_provider.text import is_email, is_encodable, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 log = logging.getLogger(__name__)
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
-_LEVELS = frozenset({"HIGH", "MEDIUM", "LOW"})
-_VALID_WORDS = {
-    "todo_type": frozenset({"INCIDENT"}),
-    "impact": _LEVELS,
-    "likelihood": _LEVELS,
-    "priority": _LEVELS,
-    "status": frozenset({"IN PROGRESS", "TODO", "DONE", "EXPIRED"}),
-}
-_ANY_TEXT = frozenset(
-    {"title", "description", "domain_workspace", "order_id", "lrn", "category", "sub_category"}
-)
 _PLACE = frozenset({"domain", "workspace"})
 
 
@@ -116,7 +105,7 @@ def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _find_errors(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the names and the errors of values, also of one that lacks its counterpart, but of nothing else unset."""
-    if all(_is_valid_at_first_sight(name, value) for name, value in values.items()):
+    if all(_AT_FIRST_SIGHT.get(name, _needs_the_rules)(value) for name, value in values.items()):
         return []
     from bzctrl_provider.client.todo import complete_todo
 
@@ -137,11 +126,50 @@ def _is_template(value: Any) -> bool:
     return hasattr(value, "resolve") or hasattr(value, "template_fields")
 
 
-def _is_valid_at_first_sight(name: str, value: Any) -> bool:
-    if isinstance(value, list | tuple) and name in ("category", "sub_category"):
-        return all(isinstance(item, str) and is_encodable(item) for item in value)
-    if not isinstance(value, str):
-        return False
-    if name in _VALID_WORDS:
-        return value.upper() in _VALID_WORDS[name]
-    return name in _ANY_TEXT and is_encodable(value)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and is_encodable(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return all(map(_is_text, value)) if isinstance(value, list | tuple) else _is_text(value)
+
+
+def _is_address(value: Any) -> bool:
+    return _is_text(value) and is_email(value.strip())
+
+
+def _is_one_of(*words: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value.upper() in words
+
+
+def _needs_the_rules(_value: Any) -> bool:
+    return False
+
+
+_is_level = _is_one_of("HIGH", "MEDIUM", "LOW")
+
+_AT_FIRST_SIGHT: Mapping[str, Callable[[Any], bool]] = {
+    # A task must not have the fields of an incident.
+    "todo_type": _is_one_of("INCIDENT"),
+    "domain_workspace": _is_text,
+    # One needs the other.
+    "domain": _needs_the_rules,
+    "workspace": _needs_the_rules,
+    "title": _is_text,
+    "description": _is_text,
+    # Only a task has it.
+    "result": _needs_the_rules,
+    "financial_impact": lambda value: type(value) is int and 0 <= value < 10**15,
+    "impact": _is_level,
+    "likelihood": _is_level,
+    "status": _is_one_of("IN PROGRESS", "TODO", "DONE", "EXPIRED"),
+    "priority": _is_level,
+    "assignee": _is_address,
+    "reporter": _is_address,
+    "category": _is_texts,
+    "sub_category": _is_texts,
+    "order_id": _is_text,
+    "lrn": _is_text,
+    "reminder_date": lambda value: type(value) is date,
+}
+"""For each field, whether a value is valid without a look at the rules; the others are checked by them."""
