@@ -43,6 +43,8 @@ _ENDS = {
 
 _RUN_ENDS = {"success": "the run succeeded", "timed_out": "the run timed out"}
 
+_DEFAULT_OWNER = "airflow"
+
 _NOT_IMPORTED = "the DAG file cannot be imported"
 
 Kind = Literal["checks", "task", "run", "deadline", "import"]
@@ -194,7 +196,10 @@ class Failure:
             # The name of the file is at the end of its path.
             return cut((self.file or "")[::-1], NAME_CHARS - len(end))[::-1] + end
         start = f"{self.dag_id}: {self._outcome}"
-        if self.kind in ("checks", "run", "deadline"):
+        if self._is_only_one:
+            named = f"{self.dag_id}: {', '.join(self._labels())} failed"
+            start = named if len(named) <= NAME_CHARS else start
+        elif self.kind in ("checks", "run", "deadline"):
             room = NAME_CHARS - len(start)
             named = f" ({', '.join(self._labels())})" if self.tasks else ""
             start += named if len(named) <= room else names_in_brackets(self.task_ids, room=room)
@@ -204,8 +209,7 @@ class Failure:
 
     def _labels(self) -> Iterable[str]:
         """Return the ids of the tasks that failed, each with the names of its instances."""
-        for task_id, of in groupby(self.tasks, lambda task: task.task_id):
-            tasks = list(of)
+        for task_id, tasks in self._group():
             names = [task.instance for task in tasks] if any(task.name for task in tasks) else []
             yield f"{task_id}[{', '.join(names)}]" if names else task_id
 
@@ -227,7 +231,9 @@ class Failure:
         known = {
             "Run": self.run_id,
             "Logical date": self.logical_date,
-            "Owner": self.owner,
+            "Owner": None if self.owner == _DEFAULT_OWNER else self.owner,
+            # Last, because they are long.
+            **{f"Log of {task.label}": task.log_url for task in self._listed()},
             "Airflow": self.run_url if link_to_run else None,
         }
         parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
@@ -250,11 +256,20 @@ class Failure:
         if self.kind == "task" and self.tasks:
             return f"{self.tasks[0].label} {self.tasks[0].outcome}"
         if self.kind == "checks" and self.not_run:
-            return f"{count(failed, 'task')} failed, so that {self.not_run} of {count(self.checks, 'check')} did not run"
+            of = "the check" if self.checks == 1 else f"{self.not_run} of {count(self.checks, 'check')}"
+            return f"{count(failed, 'task')} failed, so that {of} did not run"
+        if self._is_only_one:
+            return f"{self.tasks[0].task_id} failed"
         if failed:
             of = count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
             return f"{failed} of {of} failed"
         return _RUN_ENDS.get(self.reason or "", "the run failed")
+
+    @property
+    def _is_only_one(self) -> bool:
+        """Return whether the task that failed is the only one that was looked at."""
+        total = {"checks": self.checks, "run": len(self.instances)}.get(self.kind)
+        return total == len(self.task_ids) == 1 and not self.not_run
 
     @property
     def _deadline_outcome(self) -> str:
@@ -262,8 +277,14 @@ class Failure:
             return f"{count(late, 'task')} {'is' if late == 1 else 'are'} late"
         return f"the deadline {self.reason} was missed" if self.reason else "a deadline was missed"
 
+    def _group(self) -> list[tuple[str, list[FailedTask]]]:
+        return [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]
+
+    def _listed(self) -> Iterable[FailedTask]:
+        return (task for _, tasks in self._group()[:LIST_ITEMS] for task in tasks[:LIST_ITEMS])
+
     def _task_lines(self) -> Iterable[str]:
-        by_task = [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]
+        by_task = self._group()
         for task_id, tasks in by_task[:LIST_ITEMS]:
             yield self._task_line(task_id, tasks)
             named = len(tasks) > 1 or self._lists_instances(tasks[0])
@@ -288,14 +309,12 @@ class Failure:
 
 
 def _detail_lines(task: FailedTask, *, named: bool, lost: str) -> Iterable[str]:
-    """Return why a task failed and where its log is.
+    """Return why a task failed.
 
     :param named: whether the lines begin with the name of the mapped instance, because there are others.
     :param lost: the sentence about a task that left no exception.
     """
     lines = [*_reason_lines(task, lost=lost), *_warning_lines(task)]
-    if task.log_url:
-        lines.append(f"Log: {task.log_url}")
     if named and task.checks:
         lines = [f"[{task.instance}]", *(f"  {line}" for line in lines)]
     elif named and lines:

@@ -69,11 +69,13 @@ class Report:
         return self._todo_of_all() if one_for_all else [self._todo_of(check) for check in self.checks]
 
     def _todo_of_all(self) -> dict[str, Any]:
-        start = f"{self.tool}: {self.summary}"
-        title = start + names_in_brackets(
-            [check.label for check in self.checks], room=NAME_CHARS - len(start)
-        )
-        parts = [f"{self.run}: {self.summary}.", "\n".join(self._listed())]
+        labels = [check.label for check in self.checks]
+        summary = self.summary
+        if re.fullmatch(r"1 of 1 \w+ failed", summary):
+            summary = f"{labels.pop()} failed"
+        start = f"{self.tool}: {summary}"
+        title = start + names_in_brackets(labels, room=NAME_CHARS - len(start))
+        parts = [f"{self.run}: {summary}.", "\n".join(self._listed())]
         notes = {"Did not run": list_names(self.not_run), **self.notes}
         return _todo(title, parts, notes, self._common_email())
 

@@ -221,6 +221,21 @@ def test_failure_each_shape_matches_golden_text():
         assert text == (GOLDEN / f"{shape}.txt").read_text()
 
 
+def test_description_leaves_out_the_owner_that_is_airflows_default():
+    """It says nothing: Airflow gives it to each task that has no owner. Any other one stays."""
+    for owner, shown in (("airflow", False), ("airflow, customs", True), ("customs", True)):
+        failure = Failure(kind="run", dag_id="d", run_id="r", owner=owner)
+        assert (f"\nOwner: {owner}" in failure.description) is shown
+
+
+def test_description_ends_with_its_addresses():
+    """They are long, and percent-encoded: no text follows the first one."""
+    for failure in SHAPES.values():
+        lines = failure.description.splitlines()
+        is_address = [": http" in line for line in lines]
+        assert is_address == sorted(is_address)
+
+
 @given(
     st.text(min_size=1, max_size=300), st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=300)
 )
@@ -246,8 +261,8 @@ def test_summary_names_of_instances_without_room_are_left_out():
         tasks = tuple(FailedTask(task_id="t", map_index=i, name=name) for i, name in enumerate(names))
         return Failure(kind="checks", checks=1, tasks=tasks, dag_id="d", run_id="r").summary
 
-    assert title(["DHL", None, "GLS"]) == "d: 1 of 1 check failed (t[DHL, 1, GLS])"
-    assert title(["x" * 80] * 3) == "d: 1 of 1 check failed (t)"
+    assert title(["DHL", None, "GLS"]) == "d: t[DHL, 1, GLS] failed"
+    assert title(["x" * 80] * 3) == "d: t failed"
 
 
 @pytest.mark.parametrize(

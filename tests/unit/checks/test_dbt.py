@@ -234,7 +234,7 @@ def test_checks_from_dbt_source_test_names_and_owner_come_from_the_source(run_re
     manifest["sources"]["source.shop.raw.customers"] = source
     results = run_results | {"results": [entry(run_results, "not_null_customers_email")]}
     todo = checks_from_dbt(results, manifest)
-    assert "(not_null of raw.customers.email)" in todo["title"]
+    assert todo["title"] == "dbt shop: not_null of raw.customers.email failed"
     assert todo["assignee"] == "raw@example.com"
 
 

@@ -509,7 +509,7 @@ def test_notifier_of_missed_slas_raises_one_that_names_the_late_tasks(
     )
     assert second["title"] == "customs: 1 task is late (load)"
     BzCtrlNotifier()(dag, "load", "", slas, [])
-    assert "- load: late\n  Log: http" in sent_todos(bzctrl)[-1]["description"]
+    assert "\nLog of load: http" in sent_todos(bzctrl)[-1]["description"]
     configure(database="sqlite:////dev/null/bzctrl.db")
     bzctrl.post(ACC.create_url, status_code=500)
     notifier(dag, "load", "", slas[1:], [])
