@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider._airflow_internals import use_metadata_database
 from bzctrl_provider.cli.findings import describe_error, fail, format_age
 from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
+from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
+from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.outbox.runner import deliver
 from bzctrl_provider.store import deliveries, incidents, problems
 from bzctrl_provider.store.database import StoreError, database
-from bzctrl_provider.text import one_line
+from bzctrl_provider.text import cut, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -60,22 +62,29 @@ def _list_lines(address: str, items: list[dict[str, Any]], more: int) -> Iterato
 
 
 def _as_dict(tx: Transaction, incident: Incident, *, with_fields: bool) -> dict[str, Any]:
-    pause = deliveries.find_pause(tx, incident.bzctrl_conn_id)
-    reason = incident.reason
-    if incident.state == "waiting" and pause and tx.now < pause.until:
-        reason = (
-            f"waits for the connection, next attempt in {format_age(pause.until - tx.now)}: {pause.reason}"
-        )
     return {
         "state": incident.state,
         "identity": incident.identity,
         "age_s": max(0, int(tx.now - incident.written_at)),
         "bzctrl_conn_id": one_line(incident.bzctrl_conn_id, max_chars=NAME_CHARS),
         "title": one_line(str(incident.fields.get("title") or ""), max_chars=NAME_CHARS),
-        "reason": one_line(reason, max_chars=LINE_CHARS),
+        "reason": one_line(_find_reason(tx, incident), max_chars=LINE_CHARS),
         # For a person who creates a rejected one by hand.
         **({"fields": incident.fields} if with_fields else {}),
     }
+
+
+def _find_reason(tx: Transaction, incident: Incident) -> str:
+    """Return why an incident waits or was rejected; empty if it was not tried yet."""
+    # After a failure that concerns the connection, the incidents themselves have no reason.
+    since = tx.now if incident.reason else incident.written_at
+    for name in (incident.bzctrl_conn_id, BESIDE):
+        pause = deliveries.find_pause(tx, name)
+        if incident.state == "waiting" and pause and since < pause.until:
+            why = pause.reason.rpartition(CANNOT_BE_USED)[2].removeprefix("bzctrl_provider.exceptions.")
+            time = format_time(pause.until)[11:] if tx.now < pause.until else "by the next delivery"
+            return f"waits for the connection: {cut(why, LINE_CHARS - 70)}, next attempt {time}"
+    return incident.reason
 
 
 def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:

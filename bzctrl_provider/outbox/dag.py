@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowSkipException, BaseOperator
 
 from bzctrl_provider.limits import LIST_ITEMS
+from bzctrl_provider.text import list_names
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -32,9 +33,12 @@ class DeliverOutboxOperator(BaseOperator):
             raise AirflowSkipException("Another process delivers.")
         left = [*result.rejected, *result.kept]
         if left:
-            lines = [f"- {one['identity']}: {one['reason']}" for one in left[:LIST_ITEMS]]
-            if len(left) > LIST_ITEMS:
-                lines.append(f"- and {len(left) - LIST_ITEMS} more")
+            by_reason: dict[str, list[str]] = {}
+            for one in left:
+                by_reason.setdefault(one["reason"], []).append(one["identity"])
+            lines = [f"- {list_names(ids)}: {reason}" for reason, ids in by_reason.items()]
+            if len(lines) > LIST_ITEMS:
+                lines[LIST_ITEMS:] = [f"- and {len(lines) - LIST_ITEMS} more reasons"]
             raise AirflowException(
                 f"{len(result.kept)} stay in the outbox, {len(result.rejected)} were rejected, "
                 f"{len(result.created)} were created.\n" + "\n".join(lines)

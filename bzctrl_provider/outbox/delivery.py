@@ -41,6 +41,9 @@ _REFUSALS_MAX = 10
 BESIDE = ""
 """The name of the pause of deliveries beside other work; no connection has it."""
 
+CANNOT_BE_USED = " cannot be used at present: "
+"""Between the name of a connection and the error, in the reason of its pause."""
+
 _BACKOFF_FROM = 3
 _BACKOFF_MAX_S = 3600.0
 
@@ -202,7 +205,7 @@ class Delivery:
 
     def pause(self, conn_id: str, exc: Exception) -> str:
         """Keep everybody from a connection for a while, and return the reason."""
-        reason = f"The connection {one_line(conn_id, max_chars=LINE_CHARS)} cannot be used at present: {exception_text(exc)}"
+        reason = f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
         is_permanent = not isinstance(exc, BzCtrlError) or exc.is_permanent
         pause_s = exc.pause_s if isinstance(exc, BzCtrlError) else None
         if self.options.beside and not is_permanent and pause_s is None:

@@ -5,6 +5,8 @@ from support.bzctrl import ACC, KEY, LINK, sent_todos
 from support.store import STATES, add, begin_delivery, hold_lease, read
 
 from bzctrl_provider.cli.findings import format_age
+from bzctrl_provider.outbox.delivery import BESIDE
+from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.store import deliveries, problems
 from bzctrl_provider.store.problems import key_of
 
@@ -28,17 +30,31 @@ def test_list_prints_the_oldest_first_and_one_line_each(store, run_command):
     assert read(store, *STATES) == before
 
 
-def test_list_says_that_a_connection_is_paused(store, run_command):
-    """An incident that waits for a connection has the time of the next attempt, and why the connection is not used."""
-    add(store, "i1", reason="503")
-    add(store, "i2", conn_id="other", reason="503")
+WAITS = "waits for the connection: refused, next attempt"
+
+
+@pytest.mark.parametrize(
+    ("paused", "for_s", "reason", "shown"),
+    [
+        ("bzctrl_default", 150, "503", f"{WAITS} {{until}}"),
+        (BESIDE, 150, "", f"{WAITS} {{until}}"),
+        (BESIDE, -10, "", f"{WAITS} by the next delivery"),
+        (BESIDE, -10, "503", "503"),
+        (BESIDE, -60, "", ""),
+        ("other", 150, "503", "503"),
+    ],
+)
+def test_list_says_that_an_incident_waits_for_its_connection(
+    store, run_command, paused, for_s, reason, shown
+):
+    """It has the error of the connection, also of a delivery beside other work, and the time of the next attempt."""
+    add(store, "i1", age_s=30, reason=reason)
     with store.transaction() as tx:
-        deliveries.pause(tx, "other", for_s=150, reason="BzCtrl is away.")
+        why = "The connection bzctrl_default cannot be used at present: refused"
+        deliveries.pause(tx, paused, for_s=for_s, reason=why)
+        until = format_time(tx.now + for_s)[11:]
     _, report = run_command("outbox", "list", "--json")
-    assert [one["reason"] for one in report["entries"]] == [
-        "503",
-        "waits for the connection, next attempt in 2 min: BzCtrl is away.",
-    ]
+    assert report["entries"][0]["reason"] == shown.format(until=until)
 
 
 def test_list_is_bounded(store, run_command):

@@ -92,11 +92,16 @@ def test_delivery_task_without_work_is_skipped(run):
 
 
 def test_delivery_task_fails_for_what_is_kept_or_rejected(run):
-    """The error names the incidents, as many as somebody reads."""
-    result = DeliveryResult(created=[CREATED], kept=[KEPT] * 30, rejected=[REJECTED])
+    """The error has each reason once, with the incidents, as many as somebody reads."""
+    kept = [KEPT | {"identity": f"g{number}"} for number in range(30)]
+    result = DeliveryResult(created=[CREATED], kept=kept, rejected=[REJECTED])
     with pytest.raises(AirflowException) as caught:
         run(result)
     lines = str(caught.value).splitlines()
     assert lines[0] == "30 stay in the outbox, 1 were rejected, 1 were created."
-    assert lines[1:3] == ["- h: 422", "- g: 503"]
-    assert lines[-1] == "- and 11 more"
+    names = ", ".join(f"g{number}" for number in range(20))
+    assert lines[1:] == ["- h: 422", f"- {names} and 10 more: 503"]
+    kept = [KEPT | {"reason": f"{number}"} for number in range(30)]
+    with pytest.raises(AirflowException) as caught:
+        run(DeliveryResult(kept=kept))
+    assert str(caught.value).splitlines()[-2:] == ["- g: 19", "- and 10 more reasons"]
