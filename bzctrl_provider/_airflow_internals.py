@@ -281,6 +281,31 @@ def use_metadata_database() -> None:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
+def find_database_error() -> str | None:
+    """Return why this process of the command line cannot read Airflow's database, with the remedy; None if it can.
+
+    If it cannot, connections and Variables are looked up elsewhere only: Airflow would log a trace for each.
+    """
+    from airflow.models.connection import Connection
+    from airflow.secrets.metastore import MetastoreBackend
+    from airflow.utils.session import create_session
+
+    from bzctrl_provider.reason_text import exception_text
+
+    try:
+        with create_session() as session:
+            session.query(Connection).limit(0).all()
+    except Exception as exc:  # noqa: BLE001 - of SQLAlchemy, or of a driver that is not installed
+        for name in ("get_connection", "get_variable"):
+            setattr(MetastoreBackend, name, lambda *_, **__: None)
+        why = (exception_text(getattr(exc, "orig", None) or exc) or "").partition("\n")[0]
+        return (
+            f"Airflow's database cannot be read: {why}. Run `airflow db migrate`, or correct AIRFLOW_HOME or sql_alchemy_conn in "
+            "the section [database]."
+        )
+    return None
+
+
 def read_server_variable(name: str) -> Any:
     """Return the text of an Airflow Variable in a process of the command line; None if there is none.
 

@@ -7,8 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import airflow
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from bzctrl_provider._airflow_internals import find_hosts, read_server_variable, use_metadata_database
+from bzctrl_provider._airflow_internals import (
+    find_database_error,
+    find_hosts,
+    read_server_variable,
+    use_metadata_database,
+)
 from bzctrl_provider.cli.explain import run_explain
 from bzctrl_provider.cli.findings import Finding, describe_error, format_age
 from bzctrl_provider.exceptions import BzCtrlConfigError
@@ -23,11 +29,12 @@ from bzctrl_provider.silences import parse_silences
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import database
 from bzctrl_provider.store.placement import REMEDY, find_problem
+from bzctrl_provider.text import safe_repr
 from bzctrl_provider.version_compat import airflow_version
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from bzctrl_provider.store.database import Transaction
@@ -74,18 +81,21 @@ def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
     :param conn_id: the connection.
     :param now: the present time, with a time zone.
     """
+    database_error = find_database_error()
+    connection = _guard("connection", lambda: check_connection(conn_id, is_all_read=not database_error))
+    yield check_database(database_error, is_needed=connection.status == "skipped")
     yield _guard("airflow", check_airflow)
     yield _guard("options", check_options)
-    connection = _guard("connection", lambda: check_connection(conn_id))
     yield connection
     if connection.status == "ok":
         yield _guard("token", lambda: check_token(conn_id))
     else:
-        message = "No token was requested: the connection has a fault."
+        why = "has a fault" if connection.status == "fault" else "is not known"
+        message = f"No token was requested: the connection {why}."
         yield Finding(check="token", status="skipped", message=message)
     yield _guard("routes", check_routes)
-    yield _guard("silences", lambda: check_silences(now))
-    yield _guard("outbox", check_outbox)
+    yield _guard("silences", lambda: check_silences(now, is_all_read=not database_error))
+    yield _guard("outbox", lambda: check_outbox([] if database_error else find_hosts()))
     yield _guard("delivery", check_delivery)
     yield _guard("failed_runs", check_failed_runs)
 
@@ -96,6 +106,22 @@ def _guard(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except Exception as exc:  # noqa: BLE001 - a secrets backend, a database or a storage that is down
         return Finding(check=name, status="fault", message=describe_error(exc))
+
+
+def check_database(error: str | None, *, is_needed: bool) -> Finding:
+    """Report whether Airflow's database can be read.
+
+    :param error: why not; None if it can.
+    :param is_needed: whether the connection may be there.
+    """
+    if error is None:
+        return Finding(check="database", message="Airflow's database can be read.")
+    return Finding(check="database", status="fault" if is_needed else "warning", message=error)
+
+
+def _skip(check: str, what: str) -> Finding:
+    message = f"Airflow's database may have {what}, and cannot be read."
+    return Finding(check=check, status="skipped", message=message)
 
 
 def check_airflow() -> Finding:
@@ -130,8 +156,11 @@ def check_options() -> Finding:
     return Finding(check="options", message=f"The options of [bzctrl] are valid; {shown}.", facts=facts)
 
 
-def check_connection(conn_id: str) -> Finding:
-    """Check that an Airflow connection exists and is complete, without a request."""
+def check_connection(conn_id: str, *, is_all_read: bool = True) -> Finding:
+    """Check that an Airflow connection exists and is complete, without a request.
+
+    :param is_all_read: whether Airflow's database can be read.
+    """
     facts: dict[str, Any] = {"conn_id": conn_id}
     try:
         client = BzCtrlHook(conn_id).get_conn()
@@ -143,6 +172,10 @@ def check_connection(conn_id: str) -> Finding:
             details=tuple(map(str, exc.errors)),
             facts=facts,
         )
+    except AirflowNotFoundException:
+        if is_all_read:
+            raise
+        return _skip("connection", f"the connection {safe_repr(conn_id)}")
     facts |= {"token_url": client.endpoints.token_url, "create_url": client.endpoints.create_url}
     message = f"{conn_id} is valid; todos will be created at {client.endpoints.create_url}."
     details = tuple(
@@ -184,12 +217,15 @@ def check_routes() -> Finding:
     )
 
 
-def check_silences(now: datetime) -> Finding:
+def check_silences(now: datetime, *, is_all_read: bool = True) -> Finding:
     """Check the Variable with the silences.
 
     :param now: the present time, with a time zone.
+    :param is_all_read: whether Airflow's database can be read.
     """
     text = read_server_variable(SILENCES_VARIABLE)
+    if text is None and not is_all_read:
+        return _skip("silences", f"the Variable {SILENCES_VARIABLE}")
     silences = parse_silences(text if text is None or isinstance(text, str) else json.dumps(text))
     active = sum(now < silence.until for silence in silences.silences)
     facts = {"active": active, "ended": len(silences.silences) - active}
@@ -205,8 +241,11 @@ def check_silences(now: datetime) -> Finding:
     return Finding(check="silences", message=f"The Variable {SILENCES_VARIABLE} {state}.", facts=facts)
 
 
-def check_outbox() -> Finding:
-    """Check that the store can be used, fits the deployment, and that nothing waits too long or was rejected."""
+def check_outbox(hosts: Sequence[str]) -> Finding:
+    """Check that the store can be used, fits the deployment, and that nothing waits too long or was rejected.
+
+    :param hosts: those of Airflow's running components.
+    """
     store = database()
     with store.transaction() as tx:
         waiting, oldest = incidents.count(tx, "waiting", "sending")
@@ -218,7 +257,7 @@ def check_outbox() -> Finding:
             "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and "
             "`bzctrl outbox discard` them."
         )
-    if problem := find_problem(find_hosts()):
+    if problem := find_problem(hosts):
         faults.append(f"{problem} To fix it, {REMEDY}.")
     age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
     return Finding(

@@ -6,7 +6,12 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import read_dag_facts, read_server_variable, use_metadata_database
+from bzctrl_provider._airflow_internals import (
+    find_database_error,
+    read_dag_facts,
+    read_server_variable,
+    use_metadata_database,
+)
 from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.decide import decide
@@ -55,8 +60,11 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     :param out: gets the report.
     """
     use_metadata_database()
-    stored = read_dag_facts(arguments.explain) if arguments.explain else {}
-    notes = []
+    error = find_database_error()
+    notes = [error] if error else []
+    stored: dict[str, Any] | None = {}
+    if arguments.explain:
+        stored = None if error else read_dag_facts(arguments.explain)
     if stored is None:
         notes.append(
             "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "

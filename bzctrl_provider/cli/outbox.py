@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import use_metadata_database
+from bzctrl_provider._airflow_internals import find_database_error, use_metadata_database
 from bzctrl_provider.cli.findings import describe_error, fail, format_age
 from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
@@ -94,6 +95,8 @@ def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
     :param out: gets the report.
     """
     use_metadata_database()
+    if error := find_database_error():
+        print(error, file=sys.stderr)
     try:
         result = deliver(bzctrl_conn_id=arguments.conn_id, ignore_pauses=True)
     except Exception as exc:  # noqa: BLE001 - a database or a configuration with an error, which is the report

@@ -89,6 +89,7 @@ def test_check_of_a_faulty_deployment_names_every_fault(run, command, queued, bz
     assert code == 1, output + errors
     status = {line.split()[1]: line.split()[0] for line in output.splitlines() if line[0] != " "}
     assert status == {
+        "database": "ok",
         "airflow": "ok",
         "options": "fault",
         "connection": "fault",
@@ -140,6 +141,27 @@ def test_check_reads_connection_and_variable_from_the_database(run, bzctrl_sandb
     found = {one["check"]: one for one in json.loads(output)["checks"]}
     assert found["token"]["status"] == "ok"
     assert found["silences"]["facts"] == {"active": 1, "ended": 0}
+
+
+@pytest.mark.parametrize("command", WAYS, ids=" ".join)
+def test_commands_without_airflows_database_say_so_in_one_line(run, command, tmp_path, bzctrl_sandbox):
+    """An empty database is named with the remedy before all else, and the log has no trace."""
+    home = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW_CONN_BZCTRL_DEFAULT": "",
+    }
+    code, output, errors = run("check", command=command, **home)
+    assert code == 1
+    assert output.startswith("fault    database    Airflow's database cannot be read: sqlite3.OperationalError: no such")
+    assert "Run `airflow db migrate`" in output.splitlines()[0]
+    status = {line.split()[1]: line.split()[0] for line in output.splitlines()}
+    assert [name for name in status if status[name] == "skipped"] == ["connection", "token", "silences"]
+    assert "Traceback" not in errors
+    for argv in (("check", "--explain", "customs"), ("outbox", "deliver")):
+        _, output, errors = run(*argv, command=command, **home)
+        assert (output + errors).count("Run `airflow db migrate`") == 1
+        assert "Traceback" not in errors
+    assert bzctrl_sandbox.requests == []
 
 
 def test_check_and_explain_use_the_routes_file(run, tmp_path):

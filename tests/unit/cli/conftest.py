@@ -11,11 +11,15 @@ from bzctrl_provider.settings import settings
 
 @pytest.fixture(autouse=True)
 def stored(monkeypatch):
-    """Return what Airflow's database has: the text of the Variable with the silences, facts of DAGs, hosts of components."""
-    kept = {"variable": None, "dags": {}, "hosts": []}
+    """Return what Airflow's database has: the text of the Variable with the silences, facts of DAGs, hosts of components.
+
+    Its error, if it has one, does not keep these from being read: the commands have to leave them out.
+    """
+    kept = {"variable": None, "dags": {}, "hosts": [], "error": None}
     for module in ("check", "explain", "outbox", "verify"):
         for name, function in {
             "use_metadata_database": lambda: None,
+            "find_database_error": lambda: kept["error"],
             "read_server_variable": lambda name: kept["variable"],
             "read_dag_facts": kept["dags"].get,
             "find_hosts": lambda: kept["hosts"],

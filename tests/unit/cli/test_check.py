@@ -41,7 +41,7 @@ def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
     stored["variable"] = SILENCE
     code, text = run_command("check")
     assert code == 0
-    assert [line.split()[:2] for line in text.splitlines()] == [["ok", name] for name in CHECKS]
+    assert [line.split()[:2] for line in text.splitlines()] == [["ok", name] for name in ("database", *CHECKS)]
     assert "changed: priority, routes_path, database." in text
     assert "1 route." in text
     assert "1 active, 1 ended" in text
@@ -120,7 +120,7 @@ def test_check_output_holds_no_secret(connection, requests_mock, run_command, ca
     assert TOKEN not in f"{outputs}"
     assert PASSWORD not in f"{outputs}{refused}{caplog.text}"
     assert [code for code, _ in refused] == [1, 1]
-    assert list(statuses(refused[1][1])) == CHECKS
+    assert list(statuses(refused[1][1])) == ["database", *CHECKS]
     assert statuses(refused[1][1])["token"] == "fault"
 
 
@@ -165,7 +165,27 @@ def test_check_with_unreadable_silences_is_a_fault(connection, bzctrl, run_comma
     code, report = run_command("check", "--json")
     assert code == 1
     assert finding(report, "silences")["message"] == "RuntimeError: the database is down"
-    assert list(statuses(report)) == CHECKS
+    assert list(statuses(report)) == ["database", *CHECKS]
+
+
+def test_check_without_airflows_database_says_so_first(
+    monkeypatch, requests_mock, run_command, stored, configure
+):
+    """It is a fault with the remedy, and what it may have is skipped; a warning if the connection is found elsewhere."""
+    stored |= {"error": "Airflow's database cannot be read: x. Run `airflow db migrate`.", "hosts": ["a", "b"]}
+    register_bzctrl(requests_mock)
+    code, text = run_command("check")
+    assert code == 1
+    assert text.startswith("fault    database    Airflow's database cannot be read: x. Run `airflow db migrate`.\n")
+    _, report = run_command("check", "--json")
+    skipped = [name for name, status in statuses(report).items() if status == "skipped"]
+    assert skipped == ["connection", "token", "silences"]
+    assert "create" not in text.lower().partition("connection")[2]
+    assert statuses(report)["outbox"] == "ok"
+    set_connection(monkeypatch)
+    stored["variable"] = SILENCE
+    code, report = run_command("check", "--json")
+    assert (code, [one["status"] for one in report["checks"]]) == (0, ["warning", *["ok"] * len(CHECKS)])
 
 
 MINUTE, HOUR = 60, 3600
