@@ -48,12 +48,15 @@ def make_greeting(url: str, *, username: str | None, loopback: bool) -> str:
         options |= {"login": username, "password": "<the password>"}
     connection = make_connection_json(url, **options)
     login = f"username {username}" if username else f"any username and password, such as {PASSWORD!r}"
+    scheme, _, address = url.partition("://")
+    host, _, port = address.rpartition(":")
     return (
         f"BzCtrl sandbox (not the real BzCtrl): {url}\n"
         f"  page         {url}/app/\n"
         f"  accepts      {login}\n"
         f"  point Airflow at it:\n"
         f"export {CONNECTION_VARIABLE}={shlex.quote(connection)}\n"
+        f"  or in its UI: Host {host}, Schema {scheme}, Port {port}, and Login, Password and Extra Fields as above\n"
         f"Ctrl-C stops it.\n"
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import threading
 
+from bzctrl_provider.client.endpoints import Endpoints
 from bzctrl_provider.sandbox.cli import main, make_greeting, make_parser
 
 
@@ -39,6 +41,16 @@ def test_greeting_prints_a_connection_without_a_real_password():
     connection = printed_connection(make_greeting("http://x:1", username="it's me", loopback=False))
     assert (connection["login"], connection["password"]) == ("it's me", "<the password>")
     assert connection["extra"] == extra | {"allow_http": True}
+
+
+def test_greeting_has_the_address_as_the_form_of_a_connection_takes_it():
+    """The fields of the UI give the same address as the printed line: its Test button refuses a host with a port."""
+    for url in ("http://127.0.0.1:8137", "http://[::1]:8137"):
+        text = make_greeting(url, username=None, loopback=True)
+        host, schema, port = re.search(r"UI: Host (\S+), Schema (\S+), Port (\d+),", text).groups()
+        endpoints = Endpoints.from_host(host, schema=schema, port=int(port))
+        assert endpoints == Endpoints.from_host(printed_connection(text)["host"])
+        assert endpoints.create_url.startswith(f"{url}/")
 
 
 def test_main_with_an_invalid_argument_ends_with_one_line(capsys):
