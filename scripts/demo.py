@@ -69,10 +69,17 @@ def find_dag(names: dict[str, Any]) -> Any:
     return next(value.dag for value in names.values() if hasattr(value, "task_id"))
 
 
+def paint(state: str) -> str:
+    """Return a state, in red if it is a failure and a person reads it."""
+    return f"\033[31m{state}\033[0m" if state == "failed" and terminal.isatty() else state
+
+
 def show(run: Any, todos: list[dict[str, Any]]) -> bool:
     """Print the states of a run and its incident; return whether it is as expected."""
     states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
-    say(f"  The run: {run.state}; {', '.join(f'{task} {state}' for task, state in sorted(states.items()))}")
+    width = max(map(len, states))
+    for name, state in {"the run": str(run.state), **dict(sorted(states.items()))}.items():
+        say(f"  {name:<{width}}  {paint(state)}")
     if len(todos) != 1 or str(run.state) != "failed":
         say(f"Expected one incident and a failed run, but the sandbox has {len(todos)} todos:\n")
         return False
@@ -117,11 +124,12 @@ def main() -> int:
             say(f"{log.read_text()[-4000:]}\n{traceback.format_exc()}")
             return 1
         if sys.stdin.isatty():
-            say("\nOpen a link to an incident; Enter ends the sandbox. ", end="")
+            say("\nOpen the address of an incident (those of Airflow respond only with `make ui`); Enter ends the sandbox. ", end="")
             sys.stdin.readline()
+            say("The addresses above no longer respond.")
         else:
             say(
-                "\nAll links are closed by now; `make ui` keeps Airflow and the sandbox running, to click through."
+                "\nThe addresses above no longer respond; `make ui` keeps Airflow and the sandbox running, to click through."
             )
     return 0
 

@@ -56,8 +56,8 @@ def store_connections(variables: Mapping[str, str], log: TextIO) -> dict[str, st
     return rest
 
 
-def trigger(address: str, dag_id: str) -> None:
-    """Run a DAG once, as soon as Airflow has parsed it."""
+def run_once(address: str, dag_id: str) -> None:
+    """Unpause a DAG as soon as Airflow has parsed it, and trigger it, unless it has a schedule: that starts a run by itself."""
     ends_at = time.monotonic() + START_S
     session = requests.Session()
     while time.monotonic() < ends_at:
@@ -66,8 +66,10 @@ def trigger(address: str, dag_id: str) -> None:
             token = session.get(f"{address}/auth/token", timeout=10).json()["access_token"]
             session.headers["Authorization"] = f"Bearer {token}"
             dag = f"{address}/api/v2/dags/{dag_id}"
-            session.patch(dag, json={"is_paused": False}, timeout=10).raise_for_status()
-            session.post(f"{dag}/dagRuns", json={"logical_date": None}, timeout=10).raise_for_status()
+            unpaused = session.patch(dag, json={"is_paused": False}, timeout=10)
+            unpaused.raise_for_status()
+            if unpaused.json()["next_dagrun_run_after"] is None:
+                session.post(f"{dag}/dagRuns", json={"logical_date": None}, timeout=10).raise_for_status()
         except (requests.RequestException, KeyError, ValueError):
             continue
         return
@@ -109,8 +111,8 @@ def main() -> int:
             try:
                 print("Starting it; this takes up to a minute …", flush=True)
                 for dag_id in DAG_IDS:
-                    trigger(address, dag_id)
-                    print(f"Airflow:  {address}/dags/{dag_id}  (a run has just been triggered; no login)")
+                    run_once(address, dag_id)
+                    print(f"Airflow:  {address}/dags/{dag_id}  (a run has just been started; no login)")
                 print(f"BzCtrl:   {sandbox.url}/app/  (the sandbox; the incidents appear here)")
                 print("Ctrl-C ends both.", flush=True)
                 process.wait()
