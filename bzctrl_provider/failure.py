@@ -120,10 +120,11 @@ class Failure:
     :param logical_date: the run's logical date in ISO 8601; None if it has none.
     :param try_number: the try, from 1, of the task in which it was noticed.
     :param owner: the owner of the DAG.
-    :param run_url: the address of the run in Airflow's UI.
+    :param run_url: the address of the run in Airflow's UI; for a DAG file that of the UI.
     :param reason: for a run Airflow's reason, such as ``task_failure`` or ``success``; for a deadline its time; for a DAG
         file the last line of the trace.
     :param file: the path of a DAG file that cannot be imported, relative to its bundle or to the DAGs folder.
+    :param line: where it failed to be imported, such as ``orders.py, line 3``; None if the trace names only libraries.
     :param bundle: the name of its bundle, on Airflow 3.
     :param broken_since: when it was first seen broken, in ISO 8601.
     :param broken_for_s: how many seconds ago that was.
@@ -145,6 +146,7 @@ class Failure:
     run_url: str | None = None
     reason: str | None = None
     file: str | None = None
+    line: str | None = None
     bundle: str | None = None
     broken_since: str | None = None
     broken_for_s: int = 0
@@ -221,7 +223,7 @@ class Failure:
     def describe(self, *, link_to_run: bool = True) -> str:
         """Return the description, with or without the address of the run."""
         if self.kind == "import":
-            return self._describe_file()
+            return self._describe_file(link_to_run=link_to_run)
         parts = [f"In the DAG {self.dag_id}, {self._outcome}."]
         if self.tasks:
             parts.append("\n".join(self._task_lines()))
@@ -239,11 +241,13 @@ class Failure:
         parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
         return "\n\n".join(parts)
 
-    def _describe_file(self) -> str:
-        parts = [f"The DAG file {self.file} cannot be imported.", self.reason]
+    def _describe_file(self, *, link_to_run: bool) -> str:
+        reason = f"{self.reason} ({self.line})" if self.line else self.reason
+        parts = [f"The DAG file {self.file} cannot be imported.", reason]
         known = {
             "Broken": f"for {_span(self.broken_for_s)}, since {self.broken_since}",
             "Bundle": self.bundle,
+            "Airflow": self.run_url if link_to_run else None,
         }
         parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
         return "\n\n".join(filter(None, parts))

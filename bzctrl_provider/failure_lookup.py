@@ -88,6 +88,13 @@ def describe_callback(context: Mapping[str, Any]) -> Failure:
         return Failure(kind="run", dag_id=dag_id, run_id=run_id, reason=reason)
 
 
+def find_airflow_url() -> str:
+    """Return the address of Airflow's UI."""
+    section = "api" if airflow_at_least(3, 0) else "webserver"
+    # The same fallback as in Airflow's own addresses.
+    return str(conf.get(section, "base_url", fallback="http://localhost:8080/")).rstrip("/")
+
+
 def find_run_url(context: Mapping[str, Any]) -> str | None:
     """Return the address of a context's run in Airflow's UI; None outside Airflow. Airflow is not asked for it."""
     dag_id = getattr(context.get("dag"), "dag_id", None)
@@ -216,14 +223,11 @@ class RunAddress:
     def _in_airflow_3(self) -> str | None:
         if not airflow_at_least(3, 0):
             return None
-        # The same fallback as in Airflow's own addresses.
-        base = conf.get("api", "base_url", fallback="http://localhost:8080/")
-        return f"{base.rstrip('/')}/dags/{quote(self.dag_id)}/runs/{quote(self.run_id)}"
+        return f"{find_airflow_url()}/dags/{quote(self.dag_id)}/runs/{quote(self.run_id)}"
 
     @cached_property
     def _grid(self) -> str:
-        base = conf.get("webserver", "base_url").rstrip("/")
-        return f"{base}/dags/{quote(self.dag_id)}/grid?dag_run_id={quote(self.run_id)}"
+        return f"{find_airflow_url()}/dags/{quote(self.dag_id)}/grid?dag_run_id={quote(self.run_id)}"
 
 
 def _missed_deadline(context: Mapping[str, Any]) -> Failure:

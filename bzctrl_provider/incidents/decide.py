@@ -104,7 +104,7 @@ def _new_incident(
         "dag_id": failure.dag_id,
         "run_id": failure.run_id,
         "file": failure.file or "",
-        "run_url": failure.run_url or "",
+        "run_url": (failure.run_id and failure.run_url) or "",
         "reason": one_line(failure.exception or failure.reason or "", max_chars=LINE_CHARS),
     }
     of_run = (failure.kind, failure.dag_id, failure.run_id)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowSkipException, BaseOperator
 
 from bzctrl_provider.limits import LIST_ITEMS
-from bzctrl_provider.text import list_names
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,6 +24,7 @@ class DeliverOutboxOperator(BaseOperator):
         del context
         from bzctrl_provider.outbox.runner import deliver, note_scheduled
         from bzctrl_provider.store.placement import warn_of_a_file
+        from bzctrl_provider.text import list_names
 
         warn_of_a_file()
         note_scheduled()

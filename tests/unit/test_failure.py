@@ -185,6 +185,8 @@ SHAPES = {
         file="customs/orders.py",
         bundle="company",
         reason="ModuleNotFoundError: No module named 'pandas'",
+        line="orders.py, line 3",
+        run_url="https://airflow.example.com",
         broken_since="2026-11-21T12:00:00Z",
         broken_for_s=312,
     ),

@@ -224,7 +224,7 @@ def test_describe_failure_dag_callback_on_airflow_3_0_sends_no_request(set_airfl
 def test_describe_failure_airflow_2_reads_states_from_the_run(monkeypatch, set_airflow_version):
     """The run returns its task instances, and its address is that of the grid."""
     set_airflow_version(2, 11)
-    conf = SimpleNamespace(get=lambda *_: "https://airflow.example.com/")
+    conf = SimpleNamespace(get=lambda *_, **__: "https://airflow.example.com/")
     monkeypatch.setattr("bzctrl_provider.failure_lookup.conf", conf)
     instances = [
         SimpleNamespace(task_id="m", map_index=1, state="failed"),

@@ -67,6 +67,8 @@ def dags(tmp_path, monkeypatch, configure, clock, store):
     folder = tmp_path / "dags"
     folder.mkdir()
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(folder))
+    for section in ("API", "WEBSERVER"):
+        monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", "https://airflow.example.com/")
     bundle = {
         "name": "company",
         "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
@@ -113,8 +115,8 @@ def test_listener_broken_for_the_grace_period_writes_one_incident(parse, store):
         "title": "customs/orders.py: the DAG file cannot be imported",
         "description": (
             "The DAG file customs/orders.py cannot be imported.\n\n"
-            "ModuleNotFoundError: No module named 'pandas'\n\n"
-            f"Broken: for 5 min, since 2026-11-21T12:00:00Z{bundle}"
+            "ModuleNotFoundError: No module named 'pandas' (customs.py, line 3)\n\n"
+            f"Broken: for 5 min, since 2026-11-21T12:00:00Z{bundle}\nAirflow: https://airflow.example.com"
         ),
         "order_id": "customs/orders.py",
     }
