@@ -105,6 +105,21 @@ def test_explain_of_an_import_error_has_only_its_file(run_command, routes_file):
     assert "route 2: dags is not known" in text
 
 
+def test_explain_says_that_a_routes_file_switches_backfills_on(run_command, routes_file, configure, stored):
+    """For any type of run: with a file, only the file counts, so that a note is there unless a route ignores backfills."""
+    stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": []}
+    for routes, is_on, is_noted in (
+        ('[[route]]\npriority = "LOW"\n', "True", True),
+        ('[[route]]\nrun_types = ["backfill"]\ndags = ["other"]\nignore = true\n', "True", True),
+        (ROUTES, "True", False),
+        ('[[route]]\npriority = "LOW"\n', "False", False),
+        (None, "True", False),
+    ):
+        configure(incident_on_failed_run=is_on, routes_path=str(routes_file(routes)) if routes else "")
+        _, text = run_command("check", "--explain", "d")
+        assert ("Its failed backfills raise incidents, too" in text) is is_noted
+
+
 def test_explain_names_the_policy_and_its_default_for_backfills(run_command, configure, stored):
     """Without a routes file, a backfill raises no incident; a DAG that the options leave out is named."""
     stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": []}
