@@ -127,7 +127,7 @@ $(VENV)/docs: $(VENV)/test
 	@$(PIP) install -c $(CONSTRAINTS) --group docs
 	@touch $@
 
-$(VENV)/build: $(VENV)/demo
+$(VENV)/build: $(VENV)/pip
 	@$(PIP) install -c $(CONSTRAINTS) --group build
 	@touch $@
 

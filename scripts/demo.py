@@ -124,7 +124,10 @@ def main() -> int:
             say(f"{log.read_text()[-4000:]}\n{traceback.format_exc()}")
             return 1
         if sys.stdin.isatty():
-            say("\nOpen the address of an incident (those of Airflow respond only with `make ui`); Enter ends the sandbox. ", end="")
+            say(
+                "\nOpen the address of an incident (those of Airflow respond only with `make ui`); Enter ends the sandbox. ",
+                end="",
+            )
             sys.stdin.readline()
             say("The addresses above no longer respond.")
         else:

@@ -74,7 +74,11 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     wishes = Wishes()  # a DAG that sets fields wins, and Airflow's database does not have them
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
-    if occurrence.is_of_policy and loaded.routes is not None and not _ignores_backfills(occurrence, loaded.routes):
+    if (
+        occurrence.is_of_policy
+        and loaded.routes is not None
+        and not _ignores_backfills(occurrence, loaded.routes)
+    ):
         notes.append(
             "Its failed backfills raise incidents, too: without a routes file they do not, but this one has no route with ignore "
             "for them."

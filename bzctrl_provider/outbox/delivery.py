@@ -205,7 +205,9 @@ class Delivery:
 
     def pause(self, conn_id: str, exc: Exception) -> str:
         """Keep everybody from a connection for a while, and return the reason."""
-        reason = f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
+        reason = (
+            f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
+        )
         is_permanent = not isinstance(exc, BzCtrlError) or exc.is_permanent
         pause_s = exc.pause_s if isinstance(exc, BzCtrlError) else None
         if self.options.beside and not is_permanent and pause_s is None:

@@ -145,14 +145,16 @@ def test_check_reads_connection_and_variable_from_the_database(run, bzctrl_sandb
 
 @pytest.mark.parametrize("command", WAYS, ids=" ".join)
 def test_commands_without_airflows_database_say_so_in_one_line(run, command, tmp_path, bzctrl_sandbox):
-    """An empty database is named with the remedy before all else, and the log has no trace."""
+    """An empty database is named with the remedy before anything that it may have, and the log has no trace."""
     home = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
         "AIRFLOW_CONN_BZCTRL_DEFAULT": "",
     }
     code, output, errors = run("check", command=command, **home)
     assert code == 1
-    assert output.startswith("fault    database    Airflow's database cannot be read: sqlite3.OperationalError: no such")
+    assert output.startswith(
+        "fault    database    Airflow's database cannot be read: sqlite3.OperationalError: no such"
+    )
     assert "Run `airflow db migrate`" in output.splitlines()[0]
     status = {line.split()[1]: line.split()[0] for line in output.splitlines()}
     assert [name for name in status if status[name] == "skipped"] == ["connection", "token", "silences"]

@@ -1,4 +1,4 @@
-"""What the demo and the UI show to somebody who tries the provider."""
+"""The scripts by which somebody tries the provider: what they print, and how many runs they start."""
 
 from __future__ import annotations
 

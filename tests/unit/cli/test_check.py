@@ -41,7 +41,9 @@ def test_check_of_a_sound_deployment_is_ok_and_creates_nothing(
     stored["variable"] = SILENCE
     code, text = run_command("check")
     assert code == 0
-    assert [line.split()[:2] for line in text.splitlines()] == [["ok", name] for name in ("database", *CHECKS)]
+    assert [line.split()[:2] for line in text.splitlines()] == [
+        ["ok", name] for name in ("database", *CHECKS)
+    ]
     assert "changed: priority, routes_path, database." in text
     assert "1 route." in text
     assert "1 active, 1 ended" in text
@@ -172,11 +174,16 @@ def test_check_without_airflows_database_says_so_first(
     monkeypatch, requests_mock, run_command, stored, configure
 ):
     """It is a fault with the remedy, and what it may have is skipped; a warning if the connection is found elsewhere."""
-    stored |= {"error": "Airflow's database cannot be read: x. Run `airflow db migrate`.", "hosts": ["a", "b"]}
+    stored |= {
+        "error": "Airflow's database cannot be read: x. Run `airflow db migrate`.",
+        "hosts": ["a", "b"],
+    }
     register_bzctrl(requests_mock)
     code, text = run_command("check")
     assert code == 1
-    assert text.startswith("fault    database    Airflow's database cannot be read: x. Run `airflow db migrate`.\n")
+    assert text.startswith(
+        "fault    database    Airflow's database cannot be read: x. Run `airflow db migrate`.\n"
+    )
     _, report = run_command("check", "--json")
     skipped = [name for name, status in statuses(report).items() if status == "skipped"]
     assert skipped == ["connection", "token", "silences"]

@@ -6,7 +6,9 @@ from bzctrl_provider.import_errors.occurrence import find_line
 
 START = "Traceback (most recent call last):\n"
 IN_FILE = '  File "/dags/customs.py", line 3, in <module>\n    import pandas\n'
-IN_LIBRARY = '  File "/usr/lib/python3.12/site-packages/pandas/core.py", line 99, in read\n    raise KeyError\n'
+IN_LIBRARY = (
+    '  File "/usr/lib/python3.12/site-packages/pandas/core.py", line 99, in read\n    raise KeyError\n'
+)
 FROZEN = '  File "<frozen importlib._bootstrap>", line 241, in _call_with_frames_removed\n'
 SYNTAX = '  File "/dags/broken.py", line 2\n    if True\n           ^\n'
 CHAINED = f"{START}{IN_FILE}KeyError: 1\n\nDuring handling of the above exception, another one occurred:\n\n"
