@@ -43,8 +43,6 @@ _ENDS = {
 
 _RUN_ENDS = {"success": "the run succeeded", "timed_out": "the run timed out"}
 
-_DEFAULT_OWNER = "airflow"
-
 _NOT_IMPORTED = "the DAG file cannot be imported"
 
 Kind = Literal["checks", "task", "run", "deadline", "import"]
@@ -233,9 +231,13 @@ class Failure:
         known = {
             "Run": self.run_id,
             "Logical date": self.logical_date,
-            "Owner": None if self.owner == _DEFAULT_OWNER else self.owner,
+            "Owner": None if self.owner == "airflow" else self.owner,  # the default says nothing
             # Last, because they are long.
-            **{f"Log of {task.label}": task.log_url for task in self._listed()},
+            **{
+                f"Log of {task.label}": task.log_url
+                for _, tasks in self._group()[:LIST_ITEMS]
+                for task in tasks[:LIST_ITEMS]
+            },
             "Airflow": self.run_url if link_to_run else None,
         }
         parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
@@ -283,9 +285,6 @@ class Failure:
 
     def _group(self) -> list[tuple[str, list[FailedTask]]]:
         return [(task_id, list(of)) for task_id, of in groupby(self.tasks, lambda task: task.task_id)]
-
-    def _listed(self) -> Iterable[FailedTask]:
-        return (task for _, tasks in self._group()[:LIST_ITEMS] for task in tasks[:LIST_ITEMS])
 
     def _task_lines(self) -> Iterable[str]:
         by_task = self._group()

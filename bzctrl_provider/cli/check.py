@@ -29,7 +29,6 @@ from bzctrl_provider.silences import parse_silences
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import database
 from bzctrl_provider.store.placement import REMEDY, find_problem
-from bzctrl_provider.text import safe_repr
 from bzctrl_provider.version_compat import airflow_version
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
+    from bzctrl_provider.cli.findings import Status
     from bzctrl_provider.store.database import Transaction
 
 OLDEST_AIRFLOW = (2, 11)
@@ -52,6 +52,8 @@ _FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
     "or run `bzctrl outbox deliver` each minute by cron.",
 }
 """The parts of a deployment that incidents of failed runs need, and what is said if one was not at work lately, and for how long."""
+
+_MAY_BE_IN_DATABASE = "Airflow's database, which cannot be read, may have it."
 
 
 def run(arguments: argparse.Namespace, out: TextIO) -> int:
@@ -83,7 +85,10 @@ def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
     """
     database_error = find_database_error()
     connection = _guard("connection", lambda: check_connection(conn_id, is_all_read=not database_error))
-    yield check_database(database_error, is_needed=connection.status == "skipped")
+    status: Status = "fault" if connection.status == "skipped" else "warning" if database_error else "ok"
+    yield Finding(
+        check="database", status=status, message=database_error or "Airflow's database can be read."
+    )
     yield _guard("airflow", check_airflow)
     yield _guard("options", check_options)
     yield connection
@@ -106,22 +111,6 @@ def _guard(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except Exception as exc:  # noqa: BLE001 - a secrets backend, a database or a storage that is down
         return Finding(check=name, status="fault", message=describe_error(exc))
-
-
-def check_database(error: str | None, *, is_needed: bool) -> Finding:
-    """Report whether Airflow's database can be read.
-
-    :param error: why not; None if it can.
-    :param is_needed: whether the connection may be there.
-    """
-    if error is None:
-        return Finding(check="database", message="Airflow's database can be read.")
-    return Finding(check="database", status="fault" if is_needed else "warning", message=error)
-
-
-def _skip(check: str, what: str) -> Finding:
-    message = f"Airflow's database may have {what}, and cannot be read."
-    return Finding(check=check, status="skipped", message=message)
 
 
 def check_airflow() -> Finding:
@@ -175,7 +164,7 @@ def check_connection(conn_id: str, *, is_all_read: bool = True) -> Finding:
     except AirflowNotFoundException:
         if is_all_read:
             raise
-        return _skip("connection", f"the connection {safe_repr(conn_id)}")
+        return Finding(check="connection", status="skipped", message=_MAY_BE_IN_DATABASE)
     facts |= {"token_url": client.endpoints.token_url, "create_url": client.endpoints.create_url}
     message = f"{conn_id} is valid; todos will be created at {client.endpoints.create_url}."
     details = tuple(
@@ -225,7 +214,7 @@ def check_silences(now: datetime, *, is_all_read: bool = True) -> Finding:
     """
     text = read_server_variable(SILENCES_VARIABLE)
     if text is None and not is_all_read:
-        return _skip("silences", f"the Variable {SILENCES_VARIABLE}")
+        return Finding(check="silences", status="skipped", message=_MAY_BE_IN_DATABASE)
     silences = parse_silences(text if text is None or isinstance(text, str) else json.dumps(text))
     active = sum(now < silence.until for silence in silences.silences)
     facts = {"active": active, "ended": len(silences.silences) - active}

@@ -43,6 +43,8 @@ _SHOWN = {
     "files": "file",
 }
 
+_BACKFILLS = "Its failed backfills raise incidents, too: the routes file has no route with ignore for them. (Without a file, they raise none.)"
+
 _GENERATED = {
     "title": "the failure",
     "description": "the failure",
@@ -74,15 +76,10 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     wishes = Wishes()  # a DAG that sets fields wins, and Airflow's database does not have them
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
-    if (
-        occurrence.is_of_policy
-        and loaded.routes is not None
-        and not _ignores_backfills(occurrence, loaded.routes)
-    ):
-        notes.append(
-            "Its failed backfills raise incidents, too: without a routes file they do not, but this one has no route with ignore "
-            "for them."
-        )
+    if occurrence.is_of_policy and loaded.routes is not None:
+        backfill = RouteFacts(**find_facts(occurrence) | {"run_type": "backfill"})
+        if not loaded.routes.apply(backfill).ignored_by:
+            notes.append(_BACKFILLS)
     report = {
         "ok": not loaded.errors,
         **_explain_decision(occurrence, wishes),
@@ -186,11 +183,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "total_seconds"):
         return value.total_seconds()
     return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _ignores_backfills(occurrence: Occurrence, routes: Routes) -> bool:
-    facts = find_facts(occurrence) | {"run_type": "backfill"}
-    return routes.apply(RouteFacts(**facts)).ignored_by is not None
 
 
 def _judge_routes(occurrence: Occurrence, loaded: LoadedRoutes) -> list[dict[str, Any]]:
