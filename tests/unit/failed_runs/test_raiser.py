@@ -95,7 +95,7 @@ def test_noted_run_becomes_one_incident_with_all_that_is_known(deliver, airflow,
         "order_id": RUN.run_id,
         "assignee": "ben@example.com",
     }
-    assert [line for line in lines if "Log: " not in line and "Airflow: " not in line] == [
+    assert [line for line in lines if not line.startswith("Log of ") and "Airflow: " not in line] == [
         "In the DAG customs, 1 of 3 tasks failed.",
         "",
         "- check (PythonOperator): 2 of 3 mapped failed (DHL, 2)",
