@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from bzctrl_provider.limits import TEXT_CHARS
 from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,58 @@ def _maps_over_data(mapped: Any, index: int) -> bool:
         raise TypeError(kind)
     mappings = expand_input.value  # an XComArg, or a list of mappings and XComArgs
     return not (isinstance(mappings, Sequence) and isinstance(mappings[index], Mapping))
+
+
+def add_to_task_log(handler: Any) -> None:
+    """Add a handler to the log of the task that runs in this process.
+
+    Operators and hooks log with Python's logging, from Airflow 3.1 on also with structlog, which does not pass through it. Airflow 2
+    logs in this process what a task prints, Airflow 3 in another one.
+
+    :param handler: of Python's logging, with a method ``process`` that is a processor of structlog.
+    """
+    logging.getLogger().addHandler(handler)
+    of_tasks = logging.getLogger("airflow.task")
+    if not of_tasks.propagate:
+        of_tasks.addHandler(handler)
+    if not airflow_at_least(3, 0):
+        return
+    import structlog
+
+    # In place, because loggers that were used already have this list. The last processor makes a text of the event.
+    processors = structlog.get_config()["processors"]
+    if handler.process not in processors:
+        processors.insert(-1, handler.process)
+    for stream in (sys.stdout, sys.stderr):
+        # Airflow opens the channels to the other process by their numbers. In a test run, stdout has the log itself.
+        if getattr(stream, "name", None) in (1, 2) and "write" not in vars(stream):
+            stream.write = _copy_lines(stream.write, handler)  # type: ignore[method-assign]
+
+
+def _copy_lines(write: Callable[[str], int], handler: Any) -> Callable[[str], int]:
+    """Return a function that writes a text to a stream, and gives its lines to a handler."""
+    pending = ""
+
+    def write_and_copy(text: str) -> int:
+        nonlocal pending
+        written = write(text)
+        *lines, pending = (pending + text).split("\n")
+        # The end of a line without an end; the handler keeps half of it, without the half of a secret at its beginning.
+        pending = pending[-2 * TEXT_CHARS :]
+        for line in lines:
+            handler.process(None, "info", {"event": line})
+        return written
+
+    return write_and_copy
+
+
+def is_step_of_airflow(logger: object, module: str = "") -> bool:
+    """Return whether a line of a task's log is not of its work, but of Airflow's steps around it.
+
+    :param logger: the name of its logger.
+    :param module: the module that logs it; unknown for structlog.
+    """
+    return logger == "task" or module == "taskinstance"
 
 
 def is_mapped_instance(operator: BaseOperator) -> bool:

@@ -65,6 +65,7 @@ class FailedTask:
     :param owner: its owner.
     :param warnings: the names of the dbt tests that warned, each with its result, as Astronomer Cosmos gives them to
         ``on_warning_callback``.
+    :param log: the last lines of its log, redacted; None unless ``include_log_lines`` is set.
     """
 
     task_id: str
@@ -78,6 +79,7 @@ class FailedTask:
     lost: bool = False
     owner: str | None = None
     warnings: tuple[tuple[str, str], ...] = ()
+    log: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -318,6 +320,8 @@ def _detail_lines(task: FailedTask, *, named: bool, lost: str) -> Iterable[str]:
     :param lost: the sentence about a task that left no exception.
     """
     lines = [*_reason_lines(task, lost=lost), *_warning_lines(task)]
+    if task.log:
+        lines += ["Last lines of its log:", *(f"| {line}" for line in task.log.splitlines())]
     if named and task.checks:
         lines = [f"[{task.instance}]", *(f"  {line}" for line in lines)]
     elif named and lines:

@@ -17,6 +17,7 @@ from bzctrl_provider.consequences import find_consequences
 from bzctrl_provider.dag_graph import with_all_before
 from bzctrl_provider.failure import FailedTask, Failure
 from bzctrl_provider.limits import LIST_ITEMS
+from bzctrl_provider.log_lines import last_lines
 from bzctrl_provider.reasons import (
     EXCEPTION_XCOM_KEY,
     Reason,
@@ -26,6 +27,7 @@ from bzctrl_provider.reasons import (
     remembers,
     runs_elsewhere,
 )
+from bzctrl_provider.settings import settings
 from bzctrl_provider.times import parse_time
 from bzctrl_provider.version_compat import airflow_at_least
 
@@ -138,7 +140,9 @@ def _find_state_of_task(context: Mapping[str, Any]) -> str:
 def _own_task(context: Mapping[str, Any], run: RunAddress) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
-    task = _new_failed_task(context["task"], (ti.task_id, index), run, find_reason(context))
+    reason = find_reason(context)
+    reason = reason._replace(log=last_lines(reason.log, settings().include_log_lines))
+    task = _new_failed_task(context["task"], (ti.task_id, index), run, reason)
     task = replace(task, state=state, warnings=find_warnings(context) if state == "warned" else ())
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
@@ -157,7 +161,9 @@ def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dic
     else:
         states = _states(context, sorted(dag.task_ids), run.run_id, kind)
         found = find_failed(states, states)
-    reasons = _remembered(context, found[:LIST_ITEMS])
+    own = getattr(context.get("task"), "include_log_lines", None) if kind == "checks" else None
+    log_lines = settings().include_log_lines if own is None else own
+    reasons = _remembered(context, found[:LIST_ITEMS], log_lines)
     tasks = tuple(
         _new_failed_task(
             dag.get_task(task_id), (task_id, index), run, reasons.get((task_id, index), Reason())
@@ -394,7 +400,7 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
 
 
 def _remembered(
-    context: Mapping[str, Any], found: Iterable[tuple[str, int]]
+    context: Mapping[str, Any], found: Iterable[tuple[str, int]], log_lines: int
 ) -> dict[tuple[str, int], Reason]:
     """Return the reasons that ``remember_exception`` kept."""
     ti, dag = context.get("ti"), context["dag"]
@@ -405,7 +411,7 @@ def _remembered(
                 task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
             )
             if value is not None:
-                reasons[task_id, index] = parse_reason(value)
+                reasons[task_id, index] = parse_reason(value, log_lines=log_lines)
             elif remembers(dag.get_task(task_id)):
                 # Otherwise its callback would have left something.
                 reasons[task_id, index] = Reason(lost=True)

@@ -47,13 +47,13 @@ def find_window_errors(window: object) -> list[tuple[str, str]]:
     return [("dedup_window", f"must be a timedelta, such as timedelta(days=1), not {safe_repr(window)}")]
 
 
-def find_number_errors(number: object) -> list[tuple[str, str]]:
-    """Return the error of a ``consecutive_failures`` with its name, for a list of errors: it is from 1 to 1000, or None."""
-    if number is None or (type(number) is int and 1 <= number <= FAILURES_MAX):
+def find_number_errors(
+    number: object, name: str = "consecutive_failures", *, least: int = 1, most: int = FAILURES_MAX
+) -> list[tuple[str, str]]:
+    """Return the error of a number with its name, for a list of errors: it is within its bounds, or None."""
+    if number is None or (type(number) is int and least <= number <= most):
         return []
-    return [
-        ("consecutive_failures", f"must be a whole number from 1 to {FAILURES_MAX}, not {safe_repr(number)}")
-    ]
+    return [(name, f"must be a whole number from {least} to {most}, not {safe_repr(number)}")]
 
 
 def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

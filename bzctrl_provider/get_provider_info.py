@@ -100,6 +100,12 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         "include_check_values": _switch(
             "Whether incidents include the values that a SQL check found also if they are no numbers, such as a whole row, which can have personal data."
         ),
+        "include_log_lines": _option(
+            "How many of the last lines of a failed task's log the incident has, at most 50; 0: none. The log can have personal data.",
+            example="20",
+            default="0",
+            kind="integer",
+        ),
         "incident_on_import_error": _switch(
             "Whether a DAG file that stays broken raises an incident; it needs the delivery DAG."
         ),

@@ -26,5 +26,8 @@ FAILURES_MAX = 1000
 WINDOW_MAX_S = 10 * 365 * 86_400
 """The longest ``dedup_window_s``: ten years."""
 
+LOG_LINES_MAX = 50
+"""The most lines of a task's log in an incident."""
+
 MAX_WORKERS = 64
 """The most threads, and therefore connections, that one client uses."""

@@ -34,7 +34,7 @@ _failed_hooks: set[str] = set()
 @hookimpl
 def dag_policy(dag: DAG) -> None:
     """Mark a DAG that the options choose for the scheduler, and prepare its tasks. Never raises."""
-    _run_steps("dag_policy", dag, _mark, _prepare_tasks, _add_links)
+    _run_steps("dag_policy", dag, _mark, _prepare_tasks, _prepare_notified)
 
 
 @hookimpl
@@ -94,8 +94,10 @@ def _prepare_tasks(dag: DAG) -> None:
         _add_memory(dag.tasks)
     for task in _find_roll_ups(dag):
         _keep_from_skipping(dag, task)
-        if _find_loaded(_ROLL_UP).remembers_exceptions(task):
-            _add_memory(map(dag.get_task, _find_tasks_before(dag, task)))
+        operator = _find_loaded(_ROLL_UP)
+        if operator.remembers_exceptions(task):
+            before = map(dag.get_task, _find_tasks_before(dag, task))
+            _add_memory(before, log_lines=operator.count_log_lines(task))
 
 
 def _keep_from_skipping(dag: DAG, roll_up: Any) -> None:
@@ -105,10 +107,10 @@ def _keep_from_skipping(dag: DAG, roll_up: Any) -> None:
     keep_from_skipping(map(dag.get_task, roll_up.upstream_task_ids), roll_up.task_id)
 
 
-def _add_links(dag: DAG) -> None:
-    """Give the tasks whose callback may raise an incident a link to it; the others would have an empty list of links.
+def _prepare_notified(dag: DAG) -> None:
+    """Give the tasks whose callback may raise an incident a link to it, and let them keep the last lines of their logs.
 
-    Airflow 2 would show a disabled button on each of them.
+    The others would have an empty list of links, and Airflow 2 would show a disabled button on each of them.
     """
     notifier = _find_loaded(_NOTIFIER)
     linked = [
@@ -123,8 +125,11 @@ def _add_links(dag: DAG) -> None:
         return
     from bzctrl_provider._airflow_internals import add_link
     from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink
+    from bzctrl_provider.log_lines import keep_log_lines
     from bzctrl_provider.version_compat import airflow_at_least
 
+    for task in linked:
+        keep_log_lines(task, settings().include_log_lines)
     for task in linked if airflow_at_least(3, 0) else ():
         add_link(task, BzCtrlIncidentLink())
 
@@ -140,10 +145,10 @@ def _add_memory_of_exceptions(task: BaseOperator) -> None:
         _add_memory([task])
 
 
-def _add_memory(tasks: Iterable[Any]) -> None:
+def _add_memory(tasks: Iterable[Any], *, log_lines: int | None = None) -> None:
     from bzctrl_provider.reasons import add_memory
 
-    add_memory(tasks)
+    add_memory(tasks, log_lines=settings().include_log_lines if log_lines is None else log_lines)
 
 
 def _as_list(callbacks: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import redact
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.check_results import dump_check_results, parse_check_results, read_check_results
 from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS
+from bzctrl_provider.log_lines import count_kept_lines, keep_log_lines, last_lines, read_log_lines
 from bzctrl_provider.reason_text import cut_middle, exception_text
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import cut, one_line, plain_text
@@ -40,12 +41,14 @@ class Reason(NamedTuple):
     :param name: the name of a mapped instance, which its ``map_index_template`` gives.
     :param checks: its own checks that failed.
     :param lost: whether its process ended without an exception.
+    :param log: the last lines of its log, if it keeps them.
     """
 
     exception: str | None = None
     name: str | None = None
     checks: tuple[CheckResult, ...] = ()
     lost: bool = False
+    log: str | None = None
 
 
 def remember_exception(context: Context) -> None:
@@ -64,6 +67,7 @@ def remember_exception(context: Context) -> None:
             "exception": reason.exception,
             "name": reason.name,
             "checks": dump_check_results(reason.checks),
+            "log": reason.log,
         }
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
@@ -71,19 +75,23 @@ def remember_exception(context: Context) -> None:
 
 
 def find_reason(context: Mapping[str, Any]) -> Reason:
-    """Return the reason that the context of a task's own callback has."""
+    """Return the reason that the context of a task's own callback has, with all lines of the log that the task keeps."""
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
+    log = None
     text = None if _is_lost(context) else exception_text(context.get("exception"))
     if _is_ended_by_trigger(context):
         text = _ENDED_BY_TRIGGER
-    if checks and text and not include_values:
-        # The rest has the values of whole rows, and the checks say the same.
+    if not checks or include_values:
+        with best_effort("the last lines of the task's log"):
+            log = read_log_lines(context)
+    elif text:
+        # The rest, as the log, has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
     if text and (limit := _find_missed_limit(context)):
         text = f"{text}\nThe task ran longer than its execution_timeout of {limit}."
     name = getattr(context.get("ti"), "rendered_map_index", None)
-    return Reason(exception=text, name=_name(name), checks=checks, lost=_is_lost(context))
+    return Reason(exception=text, name=_name(name), checks=checks, lost=_is_lost(context), log=log)
 
 
 def _find_missed_limit(context: Mapping[str, Any]) -> object:
@@ -103,22 +111,29 @@ def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[C
     return ()
 
 
-def parse_reason(value: object) -> Reason:
-    """Return the reason that is in an XCom, which others can write as well, without its invalid parts."""
+def parse_reason(value: object, *, log_lines: int) -> Reason:
+    """Return the reason that is in an XCom, which others can write as well, without its invalid parts.
+
+    :param log_lines: how many lines of the log an incident has.
+    """
     if isinstance(value, str):
         return Reason(exception=cut_middle(plain_text(value)))
     if not isinstance(value, Mapping):
         return Reason()
-    exception = value.get("exception")
+    exception, log = value.get("exception"), value.get("log")
     return Reason(
         exception=cut_middle(plain_text(exception)) if isinstance(exception, str) else None,
         name=_name(value.get("name")),
         checks=parse_check_results(value.get("checks")),
+        log=last_lines(plain_text(log), log_lines) if isinstance(log, str) else None,
     )
 
 
-def add_memory(tasks: Iterable[Any]) -> None:
-    """Add ``remember_exception`` to the failure callbacks of tasks, before their own and once."""
+def add_memory(tasks: Iterable[Any], *, log_lines: int) -> None:
+    """Add ``remember_exception`` to the failure callbacks of tasks, before their own and once.
+
+    :param log_lines: how many lines of their logs they keep for it.
+    """
     for task in tasks:
         callbacks = task.on_failure_callback
         if callbacks is None:
@@ -127,6 +142,7 @@ def add_memory(tasks: Iterable[Any]) -> None:
             callbacks = [callbacks]
         if remember_exception not in callbacks:
             task.on_failure_callback = [remember_exception, *callbacks]
+        keep_log_lines(task, log_lines)
 
 
 def remembers(task: Any) -> bool:
@@ -137,16 +153,17 @@ def remembers(task: Any) -> bool:
     )
 
 
-def find_tasks_before(tasks: Iterable[Any]) -> list[Any]:
-    """Return tasks, and all that are known to be before them while a DAG is being built, without ``remember_exception``.
+def find_tasks_before(tasks: Iterable[Any], *, log_lines: int) -> list[Any]:
+    """Return tasks, and all that are known to be before them while a DAG is being built, to which ``add_memory`` has to be applied.
 
-    The search ends at tasks that have it: so each task is visited once, however many checks are connected one by one.
+    The search ends at tasks to which it was: so each task is visited once, however many checks are connected one by one.
     """
     found: dict[str, Any] = {}
     pending = list(tasks)
     while pending:
         task = pending.pop()
-        if task.task_id not in found and not remembers(task):
+        has_all = remembers(task) and count_kept_lines(task) >= log_lines
+        if task.task_id not in found and not has_all:
             found[task.task_id] = task
             pending += task.upstream_list
     return list(found.values())

@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bzctrl_provider.limits import FAILURES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S
+from bzctrl_provider.limits import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S
 from bzctrl_provider.patterns import fits_any
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Settings:
     group_above: int = _number(20, "incidents", most=1_000_000)
     in_test_runs: bool = _option(_boolean, default=False, allowed="True or False")
     include_check_values: bool = _option(_boolean, default=False, allowed="True or False")
+    include_log_lines: int = _number(0, "lines", most=LOG_LINES_MAX)
     incident_on_import_error: bool = _option(_boolean, default=False, allowed="True or False")
     import_error_grace_s: int = _number(300, "seconds", most=WINDOW_MAX_S)
     problems: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ _ROUNDS = {
     "cold": 150,
     "imports": 40,
     "parse": 60,
+    "log": 50,
     "bulk": 9,
     "policy": 50,
     "scheduler": 8,

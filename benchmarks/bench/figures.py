@@ -71,6 +71,11 @@ FIGURES = {
         "CPU of the first parse of 100 `CreateTodoOperator`s / 100 BashOperators", Goal("at most", 1.5)
     ),
     "parse.serialize": Figure("CPU of their serialization", Goal("at most", 1.3)),
+    "log.structlog": Figure(
+        "CPU of a line in the log of a task with `include_log_lines = 50` / without", Goal("at most", 1.2)
+    ),
+    "log.python": Figure("the same by Python's logging", Goal("at most", 1.2)),
+    "log.line": Figure("CPU of a line that is kept", unit="µs"),
     "bulk.threads_8": Figure(
         "latency bound / time of 500 todos, 50 ms latency, 8 threads", Goal("at least", 0.92)
     ),

@@ -106,7 +106,7 @@ def _read_reasons(run: FailedRun, found: Sequence[tuple[str, int]]) -> dict[tupl
         for task_id, index in found:
             value = _read_xcom(run, EXCEPTION_XCOM_KEY, task_id, index)
             if value is not None:
-                reasons[task_id, index] = parse_reason(value)
+                reasons[task_id, index] = parse_reason(value, log_lines=settings().include_log_lines)
             elif settings().remember_exceptions:
                 # Otherwise its callback would have left something.
                 reasons[task_id, index] = Reason(lost=True)

@@ -19,7 +19,7 @@ from bzctrl_provider.field_checks import (
     find_window_errors,
 )
 from bzctrl_provider.fields import TODO_FIELDS, name_workspace
-from bzctrl_provider.limits import MAX_WORKERS
+from bzctrl_provider.limits import LOG_LINES_MAX, MAX_WORKERS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
 from bzctrl_provider.settings import settings
 from bzctrl_provider.templates import TextTemplates, keep_text
@@ -376,6 +376,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         to 1000; default: that of ``[bzctrl]``, which is 1. The task is skipped before, and its log says "failure 2 of 3
         in a row". When all checks pass,
         the count begins again. Not templated.
+    :param include_log_lines: how many of the last lines of each failed task's log the incident has, 0 to 50; default:
+        ``[bzctrl] include_log_lines``, which is 0. The tasks keep them beside their exceptions. Not templated.
     :raises ValueError: while the DAG is built, if a task is put after it.
     """
 
@@ -385,9 +387,11 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         remember_exceptions: bool | None = None,
         routes: bool = True,
         consecutive_failures: int | None = None,
+        include_log_lines: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.remember_exceptions = remember_exceptions
+        self.include_log_lines = include_log_lines
         self.consecutive_failures = consecutive_failures
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         default_args = kwargs.get("default_args") or {}
@@ -415,7 +419,12 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     @classmethod
     def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
-        return super()._find_errors(values) + find_number_errors(values.get("consecutive_failures"))
+        lines = values.get("include_log_lines")
+        return (
+            super()._find_errors(values)
+            + find_number_errors(values.get("consecutive_failures"))
+            + find_number_errors(lines, "include_log_lines", least=0, most=LOG_LINES_MAX)
+        )
 
     def _wish(self, context: Context) -> Wishes:
         """Return what the DAG asks for."""
@@ -471,9 +480,12 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     @staticmethod
     def remembers_exceptions(task: Any) -> bool:
         """Return whether the tasks before a task of this class, which may be mapped, keep their exceptions."""
-        mapped = getattr(task, "partial_kwargs", None)
-        chosen = mapped.get("remember_exceptions") if mapped else getattr(task, "remember_exceptions", None)
-        return settings().remember_exceptions if chosen is None else bool(chosen)
+        return bool(_choose(task, "remember_exceptions"))
+
+    @staticmethod
+    def count_log_lines(task: Any) -> int:
+        """Return how many lines of the logs of the tasks before it the incident has, also of a mapped one."""
+        return int(_choose(task, "include_log_lines"))
 
     def _prepare(self, others: Any) -> None:
         """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
@@ -486,7 +498,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             tasks = [task for other in others for task in other.leaves]
             keep_from_skipping(tasks, self.task_id)
             if self.remembers_exceptions(self):
-                add_memory(find_tasks_before(tasks))
+                log_lines = self.count_log_lines(self)
+                add_memory(find_tasks_before(tasks, log_lines=log_lines), log_lines=log_lines)
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]
@@ -691,6 +704,13 @@ def _summarize(errors: Sequence[BzCtrlError], todos: int, *, is_last: bool) -> E
     return AirflowFailException(
         f"{len(errors)} of {todos} todos were not created; the table above says which and why. {reason}: {errors[0]}"
     )
+
+
+def _choose(task: Any, name: str) -> Any:
+    """Return a parameter of a roll-up, which may be mapped; the option of the same name if it is left out."""
+    mapped = getattr(task, "partial_kwargs", None)
+    chosen = mapped.get(name) if mapped else getattr(task, name, None)
+    return getattr(settings(), name) if chosen is None else chosen
 
 
 def _warn_of_none(fields: Mapping[str, Any]) -> None:

@@ -182,7 +182,7 @@ def test_roll_up_remember_exceptions_can_be_switched_off(configure, option, para
 def test_roll_up_task_that_takes_no_callback_is_connected_all_the_same(configure, monkeypatch, caplog):
     """A DAG file is parsed, whatever a later Airflow does with the callbacks."""
     configure()
-    monkeypatch.setattr("bzctrl_provider.reasons.add_memory", lambda _: 1 / 0)
+    monkeypatch.setattr("bzctrl_provider.reasons.add_memory", lambda *_, **__: 1 / 0)
     with DAG("customs", schedule=None) as dag:
         new_task("check") >> new_roll_up()
     assert dag.get_task("raise_incident").upstream_task_ids == {"check"}
@@ -233,7 +233,7 @@ def test_remember_exception_process_that_ended_leaves_no_xcom(set_airflow_versio
     context = {"ti": TaskInstance(state=state), "exception": exception, "dag_run": object()}
     remember_exception(context)
     assert context["ti"].pushed == []
-    assert find_reason(context) == (None, None, (), True)
+    assert find_reason(context) == (None, None, (), True, None)
 
 
 BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
@@ -267,7 +267,7 @@ def test_find_reason_trigger_that_ended_the_task_is_named(
     set_airflow_version(*version)
     ti = TaskInstance(state=state)
     context = {"ti": ti, **more}
-    assert find_reason(context) == (exception, None, (), False)
+    assert find_reason(context) == (exception, None, (), False, None)
     remember_exception(context)
     assert ti.pushed == (
         [("bzctrl_exception", {"exception": exception} if exception else {})] if is_pushed else []
@@ -317,7 +317,7 @@ def test_remember_exception_without_exception_shows_that_the_callback_ran(set_ai
 )
 def test_parse_reason_foreign_value_is_ignored(value):
     """Others can write the XCom; what has not the form is no reason and no error."""
-    assert parse_reason(value) == (None, None, (), False)
+    assert parse_reason(value, log_lines=50) == (None, None, (), False, None)
 
 
 @pytest.mark.security
@@ -328,7 +328,9 @@ def test_parse_reason_unbounded_texts_are_cut():
             "exception": "x" * 10**6 + "\nlast",
             "name": "n\n" * 1000,
             "checks": [{"check": "c" * 10_000, "actual": "1\n2"}] * 1000,
-        }
+            "log": "a line\n\n" * 1_000_000 + "l" * 10_000 + "\x00\nlast",
+        },
+        log_lines=7,
     )
     assert len(reason.exception) == 2000
     assert reason.exception.endswith("\nlast")
@@ -337,11 +339,14 @@ def test_parse_reason_unbounded_texts_are_cut():
     assert len(reason.checks) == 20
     assert len(reason.checks[0].check) == 200
     assert reason.checks[0].actual == "1 2"
+    assert len(reason.log) == 2000
+    assert reason.log.startswith("…lll")
+    assert reason.log.endswith("l\ufffd\nlast")
 
 
 def test_parse_reason_text_of_an_earlier_version_is_the_exception():
     """A run that was started before an upgrade still has its exceptions."""
-    assert parse_reason("ValueError: why").exception == "ValueError: why"
+    assert parse_reason("ValueError: why", log_lines=0).exception == "ValueError: why"
 
 
 @pytest.mark.security
