@@ -201,13 +201,16 @@ class Failure:
         if self._is_only_one:
             named = f"{self.dag_id}: {', '.join(self._labels())} failed"
             start = named if len(named) <= NAME_CHARS else start
-        elif self.kind in ("checks", "run", "deadline"):
-            room = NAME_CHARS - len(start)
-            named = f" ({', '.join(self._labels())})" if self.tasks else ""
-            start += named if len(named) <= room else names_in_brackets(self.task_ids, room=room)
-        elif warned := [name for task in self.tasks for name, _ in task.warnings]:
-            start += names_in_brackets(warned, room=NAME_CHARS - len(start))
+        else:
+            start += self._names(room=NAME_CHARS - len(start))
         return cut(start, NAME_CHARS)
+
+    def _names(self, *, room: int) -> str:
+        """Return in brackets what failed, or for a task what was warned of."""
+        if self.kind not in ("checks", "run", "deadline"):
+            return names_in_brackets([name for task in self.tasks for name, _ in task.warnings], room=room)
+        named = f" ({', '.join(self._labels())})" if self.tasks else ""
+        return named if len(named) <= room else names_in_brackets(self.task_ids, room=room)
 
     def _labels(self) -> Iterable[str]:
         """Return the ids of the tasks that failed, each with the names of its instances."""
@@ -224,12 +227,10 @@ class Failure:
         """Return the description, with or without the address of the run."""
         if self.kind == "import":
             return self._describe_file(link_to_run=link_to_run)
-        parts = [f"In the DAG {self.dag_id}, {self._outcome}."]
-        if self.tasks:
-            parts.append("\n".join(self._task_lines()))
-        consequences = {"Did not run": self.did_not_run, "Not updated": self.not_updated}
-        if lines := [f"{title}: {list_names(names)}" for title, names in consequences.items() if names]:
-            parts.append("\n".join(lines))
+        consequences = {
+            "Did not run": list_names(self.did_not_run),
+            "Not updated": list_names(self.not_updated),
+        }
         known = {
             "Run": self.run_id,
             "Logical date": self.logical_date,
@@ -242,18 +243,22 @@ class Failure:
             },
             "Airflow": self.run_url if link_to_run else None,
         }
-        parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
-        return "\n\n".join(parts)
+        parts = (
+            f"In the DAG {self.dag_id}, {self._outcome}.",
+            "\n".join(self._task_lines()),
+            _list_known(consequences),
+            _list_known(known),
+        )
+        return "\n\n".join(filter(None, parts))
 
     def _describe_file(self, *, link_to_run: bool) -> str:
         reason = f"{self.reason} ({self.line})" if self.line else self.reason
-        parts = [f"The DAG file {self.file} cannot be imported.", reason]
         known = {
             "Broken": f"for {_span(self.broken_for_s)}, since {self.broken_since}",
             "Bundle": self.bundle,
             "Airflow": self.run_url if link_to_run else None,
         }
-        parts.append("\n".join(f"{name}: {value}" for name, value in known.items() if value))
+        parts = (f"The DAG file {self.file} cannot be imported.", reason, _list_known(known))
         return "\n\n".join(filter(None, parts))
 
     @property
@@ -264,8 +269,7 @@ class Failure:
         if self.kind == "task" and self.tasks:
             return f"{self.tasks[0].label} {self.tasks[0].outcome}"
         if self.kind == "checks" and self.not_run:
-            of = "the check" if self.checks == 1 else f"{self.not_run} of {count(self.checks, 'check')}"
-            return f"{count(failed, 'task')} failed, so that {of} did not run"
+            return self._missing_outcome
         if self._is_only_one:
             return f"{self.tasks[0].task_id} failed"
         if failed:
@@ -278,6 +282,11 @@ class Failure:
         """Return whether the task that failed is the only one that was looked at."""
         total = {"checks": self.checks, "run": len(self.instances)}.get(self.kind)
         return total == len(self.task_ids) == 1 and not self.not_run
+
+    @property
+    def _missing_outcome(self) -> str:
+        of = "the check" if self.checks == 1 else f"{self.not_run} of {count(self.checks, 'check')}"
+        return f"{count(len(self.task_ids), 'task')} failed, so that {of} did not run"
 
     @property
     def _deadline_outcome(self) -> str:
@@ -311,6 +320,10 @@ class Failure:
 
     def _lists_instances(self, task: FailedTask) -> bool:
         return task.map_index >= 0 and self.kind != "task" and self.instances.get(task.task_id) != 1
+
+
+def _list_known(facts: Mapping[str, str | None]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in facts.items() if value)
 
 
 def _detail_lines(task: FailedTask, *, named: bool, lost: str) -> Iterable[str]:

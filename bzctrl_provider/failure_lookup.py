@@ -148,6 +148,11 @@ def _own_task(context: Mapping[str, Any], run: RunAddress) -> dict[str, Any]:
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
 
+def _count_log_lines(context: Mapping[str, Any], kind: Kind) -> int:
+    own: int | None = getattr(context.get("task"), "include_log_lines", None) if kind == "checks" else None
+    return settings().include_log_lines if own is None else own
+
+
 def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dict[str, Any]:
     if context.get("reason") == "success":
         return {}
@@ -161,9 +166,7 @@ def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dic
     else:
         states = _states(context, sorted(dag.task_ids), run.run_id, kind)
         found = find_failed(states, states)
-    own = getattr(context.get("task"), "include_log_lines", None) if kind == "checks" else None
-    log_lines = settings().include_log_lines if own is None else own
-    reasons = _remembered(context, found[:LIST_ITEMS], log_lines)
+    reasons = _remembered(context, found[:LIST_ITEMS], _count_log_lines(context, kind))
     tasks = tuple(
         _new_failed_task(
             dag.get_task(task_id), (task_id, index), run, reasons.get((task_id, index), Reason())

@@ -62,17 +62,8 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     :param out: gets the report.
     """
     use_metadata_database()
-    error = find_database_error()
-    notes = [error] if error else []
-    stored: dict[str, Any] | None = {}
-    if arguments.explain:
-        stored = None if error else read_dag_facts(arguments.explain)
-    if stored is None:
-        notes.append(
-            "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "
-            "--tag and --owner."
-        )
-    occurrence = _read_occurrence(arguments, stored or {})
+    stored, notes = _read_stored(arguments)
+    occurrence = _read_occurrence(arguments, stored)
     wishes = Wishes()  # a DAG that sets fields wins, and Airflow's database does not have them
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
@@ -83,7 +74,7 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     report = {
         "ok": not loaded.errors,
         **_explain_decision(occurrence, wishes),
-        "raised_by": _name_raisers(occurrence, stored or {}),
+        "raised_by": _name_raisers(occurrence, stored),
         "facts": RouteFacts(**find_facts(occurrence)).as_names(),
         "notes": notes,
         "routes_path": path,
@@ -96,6 +87,21 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
         for line in _lines(report):
             print(one_line(line, max_chars=TEXT_CHARS), file=out)
     return int(bool(loaded.errors))
+
+
+def _read_stored(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Return what Airflow's database says about the DAG, and what could not be read."""
+    error = find_database_error()
+    notes = [error] if error else []
+    if not arguments.explain:
+        return {}, notes
+    stored = None if error else read_dag_facts(arguments.explain)
+    if stored is None:
+        notes.append(
+            "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "
+            "--tag and --owner."
+        )
+    return stored or {}, notes
 
 
 def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Occurrence:

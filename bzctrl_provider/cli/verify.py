@@ -25,7 +25,7 @@ from bzctrl_provider.text import json_line, web_address
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from bzctrl_provider.cli.findings import Status
@@ -131,9 +131,13 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
         report = {"ok": is_ok, "statements": [finding.as_dict() for finding in findings], "facts": facts}
         print(json.dumps(report, ensure_ascii=False), file=out)
     else:
-        lines = [line for finding in findings for line in finding.lines()]
-        print(*lines, *(f"{name:<12} {text}" for name, text in facts.items()), sep="\n", file=out)
+        _print(findings, facts, out)
     return int(not is_ok)
+
+
+def _print(findings: Sequence[Finding], facts: Mapping[str, str], out: TextIO) -> None:
+    lines = [line for finding in findings for line in finding.lines()]
+    print(*lines, *(f"{name:<12} {text}" for name, text in facts.items()), sep="\n", file=out)
 
 
 def make_messages(client: BzCtrlClient) -> dict[str, Message]:

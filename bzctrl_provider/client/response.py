@@ -208,6 +208,16 @@ def _is_refusal(answer: Answer, code: str) -> bool:
     return in_header or (answer.json_object() or {}).get("error") == code
 
 
+def _read_created(answer: Answer) -> Mapping[str, Any]:
+    created = answer.json_object() or {}
+    # An error may come with 200, too.
+    if any(created.get(name) is not None for name in _OF_A_TODO):
+        return created
+    what_came = f", but with {_what_it_is(answer)} instead of the created todo"
+    text = f"{_came(answer, what_came)}. {UNKNOWN_ADVICE}"
+    raise BzCtrlBadAnswerError(text, outcome_unknown=True, **answer.facts())
+
+
 def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
     """Return the created todo.
 
@@ -216,12 +226,7 @@ def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
     """
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise _status_error(answer)
-    created = answer.json_object() or {}
-    # An error may come with 200, too.
-    if all(created.get(name) is None for name in _OF_A_TODO):
-        what_came = f", but with {_what_it_is(answer)} instead of the created todo"
-        text = f"{_came(answer, what_came)}. {UNKNOWN_ADVICE}"
-        raise BzCtrlBadAnswerError(text, outcome_unknown=True, **answer.facts())
+    created = _read_created(answer)
 
     def fit(text: str) -> str:
         # The texts that were sent are the DAG's own; those that BzCtrl adds go into an XCom as well.

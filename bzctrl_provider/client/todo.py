@@ -80,16 +80,20 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | Number):
         raise _WrongValueError("text", value)
     if not isinstance(value, str):
-        try:
-            digits = str(value) if isinstance(value, Integral) else _digits(value)
-            # 5.0 is how a float writes 5. The zeros of a Decimal are the user's own.
-            return digits if isinstance(value, Decimal) else digits.removesuffix(".0")
-        except (InvalidOperation, ValueError):
-            raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
-    text = str(value).strip()
+        return _number(value)
+    text = value.strip()
     if not is_encodable(text):
         raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value)
     return text or None
+
+
+def _number(value: Number) -> str:
+    try:
+        digits = str(value) if isinstance(value, Integral) else _digits(value)
+    except (InvalidOperation, ValueError):
+        raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
+    # 5.0 is how a float writes 5. The zeros of a Decimal are the user's own.
+    return digits if isinstance(value, Decimal) else digits.removesuffix(".0")
 
 
 def _line(value: object) -> str | None:
