@@ -260,7 +260,7 @@ def test_notifier_of_a_task_shows_as_many_lines_as_the_option_says(configure):
         log.info("row %d", number)
     failure = describe_callback(context)
     assert failure.tasks[0].log == "row 3\nrow 4"
-    assert "  OSError: disk full\n  Last lines of its log:\n  | row 3\n  | row 4\n  Log: http" in str(
+    assert "  OSError: disk full\n  Last lines of its log:\n  | row 3\n  | row 4\n\n" in str(
         failure.description
     )
     configure(include_log_lines="0")

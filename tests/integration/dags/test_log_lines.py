@@ -49,7 +49,9 @@ def find_logs(todo):
     """Return the lines of each log in a description."""
     logs = []
     for line in todo["description"].splitlines():
-        if line == "  Last lines of its log:":
+        if line.endswith(
+            " Last lines of its log:"
+        ):  # behind the index of an instance, if it is the first line
             logs.append([])
         elif line.startswith("  | "):
             logs[-1].append(line[4:])

@@ -229,6 +229,17 @@ def test_reasons_that_cannot_be_read_cost_no_incident(deliver, monkeypatch):
     assert "exception" not in incident.fields["description"]
 
 
+@pytest.mark.parametrize(("option", "lines"), [("0", []), ("2", ["  | second", "  | third"])])
+def test_noted_run_has_as_many_lines_of_the_log_as_the_option_says(
+    deliver, airflow, configure, option, lines
+):
+    """However many the task has kept, for example for a roll-up."""
+    configure(include_log_lines=option)
+    airflow.xcoms["check", 0, EXCEPTION_XCOM_KEY] = {"exception": "E: no", "log": "first\nsecond\nthird"}
+    (incident,) = deliver(RUN)
+    assert [line for line in incident.fields["description"].splitlines() if line.startswith("  |")] == lines
+
+
 def test_reasons_that_are_not_kept_are_no_lost_processes(deliver, configure):
     """With remember_exceptions off, a missing reason says nothing."""
     configure(remember_exceptions="False")
