@@ -1,16 +1,13 @@
 """The fields of a todo as users write them, with their types."""
 
-from __future__ import annotations
-
+# Without annotations as texts, of which a TypedDict compiles each when it is imported.
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import date
-    from decimal import Decimal
-
-    Text = str | int | float | Decimal | None
+Text: TypeAlias = str | int | float | Decimal | None
 
 
 class TodoFields(TypedDict, total=False):
