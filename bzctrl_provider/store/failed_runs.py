@@ -93,13 +93,11 @@ class Noted:
 def add(tx: Transaction, runs: Iterable[FailedRun]) -> None:
     """Write runs, and note that Airflow fails those that are known once more."""
     rows = {run.key: _row(run, tx.now) for run in runs}
-    while rows:
+    while rows and not tx.insert(insert(_table), list(rows.values())):
         # A delivery must not forget a known one now.
         tx.connection.execute(update(_table).where(_c.key.in_(rows)).values(noted_at=tx.now))
         for key in tx.connection.scalars(select(_c.key).where(_c.key.in_(rows), _c.noted_at == tx.now)):
             del rows[key]
-        if not rows or tx.insert(insert(_table), list(rows.values())):
-            return
 
 
 def list_undecided(tx: Transaction, *, after: int = 0) -> list[Noted]:
