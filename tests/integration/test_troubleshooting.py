@@ -633,3 +633,16 @@ def test_page_has_each_message_once():
     names = [match["name"] for match in MARKED.finditer(PAGE.read_text())]
     assert sorted(names) == sorted(SEEN)
     assert PAGE.read_text().count("```text") == len(SEEN)
+
+
+def test_page_begins_with_eight_frequent_problems():
+    """Each message of the first table is part of a message below, so that it is one that users see."""
+    _, _, rest = PAGE.read_text().partition("\n## The eight most frequent problems\n")
+    table, _, below = rest.partition("\n## ")
+    rows = [row for row in table.splitlines() if row.startswith("| `")]
+    assert len(rows) == 8
+    assert PAGE.read_text().index("\n## ") == PAGE.read_text().index("\n## The eight most frequent problems\n")
+    for row in rows:
+        message, *_ = row.strip("| ").split(" | ")
+        for part in re.findall(r"`([^`]+)`", message):
+            assert part in below, part
