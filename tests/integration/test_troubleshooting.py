@@ -641,7 +641,9 @@ def test_page_begins_with_eight_frequent_problems():
     table, _, below = rest.partition("\n## ")
     rows = [row for row in table.splitlines() if row.startswith("| `")]
     assert len(rows) == 8
-    assert PAGE.read_text().index("\n## ") == PAGE.read_text().index("\n## The eight most frequent problems\n")
+    assert PAGE.read_text().index("\n## ") == PAGE.read_text().index(
+        "\n## The eight most frequent problems\n"
+    )
     for row in rows:
         message, *_ = row.strip("| ").split(" | ")
         for part in re.findall(r"`([^`]+)`", message):
