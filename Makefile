@@ -15,10 +15,10 @@ CODE := bzctrl_provider benchmarks dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format words typecheck check matrix system pictures docs bench build package audit version constraints clean
+.PHONY: help demo ui test unit integration lint format words typecheck check matrix system pictures docs bench build package release-check audit version constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo ## Run a failing check and show its incident in the sandbox (no account needed)
 	@$(BIN)/python scripts/demo.py
@@ -83,8 +83,10 @@ build: $(VENV)/build ## Build the wheel and the source archive into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
 
-package: build $(VENV)/test ## Check the wheel and the source archive, and install the wheel without its extra
+package: build $(VENV)/test $(VENV)/release ## Check the wheel and the source archive, and install the wheel without its extra
 	@$(BIN)/python -m pytest tests/packaging $(PYTEST)
+
+release-check: version package ## Check what a tag publishes: version, changelog, archives, installations; TAG=v1.2.3 checks the tag, too
 
 audit: $(VENV)/audit ## Look up the pins among known vulnerabilities (asks PyPI, and fails if PyPI does not respond)
 	@for pins in constraints/*.txt; do echo "$$pins"; \
@@ -129,6 +131,10 @@ $(VENV)/docs: $(VENV)/test
 
 $(VENV)/build: $(VENV)/pip
 	@$(PIP) install -c $(CONSTRAINTS) --group build
+	@touch $@
+
+$(VENV)/release: $(VENV)/build
+	@$(PIP) install -c $(CONSTRAINTS) --group release
 	@touch $@
 
 $(VENV)/audit: $(VENV)/pip

@@ -6,7 +6,7 @@
 def _option(description: str, *, example: str, default: str = "", kind: str = "string") -> dict[str, str]:
     return {
         "description": description,
-        "version_added": "0.1.0",
+        "version_added": "1.0.0",
         "type": kind,
         "example": example,
         "default": default,

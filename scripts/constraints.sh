@@ -27,7 +27,7 @@ esac
 "$venv/bin/pip" install --quiet --upgrade pip hatchling editables
 # shellcheck disable=SC2086 # one word for each package and option
 "$venv/bin/pip" install --quiet --no-build-isolation -e . "apache-airflow==$airflow" $held \
-    --group examples --group test --group lint --group build --group audit --group matrix --group docs $system
+    --group examples --group test --group lint --group release --group audit --group matrix --group docs $system
 {
     echo "# What airflow-provider-bzctrl is tested with on Airflow $airflow. Made by: make constraints AIRFLOW=$airflow"
     "$venv/bin/pip" freeze --all --exclude-editable --exclude setuptools

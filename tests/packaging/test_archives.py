@@ -65,8 +65,11 @@ def build(source, to, *, epoch=None):
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    return build(ROOT, tmp_path_factory.mktemp("dist"))
+def archives():
+    """Return what is published: the wheel and the source archive in dist/, which `make build` has built."""
+    found = [ROOT / "dist" / f"{NAME}-{VERSION}{suffix}" for suffix in ("-py3-none-any.whl", ".tar.gz")]
+    assert sorted((ROOT / "dist").iterdir()) == found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +195,12 @@ def test_metadata_is_complete(metadata, wheel):
 
 
 def test_version_is_in_the_changelog(metadata):
-    """A published version has its heading; until then its changes are under Unreleased."""
+    """The newest section with a date is that of the version; changes after it are under Unreleased."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    assert re.search(rf"^## \[({re.escape(metadata['Version'])}|Unreleased)\]", changelog, re.MULTILINE)
+    sections = re.findall(r"^## \[(.+)\](?: - (\d{4}-\d\d-\d\d))?$", changelog, re.MULTILINE)
+    assert sections[0] == ("Unreleased", "")
+    assert sections[1][0] == metadata["Version"]
+    assert sections[1][1]
 
 
 def test_metadata_requires_airflow_and_an_http_client(metadata):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from bzctrl_provider.sandbox import Sandbox
 from bzctrl_provider.sandbox.connection import make_connection_json
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WEB_SERVER = ("fastapi", "uvicorn", "multipart", "python_multipart")
 
 WORK = """
@@ -79,13 +82,30 @@ def installed(request, tmp_path_factory):
     environment = Environment(tmp_path_factory.mktemp("installed"), request.param)
     constraints = str(ROOT / "constraints" / f"airflow-{request.param}.txt")
     environment.pip("install", "-c", constraints, str(wheel), f"apache-airflow=={request.param}")
-    # Airflow brings some of it for itself, all of it with 3.0; the provider must not lean on that.
-    environment.pip("uninstall", "--yes", "fastapi", "uvicorn", "python-multipart")
     return environment
 
 
-def test_todos_are_created_without_a_web_server(installed):
+@pytest.fixture(scope="module")
+def without_web_server(installed):
+    """Return the environment without what Airflow brings for itself: the provider must not lean on it."""
+    installed.pip("uninstall", "--yes", "fastapi", "uvicorn", "python-multipart")
+    return installed
+
+
+# The first test, because Airflow's own command needs the packages that the others do without.
+def test_airflow_lists_the_installed_version_and_the_commands_have_their_help(installed):
+    """`airflow providers list` and `get` name it; `bzctrl` and `bzctrl-sandbox` start."""
+    for command in (["list"], ["get", PROJECT["name"]]):
+        shown = installed.run("airflow", "providers", *command, "--output", "plain").stdout
+        row = rf"^{PROJECT['name']} .*\b{re.escape(PROJECT['version'])}\b"
+        assert re.search(row, shown, re.MULTILINE), shown[-2000:]
+    for command in PROJECT["scripts"]:
+        assert installed.run(command, "--help").stdout.startswith(f"usage: {command}")
+
+
+def test_todos_are_created_without_a_web_server(without_web_server):
     """Hook, operator and notifier, from the wheel, against a sandbox of another environment."""
+    installed = without_web_server
     with Sandbox() as sandbox:
         installed.run(
             "python",
@@ -103,8 +123,9 @@ def test_todos_are_created_without_a_web_server(installed):
     assert str(installed.folder) in said["from"]
 
 
-def test_sandbox_without_its_extra_serves(installed):
+def test_sandbox_without_its_extra_serves(without_web_server):
     """The command and the pytest fixture work with nothing but the wheel and Airflow."""
+    installed = without_web_server
     assert installed.run("bzctrl-sandbox", "--help").stdout.startswith("usage: bzctrl-sandbox")
     installed.pip("install", "pytest")
     (installed.folder / "test_theirs.py").write_text(

@@ -302,7 +302,7 @@ def test_routes_of_a_page_are_valid():
         assert find_dead_fields(parse_routes(block.source)) == [], block
 
 
-TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def check_make(words, monkeypatch):
@@ -427,12 +427,14 @@ def test_image_of_a_page_uses_existing_files():
 
 
 def test_version_on_a_page_is_that_of_the_project():
-    """The name of the wheel on the pages is that of the built file."""
+    """Names of the wheel and output of `bzctrl verify` have it."""
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     named = {
-        match
+        wheel or output
         for page in PAGES
-        for match in re.findall(r"airflow_provider_bzctrl-([\d.]+)-", page.read_text())
+        for wheel, output in re.findall(
+            r"airflow_provider_bzctrl-(\S+?)-py3|provider (\d\S*), Airflow", page.read_text()
+        )
     }
     assert named == {version}
 
