@@ -61,12 +61,12 @@ def test_failed_run_without_a_callback_raises_one_incident(run, bzctrl_sandbox):
 @pytest.mark.parametrize(
     ("name", "titles"),
     [
-        ("with_a_roll_up", ["with_a_roll_up: 1 of 1 check failed (fails)"]),
+        ("with_a_roll_up", ["with_a_roll_up: fails failed"]),
         (
             "beside_a_roll_up",
             [
-                "beside_a_roll_up: 1 of 1 check failed (fails)",
                 "beside_a_roll_up: 2 of 3 tasks failed (elsewhere, fails)",
+                "beside_a_roll_up: fails failed",
             ],
         ),
         ("with_a_notifier", ["its own"]),

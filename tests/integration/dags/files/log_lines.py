@@ -43,7 +43,7 @@ with DAG("rolled_up", **ARGS) as rolled_up:
         task_id="raise_incident", include_log_lines=5
     )
 
-with DAG("mapped", **ARGS) as mapped:
+with DAG("mapped_lines", **ARGS) as mapped_lines:
     BashOperator.partial(task_id="check").expand(
         bash_command=["echo good", "echo late; exit 1", "echo lost; exit 2"]
     ) >> IncidentOnFailureOperator(task_id="raise_incident", include_log_lines=2)
