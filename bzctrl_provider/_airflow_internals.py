@@ -414,14 +414,20 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
 
 
 def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
-    """Return the ids of the tasks of a DAG that raise an incident for those before them, and whether it has a notifier of its own."""
+    """Return the tasks of a DAG that raise an incident, each with those before it, and whether the DAG has a notifier of its own."""
     from airflow.models.serialized_dag import SerializedDagModel
+
+    from bzctrl_provider.dag_graph import with_all_before
 
     row = SerializedDagModel.get(dag_id, session=session)
     dag = row.dag if row else None
     tasks = dag.tasks if dag else ()
     return {
-        "roll_ups": sorted(task.task_id for task in tasks if task.task_type == "IncidentOnFailureOperator"),
+        "roll_ups": {
+            task.task_id: sorted(with_all_before(dag, task.upstream_task_ids))
+            for task in tasks
+            if task.task_type == "IncidentOnFailureOperator"
+        },
         "has_notifier": bool(read_marks(dag).get("has_notifier")),
     }
 

@@ -46,7 +46,7 @@ WAITS_TOO_LONG = timedelta(hours=1)
 """A delivery runs each minute, and an incident whose attempts had no response waits at most one hour for the next."""
 
 _FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
-    "scheduler": "No scheduler has loaded the provider's plugin{}: no failed run is noted. Install the provider where the scheduler runs, "
+    "scheduler": "No scheduler has loaded the provider's plugin{}: it notes no failed run. Install the provider where the scheduler runs, "
     "set incident_on_failed_run and database there, too, and restart it.",
     "delivery": "No delivery has run{}: the incidents of failed runs wait. Create and unpause the delivery DAG, "
     "or run `bzctrl outbox deliver` each minute by cron.",

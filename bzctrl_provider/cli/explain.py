@@ -73,7 +73,7 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
             notes.append(_BACKFILLS)
     report = {
         "ok": not loaded.errors,
-        **_explain_decision(occurrence, wishes),
+        **_explain_decision(occurrence, wishes, is_raiser_known=_is_raiser_known(occurrence, stored)),
         "raised_by": _name_raisers(occurrence, stored),
         "facts": RouteFacts(**find_facts(occurrence)).as_names(),
         "notes": notes,
@@ -144,13 +144,27 @@ def _name_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str
     else:
         policy = "The policy raises none: incident_on_failed_run is off."
     roll_ups = [
-        f"The task {task_id} raises one for the tasks before it." for task_id in stored.get("roll_ups", ())
+        f"The task {task_id} raises one for the tasks before it."
+        for task_id in _find_roll_ups(occurrence, stored)
     ]
     own = "" if occurrence.is_of_policy or roll_ups else "Only a notifier of the DAG itself would raise one."
     return [policy, *roll_ups, *filter(None, [own])]
 
 
-def _explain_decision(occurrence: Occurrence, wishes: Wishes) -> dict[str, Any]:
+def _find_roll_ups(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str]:
+    """Return the roll-ups after the tasks that fail; all, if no tasks are given."""
+    failed = set(occurrence.failure.task_ids)
+    roll_ups: Mapping[str, Sequence[str]] = stored.get("roll_ups", {})
+    return [task_id for task_id, before in roll_ups.items() if not failed or failed.intersection(before)]
+
+
+def _is_raiser_known(occurrence: Occurrence, stored: Mapping[str, Any]) -> bool:
+    if occurrence.failure.kind == "import":
+        return settings().incident_on_import_error
+    return occurrence.is_of_policy or bool(_find_roll_ups(occurrence, stored))
+
+
+def _explain_decision(occurrence: Occurrence, wishes: Wishes, *, is_raiser_known: bool) -> dict[str, Any]:
     decision = decide(
         occurrence,
         wishes,
@@ -159,9 +173,12 @@ def _explain_decision(occurrence: Occurrence, wishes: Wishes) -> dict[str, Any]:
     )
     filled = fill(occurrence, wishes)
     is_raised = not isinstance(decision, NotRaised)
+    raised = "If it failed now, an incident would be raised."
+    if not is_raiser_known:
+        raised = "If it failed now, nothing that is known here would raise an incident. One of a notifier would have these fields:"
     return {
-        "raised": is_raised,
-        "decision": "If it failed now, an incident would be raised." if is_raised else str(decision),
+        "raised": is_raised and is_raiser_known,
+        "decision": raised if is_raised else str(decision),
         "fields": _explain_fields(filled, complete(occurrence, wishes, filled)) if is_raised else {},
     }
 

@@ -12,9 +12,9 @@ from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
 from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
 from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.outbox.runner import deliver
-from bzctrl_provider.store import deliveries, incidents, problems
+from bzctrl_provider.store import deliveries, failed_runs, incidents, problems
 from bzctrl_provider.store.database import StoreError, database
-from bzctrl_provider.text import cut, one_line
+from bzctrl_provider.text import count, cut, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -40,15 +40,18 @@ def run_list(arguments: argparse.Namespace, out: TextIO) -> int:
         with store.transaction() as tx:
             found = incidents.list_of(tx, *_SHOWN_STATES, limit=arguments.limit)
             items = [_as_dict(tx, incident, with_fields=arguments.json) for incident in found]
+            noted, _ = failed_runs.count_undecided(tx)
             more = sum(incidents.count(tx, state)[0] for state in _SHOWN_STATES) - len(items)
     except StoreError as exc:
         return fail(str(exc), arguments, out)
     more = max(0, more)
     if arguments.json:
-        report = {"address": str(store), "entries": items, "more": more}
+        report = {"address": str(store), "entries": items, "more": more, "failed_runs": noted}
         print(json.dumps(report, ensure_ascii=False), file=out)
     else:
         print(*_list_lines(str(store), items, more), sep="\n", file=out)
+        if noted:
+            print(f"{count(noted, 'failed run')} noted: the next delivery raises their incidents.", file=out)
     return 0
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from bzctrl_provider.outbox import Incident, Repeats, write
 from bzctrl_provider.store import problems
 
@@ -25,7 +27,7 @@ DAG = {
     "tags": ["daily", "impact/tier_1"],
     "owner": "customs-nl, finance",
     "team": None,
-    "roll_ups": ["raise_incident"],
+    "roll_ups": {"raise_incident": ["check_totals", "extract"]},
 }
 
 
@@ -105,9 +107,36 @@ def test_explain_of_an_import_error_has_only_its_file(run_command, routes_file):
     assert "route 2: dags is not known" in text
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "tasks", "options", "raisers"),
+    [
+        ("customs_daily", [], {}, ["raise_incident"]),
+        ("customs_daily", ["extract"], {}, ["raise_incident"]),
+        ("customs_daily", ["free"], {}, []),
+        ("customs_daily", ["free"], {"incident_on_failed_run": "True"}, ["policy"]),
+        ("customs_daly", [], {}, []),
+    ],
+)
+def test_explain_says_that_no_incident_is_raised_if_nothing_known_raises_one(
+    run_command, configure, stored, dag_id, tasks, options, raisers
+):
+    """A task that no roll-up follows, and an id with a typo, look like incidents otherwise."""
+    stored["dags"]["customs_daily"] = DAG
+    configure(**options)
+    _, report = run_command(
+        "check", "--explain", dag_id, "--json", *(part for task in tasks for part in ("--task", task))
+    )
+    assert report["raised"] is bool(raisers)
+    assert ("nothing that is known here" in report["decision"]) is (not raisers)
+    assert ("The task raise_incident raises one for the tasks before it." in report["raised_by"]) is (
+        "raise_incident" in raisers
+    )
+    assert report["fields"]["title"]["value"].startswith(dag_id)
+
+
 def test_explain_says_that_a_routes_file_switches_backfills_on(run_command, routes_file, configure, stored):
     """For any type of run: with a file, only the file counts, so that a note is there unless a route ignores backfills."""
-    stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": []}
+    stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": {}}
     for routes, is_on, is_noted in (
         ('[[route]]\npriority = "LOW"\n', "True", True),
         ('[[route]]\nrun_types = ["backfill"]\ndags = ["other"]\nignore = true\n', "True", True),
@@ -122,7 +151,7 @@ def test_explain_says_that_a_routes_file_switches_backfills_on(run_command, rout
 
 def test_explain_names_the_policy_and_its_default_for_backfills(run_command, configure, stored):
     """Without a routes file, a backfill raises no incident; a DAG that the options leave out is named."""
-    stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": []}
+    stored["dags"]["d"] = {"tags": ["daily"], "owner": "a", "team": None, "roll_ups": {}}
     configure(incident_on_failed_run="True", exclude_dags="legacy_*")
     code, text = run_command("check", "--explain", "d", "--run-type", "backfill")
     assert code == 0
@@ -140,7 +169,7 @@ def test_explain_names_the_policy_and_its_default_for_backfills(run_command, con
 def test_explain_names_silence_window_and_count(run_command, configure, stored, store):
     """It says until when, of which incident, and how many in a row; and it counts nothing, however often it is asked."""
     options = {"incident_on_failed_run": "True", "dedup_window_s": "3600"}
-    stored["dags"]["d"] = {"tags": [], "owner": "a", "team": None, "roll_ups": []}
+    stored["dags"]["d"] = {"tags": [], "owner": "a", "team": None, "roll_ups": {}}
     command = ("check", "--explain", "d", "--task", "load")
     configure(**options, consecutive_failures="3")
     for _ in range(3):

@@ -7,7 +7,8 @@ from support.store import STATES, add, begin_delivery, hold_lease, read
 from bzctrl_provider.cli.findings import format_age
 from bzctrl_provider.outbox.delivery import BESIDE
 from bzctrl_provider.outbox.incident import format_time
-from bzctrl_provider.store import deliveries, problems
+from bzctrl_provider.store import deliveries, failed_runs, problems
+from bzctrl_provider.store.failed_runs import FailedRun
 from bzctrl_provider.store.problems import key_of
 
 COUNTED = ("created", "kept", "rejected")
@@ -57,6 +58,15 @@ def test_list_says_that_an_incident_waits_for_its_connection(
     assert report["entries"][0]["reason"] == shown.format(until=until)
 
 
+def test_list_says_how_many_failed_runs_are_noted(store, run_command):
+    """Their incidents are not written yet, so that the outbox is empty."""
+    with store.transaction() as tx:
+        failed_runs.add(tx, [FailedRun(dag_id="customs", run_id=run_id) for run_id in ("a", "b")])
+    _, text = run_command("outbox", "list")
+    assert text.splitlines()[1:] == ["2 failed runs noted: the next delivery raises their incidents."]
+    assert run_command("outbox", "list", "--json")[1]["failed_runs"] == 2
+
+
 def test_list_is_bounded(store, run_command):
     """--limit bounds the lines, and the last line counts the rest."""
     for age_s, title in enumerate("abc"):
@@ -82,7 +92,7 @@ def test_list_shows_hostile_text_on_one_line(store, run_command):
 def test_list_of_an_empty_outbox_says_so(store, run_command):
     """It is no error."""
     assert run_command("outbox", "list") == (0, f"The outbox in {store} is empty.\n")
-    report = {"address": str(store), "entries": [], "more": 0}
+    report = {"address": str(store), "entries": [], "more": 0, "failed_runs": 0}
     assert run_command("outbox", "list", "--json") == (0, report)
 
 
