@@ -417,14 +417,12 @@ def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
     """Return the tasks of a DAG that raise an incident, each with those before it, and whether the DAG has a notifier of its own."""
     from airflow.models.serialized_dag import SerializedDagModel
 
-    from bzctrl_provider.dag_graph import with_all_before
-
     row = SerializedDagModel.get(dag_id, session=session)
     dag = row.dag if row else None
     tasks = dag.tasks if dag else ()
     return {
         "roll_ups": {
-            task.task_id: sorted(with_all_before(dag, task.upstream_task_ids))
+            task.task_id: sorted(task.get_flat_relative_ids(upstream=True))
             for task in tasks
             if task.task_type == "IncidentOnFailureOperator"
         },
