@@ -181,7 +181,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
             {"name": "bzctrl_todo", "class-name": "bzctrl_provider.decorators.bzctrl.bzctrl_todo_task"}
         ],
         "extra-links": ["bzctrl_provider.links.bzctrl.BzCtrlTodoLink"],
-        "cli": ["bzctrl_provider.cli.provider.get_commands"],
+        "cli": ["bzctrl_provider.cli.main.get_commands"],
         "config": {
             "bzctrl": {
                 "description": "Incidents for a whole deployment, see the provider's documentation.",

@@ -40,7 +40,7 @@ def dag_policy(dag: DAG) -> None:
 @hookimpl
 def task_policy(task: BaseOperator) -> None:
     """Keep the exceptions of tasks for the incident, if that is switched on. Never raises."""
-    _run_steps("task_policy", task, _add_memory_of_exceptions)
+    _run_steps("task_policy", task, _keep_reasons_if_configured)
 
 
 def _run_steps(hook: str, subject: Any, *steps: Callable[[Any], None]) -> None:
@@ -72,7 +72,7 @@ def _mark(dag: DAG) -> None:
     elif roll_ups := _find_roll_ups(dag):
         marks["roll_ups"] = sorted(task.task_id for task in roll_ups)
     if marks:
-        from bzctrl_provider._airflow_internals import mark_dag
+        from bzctrl_provider.airflow_compat import mark_dag
 
         mark_dag(dag, **marks)
 
@@ -91,18 +91,18 @@ def _prepare_tasks(dag: DAG) -> None:
     They keep their exceptions, and those directly before a roll-up do not skip it.
     """
     if settings().remember_exceptions and (_is_chosen(dag) or _has_notifier(dag)):
-        _add_memory(dag.tasks)
+        _keep_reasons(dag.tasks)
     for task in _find_roll_ups(dag):
         _keep_from_skipping(dag, task)
         operator = _find_loaded(_ROLL_UP)
         if operator.remembers_exceptions(task):
             before = map(dag.get_task, _find_tasks_before(dag, task))
-            _add_memory(before, log_lines=operator.count_log_lines(task))
+            _keep_reasons(before, log_lines=operator.count_log_lines(task))
 
 
 def _keep_from_skipping(dag: DAG, roll_up: Any) -> None:
     """Do what a roll-up does when it is connected: a mapped one, and one that its task group connects, is not asked."""
-    from bzctrl_provider.operators.branches import keep_from_skipping
+    from bzctrl_provider.failure.dag_graph import keep_from_skipping
 
     keep_from_skipping(map(dag.get_task, roll_up.upstream_task_ids), roll_up.task_id)
 
@@ -123,10 +123,9 @@ def _prepare_notified(dag: DAG) -> None:
     ]
     if not linked:
         return
-    from bzctrl_provider._airflow_internals import add_link
+    from bzctrl_provider.airflow_compat import add_link, airflow_at_least
+    from bzctrl_provider.failure.reasons import keep_log_lines
     from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink
-    from bzctrl_provider.log_lines import keep_log_lines
-    from bzctrl_provider.version_compat import airflow_at_least
 
     for task in linked:
         keep_log_lines(task, settings().include_log_lines)
@@ -139,16 +138,16 @@ def _find_loaded(place: tuple[str, str]) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-def _add_memory_of_exceptions(task: BaseOperator) -> None:
+def _keep_reasons_if_configured(task: BaseOperator) -> None:
     options = settings()
     if options.remember_exceptions and "remember_exceptions" in options.configured:
-        _add_memory([task])
+        _keep_reasons([task])
 
 
-def _add_memory(tasks: Iterable[Any], *, log_lines: int | None = None) -> None:
-    from bzctrl_provider.reasons import add_memory
+def _keep_reasons(tasks: Iterable[Any], *, log_lines: int | None = None) -> None:
+    from bzctrl_provider.failure.reasons import keep_reasons
 
-    add_memory(tasks, log_lines=settings().include_log_lines if log_lines is None else log_lines)
+    keep_reasons(tasks, log_lines=settings().include_log_lines if log_lines is None else log_lines)
 
 
 def _as_list(callbacks: Any) -> list[Any]:
@@ -165,6 +164,6 @@ def _find_roll_ups(dag: DAG) -> list[Any]:
 
 
 def _find_tasks_before(dag: DAG, task: Any) -> frozenset[str]:
-    from bzctrl_provider.dag_graph import with_all_before
+    from bzctrl_provider.failure.dag_graph import with_all_before
 
     return frozenset(with_all_before(dag, task.upstream_task_ids))

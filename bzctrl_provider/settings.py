@@ -16,8 +16,7 @@ from datetime import timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bzctrl_provider.limits import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S
-from bzctrl_provider.patterns import fits_any
+from bzctrl_provider.text import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S, fits_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -87,7 +86,7 @@ def _number(default: int, unit: str, *, least: int = 0, most: int) -> int:
 class Settings:
     """The options of ``[bzctrl]``; the provider info describes each of them for Airflow.
 
-    :param problems: one sentence for each option that is invalid or unknown.
+    :param errors: one sentence for each option that is invalid or unknown.
     :param configured: the names of the options that are set.
     """
 
@@ -111,7 +110,7 @@ class Settings:
     include_log_lines: int = _number(0, "lines", most=LOG_LINES_MAX)
     incident_on_import_error: bool = _option(_boolean, default=False, allowed="True or False")
     import_error_grace_s: int = _number(300, "seconds", most=WINDOW_MAX_S)
-    problems: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
     configured: frozenset[str] = frozenset()
 
     @cached_property
@@ -122,9 +121,9 @@ class Settings:
     @property
     def note(self) -> str | None:
         """Return the note for the description of an incident; None if all options are valid."""
-        if not self.problems:
+        if not self.errors:
             return None
-        text = f"Invalid options in [{_SECTION}] of Airflow's configuration were ignored: {' '.join(self.problems)}"
+        text = f"Invalid options in [{_SECTION}] of Airflow's configuration were ignored: {' '.join(self.errors)}"
         return text[:TEXT_CHARS]
 
     def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
@@ -155,25 +154,25 @@ _SENSITIVE = {
 @cache
 def settings() -> Settings:
     """Read the configuration, once per process, and log what is invalid in it. Never raises."""
-    problems: list[str] = []
+    errors: list[str] = []
     values: dict[str, Any] = {}
     # Only those that are set: Airflow takes 50 µs for each that is not.
     for name in _configured_names():
         try:
             value = _read(name)
         except ValueError as exc:
-            problems.append(str(exc))
+            errors.append(str(exc))
         else:
             if value is not None:
                 values[name] = value
-    if problems:
+    if errors:
         log.error(
             "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. "
             "Correct them and restart this component: %s",
             _SECTION,
-            " ".join(problems),
+            " ".join(errors),
         )
-    return Settings(**values, problems=tuple(problems), configured=frozenset(values))
+    return Settings(**values, errors=tuple(errors), configured=frozenset(values))
 
 
 def _read(name: str) -> Any:

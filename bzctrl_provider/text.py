@@ -2,6 +2,9 @@
 
 A line break must not forge a line of a log, a control character not control a terminal, a mark of direction not reverse a
 line, half a surrogate pair not break an encoder of UTF-8, and an object's own ``repr`` not show a secret.
+
+Here is also how texts are read that users write: patterns of names, and times. A text or a list that is shown has one of
+four sizes. ``settings`` imports this module in every process of Airflow, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,15 +12,42 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bzctrl_provider.limits import LIST_ITEMS, NAME_CHARS, TEXT_CHARS
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from datetime import tzinfo
+
+NAME_CHARS = 200
+"""The most characters of a name: an id, a title, a path's last part."""
+
+LINE_CHARS = 300
+"""The most characters of a line: a reason, an address in a sentence, a path."""
+
+TEXT_CHARS = 2000
+"""The most characters of a text: an exception, an excerpt of a response, an address that has to work."""
+
+LIST_ITEMS = 20
+"""The most items of a list; the rest is a number."""
+
+DIGITS_MAX = 400
+"""The most digits of a number: every float can be written with fewer, and ``1e999999999`` would fill the memory."""
+
+FAILURES_MAX = 1000
+"""The most failures in a row that ``consecutive_failures`` waits for."""
+
+WINDOW_MAX_S = 10 * 365 * 86_400
+"""The longest ``dedup_window_s``: ten years."""
+
+LOG_LINES_MAX = 50
+"""The most lines of a task's log in an incident."""
+
+MAX_WORKERS = 64
+"""The most threads, and therefore connections, that one client uses."""
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime)
 _CONTAINERS = (list, tuple, set, frozenset)
@@ -125,3 +155,43 @@ def safe_repr(value: object, *, max_chars: int = NAME_CHARS) -> str:
 def _holds_plain(container: object) -> bool:
     items = list(container) if isinstance(container, _CONTAINERS) else []
     return len(items) < LIST_ITEMS and all(type(item) in _PLAIN for item in items)
+
+
+def fits_any(patterns: Iterable[str], name: str) -> bool:
+    """Return whether any of the patterns fits a name.
+
+    A pattern is one of a shell, as in Python's ``fnmatch``: ``*`` is any text, ``?`` is one character, ``[ab]`` is one of these
+    characters, and ``[!ab]`` is one of all others; ``[[]`` is the character ``[``. Upper and lower case differ, and a pattern
+    has to fit the whole name.
+    """
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def read_patterns(value: object) -> tuple[str, ...]:
+    """Return the patterns that a user has written as a list of texts, or as one text.
+
+    :raises ValueError: the value is something else, empty, or has an empty pattern.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"must be a pattern or a list of patterns, not {value!r}")
+    if not texts:
+        raise ValueError("must have at least one pattern: leave it out to match everything")
+    patterns = tuple(text.strip() for text in texts)
+    if not all(patterns):
+        raise ValueError('must not have an empty pattern: write "*" to match everything')
+    return patterns
+
+
+def parse_time(value: object, *, zone: tzinfo | None = None) -> datetime | None:
+    """Return the time of a text in ISO 8601, in UTC; None for anything else.
+
+    :param zone: the time zone of a text that names none; default: such a text is no time.
+    """
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if time is None or (time.tzinfo or zone) is None:
+            return None
+        return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -76,17 +76,17 @@ def pytest_runtest_makereport(item, call):
 def _fresh_process(monkeypatch):
     """Let each test begin as a process does: with no token, with options that are not read yet, and with no time spent."""
     from bzctrl_provider.client import auth
-    from bzctrl_provider.notifications import background, direct
+    from bzctrl_provider.notifications import callback
     from bzctrl_provider.outbox import runner
     from bzctrl_provider.settings import settings
 
     # A server of this test may have the port of an earlier one, whose token would spare it the login.
     auth.forget_tokens()
     settings.cache_clear()
-    direct.budget.renew()
+    callback.budget.renew()
     runner.budget.renew()
     # No thread of one test delivers into the next one.
-    monkeypatch.setattr(background, "_delivery", SimpleNamespace(request=lambda: None))
+    monkeypatch.setattr(callback, "_delivery", SimpleNamespace(request=lambda: None))
 
 
 @pytest.fixture

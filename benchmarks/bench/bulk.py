@@ -52,7 +52,7 @@ def _by_session(threads: int) -> None:
 
 
 def _share(create: Callable[[int], None], threads: int) -> float:
-    import_module("bzctrl_provider.client.bulk")
+    import_module("bzctrl_provider.client.api")
     import_module("bzctrl_provider.client.api")
     began = time.perf_counter()
     create(threads)

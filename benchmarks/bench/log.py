@@ -14,7 +14,7 @@ from airflow.sdk.log import configure_logging
 
 from bench.figures import ratios
 from bench.worker import forked_rounds, run
-from bzctrl_provider.log_lines import KeepLogLines
+from bzctrl_provider.failure.reasons import KeepLogLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

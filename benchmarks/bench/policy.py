@@ -10,8 +10,7 @@ from types import SimpleNamespace
 from airflow.sdk import DAG
 
 from bench.worker import forked_rounds, run
-from bzctrl_provider import policy
-from bzctrl_provider.failed_runs import listener
+from bzctrl_provider import plugin, policy
 
 _CALLS = 1000
 _EXCLUDING = {
@@ -40,12 +39,12 @@ def _call(dag: DAG, options: dict[str, str]) -> float:
 def _fail(dag: DAG, options: dict[str, str]) -> float:
     """Return the CPU microseconds of a run that fails."""
     _configure(options)
-    listener._job_processes[:] = [os.getpid()]  # noqa: SLF001 - as on_starting does in a scheduler
+    plugin._job_processes[:] = [os.getpid()]  # noqa: SLF001 - as on_starting does in a scheduler
     dag_run = SimpleNamespace(dag_id=dag.dag_id, dag=dag)
-    listener.on_dag_run_failed(dag_run=dag_run, msg="task_failure")
+    plugin.on_dag_run_failed(dag_run=dag_run, msg="task_failure")
     began = time.process_time()
     for _ in range(_CALLS):
-        listener.on_dag_run_failed(dag_run=dag_run, msg="task_failure")
+        plugin.on_dag_run_failed(dag_run=dag_run, msg="task_failure")
     return (time.process_time() - began) / _CALLS * 1e6
 
 

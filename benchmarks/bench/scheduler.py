@@ -77,7 +77,7 @@ def _fail(options: dict[str, str], *, listens: bool = True) -> float:
     from airflow.utils.session import create_session
     from sqlalchemy import text
 
-    from bzctrl_provider.failed_runs import listener
+    from bzctrl_provider import plugin
 
     os.environ.update({f"AIRFLOW__BZCTRL__{name}": value for name, value in options.items()})
     sys.argv = ["airflow", "scheduler"]
@@ -85,7 +85,7 @@ def _fail(options: dict[str, str], *, listens: bool = True) -> float:
     scheduler = SchedulerJobRunner(job=job)
     manager = get_listener_manager()
     if not listens:
-        manager.pm.unregister(listener)
+        manager.pm.unregister(plugin)
     with create_session() as session:
         # Another failure than that of the last round.
         session.execute(text("UPDATE dag_run SET state = 'running', clear_number = clear_number + 1"))

@@ -1,6 +1,6 @@
 """The cost of a write into the outbox in a callback's process, the first one and those after it.
 
-The process is forked from one that is like the DAG processor: it has loaded what that loads, with this provider's ``preload``, and
+The process is forked from one that is like the DAG processor: it has loaded what that loads, with this provider's ``plugin``, and
 has written to a database of the same kind, as the DAG processor writes to Airflow's. The tables are there.
 """
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from bench.databases import urls
 from bench.todo import FIELDS
 from bench.worker import cpu_ms, forked_rounds, log_at_info, run
-from bzctrl_provider import preload
+from bzctrl_provider import plugin
 from bzctrl_provider.settings import settings
 
 _FURTHER = 20
@@ -65,7 +65,7 @@ def main(rounds: int) -> dict[str, list[float]]:
     """Return CPU milliseconds."""
     log_at_info()
     sys.argv[1:] = ["dag-processor"]
-    preload.on_starting()
+    plugin.on_starting()
     for url in urls("airflow").values():
         _be_airflow(url)
     stores = urls("write")

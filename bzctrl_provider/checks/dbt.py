@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from bzctrl_provider.checks.source import Faults, find_gap, mapping, read_mapping
-from bzctrl_provider.checks.todos import (
+from bzctrl_provider.checks.results import (
+    ErrorList,
     FailedCheck,
     Report,
+    find_gap,
+    mapping,
     owners,
+    read_mapping,
     shown,
     shown_lines,
     todos_without_results,
@@ -84,10 +87,10 @@ def checks_from_dbt(
     """
     if gap := find_gap(run_results):
         return todos_without_results("dbt", gap=gap, one_for_all=one_for_all)
-    faults = Faults("dbt")
-    kind, artifact = _artifact(run_results, ("run-results", "sources"), name="run_results", faults=faults)
-    results = _results(artifact, kind, faults)
-    faults.raise_if_any()
+    errors = ErrorList("dbt")
+    kind, artifact = _artifact(run_results, ("run-results", "sources"), name="run_results", errors=errors)
+    results = _results(artifact, kind, errors)
+    errors.raise_if_any()
     nodes, gap = _read_nodes(manifest)
     notes, run = {"dbt": _versions(artifact), "Manifest": gap}, _run(artifact, kind)
     if not results:
@@ -133,31 +136,31 @@ class _Result:
 
 
 def _artifact(
-    source: object, kinds: tuple[str, ...], *, name: str, faults: Faults
+    source: object, kinds: tuple[str, ...], *, name: str, errors: ErrorList
 ) -> tuple[str, Mapping[str, Any]]:
     """Return an artifact whose schema is of one of these kinds and of a supported version, after its kind."""
-    artifact = read_mapping(source, name=name, faults=faults)
+    artifact = read_mapping(source, name=name, errors=errors)
     metadata = artifact.get("metadata")
     schema = metadata.get("dbt_schema_version") if isinstance(metadata, Mapping) else None
     found = _SCHEMA.fullmatch(schema) if isinstance(schema, str) else None
     where = f"{name}.metadata.dbt_schema_version"
     if not found or found[1] not in kinds:
-        faults.fail(
+        errors.fail(
             where, f"must be the address of dbt's schema {' or '.join(kinds)}, not {safe_repr(schema)}"
         )
     kind = found[1]
     if int(found[2]) not in _SUPPORTED[kind]:
         supported = ", ".join(f"v{version}" for version in _SUPPORTED[kind])
-        faults.fail(where, f"{kind} v{found[2]} is not supported: {supported} are, of {_WRITTEN_BY}")
+        errors.fail(where, f"{kind} v{found[2]} is not supported: {supported} are, of {_WRITTEN_BY}")
     return kind, artifact
 
 
 def _read_nodes(manifest: object) -> tuple[_Nodes, str]:
-    """Return the nodes of a manifest, and why there are none: it only adds to the results, so its faults refuse none."""
+    """Return the nodes of a manifest, and why there are none: it only adds to the results, so its errors refuse none."""
     if manifest is None:
         return _Nodes({}), ""
     try:
-        _, artifact = _artifact(manifest, ("manifest",), name="manifest", faults=Faults("dbt"))
+        _, artifact = _artifact(manifest, ("manifest",), name="manifest", errors=ErrorList("dbt"))
     except BzCtrlValidationError as exc:
         gap = f"left out: {shown('; '.join(map(str, exc.errors)))}"
         log.warning("The names and owners of dbt's manifest are %s", gap)
@@ -165,16 +168,16 @@ def _read_nodes(manifest: object) -> tuple[_Nodes, str]:
     return _Nodes(artifact), ""
 
 
-def _results(artifact: Mapping[str, Any], kind: str, faults: Faults) -> list[_Result]:
+def _results(artifact: Mapping[str, Any], kind: str, errors: ErrorList) -> list[_Result]:
     entries = artifact.get("results")
     if not isinstance(entries, list | tuple):
-        faults.fail("run_results.results", f"must be a list, not {safe_repr(entries)}")
+        errors.fail("run_results.results", f"must be a list, not {safe_repr(entries)}")
     results = [
-        _result(entry, kind, f"run_results.results[{number}]", faults) for number, entry in enumerate(entries)
+        _result(entry, kind, f"run_results.results[{number}]", errors) for number, entry in enumerate(entries)
     ]
     tests = [result for result in results if result.is_test]
     if compiled := sum(test.status == "success" for test in tests):
-        faults.add(
+        errors.add(
             "run_results.results",
             f"{compiled} of {count(len(tests), 'test')} only compiled, not run (the status is success, not pass): dbt compile and "
             "dbt docs generate overwrite the results of dbt test and dbt build; give them another --target-path",
@@ -182,16 +185,16 @@ def _results(artifact: Mapping[str, Any], kind: str, faults: Faults) -> list[_Re
     return results
 
 
-def _result(entry: object, kind: str, where: str, faults: Faults) -> _Result:
+def _result(entry: object, kind: str, where: str, errors: ErrorList) -> _Result:
     if not isinstance(entry, Mapping):
-        faults.add(where, f"must be a mapping, not {safe_repr(entry)}")
+        errors.add(where, f"must be a mapping, not {safe_repr(entry)}")
         entry = {"unique_id": "", "status": "pass"}
     unique_id, status, failures = (entry.get(name) for name in ("unique_id", "status", "failures"))
     if not isinstance(unique_id, str):
-        faults.add(f"{where}.unique_id", f"must be text, not {safe_repr(unique_id)}")
+        errors.add(f"{where}.unique_id", f"must be text, not {safe_repr(unique_id)}")
     allowed = sorted({*_FAILED[kind], *_WARNED[kind], *_GOOD[kind]})
     if not isinstance(status, str) or status.lower() not in allowed:
-        faults.add(f"{where}.status", f"must be one of {', '.join(allowed)}, not {safe_repr(status)}")
+        errors.add(f"{where}.status", f"must be one of {', '.join(allowed)}, not {safe_repr(status)}")
     return _Result(
         unique_id=str(unique_id),
         status=str(status).lower(),

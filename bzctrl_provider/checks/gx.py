@@ -10,17 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.checks.source import Faults, find_gap, mapping, read_mapping
-from bzctrl_provider.checks.todos import (
+from bzctrl_provider.checks.results import (
+    ErrorList,
     FailedCheck,
     Report,
+    find_gap,
+    mapping,
     owners,
+    read_mapping,
     shown,
     shown_lines,
     todos_without_results,
 )
-from bzctrl_provider.limits import LIST_ITEMS, TEXT_CHARS
-from bzctrl_provider.text import count, json_line, list_names, safe_repr
+from bzctrl_provider.text import LIST_ITEMS, TEXT_CHARS, count, json_line, list_names, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,9 +84,9 @@ def checks_from_gx(
     """
     if gap := find_gap(result):
         return todos_without_results(_GX, gap=gap, one_for_all=one_for_all)
-    faults = Faults(_GX)
-    suites = _suites(_without_numpy(_plain(result)), faults)
-    faults.raise_if_any()
+    errors = ErrorList(_GX)
+    suites = _suites(_without_numpy(_plain(result)), errors)
+    errors.raise_if_any()
     evaluated = sum(len(suite.expectations) for suite in suites)
     if not evaluated:
         return todos_without_results(_GX, gap="the result has no expectation", one_for_all=one_for_all)
@@ -219,35 +221,35 @@ def _without_numpy(value: Any, depth: int = 20) -> Any:
     return value.tolist() if is_number else value
 
 
-def _suites(result: object, faults: Faults) -> list[_Suite]:
-    source = read_mapping(result, name="result", faults=faults)
-    form = _form(source, faults)
+def _suites(result: object, errors: ErrorList) -> list[_Suite]:
+    source = read_mapping(result, name="result", errors=errors)
+    form = _form(source, errors)
     if form not in _OF_SEVERAL:
-        return [_suite(source, "result", faults)]
+        return [_suite(source, "result", errors)]
     kind, wanted = _OF_SEVERAL[form]
     if not isinstance(source[form], kind):
-        faults.fail(f"result.{form}", f"must be {wanted}, not {safe_repr(source[form])}")
+        errors.fail(f"result.{form}", f"must be {wanted}, not {safe_repr(source[form])}")
     runs = source[form].values() if form == "run_results" else source[form]
-    found = [_suite(run, f"result.{form}[{number}]", faults) for number, run in enumerate(runs)]
-    _compare(source, "result", len(runs), "evaluated_validations", faults)
+    found = [_suite(run, f"result.{form}[{number}]", errors) for number, run in enumerate(runs)]
+    _compare(source, "result", len(runs), "evaluated_validations", errors)
     if source.get("success", True) is not True and not any(suite.failed for suite in found):
-        faults.add(
+        errors.add(
             "result.success", f"is {safe_repr(source['success'])}, but no expectation of the result failed"
         )
     return found
 
 
-def _form(source: Mapping[str, Any], faults: Faults) -> str:
+def _form(source: Mapping[str, Any], errors: ErrorList) -> str:
     """Return the key of the one list that a result holds; an empty text if it holds none."""
     if len(forms := [form for form in _FORMS if form in source]) > 1:
-        faults.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
+        errors.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
     return forms[0] if forms else ""
 
 
-def _suite(source: object, where: str, faults: Faults) -> _Suite:
+def _suite(source: object, where: str, errors: ErrorList) -> _Suite:
     """Read the result of one suite, in either form."""
     if not isinstance(source, Mapping):
-        faults.add(where, f"must be a mapping, not {safe_repr(source)}")
+        errors.add(where, f"must be a mapping, not {safe_repr(source)}")
         source = {"success": True, "results": []}
     form = next((form for form in ("expectations", "results") if form in source), "")
     meta = mapping(source.get("meta"))
@@ -257,25 +259,25 @@ def _suite(source: object, where: str, faults: Faults) -> _Suite:
         time=shown(meta.get("validation_time")),
         version=shown(meta.get("great_expectations_version")),
         expectations=[
-            _expectation(entry, f"{where}.{form}[{number}]", faults)
-            for number, entry in enumerate(_entries(source, form, where, faults))
+            _expectation(entry, f"{where}.{form}[{number}]", errors)
+            for number, entry in enumerate(_entries(source, form, where, errors))
         ],
     )
     success = source.get("success")
     if form and not isinstance(success, bool):
-        faults.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
+        errors.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
     elif success is False and not suite.failed:
-        faults.add(f"{where}.success", "is false, but no expectation of the result failed")
-    _compare(source, where, len(suite.expectations), "evaluated_expectations", faults)
+        errors.add(f"{where}.success", "is false, but no expectation of the result failed")
+    _compare(source, where, len(suite.expectations), "evaluated_expectations", errors)
     return suite
 
 
-def _entries(source: Mapping[str, Any], form: str, where: str, faults: Faults) -> Sequence[object]:
+def _entries(source: Mapping[str, Any], form: str, where: str, errors: ErrorList) -> Sequence[object]:
     entries = source.get(form)
     if isinstance(entries, list | tuple):
         return entries
     found = ", ".join(sorted(safe_repr(name, max_chars=30) for name in list(source)[:10])) or "nothing"
-    faults.add(
+    errors.add(
         where,
         "must hold the list of expectations of a validation (results or expectations), or that of validations of a "
         f"checkpoint (validation_results or run_results); it holds {found}",
@@ -283,9 +285,9 @@ def _entries(source: Mapping[str, Any], form: str, where: str, faults: Faults) -
     return ()
 
 
-def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
+def _expectation(entry: object, where: str, errors: ErrorList) -> _Expectation:
     if not isinstance(entry, Mapping):
-        faults.add(where, f"must be a mapping, not {safe_repr(entry)}")
+        errors.add(where, f"must be a mapping, not {safe_repr(entry)}")
         entry = {"expectation_type": "", "success": True}
     described = "expectation_type" in entry
     config = entry if described else mapping(entry.get("expectation_config"))
@@ -293,11 +295,11 @@ def _expectation(entry: object, where: str, faults: Faults) -> _Expectation:
     success = entry.get("success")
     if not isinstance(kind, str):
         name = "expectation_type" if described else "expectation_config.type"
-        faults.add(
+        errors.add(
             f"{where}.{name}", f"must be the type of an expectation of GX Core 1.x, not {safe_repr(kind)}"
         )
     if not isinstance(success, bool):
-        faults.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
+        errors.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
     return _Expectation(
         type=str(kind),
         success=success is True,
@@ -321,11 +323,11 @@ def _exception(info: object) -> str:
     return shown_lines("\n".join(messages)) if messages else ""
 
 
-def _compare(source: Mapping[str, Any], where: str, number: int, name: str, faults: Faults) -> None:
+def _compare(source: Mapping[str, Any], where: str, number: int, name: str, errors: ErrorList) -> None:
     """Compare what a result holds with what it counts: one that lost a part must not pass for one that is good."""
     counted = mapping(source.get("statistics")).get(name)
     if isinstance(counted, int) and counted != number:
-        faults.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")
+        errors.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")
 
 
 def _some(values: object) -> str:

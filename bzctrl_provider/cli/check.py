@@ -1,43 +1,105 @@
-"""The command ``bzctrl check``."""
+"""The command ``bzctrl check``, and how the results of all commands are printed."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import airflow
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from bzctrl_provider._airflow_internals import (
+from bzctrl_provider.airflow_compat import (
+    airflow_version,
     find_database_error,
     find_hosts,
     read_server_variable,
     use_metadata_database,
 )
+from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.cli.explain import run_explain
-from bzctrl_provider.cli.findings import Finding, describe_error, format_age
-from bzctrl_provider.exceptions import BzCtrlConfigError
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.incidents.silencing import SILENCES_VARIABLE
+from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE
 from bzctrl_provider.outbox.delivery import SUPPLIED_FIELDS
-from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.outbox.runner import SCHEDULED_FOR_S, is_scheduled
-from bzctrl_provider.routes import RoutesFile, find_dead_fields
+from bzctrl_provider.outbox.writer import format_time
+from bzctrl_provider.rules.routes import RoutesFile, find_dead_fields
+from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import OPTIONS, settings
-from bzctrl_provider.silences import parse_silences
 from bzctrl_provider.store import deliveries, failed_runs, incidents
-from bzctrl_provider.store.database import database
-from bzctrl_provider.store.placement import REMEDY, find_problem
-from bzctrl_provider.version_compat import airflow_version
+from bzctrl_provider.store.database import REMEDY, StoreError, database, find_misplacement
+from bzctrl_provider.text import TEXT_CHARS, one_line
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from bzctrl_provider.cli.findings import Status
     from bzctrl_provider.store.database import Transaction
+
+Status = Literal["ok", "warning", "fault", "skipped", "held", "differed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one check.
+
+    :param check: the name of the check.
+    :param status: ``ok``, ``warning``, ``fault``, or ``skipped`` if it could not be made because of another fault; for a
+        statement about BzCtrl ``held``, ``differed`` or ``skipped``.
+    :param message: one sentence; for a warning and a fault, with the remedy.
+    :param details: further lines, such as each of several faults.
+    :param facts: plain JSON data about it.
+    """
+
+    check: str
+    status: Status = "ok"
+    message: str
+    details: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the line of the check, and one for each detail."""
+        yield f"{self.status:<8} {self.check:<11} {one_line(self.message, max_chars=TEXT_CHARS)}"
+        for detail in self.details:
+            yield f"           - {one_line(detail, max_chars=TEXT_CHARS)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain JSON data."""
+        return asdict(self)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the message of an error of this provider or of Airflow, redacted, on one line."""
+    # The messages of these are sentences for users; of others, the type is needed as well.
+    known = isinstance(error, BzCtrlError | StoreError | AirflowNotFoundException | ValueError | OSError)
+    text = exception_text(str(error) if known and str(error) else error) or type(error).__name__
+    return one_line(text, max_chars=TEXT_CHARS)
+
+
+def fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print why a command was not executed, and return 1.
+
+    :param message: the reason.
+    :param arguments: those of the command.
+    :param out: gets the message.
+    """
+    print(json.dumps({"ok": False, "error": message}) if arguments.json else message, file=out)
+    return 1
+
+
+def format_age(seconds: float) -> str:
+    """Return a time span in its largest unit, such as ``12 min``.
+
+    :param seconds: its length; less than 0 counts as 0.
+    """
+    for unit, length_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length_s:
+            return f"{int(seconds // length_s)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
 
 OLDEST_AIRFLOW = (2, 11)
 NEWEST_TESTED_AIRFLOW = (3, 3)
@@ -133,12 +195,12 @@ def check_options() -> Finding:
     options = settings()
     changed = [name for name, row in OPTIONS.items() if getattr(options, name) != row.default]
     facts = {"changed": changed}
-    if options.problems:
+    if options.errors:
         return Finding(
             check="options",
             status="fault",
             message="Correct the section [bzctrl] of Airflow's configuration and restart all components; until then, the defaults of these options are used.",
-            details=options.problems,
+            details=options.errors,
             facts=facts,
         )
     shown = f"changed: {', '.join(changed)}" if changed else "all have their defaults"
@@ -246,8 +308,8 @@ def check_outbox(hosts: Sequence[str]) -> Finding:
             "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and "
             "`bzctrl outbox discard` them."
         )
-    if problem := find_problem(hosts):
-        faults.append(f"{problem} To fix it, {REMEDY}.")
+    if misplacement := find_misplacement(hosts):
+        faults.append(f"{misplacement} To fix it, {REMEDY}.")
     age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
     return Finding(
         check="outbox",

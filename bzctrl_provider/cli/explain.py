@@ -6,32 +6,29 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import (
+from bzctrl_provider.airflow_compat import (
     find_database_error,
     read_dag_facts,
     read_server_variable,
     use_metadata_database,
 )
-from bzctrl_provider.failure import FailedTask, Failure
+from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.fields import Wishes, complete, fill
+from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_facts, find_silencing
+from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
-from bzctrl_provider.incidents.routing import find_facts
-from bzctrl_provider.incidents.silencing import SILENCES_VARIABLE, find_silencing
-from bzctrl_provider.limits import NAME_CHARS, TEXT_CHARS
-from bzctrl_provider.outbox.incident import NotRaised, is_set
-from bzctrl_provider.outbox.writer import claim
-from bzctrl_provider.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
+from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
+from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
 from bzctrl_provider.settings import settings
-from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from bzctrl_provider.incidents.fields import Filled
+    from bzctrl_provider.incidents.fill import Filled
 
 _SHOWN = {
     "dags": "DAG",

@@ -202,3 +202,32 @@ def _report_stream() -> Iterator[TextIO]:
         before.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def get_commands() -> list[Any]:
+    """Return the command in Airflow's classes; every ``airflow`` command calls this."""
+    from airflow.cli.cli_config import ActionCommand, Arg
+
+    make_argument: Any = Arg  # it has no types
+    return [
+        ActionCommand(
+            name="bzctrl",
+            help=HELP,
+            description=f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\n"
+            "Each has its own help: airflow bzctrl check --help",
+            func=_run,
+            args=[
+                make_argument(
+                    ("arguments",),
+                    nargs=argparse.REMAINDER,
+                    help="the command with its arguments",
+                )
+            ],
+        )
+    ]
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    # Airflow ignores what a command returns.
+    if code := main(arguments.arguments, prog="airflow bzctrl"):
+        raise SystemExit(code)

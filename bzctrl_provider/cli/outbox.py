@@ -6,15 +6,14 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import find_database_error, use_metadata_database
-from bzctrl_provider.cli.findings import describe_error, fail, format_age
-from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS, TEXT_CHARS
+from bzctrl_provider.airflow_compat import find_database_error, use_metadata_database
+from bzctrl_provider.cli.check import describe_error, fail, format_age
 from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
-from bzctrl_provider.outbox.incident import format_time
 from bzctrl_provider.outbox.runner import deliver
+from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.store import deliveries, failed_runs, incidents, problems
 from bzctrl_provider.store.database import StoreError, database
-from bzctrl_provider.text import count, cut, one_line
+from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, TEXT_CHARS, count, cut, one_line
 
 if TYPE_CHECKING:
     import argparse

@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import mask_secret
 from pydantic import SecretStr
 
 import bzctrl_provider
-from bzctrl_provider._airflow_internals import use_metadata_database
-from bzctrl_provider.cli.findings import Finding, describe_error, fail
+from bzctrl_provider.airflow_compat import use_metadata_database
+from bzctrl_provider.cli.check import Finding, describe_error, fail
 from bzctrl_provider.client.response import parse_token, refuses_token
 from bzctrl_provider.client.todo import FIELDS, TodoType
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from bzctrl_provider.cli.findings import Status
+    from bzctrl_provider.cli.check import Status
     from bzctrl_provider.client.api import BzCtrlClient
     from bzctrl_provider.client.response import Answer
     from bzctrl_provider.client.todo import Message

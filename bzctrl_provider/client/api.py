@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
@@ -13,13 +15,12 @@ from urllib.parse import urlencode
 from pydantic import SecretBytes
 
 from bzctrl_provider.client.auth import Token, shared_source
-from bzctrl_provider.client.deadline import Deadline
 from bzctrl_provider.client.requester import Requester
 from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token, refuses_token
-from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S
+from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, Deadline
 from bzctrl_provider.client.todo import Todo, build_message, complete_todo, too_large
-from bzctrl_provider.limits import LINE_CHARS, MAX_WORKERS
-from bzctrl_provider.text import safe_repr
+from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlBulkError, BzCtrlError
+from bzctrl_provider.text import LINE_CHARS, MAX_WORKERS, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.response import Answer
     from bzctrl_provider.client.todo import AnyTodo, CreatedTodo, Message
-    from bzctrl_provider.exceptions import BzCtrlError
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,6 @@ class BzCtrlClient:
             before.
         """
         # Imported here: most tasks create one todo, and need no pool of threads.
-        from bzctrl_provider.client.bulk import create_all
-
         if not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(f"max_workers must be 1 to {MAX_WORKERS}, not {safe_repr(max_workers)}")
         stopped = threading.Event()
@@ -201,3 +199,63 @@ class BzCtrlClient:
         password = self._config.password.get_secret_value()
         grant = {"grant_type": "password", "username": self._config.username, "password": password}
         return SecretBytes(urlencode(grant).encode())
+
+
+def create_all(
+    create_one: Callable[[AnyTodo], CreatedTodo],
+    todos: Iterable[AnyTodo],
+    *,
+    max_workers: int,
+    stopped: threading.Event,
+) -> list[CreatedTodo | BzCtrlError]:
+    """Create all todos and return their results in the order of the todos.
+
+    :param create_one: creates one todo.
+    :param todos: read one by one, each when a thread is free for it.
+    :param stopped: set when the caller is stopped: ends the waits of ``create_one``.
+    :raises BzCtrlBulkError: the todos could not be read to their end.
+    """
+    refused: list[BzCtrlAuthError] = []
+    free = threading.Semaphore(max_workers)
+
+    def create(todo: AnyTodo) -> CreatedTodo | BzCtrlError:
+        try:
+            return copy.copy(refused[0]) if refused else create_one(todo)
+        except BzCtrlError as exc:
+            if isinstance(exc, BzCtrlAuthError):
+                refused.append(exc)
+            return exc
+        finally:
+            free.release()
+
+    futures: list[Future[CreatedTodo | BzCtrlError]] = []
+    unreadable: Exception | None = None
+    source = iter(todos)
+    with ThreadPoolExecutor(max_workers, thread_name_prefix="bzctrl") as pool:
+        try:
+            while free.acquire():
+                try:
+                    todo = next(source)
+                except StopIteration:
+                    break
+                except Exception as exc:  # noqa: BLE001 - raised with the results when all threads are done
+                    unreadable = exc
+                    break
+                futures.append(pool.submit(create, todo))
+            results = [future.result() for future in futures]
+        except BaseException:  # the task is stopped: no new todo, no new attempt, no wait
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if unreadable:
+        raise _unreadable_error(unreadable, results) from unreadable
+    return results
+
+
+def _unreadable_error(exc: Exception, results: list[CreatedTodo | BzCtrlError]) -> BzCtrlBulkError:
+    failed = sum(isinstance(result, BzCtrlError) for result in results)
+    return BzCtrlBulkError(
+        f"The todos could not be read to their end: after {len(results)} of them, {type(exc).__name__} was raised. "
+        f"Created: {len(results) - failed}, failed: {failed}; each result is in the attribute results.",
+        results=results,
+    )

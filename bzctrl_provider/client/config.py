@@ -1,17 +1,131 @@
-"""The settings of a client: checked once, and handed down as one object."""
+"""The settings of a client, checked once and handed down as one object; the addresses of BzCtrl are part of them."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from urllib.parse import SplitResult, urlsplit
+
+from bzctrl_provider.text import LINE_CHARS, TEXT_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import SecretStr
 
-    from bzctrl_provider.client.endpoints import Endpoints
     from bzctrl_provider.client.todo import InProgressSpelling, MessageFormat
+
+Environment = Literal["ACC", "PROD"]
+
+_TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
+_CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
+
+_IPV6 = re.compile(r"[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*")
+_NETLOC = re.compile(rf"(.*@)?(\w[\w-]{{0,62}}(\.\w[\w-]{{0,62}})*\.?|\[{_IPV6.pattern}\])(:\d+)?")
+_NO_ADDRESS = "is no address: give a host name or a base URL such as https://bzctrl.example.com"
+
+
+class Endpoints(NamedTuple):
+    """Hold the addresses of the two calls."""
+
+    token_url: str
+    """Where a token is asked for."""
+    create_url: str
+    """Where a todo is created."""
+
+    @classmethod
+    def from_environment(cls, environment: Environment) -> Endpoints:
+        """Return the documented addresses; PROD's two calls are documented on two different hosts."""
+        token_host, create_host = {
+            "ACC": ("https://acc.bzctrl.com", "https://acc.bzctrl.com"),
+            "PROD": ("https://bzctrl.com", "https://www.bzctrl.com"),
+        }[environment]
+        return cls(token_host + _TOKEN_PATH, create_host + _CREATE_PATH)
+
+    @classmethod
+    def from_host(
+        cls, host: str, *, schema: str | None = None, port: int | None = None, allow_http: bool = False
+    ) -> Endpoints:
+        """Return the addresses at another BzCtrl: a private installation, or the sandbox.
+
+        :param host: a host name, or a base URL such as ``https://bzctrl.example.com:8443/prefix``.
+        :param schema: ``http`` or ``https`` (default), if the host does not contain it.
+        :param port: a port, if the host does not contain it.
+        :param allow_http: whether clear text is allowed to a host other than this machine.
+        :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
+        """
+        schema = (schema or "").lower()
+        if schema not in ("", "http", "https"):
+            # Not quoted: a connection's URI with an unquoted password puts a part of it here.
+            raise ValueError(
+                "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
+            )
+        if port and not 0 < port <= 65_535:  # noqa: PLR2004 - the numbers of TCP's ports
+            raise ValueError("cannot have this Port: give a number from 1 to 65535")
+        url = _with_scheme(host.strip(), schema)
+        try:
+            parts = urlsplit(url)
+            own_port = parts.port
+        except ValueError:
+            raise ValueError(_NO_ADDRESS) from None
+        errors = _find_errors(url, parts, schema=schema, port=port, allow_http=allow_http)
+        if errors:
+            raise ValueError("; ".join(errors))
+        netloc = parts.netloc if own_port or not port else f"{parts.netloc}:{port}"
+        base = f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
+        return cls(base + _TOKEN_PATH, base + _CREATE_PATH)
+
+    @property
+    def is_production(self) -> bool:
+        """Return whether one of the addresses is on a host of PROD."""
+        hosts = {urlsplit(url).hostname for url in Endpoints.from_environment("PROD")}
+        return any((urlsplit(url).hostname or "").rstrip(".") in hosts for url in self)
+
+
+ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
+
+
+def _with_scheme(host: str, schema: str) -> str:
+    if "://" in host:
+        return host
+    return f"{schema or 'https'}://" + (f"[{host}]" if _IPV6.fullmatch(host) else host)
+
+
+def _find_errors(
+    url: str, parts: SplitResult, *, schema: str, port: int | None, allow_http: bool
+) -> list[str]:
+    """Return what is wrong with a base URL, without quoting it."""
+    is_clear_text = parts.scheme == "http" and not allow_http
+    has_more = parts.query or parts.fragment or "/bzctrl-core-api" in parts.path
+    has_other_scheme = schema not in ("", parts.scheme)
+    has_other_port = port and parts.port not in (None, port)
+    wrong = {
+        "must start with https:// (or http://, to this machine only)": parts.scheme not in ("http", "https"),
+        "holds credentials: put them into Login and Password": "@" in parts.netloc,
+        _NO_ADDRESS: not _is_address(url, parts.netloc),
+        "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": has_more,
+        "is clear-text http, which would show the password to the network: use https, or set the extra allow_http to true "
+        "if the network is trusted": is_clear_text and not is_loopback(url),
+        f"starts with {parts.scheme}, but Schema is {schema}: give the scheme once": has_other_scheme,
+        f"has port {parts.port}, but Port is {port}: give the port once": has_other_port,
+    }
+    return [error for error, is_there in wrong.items() if is_there]
+
+
+def _is_address(url: str, netloc: str) -> bool:
+    is_short = len(url) <= TEXT_CHARS and len(netloc) <= LINE_CHARS
+    return is_short and url.isprintable() and " " not in url and bool(_NETLOC.fullmatch(netloc))
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the host of a URL is this machine itself."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""Turn a response, or the lack of one, into a result or into one error.
+"""Turn a response, or the lack of one, into a result or into one error, without secrets.
 
 The place where statuses, bodies, and the errors of requests and urllib3 become our own errors.
 """
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import logging
@@ -12,18 +13,16 @@ import re
 import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import requests
 from pydantic import SecretStr
 from requests.exceptions import InvalidSchema, InvalidURL
 from urllib3 import exceptions as urllib3_errors
 
-from bzctrl_provider.client.endpoints import is_loopback
-from bzctrl_provider.client.redaction import REDACTED, redact
+from bzctrl_provider.client.config import is_loopback
 from bzctrl_provider.client.retry import SendFailure, parse_retry_after
 from bzctrl_provider.client.todo import CreatedTodo
-from bzctrl_provider.client.transport import UntrustedError
 from bzctrl_provider.exceptions import (
     BzCtrlAPIError,
     BzCtrlAuthError,
@@ -33,11 +32,10 @@ from bzctrl_provider.exceptions import (
     BzCtrlServerError,
     BzCtrlTransportError,
 )
-from bzctrl_provider.limits import LINE_CHARS, NAME_CHARS
-from bzctrl_provider.text import one_line, plain_text, safe_repr, web_address
+from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, one_line, plain_text, safe_repr, web_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.retry import RequestKind
@@ -68,6 +66,10 @@ _OF_A_TODO = ("title", "taskType", "description", "taskLink", "tags")
 """The keys of a created todo; a response has at least one of them."""
 
 _NOTHING_CREATED = "Nothing was created."
+
+
+class UntrustedError(urllib3_errors.NewConnectionError):
+    """Report that the server's certificate was refused, or that the CA file cannot be used: nothing was sent."""
 
 
 class RequestInfo(NamedTuple):
@@ -392,3 +394,42 @@ def _in_words(reason: object) -> str:
     if timeout := re.search(r"\. \(read timeout=([\d.]+)\)", text):
         text = text.replace(timeout[0], f": nothing came for {float(timeout[1]):.3g} s")
     return re.sub(r" \(_ssl\.c:\d+\)|_ssl\.c:\d+: ", "", text)
+
+
+REDACTED = "***"
+
+_SEARCHED_CHARS = 20_000
+"""How much of a response is searched for secrets, of which an error shows 500 characters."""
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return a secret as it is, and as an address, a form, JSON and HTML write it."""
+    percent = {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
+    in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    in_html = html.escape(secret)
+    return {
+        secret,
+        *percent,
+        *(re.sub("%..", lambda match: match[0].lower(), text) for text in percent),
+        *in_json,
+        *(text.replace("/", r"\/") for text in in_json),
+        html.escape(secret, quote=False),
+        *(in_html.replace("&#x27;", apostrophe) for apostrophe in ("&#x27;", "&#39;", "&#039;", "&apos;")),
+    }
+
+
+def redact(text: str, secrets: Iterable[SecretStr]) -> str:
+    """Return the beginning of a text with ``***`` for each secret, and never with half a secret at its end."""
+    spellings = {spelled for secret in secrets for spelled in _spellings(secret.get_secret_value())} - {""}
+    cut = len(text) - _SEARCHED_CHARS
+    text = text[:_SEARCHED_CHARS]
+    for spelled in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelled, REDACTED)
+    return text[: -max(map(len, spellings))] if cut > 0 and spellings else text
+
+
+def proxy_passwords(proxies: Mapping[str, str]) -> list[str]:
+    """Return the passwords in the addresses of proxies, as they are written and decoded; also of malformed ones."""
+    found = [re.search(r"(?:^|//)[^/:]*:(?!//)(.+)@", address) for address in proxies.values()]
+    passwords = [match[1] for match in found if match]
+    return list(dict.fromkeys([*passwords, *map(unquote, passwords)]))

@@ -18,11 +18,16 @@ second request would be a second todo.
 from __future__ import annotations
 
 import math
+import threading
+import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RETRY_AFTER_MAX_S = 60.0
 """The longest wait that a ``Retry-After`` of BzCtrl is granted."""
@@ -122,3 +127,32 @@ def parse_retry_after(retry_after: str, *, now: datetime | None = None) -> float
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         seconds = (at - (now or datetime.now(UTC))).total_seconds()
     return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+class Deadline:
+    """Bound all attempts and waits of one call.
+
+    :param limit_s: seconds from now on.
+    :param clock: monotonic seconds.
+    :param stopped: an event that ends the waits of the call, and keeps it from sending again.
+    """
+
+    def __init__(
+        self,
+        limit_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        self.limit_s = limit_s
+        self._clock = clock
+        self._ends_at = clock() + limit_s
+        self._stopped = stopped or threading.Event()
+
+    def remaining_s(self) -> float:
+        """Return the seconds that are left; 0 when the time is used up or the call is stopped."""
+        return 0.0 if self._stopped.is_set() else max(self._ends_at - self._clock(), 0.0)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not longer than until the call is stopped."""
+        self._stopped.wait(seconds)

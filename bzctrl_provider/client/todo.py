@@ -19,8 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import is_missing
-from bzctrl_provider.limits import DIGITS_MAX, LIST_ITEMS, NAME_CHARS
-from bzctrl_provider.text import is_email, is_encodable, one_line, safe_repr
+from bzctrl_provider.text import (
+    DIGITS_MAX,
+    LIST_ITEMS,
+    NAME_CHARS,
+    is_email,
+    is_encodable,
+    one_line,
+    safe_repr,
+)
 
 if TYPE_CHECKING:
     from bzctrl_provider.fields import Text

@@ -70,10 +70,10 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
 
     def _call_after_failure(self, context: Context) -> Any:
         """Call the function; if it has no todo for a failure before it, return one that says what failed."""
-        from bzctrl_provider.failure_lookup import describe_failure
-        from bzctrl_provider.memory import TryState
-        from bzctrl_provider.notes import add_note
-        from bzctrl_provider.reason_text import exception_text
+        from bzctrl_provider.best_effort import exception_text
+        from bzctrl_provider.failure.lookup import describe_failure
+        from bzctrl_provider.fields import add_note
+        from bzctrl_provider.incidents.occurrence import TryState
 
         failure = describe_failure(context)
         if failure.skipped and failure.skipped == failure.checks:

@@ -7,24 +7,36 @@ again, and the identity of the incident makes it one.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from datetime import datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import read_run_state
-from bzctrl_provider.failed_runs.occurrence import describe_failed_run, read_failed_run, wish_for_failed_run
+from bzctrl_provider.airflow_compat import find_last_successful_run, read_run_state, read_xcom
+from bzctrl_provider.best_effort import best_effort, exception_text
+from bzctrl_provider.failure.lookup import RunAddress, find_failed
+from bzctrl_provider.failure.model import FailedTask, Failure
+from bzctrl_provider.failure.reasons import EXCEPTION_XCOM_KEY, Reason, parse_reason
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.limits import LINE_CHARS
-from bzctrl_provider.outbox.incident import NotRaised
-from bzctrl_provider.outbox.writer import write
-from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.incidents.fill import Wishes, new_renderer
+from bzctrl_provider.incidents.occurrence import Occurrence
+from bzctrl_provider.outbox.writer import NotRaised, write
+from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
 from bzctrl_provider.store.database import StoreError
-from bzctrl_provider.text import one_line
+from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
+from bzctrl_provider.text import LINE_CHARS, LIST_ITEMS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
+
+    RollUps = Mapping[str, Mapping[str, bool]]
+
+    States = Mapping[str, Mapping[int, str]]
+
+    HasCounted = Callable[[str, int], bool]
 
 log = logging.getLogger(__name__)
 
@@ -85,3 +97,142 @@ def _report_error(run: FailedRun, exc: Exception) -> None:
 
 def _name(run: FailedRun) -> str:
     return one_line(f"The run {run.run_id} of {run.dag_id}", max_chars=LINE_CHARS)
+
+
+def describe_failed_run(run: FailedRun) -> Failure:
+    """Return the failure of a run; without the reasons of its tasks if they cannot be read."""
+    address = RunAddress(run.dag_id, run.run_id)
+    found = find_failed(run.states, run.states)
+    reasons = _read_reasons(run, found[:LIST_ITEMS])
+    return Failure(
+        kind="run",
+        tasks=tuple(
+            FailedTask(
+                task_id=task_id,
+                map_index=index,
+                operator=operator,
+                owner=owner,
+                log_url=address.log_url(task_id, index),
+                **reasons.get((task_id, index), Reason())._asdict(),
+            )
+            for task_id, index in found
+            for operator, owner in [run.operators.get(task_id, (None, None))]
+        ),
+        instances={task_id: len(instances) for task_id, instances in run.states.items()},
+        did_not_run=tuple(run.did_not_run),
+        not_updated=tuple(run.not_updated),
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        logical_date=run.logical_date,
+        owner=run.owner,
+        run_url=address.url,
+        reason=run.why,
+    )
+
+
+def read_failed_run(run: FailedRun, failure: Failure) -> Occurrence:
+    """Return the occurrence of a failed run, with the identity that a callback of its DAG would give it."""
+
+    def has_counted(roll_up: str, map_index: int) -> bool:
+        return bool(_read_xcom(run, COUNTED_XCOM_KEY, roll_up, map_index))
+
+    def find_success() -> float | None:
+        at = find_last_successful_run(run.dag_id)
+        return at.timestamp() if at else None
+
+    return Occurrence(
+        failure=failure,
+        occasion=(run.cleared, run.started_at),
+        run_type=run.run_type,
+        tags=run.tags,
+        team=run.team,
+        is_of_policy=True,
+        find_roll_ups=lambda: find_roll_ups(failure.tasks, run.roll_ups, run.states, has_counted),
+        find_success=find_success,
+        source=run.dag_id,
+    )
+
+
+def wish_for_failed_run(run: FailedRun, failure: Failure) -> Wishes:
+    """Return wishes without any field, because the policy sets none.
+
+    The templates of routes and options have the variables of a context that are known of a run when it has ended.
+    """
+    date = datetime.fromisoformat(run.logical_date) if run.logical_date else None
+    dag = {"dag_id": run.dag_id, "tags": run.tags or [], "owner": run.owner or ""}
+    dag_run = {"run_type": run.run_type, "clear_number": run.cleared, "logical_date": date}
+    variables: dict[str, Any] = {
+        "failure": failure,
+        # Airflow 2 asks the DAG of a context how it renders.
+        "dag": SimpleNamespace(**dag, render_template_as_native_obj=False),
+        "dag_run": SimpleNamespace(dag_id=run.dag_id, run_id=run.run_id, **dag_run),
+        "run_id": run.run_id,
+        "reason": run.why,
+    }
+    if date:
+        variables |= {"logical_date": date, "ds": f"{date:%Y-%m-%d}", "ts": date.isoformat()}
+    return Wishes(render=new_renderer(variables))
+
+
+def _read_reasons(run: FailedRun, found: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Reason]:
+    reasons: dict[tuple[str, int], Reason] = {}
+    with best_effort("the exceptions of the failed tasks"):
+        for task_id, index in found:
+            value = _read_xcom(run, EXCEPTION_XCOM_KEY, task_id, index)
+            if value is not None:
+                reasons[task_id, index] = parse_reason(value, log_lines=settings().include_log_lines)
+            elif settings().remember_exceptions:
+                # Otherwise its callback would have left something.
+                reasons[task_id, index] = Reason(lost=True)
+    return reasons
+
+
+def _read_xcom(run: FailedRun, key: str, task_id: str, map_index: int) -> Any:
+    return read_xcom(key, dag_id=run.dag_id, run_id=run.run_id, task_id=task_id, map_index=map_index)
+
+
+def find_roll_ups(
+    tasks: Iterable[FailedTask], roll_ups: RollUps, states: States, has_counted: HasCounted
+) -> list[str]:
+    """Return the ids of the roll-ups that together handled each of the failed tasks; none if a task is left.
+
+    One that succeeded raised an incident, and one that counted a failure waits for more in a row. Any other did not see the
+    failure: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is ``skipped``.
+
+    :param tasks: the tasks that failed.
+    :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it, and whether a failure of these belongs to its
+        first instance.
+    :param states: for each task the state of each of its instances, by map index.
+    :param has_counted: returns whether an instance of a roll-up that was skipped has counted a failure.
+    """
+    handled: set[str] = set()
+    # A second incident is better than none.
+    with best_effort("the states of the roll-ups"):
+        for task in tasks:
+            by = {
+                roll_up
+                for roll_up, before in roll_ups.items()
+                if task.task_id in before
+                and all(
+                    state == "success" or (state == "skipped" and has_counted(roll_up, index))
+                    for index, state in _find_own(
+                        states.get(roll_up, {}), task, is_of_first=before[task.task_id]
+                    ).items()
+                )
+                and states.get(roll_up)
+            }
+            if not by:
+                return []
+            handled |= by
+        return sorted(handled)
+    return []
+
+
+def _find_own(states: Mapping[int, str], task: FailedTask, *, is_of_first: bool) -> Mapping[int, str]:
+    """Return the instances of a roll-up that handle a failed task.
+
+    In a mapped task group, that is the instance with the task's index, and the first one for a task before the group.
+    """
+    if is_of_first and states:
+        return {min(states): states[min(states)]}
+    return {task.map_index: states[task.map_index]} if task.map_index in states else states

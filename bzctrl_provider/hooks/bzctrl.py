@@ -311,7 +311,7 @@ class _OpaqueConnection:
 def _build_client(hidden: _OpaqueConnection, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     # Imported here: a DAG file that names the hook must not load requests and pydantic.
     from bzctrl_provider.client.api import BzCtrlClient
-    from bzctrl_provider.config import read_connection
+    from bzctrl_provider.hooks.connection import read_connection
 
     try:
         config = read_connection(hidden.connection)

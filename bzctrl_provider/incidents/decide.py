@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bzctrl_provider.fields import name_workspace
-from bzctrl_provider.incidents.fields import DEFAULT_CONN_ID, complete, fill
-from bzctrl_provider.incidents.silencing import Silencing, find_silencing
-from bzctrl_provider.limits import LINE_CHARS
-from bzctrl_provider.lost import format_fields
+from bzctrl_provider.incidents.deployment import Silencing, find_silencing
+from bzctrl_provider.incidents.fill import DEFAULT_CONN_ID, complete, fill
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.outbox.incident import NotRaised, identify
-from bzctrl_provider.repeats import Repeats, key_of_failure
+from bzctrl_provider.outbox.writer import NotRaised, format_fields, identify
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store.incidents import Incident
-from bzctrl_provider.text import list_names, one_line
+from bzctrl_provider.store.repeats import Repeats, key_of_failure
+from bzctrl_provider.text import LINE_CHARS, list_names, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from bzctrl_provider.failure import Failure, LazyFailure
-    from bzctrl_provider.incidents.fields import Filled, Wishes
+    from bzctrl_provider.failure.model import Failure, LazyFailure
+    from bzctrl_provider.incidents.fill import Filled, Wishes
     from bzctrl_provider.incidents.occurrence import Occurrence
     from bzctrl_provider.metrics import Outcome
 
@@ -36,7 +34,7 @@ _COUNTED_AS: dict[str, Outcome] = {
 }
 """The counter of each outcome that has one."""
 
-_WITHOUT_MEMORY = frozenset({"deadline", "import"})
+_WITHOUT_REPEATS = frozenset({"deadline", "import"})
 """The kinds of failures that are noticed in the triggerer and in the loop of the DAG processor, which cannot wait for a Variable.
 Each of them is an occurrence of its own."""
 
@@ -75,7 +73,7 @@ def _decide(
     if filled.ignored_by:
         return NotRaised(outcome="ignored", why=filled.ignored_by)
     silenced = Silencing()
-    if occurrence.failure.kind not in _WITHOUT_MEMORY:
+    if occurrence.failure.kind not in _WITHOUT_REPEATS:
         silenced = find_silencing(occurrence.failure)
     if silenced.silence:
         return NotRaised(outcome="silenced", why=str(silenced.silence))
@@ -124,7 +122,7 @@ def _new_repeats(
     """Return the rules for a failure that may repeat; None if each raises an incident."""
     failure = occurrence.failure
     window, number = values.get("dedup_window"), values.get("consecutive_failures") or 1
-    if failure.kind in _WITHOUT_MEMORY or (not window and number == 1):
+    if failure.kind in _WITHOUT_REPEATS or (not window and number == 1):
         return None
     key = key_of_failure(
         failure,

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider._airflow_internals import find_team
-from bzctrl_provider.failure_lookup import find_state, has_failed_in_time, kind_of
-from bzctrl_provider.incidents.successes import find_success
-from bzctrl_provider.memory import TryState
+from bzctrl_provider.airflow_compat import find_last_success, find_team
+from bzctrl_provider.failure.lookup import find_state, has_failed_in_time, kind_of
 from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bzctrl_provider.failure import Failure, Kind, LazyFailure
+    from bzctrl_provider.failure.model import Failure, Kind, LazyFailure
 
 
 def _none() -> None:
@@ -55,6 +53,37 @@ class Occurrence:
     find_success: Callable[[], float | None] = _none
     source: str = ""
     pass_key: str | None = None
+
+
+@dataclass(frozen=True)
+class TryState:
+    """Say which of a task's tries this is.
+
+    :param generation: the same for all tries between two clears, different for others.
+    :param is_first: whether nothing can have been remembered yet.
+    :param is_last: whether Airflow will not retry by itself.
+    """
+
+    generation: str
+    is_first: bool
+    is_last: bool
+
+    @classmethod
+    def from_ti(cls, ti: Any) -> TryState:
+        """Read it from a task instance.
+
+        ``max_tries`` stays the same through the retries and changes with every clear of a finished task. A task that
+        was cleared while it ran with ``retries=0`` keeps it, but then the try is beyond the last one, as no retry is.
+        """
+        try_number, max_tries = getattr(ti, "try_number", None) or 1, getattr(ti, "max_tries", None) or 0
+        beyond = try_number > max_tries + 1
+        retries = getattr(getattr(ti, "task", None), "retries", None) or 0
+        return cls(
+            generation=f"{max_tries}.{try_number}" if beyond else str(max_tries),
+            # After a clear, max_tries is the last try so far plus the retries.
+            is_first=beyond or try_number <= max(max_tries - retries, 0) + 1,
+            is_last=try_number > max_tries,
+        )
 
 
 def read_callback(
@@ -151,3 +180,14 @@ def is_test_run(context: Mapping[str, Any]) -> bool:
     """
     user = getattr(context.get("dag_run"), "triggering_user_name", None)
     return user == "dag_test" or context.get("test_mode") is True
+
+
+def find_success(context: Mapping[str, Any], *, of_task: bool) -> float | None:
+    """Return when the task of a callback, otherwise its DAG, last succeeded before this failure, in seconds since 1970.
+
+    By Airflow's clock: compare it only with other results of this function. Ask for it outside of a transaction.
+
+    :raises Exception: if Airflow cannot be asked.
+    """
+    at = find_last_success(context, of_task=of_task)
+    return at.timestamp() if at else None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
+from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.text import web_address
-from bzctrl_provider.version_compat import airflow_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

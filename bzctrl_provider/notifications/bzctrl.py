@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.field_checks import check_literals, find_number_errors, find_window_errors
-from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.templates import TextTemplates
+from bzctrl_provider.fields import TODO_FIELDS, TextTemplates
+from bzctrl_provider.rules.field_checks import check_literals, find_number_errors, find_window_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

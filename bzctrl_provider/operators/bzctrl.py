@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider._airflow_internals import find_mapped_data, get_partial_kwargs, is_mapped_instance
-from bzctrl_provider.exceptions import BzCtrlError
-from bzctrl_provider.field_checks import (
-    check_literals,
-    find_number_errors,
-    find_window_errors,
+from bzctrl_provider.airflow_compat import (
+    airflow_at_least,
+    find_mapped_data,
+    get_partial_kwargs,
+    is_mapped_instance,
 )
-from bzctrl_provider.fields import TODO_FIELDS, name_workspace
-from bzctrl_provider.limits import LOG_LINES_MAX, MAX_WORKERS
+from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.fields import TODO_FIELDS, TextTemplates, keep_text, name_workspace
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
+from bzctrl_provider.rules.field_checks import check_literals, find_number_errors, find_window_errors
 from bzctrl_provider.settings import settings
-from bzctrl_provider.templates import TextTemplates, keep_text
-from bzctrl_provider.text import safe_repr, web_address
-from bzctrl_provider.version_compat import airflow_at_least
+from bzctrl_provider.text import LOG_LINES_MAX, MAX_WORKERS, safe_repr, web_address
 
 if TYPE_CHECKING:
     from datetime import date
@@ -32,11 +30,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
     from jinja2 import Environment
 
-    from bzctrl_provider.failure import LazyFailure
+    from bzctrl_provider.failure.model import LazyFailure
     from bzctrl_provider.fields import Text
-    from bzctrl_provider.incidents.fields import Wishes
-    from bzctrl_provider.memory import OnUnknownOutcome, TryState
-    from bzctrl_provider.outbox.incident import NotRaised
+    from bzctrl_provider.incidents.fill import Wishes
+    from bzctrl_provider.incidents.occurrence import TryState
+    from bzctrl_provider.operators.memory import OnUnknownOutcome
+    from bzctrl_provider.outbox.writer import NotRaised
     from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
@@ -221,32 +220,31 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
-        from bzctrl_provider.failure import fill_text
-        from bzctrl_provider.failure_lookup import find_run_url
-        from bzctrl_provider.notes import add_run_link
-        from bzctrl_provider.operators.repeated import claim
-        from bzctrl_provider.outbox.incident import NotRaised
+        from bzctrl_provider.failure.lookup import find_run_url
+        from bzctrl_provider.failure.model import fill_text
+        from bzctrl_provider.fields import add_run_link
+        from bzctrl_provider.outbox.writer import NotRaised, announce
 
         self.todo_link = ""
         failure = _get_failure(context)
         fields = fill_text(failure, self._get_fields(), link_to_run=self.link_to_run is not False)
         if self.link_to_run:
             fields = add_run_link(fields, find_run_url(context))
-        decision = claim(self._new_todo(context, failure, fields))
+        decision = announce(self._new_todo(context, failure, fields))
         if isinstance(decision, NotRaised):
             return self._not_raised(context, decision)
         return self._create(context, decision)
 
     def _get_fields(self) -> dict[str, Any]:
-        from bzctrl_provider.failure import as_text
+        from bzctrl_provider.failure.model import as_text
 
         return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
 
     def _new_todo(self, context: Context, failure: LazyFailure, fields: Mapping[str, Any]) -> Incident:
-        from bzctrl_provider.memory import TryState
-        from bzctrl_provider.outbox.incident import identify
-        from bzctrl_provider.repeats import Repeats, key_of_failure
+        from bzctrl_provider.incidents.occurrence import TryState
+        from bzctrl_provider.outbox.writer import identify
         from bzctrl_provider.store.incidents import Incident
+        from bzctrl_provider.store.repeats import Repeats, key_of_failure
 
         # Not of the failure, for which Airflow would be asked: a todo may need nothing of it.
         dag_id = getattr(context.get("dag"), "dag_id", None) or ""
@@ -276,7 +274,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
         :raises AirflowSkipException: there is none.
         """
-        from bzctrl_provider.operators.repeated import as_dict
+        from bzctrl_provider.outbox.writer import as_dict
 
         if decision.first is None:
             raise AirflowSkipException(str(decision))
@@ -287,8 +285,9 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """Create a todo that is to be raised, once for all tries of the task."""
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.memory import TryState, create_once, open_memory
-        from bzctrl_provider.operators.repeated import as_dict, note_created, release
+        from bzctrl_provider.incidents.occurrence import TryState
+        from bzctrl_provider.operators.memory import create_once, open_memory
+        from bzctrl_provider.outbox.writer import as_dict, note_created, release
 
         _warn_of_none(incident.fields)
         hook = BzCtrlHook(incident.bzctrl_conn_id)
@@ -428,7 +427,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _wish(self, context: Context) -> Wishes:
         """Return what the DAG asks for."""
-        from bzctrl_provider.incidents.fields import Wishes, read_parameters
+        from bzctrl_provider.incidents.fill import Wishes, read_parameters
 
         return Wishes(
             values=read_parameters(self),
@@ -441,14 +440,14 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _fit(self, fields: Mapping[str, Any], message_format: str) -> Mapping[str, Any]:
         """Return the fields that the message format has: the incident is worth more than its field."""
-        from bzctrl_provider.field_checks import leave_out_of_format
+        from bzctrl_provider.rules.field_checks import leave_out_of_format
 
         return leave_out_of_format(fields, message_format)
 
     def _queue(self, context: Context, incident: Incident, exc: Exception) -> bool:
         """Put the incident into the outbox, or log it, if Airflow makes no further try."""
-        from bzctrl_provider.lost import log_incident, queue_incident
-        from bzctrl_provider.memory import TryState
+        from bzctrl_provider.incidents.occurrence import TryState
+        from bzctrl_provider.outbox.writer import log_incident, queue_incident
 
         is_permanent = getattr(exc, "is_permanent", False)
         if not is_permanent and not TryState.from_ti(context["ti"]).is_last:
@@ -490,8 +489,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
     def _prepare(self, others: Any) -> None:
         """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.best_effort import best_effort
-        from bzctrl_provider.operators.branches import keep_from_skipping
-        from bzctrl_provider.reasons import add_memory, find_tasks_before
+        from bzctrl_provider.failure.dag_graph import keep_from_skipping
+        from bzctrl_provider.failure.reasons import find_tasks_before, keep_reasons
 
         with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
             others = others if isinstance(others, Sequence) else [others]
@@ -499,7 +498,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             keep_from_skipping(tasks, self.task_id)
             if self.remembers_exceptions(self):
                 log_lines = self.count_log_lines(self)
-                add_memory(find_tasks_before(tasks, log_lines=log_lines), log_lines=log_lines)
+                keep_reasons(find_tasks_before(tasks, log_lines=log_lines), log_lines=log_lines)
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]
@@ -515,9 +514,8 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Create the incident, or skip."""
         from bzctrl_provider.incidents.decide import decide
         from bzctrl_provider.incidents.occurrence import read_checks
-        from bzctrl_provider.operators.repeated import claim, note_pass
-        from bzctrl_provider.outbox.incident import NotRaised
-        from bzctrl_provider.repeats import COUNTED_XCOM_KEY
+        from bzctrl_provider.outbox.writer import NotRaised, announce, note_pass
+        from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 
         self.todo_link = ""
         failure = _get_failure(context)
@@ -526,7 +524,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             if self._may_have_memory():
                 note_pass(occurrence.pass_key)
             raise AirflowSkipException("No check failed: there is nothing to raise.")
-        decision = decide(occurrence, self._wish(context), record=claim)
+        decision = decide(occurrence, self._wish(context), record=announce)
         if not isinstance(decision, NotRaised):
             return self._create(context, decision)
         if decision.outcome == "counted":
@@ -610,8 +608,8 @@ class CreateTodosOperator(CreateTodoOperator):
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
-        from bzctrl_provider.memory import TryState
-        from bzctrl_provider.operators.todo_list import format_results
+        from bzctrl_provider.incidents.occurrence import TryState
+        from bzctrl_provider.operators.memory import format_results
 
         filled = self._fill_todos(context, todos)
         tries = TryState.from_ti(context["ti"])
@@ -631,10 +629,10 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def _fill_todos(self, context: Context, todos: Any) -> list[dict[str, Any]]:
         """Return the fields of each todo, with the defaults, the generated texts and the address of the run."""
-        from bzctrl_provider.failure import fill_text
-        from bzctrl_provider.failure_lookup import find_run_url
-        from bzctrl_provider.notes import add_run_link
-        from bzctrl_provider.operators.todo_list import fill_todo, parse_todos
+        from bzctrl_provider.failure.lookup import find_run_url
+        from bzctrl_provider.failure.model import fill_text
+        from bzctrl_provider.fields import add_run_link
+        from bzctrl_provider.operators.memory import fill_todo, parse_todos
 
         if todos is None or (isinstance(todos, Sequence) and not todos):
             raise AirflowSkipException("There is no todo to create.")
@@ -655,7 +653,7 @@ class CreateTodosOperator(CreateTodoOperator):
     ) -> list[dict[str, Any] | BzCtrlError]:
         """Create the todos that no earlier try created, and return the result of each."""
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.memory import create_all_once, open_memory
+        from bzctrl_provider.operators.memory import create_all_once, open_memory
 
         hook = BzCtrlHook(self.bzctrl_conn_id)
 
@@ -724,8 +722,8 @@ def _warn_of_none(fields: Mapping[str, Any]) -> None:
 
 def _get_failure(context: Context) -> LazyFailure:
     """Return the failure that the templates used, so that Airflow is asked for it once."""
-    from bzctrl_provider.failure import LazyFailure
-    from bzctrl_provider.failure_lookup import describe_failure
+    from bzctrl_provider.failure.lookup import describe_failure
+    from bzctrl_provider.failure.model import LazyFailure
 
     rendered = context.get("failure")
     return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context, describe_failure)

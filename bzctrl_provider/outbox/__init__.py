@@ -14,20 +14,19 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG
 
     from bzctrl_provider.outbox.delivery import DeliveryResult
-    from bzctrl_provider.outbox.incident import NotRaised, identify
     from bzctrl_provider.outbox.runner import deliver, deliver_soon
-    from bzctrl_provider.outbox.writer import write
-    from bzctrl_provider.repeats import Repeats
+    from bzctrl_provider.outbox.writer import NotRaised, identify, write
     from bzctrl_provider.store.incidents import Incident
+    from bzctrl_provider.store.repeats import Repeats
 
 _PLACES = {
     "DeliveryResult": "bzctrl_provider.outbox.delivery",
     "Incident": "bzctrl_provider.store.incidents",
-    "NotRaised": "bzctrl_provider.outbox.incident",
-    "Repeats": "bzctrl_provider.repeats",
+    "NotRaised": "bzctrl_provider.outbox.writer",
+    "Repeats": "bzctrl_provider.store.repeats",
     "deliver": "bzctrl_provider.outbox.runner",
     "deliver_soon": "bzctrl_provider.outbox.runner",
-    "identify": "bzctrl_provider.outbox.incident",
+    "identify": "bzctrl_provider.outbox.writer",
     "write": "bzctrl_provider.outbox.writer",
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowSkipException, BaseOperator
 
-from bzctrl_provider.limits import LIST_ITEMS
+from bzctrl_provider.text import LIST_ITEMS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,7 +23,7 @@ class DeliverOutboxOperator(BaseOperator):
         """Send what waits for at most 5 minutes; the next run goes on."""
         del context
         from bzctrl_provider.outbox.runner import deliver, note_scheduled
-        from bzctrl_provider.store.placement import warn_of_a_file
+        from bzctrl_provider.store.database import warn_of_a_file
         from bzctrl_provider.text import list_names
 
         warn_of_a_file()

@@ -12,15 +12,13 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
-from bzctrl_provider.limits import LINE_CHARS
 from bzctrl_provider.metrics import count_todos, gauge_outbox
-from bzctrl_provider.outbox.incident import format_time, is_set, todo_of
 from bzctrl_provider.outbox.storm import Member, find_storms, summarize
-from bzctrl_provider.reason_text import exception_text
+from bzctrl_provider.outbox.writer import format_time, is_set, todo_of
 from bzctrl_provider.store import deliveries, incidents, problems
-from bzctrl_provider.text import one_line
-from bzctrl_provider.times import parse_time
+from bzctrl_provider.text import LINE_CHARS, one_line, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,15 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
+from bzctrl_provider.metrics import count_results
 from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, Delivery, DeliveryResult, Options
+from bzctrl_provider.rules.field_checks import leave_out_of_format
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import StoreError, database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from bzctrl_provider.outbox.sender import Sender
+    from bzctrl_provider.client.todo import CreatedTodo
+    from bzctrl_provider.exceptions import BzCtrlError
     from bzctrl_provider.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -131,10 +134,8 @@ def note_scheduled() -> None:
 
 
 def _deliver(store: Database, options: Options, *, ends_at: float | None = None) -> Delivery:
-    def connect(conn_id: str) -> Sender:
-        from bzctrl_provider.outbox.sender import Sender
-
-        return Sender(conn_id, workers=WORKERS, ends_at=ends_at)
+    def connect(conn_id: str) -> BzCtrlSender:
+        return BzCtrlSender(conn_id, workers=WORKERS, ends_at=ends_at)
 
     holder = secrets.token_hex(16)
     delivery = Delivery(store, holder=holder, connect=connect, options=options)
@@ -211,3 +212,60 @@ class Budget:
 
 budget = Budget()
 """Of this process."""
+
+_CALL_MAX_S = 1800.0
+"""The most that creating one todo may take here, whatever the connection allows."""
+
+
+class BzCtrlSender:
+    """Create todos with one connection.
+
+    :param conn_id: the Airflow connection.
+    :param workers: how many requests at a time.
+    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
+    :raises Exception: if the connection is missing or invalid.
+    """
+
+    def __init__(self, conn_id: str, *, workers: int, ends_at: float | None = None) -> None:
+        # Only here: a process that has just written may find that nothing is to be sent.
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+        self._client = BzCtrlHook(conn_id).get_conn()
+        self._workers = workers
+        self._ends_at = ends_at
+        self._call_max_s = min(self._client.total_s, _CALL_MAX_S)
+
+    def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that the message format of the connection has; a note names the others."""
+        return leave_out_of_format(fields, self._client.message_format)
+
+    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the complete and checked fields of a todo.
+
+        :raises BzCtrlValidationError: names every error of the todo.
+        """
+        from bzctrl_provider.client.todo import complete_todo
+
+        return vars(complete_todo(fields, defaults=self._client.defaults))
+
+    def authenticate(self) -> None:
+        """Get a token, so that no todo is sent for which there is no time.
+
+        :raises BzCtrlError: why there is none.
+        """
+        self._client.authenticate(limit_s=self._limit_s())
+
+    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
+        """Create todos, and return for each what was created or why it was not."""
+        results = self._client.create_todos(todos, max_workers=self._workers, limit_s=self._limit_s())
+        count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
+        return results
+
+    def _limit_s(self) -> float:
+        if self._ends_at is None:
+            return self._call_max_s
+        return min(self._call_max_s, self._ends_at - time.monotonic())
+
+    def close(self) -> None:
+        """Close the connections; the token stays with the process."""
+        self._client.close()

@@ -8,10 +8,17 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.limits import LINE_CHARS, LIST_ITEMS, NAME_CHARS, TEXT_CHARS
-from bzctrl_provider.outbox.incident import format_time, identify
+from bzctrl_provider.outbox.writer import format_time, identify
 from bzctrl_provider.store.incidents import Incident
-from bzctrl_provider.text import list_names, names_in_brackets, one_line
+from bzctrl_provider.text import (
+    LINE_CHARS,
+    LIST_ITEMS,
+    NAME_CHARS,
+    TEXT_CHARS,
+    list_names,
+    names_in_brackets,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,26 +1,144 @@
-"""Writing into the outbox: the decision whether a repeated failure raises an incident, and its row, are one transaction."""
+"""Write an incident into the outbox: without secrets, and with the decision about a repeated failure in one transaction.
+
+A task that creates its todo itself announces it before, and notes or releases it afterwards; if the store cannot be used, the
+todo is created: one too many is better than one too few. An incident that could not be raised is put into the outbox, and as
+the last resort logged with all of its fields.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from numbers import Number
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from airflow.providers.common.compat.sdk import redact
 from sqlalchemy.engine import URL
 
+from bzctrl_provider.best_effort import best_effort, exception_text
+from bzctrl_provider.fields import add_duplicate_note, add_note
 from bzctrl_provider.metrics import count_todos
-from bzctrl_provider.notes import add_note
-from bzctrl_provider.outbox.incident import NotRaised, format_time, name_todo, redacted
-from bzctrl_provider.repeats import CLAIM_S, Repeats
 from bzctrl_provider.store import incidents, problems
 from bzctrl_provider.store.database import Database, database
+from bzctrl_provider.store.repeats import CLAIM_S, Repeats
+from bzctrl_provider.text import DIGITS_MAX, digest_of, json_line, plain_text, safe_repr, web_address
 
 if TYPE_CHECKING:
-    from bzctrl_provider.repeats import Problem
     from bzctrl_provider.store.database import Transaction
     from bzctrl_provider.store.incidents import Incident
+    from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
+
+_ATTEMPTS_LISTED = 10
+
+Outcome = Literal["dismissed", "covered", "ignored", "silenced", "counted", "represented", "known", "tested"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRaised:
+    """The decision that no incident is raised for a failure.
+
+    :param outcome: why, in one word: it is ``dismissed`` because nothing has failed, a roll-up has ``covered`` the failure, a route has ``ignored`` it,
+        it is ``silenced``, it is ``counted`` until there are enough in a row, it is ``represented`` by the incident of an earlier
+        one, it is ``known`` because this is the second call for it, or it is ``tested``.
+    :param why: the same in words, which name what it is about.
+    :param first: the incident of a failure that is ``represented`` or ``known``.
+    """
+
+    outcome: Outcome
+    why: str
+    first: Incident | None = None
+
+    def __str__(self) -> str:
+        return f"No incident: {self.why}."
+
+
+def name_todo(incident: Incident) -> str:
+    """Return how people find the todo of an incident: its key and its address, before it is created its identity."""
+    link = web_address(incident.link)
+    if incident.key and link:
+        return f"{incident.key} ({link})"
+    return link or incident.key or f"the incident {incident.identity}"
+
+
+def identify(*parts: object) -> str:
+    """Return the identity of an incident: equal parts give the same one, in every process and on every machine.
+
+    :param parts: the texts that together identify the incident, for example the ids of connection, DAG, run and task,
+        the map index, the generation of tries and the identity of the notifier.
+    :return: 32 hexadecimal digits, such as ``6f1ed002ab5595859014ebf0951522d9``.
+    """
+    return digest_of(*parts)[:32]
+
+
+def redacted(incident: Incident) -> Incident:
+    """Return an incident with plain JSON as its fields, and with what Airflow masks masked."""
+    todo = {str(name): _plain(value) for name, value in incident.fields.items()}
+    # Once more as a whole: Airflow also masks by name, such as the value of "password".
+    fields: Any = redact({name: value for name, value in todo.items() if is_set(value)})
+    return replace(
+        incident,
+        fields=fields,
+        bzctrl_conn_id=plain_text(str(redact(incident.bzctrl_conn_id))),
+        reason=exception_text(incident.reason) or "",
+        facts={name: exception_text(value) or "" for name, value in incident.facts.items() if value},
+    )
+
+
+def todo_of(incident: Incident) -> dict[str, Any]:
+    """Return the fields to create, with a last line that names the attempts whose outcome is unknown."""
+    listed = list(incident.unanswered[:_ATTEMPTS_LISTED])
+    if len(incident.unanswered) > _ATTEMPTS_LISTED:
+        listed.append(f"and {len(incident.unanswered) - _ATTEMPTS_LISTED} more")
+    return add_duplicate_note(incident.fields, listed)
+
+
+def format_time(seconds: float) -> str:
+    """Return seconds since 1970 as a time in UTC, such as ``2026-11-21T19:15:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_set(value: Any) -> bool:
+    """Return whether a field has a value: neither None nor blank text nor an empty list."""
+    return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain JSON, with what Airflow masks masked."""
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    # Not for others: the first look-up of a type among the abstract ones takes longer than all the rest here.
+    if not isinstance(value, str | int | float) and isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return _masked(value)
+
+
+def _masked(value: Any) -> Any:
+    text = _text(value)
+    masked = str(redact(text))
+    is_number = isinstance(value, int | float) and abs(value) < 10**DIGITS_MAX
+    return value if is_number and masked == text else masked
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, int) and abs(value) >= 10**DIGITS_MAX:
+        return hex(value)
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= DIGITS_MAX:
+        return f"{value:f}"  # without the exponent, as a todo writes it
+    # No object's own text: it may hold a secret, and a todo takes none anyway.
+    return str(value) if isinstance(value, str | int | float | Number) else safe_repr(value)
 
 
 def write(incident: Incident) -> Incident | NotRaised:
@@ -165,3 +283,87 @@ def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
     after = before.after_success(at)
     problems.save(tx, key, replace(after, failed_at=tx.now, until=tx.now + repeats.window_s))
     return before.failed_at is not None and after.success_at != before.success_at
+
+
+def announce(incident: Incident) -> Incident | NotRaised:
+    """Decide whether a todo is created, by what the store remembers."""
+    with best_effort("the memory of failures, so a todo is created"):
+        return claim(incident)
+    return incident
+
+
+def note_created(incident: Incident, created: Mapping[str, Any]) -> None:
+    """Note a todo for further failures."""
+    if incident.repeats is None and incident.forget is None:
+        return
+    with best_effort("the note of the todo for further failures"), database().transaction() as tx:
+        incidents.add(tx, redacted(incident))
+        incidents.note_created(tx, [(incident, created.get("key"), created.get("link"))])
+        if incident.forget:
+            problems.forget(tx, incident.forget)
+
+
+def release(incident: Incident) -> None:
+    """Let the next failure create a todo, because this one was not created."""
+    if incident.repeats is not None:
+        with best_effort("the release of the window"), database().transaction() as tx:
+            problems.release(tx, incident.identity)
+
+
+def note_pass(key: str | None) -> None:
+    """Note that the checks before a roll-up passed, if they have failed before.
+
+    :param key: of the problem that has the passes.
+    """
+    with best_effort("the note of passed checks"), database().transaction() as tx:
+        problems.note_pass(tx, key or "")
+
+
+def as_dict(incident: Incident) -> dict[str, Any]:
+    """Return a todo as ``CreatedTodo.as_dict()``, as far as it is known before it is created."""
+    fields = incident.fields
+    return {
+        "key": incident.key,
+        "link": incident.link,
+        "title": fields.get("title"),
+        "todo_type": fields.get("todo_type"),
+        "description": fields.get("description"),
+        "tags": [],
+    }
+
+
+def queue_incident(incident: Incident, exc: Exception) -> bool:
+    """Put an incident that could not be created into the outbox; return whether that was possible.
+
+    :param exc: why it was not created.
+    """
+    # Another error than ours comes before any request, such as Airflow's for a missing connection.
+    is_unknown = getattr(exc, "outcome_unknown", False)
+    times = (format_time(time.time()),) if is_unknown else ()
+    with best_effort("the outbox for the incident", level=logging.ERROR):
+        reason = str(exc) or type(exc).__name__
+        # Without its rules for repeats: by them it was decided before, that it is raised.
+        write(replace(incident, reason=reason, unanswered=times, repeats=None))
+        log.error(
+            "BzCtrl did not take the incident, which waits in the outbox as %s and is created from there. %s",
+            incident.identity,
+            exc,
+        )
+        return True
+    return False
+
+
+def log_incident(fields: Mapping[str, Any]) -> None:
+    """Log the fields of an incident that was not created, so that a person can create it."""
+    log.error(
+        "No incident was raised in BzCtrl; the next error says why. It would have been: %s",
+        format_fields(fields),
+    )
+
+
+def format_fields(fields: Mapping[str, Any]) -> str:
+    """Return the set fields of a todo as JSON on one line, in which Airflow's secrets are masked."""
+    payload = {name: value for name, value in fields.items() if not isinstance(value, str | None) or value}
+    # A template may have put a connection's password into a text. Value by value, because JSON writes some characters
+    # of a password in another way; and as a whole, for texts in lists.
+    return str(redact(json_line(redact(payload))))

@@ -20,13 +20,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bzctrl_provider.sandbox.faults import FaultName, FaultTarget
     from bzctrl_provider.sandbox.server import Sandbox
-    from bzctrl_provider.sandbox.state import RecordedRequest
+    from bzctrl_provider.sandbox.state import FaultName, FaultTarget, RecordedRequest
 
 __all__ = ["FaultName", "FaultTarget", "RecordedRequest", "Sandbox"]
 
-_MODULES = {"FaultName": "faults", "FaultTarget": "faults", "RecordedRequest": "state", "Sandbox": "server"}
+_MODULES = {"FaultName": "state", "FaultTarget": "state", "RecordedRequest": "state", "Sandbox": "server"}
 
 
 def __getattr__(name: str) -> Any:

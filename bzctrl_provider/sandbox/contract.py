@@ -34,7 +34,7 @@ _EMAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\.]+(\.[^\s@<>,;
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class FieldError(TypedDict):
+class WireError(TypedDict):
     """One error of a request: ``{"field": "impact", "fault": "must be one of HIGH, MEDIUM, LOW, not 'urgent'"}``."""
 
     field: str
@@ -152,7 +152,7 @@ def _check_value(key: str, value: object, message: Mapping[str, WireField], todo
     return faults
 
 
-def check_todo(body: object, message: Mapping[str, WireField]) -> list[FieldError]:
+def check_todo(body: object, message: Mapping[str, WireField]) -> list[WireError]:
     """Return every error in the body of a create request.
 
     :param body: the value of the JSON.
@@ -162,14 +162,14 @@ def check_todo(body: object, message: Mapping[str, WireField]) -> list[FieldErro
     if not isinstance(body, dict):
         return [{"field": "(body)", "fault": f"must be a JSON object, not {body!r:.60}"}]
     missing = [key for key, field in message.items() if field.must and key not in body]
-    errors: list[FieldError] = [{"field": key, "fault": "is mandatory and missing"} for key in missing]
+    errors: list[WireError] = [{"field": key, "fault": "is mandatory and missing"} for key in missing]
     for key, value in body.items():
         faults = _check_value(key, value, message, body.get("todoType"))
         errors.extend({"field": key, "fault": fault} for fault in faults)
     return errors
 
 
-def read_todo(raw: bytes, message: Mapping[str, WireField]) -> tuple[Any, list[FieldError]]:
+def read_todo(raw: bytes, message: Mapping[str, WireField]) -> tuple[Any, list[WireError]]:
     """Return the body of a create request, and every error in it.
 
     :param raw: the body as it was received.
@@ -209,7 +209,7 @@ def read_form(raw: bytes) -> list[tuple[str, str]]:
         raise ValueError("is not key=value&key=value, percent-encoded UTF-8") from None
 
 
-def read_token_form(raw: bytes) -> tuple[dict[str, str], list[FieldError]]:
+def read_token_form(raw: bytes) -> tuple[dict[str, str], list[WireError]]:
     """Return the form of a token request, and every error in it, without quoting its values.
 
     :param raw: the body as it was received.

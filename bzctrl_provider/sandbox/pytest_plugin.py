@@ -37,7 +37,7 @@ def bzctrl_sandbox(
     ``AIRFLOW_CONN_BZCTRL_DEFAULT`` holds the connection during the test, and ``NO_PROXY`` excludes its address.
     Callbacks send from ``dag.test()``, and wait for it. The store of the provider is empty at the beginning of each test.
     """
-    from bzctrl_provider.sandbox.connection import CONNECTION_VARIABLE, PASSWORD, make_connection_json
+    from bzctrl_provider.sandbox.app import CONNECTION_VARIABLE, PASSWORD, make_connection_json
 
     _bzctrl_sandbox_server.reset()
     # A password of its own, so that each test begins with a token request: the hook keeps tokens for the process.
@@ -60,10 +60,10 @@ def bzctrl_sandbox(
 
 def _forget_process() -> None:
     """Forget what the provider keeps for a process: its options, and the time that callbacks have waited."""
-    from bzctrl_provider.notifications import direct
+    from bzctrl_provider.notifications import callback
     from bzctrl_provider.outbox import runner
     from bzctrl_provider.settings import settings
 
     settings.cache_clear()
-    direct.budget.renew()
+    callback.budget.renew()
     runner.budget.renew()

@@ -15,9 +15,8 @@ from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from bzctrl_provider.sandbox.api import Api, Request, Response, refuse
-from bzctrl_provider.sandbox.faults import check
-from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, TokenStore, utc_now
+from bzctrl_provider.sandbox.app import Api, Request, Response, refuse
+from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, TokenStore, check, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable

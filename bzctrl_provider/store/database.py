@@ -6,6 +6,7 @@ which its children do not use. Nothing is opened while this module is imported.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import create_engine, event, insert, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -28,17 +30,18 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import NullPool, QueuePool
 
-from bzctrl_provider.limits import LINE_CHARS
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import schema
-from bzctrl_provider.text import one_line
+from bzctrl_provider.text import LINE_CHARS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.pool import Pool
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S = 5
 """For a connection to the database, for one statement, and for another process's lock."""
@@ -301,3 +304,45 @@ def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: A
 
 def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
+
+
+_LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
+
+REMEDY = (
+    "set database in the section [bzctrl] of Airflow's configuration to the URL of a database server, such as "
+    "postgresql+psycopg2://user:password@host/bzctrl, in each component"
+)
+
+_warned: list[bool] = []
+
+
+def find_misplacement(hosts: Collection[str] = ()) -> str | None:
+    """Return why a file is the wrong place for the store of this deployment; None if it is not.
+
+    :param hosts: of the running components, as far as they are known.
+    """
+    store = database()
+    if not store.is_file:
+        return None
+    if len(hosts) > 1:
+        why = f"Airflow's components run on {len(hosts)} hosts ({', '.join(sorted(hosts))})"
+    elif executors := [name for name in _executors() if name not in _LOCAL_EXECUTORS]:
+        why = f"the executor {executors[0]} runs tasks on other machines"
+    else:
+        return None
+    return f"The store is the file {store}, and {why}: what is written on one of them is not delivered by another one."
+
+
+def warn_of_a_file() -> None:
+    """Log once in this process if a file is the wrong place for the store."""
+    if _warned:
+        return
+    _warned.append(True)
+    if misplacement := find_misplacement():
+        log.warning("%s To fix it, %s.", misplacement, REMEDY)
+
+
+def _executors() -> list[str]:
+    names = conf.get("core", "executor", fallback="").split(",")
+    # Such as "team:CeleryExecutor", "alias:module.of.Executor" or "module.of.Executor".
+    return [name.strip().rpartition(":")[2].rpartition(".")[2] for name in names if name.strip()]

@@ -14,8 +14,8 @@ from bzctrl_provider.store.database import PARAMETERS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bzctrl_provider.repeats import Repeats
     from bzctrl_provider.store.database import Transaction
+    from bzctrl_provider.store.repeats import Repeats
 
 State = Literal["waiting", "sending", "delivered", "rejected"]
 

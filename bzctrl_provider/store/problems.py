@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, literal_column, or_, select, update
 
-from bzctrl_provider.repeats import Problem
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
+from bzctrl_provider.store.repeats import Problem
 from bzctrl_provider.text import digest_of, plain_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 from bench.figures import FIGURES
 from bench.processes import bench
 
-from bzctrl_provider.version_compat import airflow_at_least
+from bzctrl_provider.airflow_compat import airflow_at_least
 
 
 @pytest.mark.skipif(not airflow_at_least(3, 1), reason="the benchmarks measure on a recent Airflow 3")

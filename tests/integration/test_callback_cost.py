@@ -8,8 +8,8 @@ import sys
 import pytest
 from support.store import read
 
+from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.store.database import Database
-from bzctrl_provider.version_compat import airflow_at_least
 
 PROGRAM = """
 import json, socket, sys, time
@@ -29,9 +29,9 @@ conf.get("core", "dags_folder")
 before = set(sys.modules)
 work, _, place = sys.argv[1].partition(" in a ")
 if place == "DAG processor":
-    from bzctrl_provider import preload
+    from bzctrl_provider import plugin
     sys.argv[1:] = ["dag-processor"]
-    preload.on_starting()
+    plugin.on_starting()
 preloaded = set(sys.modules) - before
 before = set(sys.modules)
 began_at = time.process_time()
@@ -88,7 +88,7 @@ def test_callback_loads_no_http_library_and_looks_up_no_name(run_callback, tmp_p
     assert incident.fields["title"] == "customs: the run failed"
     assert HEAVY.isdisjoint(result["new"])
     assert "tomllib" not in result["new"]
-    assert [name for name in result["new"] if name.startswith("bzctrl_provider.routes")] == []
+    assert [name for name in result["new"] if name.startswith("bzctrl_provider.rules.routes")] == []
     assert [name for name in result["new"] if name.startswith("bzctrl_provider.client.")] in (
         [],
         ["bzctrl_provider.client.todo"],

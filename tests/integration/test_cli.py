@@ -14,9 +14,9 @@ from sqlalchemy import delete, insert
 from support.airflow_versions import VERSION
 from support.store import add, read
 
-from bzctrl_provider._airflow_internals import read_dag_facts
+from bzctrl_provider.airflow_compat import read_dag_facts
 from bzctrl_provider.cli.verify import STATEMENTS
-from bzctrl_provider.sandbox.connection import PASSWORD, make_connection_json
+from bzctrl_provider.sandbox.app import PASSWORD, make_connection_json
 from bzctrl_provider.store.database import database
 
 BIN = Path(sys.executable).parent

@@ -10,7 +10,7 @@ import time
 TRY = """
 import json, pathlib, sys
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.memory import TryState, create_once
+from bzctrl_provider.operators.memory import TryState, create_once
 
 class FileMemory:
     file = pathlib.Path(sys.argv[1])

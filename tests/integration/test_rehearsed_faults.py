@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.bzctrl import new_client
 
-from bzctrl_provider.client.deadline import Deadline
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import Endpoints
+from bzctrl_provider.client.retry import Deadline
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlBadAnswerError,

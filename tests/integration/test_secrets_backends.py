@@ -16,7 +16,7 @@ import pytest
 from support.airflow_versions import VERSION
 
 from bzctrl_provider.sandbox import Sandbox
-from bzctrl_provider.sandbox.connection import make_connection_json
+from bzctrl_provider.sandbox.app import make_connection_json
 
 BIN = Path(sys.executable).parent
 LOGIN, OLD, NEW = "user@example.com", "old p@ss/word", "new p@ss/word"

@@ -31,14 +31,14 @@ from support.authority import new_authority
 from support.scripted_server import CREATED, TOKEN, Server, close, hang, reply
 from support.store import add
 
-from bzctrl_provider import policy
+from bzctrl_provider import plugin, policy
 from bzctrl_provider.checks import checks_from_dbt, checks_from_gx
-from bzctrl_provider.client.deadline import Deadline
-from bzctrl_provider.failed_runs.writer import Writer
-from bzctrl_provider.failed_runs.writer import _write as write_failed_runs
+from bzctrl_provider.client.retry import Deadline
+from bzctrl_provider.failed_runs.scheduler import Writer
+from bzctrl_provider.failed_runs.scheduler import _write_into_store as write_failed_runs
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.import_errors import listener, reporter
+from bzctrl_provider.import_errors import reporter
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import (
     CreateTodoOperator,
@@ -46,12 +46,11 @@ from bzctrl_provider.operators.bzctrl import (
     IncidentOnFailureOperator,
 )
 from bzctrl_provider.outbox import deliver
-from bzctrl_provider.sandbox.cli import main as sandbox_command
+from bzctrl_provider.sandbox.__main__ import main as sandbox_command
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import schema
-from bzctrl_provider.store.database import database
+from bzctrl_provider.store.database import database, warn_of_a_file
 from bzctrl_provider.store.failed_runs import FailedRun
-from bzctrl_provider.store.placement import warn_of_a_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 MARKED = re.compile(r"<!-- seen: (?P<name>[\w-]+) -->\n```text\n(?P<text>.*?)\n```\n", re.DOTALL)
@@ -159,7 +158,7 @@ class Lab:
     def callback(self, notifier=None, *, level=logging.ERROR, **fields):
         """Run the callback of a failed task; return the log after the task's own error."""
         # Outside of a task, Airflow 3.0 cannot read Variables, and would say so first.
-        self.monkeypatch.setattr("bzctrl_provider.incidents.silencing._read_text", lambda: None)
+        self.monkeypatch.setattr("bzctrl_provider.incidents.deployment._read_text", lambda: None)
         notifier = notifier or BzCtrlNotifier(bzctrl_conn_id="bzctrl_acc", **fields)
         with DAG("customs", schedule=None, start_date=START) as dag:
             totals = SQLCheckOperator(task_id="totals", conn_id="dwh", sql="SELECT 1")
@@ -314,7 +313,7 @@ def store_of_a_newer_release(lab):
 
 def store_in_a_file(lab):
     """Deliver by the delivery DAG of a deployment whose tasks run on other machines."""
-    lab.monkeypatch.setattr("bzctrl_provider.store.placement._warned", [])
+    lab.monkeypatch.setattr("bzctrl_provider.store.database._warned", [])
     lab.monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     lab.store()
     warn_of_a_file()
@@ -336,11 +335,11 @@ def roll_up_queued(lab):
 
 
 def import_error_without_a_store(lab):
-    listener._logged.clear()
+    plugin._logged.clear()
     lab.monkeypatch.setattr(reporter, "report", reporter.Reporter().report)
     lab.monkeypatch.setenv("AIRFLOW__BZCTRL__INCIDENT_ON_IMPORT_ERROR", "True")
     lab.store("sqlite:////proc/bzctrl.db")
-    listener.on_new_dag_import_error("/dags/customs.py", "ModuleNotFoundError: No module named 'pandas'")
+    plugin.on_new_dag_import_error("/dags/customs.py", "ModuleNotFoundError: No module named 'pandas'")
     return lab.logged(logging.ERROR)
 
 

@@ -11,13 +11,13 @@ import time
 import pytest
 from support.contexts import TaskInstance, new_dag, new_run_context, new_task_context
 
-from bzctrl_provider.failed_runs.writer import Writer
-from bzctrl_provider.failed_runs.writer import _write as write_failed_runs
+from bzctrl_provider.failed_runs.scheduler import Writer
+from bzctrl_provider.failed_runs.scheduler import _write_into_store as write_failed_runs
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.import_errors.reporter import Reporter
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
-from bzctrl_provider.sandbox.connection import CONNECTION_VARIABLE, make_connection_json
+from bzctrl_provider.sandbox.app import CONNECTION_VARIABLE, make_connection_json
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store.database import TIMEOUT_S, StoreError
 from bzctrl_provider.store.failed_runs import FailedRun

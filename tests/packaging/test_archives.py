@@ -231,7 +231,7 @@ def test_entry_points_are_those_of_the_documentation(wheel):
         "pytest11": {"bzctrl_sandbox": "bzctrl_provider.sandbox.pytest_plugin"},
         "console_scripts": {
             "bzctrl": "bzctrl_provider.cli.main:main",
-            "bzctrl-sandbox": "bzctrl_provider.sandbox.cli:main",
+            "bzctrl-sandbox": "bzctrl_provider.sandbox.__main__:main",
         },
     }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bzctrl_provider.sandbox import Sandbox
-from bzctrl_provider.sandbox.connection import make_connection_json
+from bzctrl_provider.sandbox.app import make_connection_json
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

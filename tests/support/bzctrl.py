@@ -8,8 +8,7 @@ from pydantic import SecretStr
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.config import BzCtrlConfig
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import BzCtrlConfig, Endpoints
 
 ACC = Endpoints.from_environment("ACC")
 USERNAME = "user@example.com"

@@ -9,8 +9,8 @@ from sqlalchemy import delete, event
 
 from bzctrl_provider.client.todo import complete_todo
 from bzctrl_provider.outbox.delivery import Delivery, DeliveryResult, Options
-from bzctrl_provider.outbox.incident import identify
 from bzctrl_provider.outbox.runner import _lease
+from bzctrl_provider.outbox.writer import identify
 from bzctrl_provider.store import incidents, schema
 from bzctrl_provider.store.incidents import Incident
 

@@ -19,7 +19,7 @@ from sqlalchemy import update
 from support.cluster import RUN, wait_for
 
 from bzctrl_provider.outbox import delivery, identify, runner, writer
-from bzctrl_provider.outbox.sender import Sender
+from bzctrl_provider.outbox.runner import BzCtrlSender
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import incidents, schema
 from bzctrl_provider.store.database import Database, StoreError, database
@@ -98,7 +98,7 @@ def deliver_until_killed(step):
         if next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    transaction, create_todos = Database.transaction, Sender.create_todos
+    transaction, create_todos = Database.transaction, BzCtrlSender.create_todos
 
     @contextlib.contextmanager
     def counted_transaction(self):
@@ -114,7 +114,7 @@ def deliver_until_killed(step):
         count()
         return created
 
-    Database.transaction, Sender.create_todos = counted_transaction, counted_create
+    Database.transaction, BzCtrlSender.create_todos = counted_transaction, counted_create
     runner.deliver()
 
 

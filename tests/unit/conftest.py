@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from support.bzctrl import register_bzctrl, set_connection
 
-from bzctrl_provider.client.deadline import Deadline
+from bzctrl_provider.client.retry import Deadline
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store.database import Database
 
@@ -47,7 +47,7 @@ def _no_silences(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_database(monkeypatch):
     """Keep the look-up of the last success on Airflow 2 from the database."""
-    monkeypatch.setattr("bzctrl_provider._airflow_internals._read_last_success", lambda *_: None)
+    monkeypatch.setattr("bzctrl_provider.airflow_compat._read_last_success", lambda *_: None)
 
 
 @pytest.fixture
@@ -92,6 +92,6 @@ def set_airflow_version(monkeypatch):
     """Return a function that sets the Airflow version that the provider sees."""
 
     def set_version(major, minor):
-        monkeypatch.setattr("bzctrl_provider.version_compat.airflow_version", lambda: (major, minor))
+        monkeypatch.setattr("bzctrl_provider.airflow_compat.airflow_version", lambda: (major, minor))
 
     return set_version

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from site_hooks import FILES, HINT, on_page_markdown
 
 from bzctrl_provider.client.todo import FIELDS, Todo
-from bzctrl_provider.config import EXTRAS
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.get_provider_info import get_provider_info
+from bzctrl_provider.hooks.connection import EXTRAS
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator
 from bzctrl_provider.sandbox.contract import ADD_TASK
 

@@ -12,9 +12,9 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook, BaseNotifier, BaseOperatorLink
 from jsonschema import Draft7Validator
 
-from bzctrl_provider.config import EXTRAS
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+from bzctrl_provider.hooks.connection import EXTRAS
 
 FORM = get_provider_info()["connection-types"][0]
 
@@ -46,7 +46,7 @@ def test_provider_info_dotted_paths_lead_to_the_right_kind():
 
 
 def test_entry_points_can_be_loaded():
-    """Airflow's, pytest's and the command; the plugin has three listeners, and gives no link to the tasks of other DAGs."""
+    """Airflow's, pytest's and the command; the plugin is one module with all listeners, and gives no link to the tasks of other DAGs."""
     points = distribution("airflow-provider-bzctrl").entry_points
     assert {point.group for point in points} == {
         "apache_airflow_provider",
@@ -59,9 +59,7 @@ def test_entry_points_can_be_loaded():
     assert loaded["apache_airflow_provider"] is get_provider_info
     assert loaded["airflow.plugins"].global_operator_extra_links == []
     assert [module.__name__ for module in loaded["airflow.plugins"].listeners] == [
-        "bzctrl_provider.failed_runs.listener",
-        "bzctrl_provider.import_errors.listener",
-        "bzctrl_provider.preload",
+        "bzctrl_provider.plugin",
     ]
 
 

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
 from support.airflow_versions import VERSION
 
 from bzctrl_provider import policy
-from bzctrl_provider._airflow_internals import read_marks
+from bzctrl_provider.airflow_compat import read_marks
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.links.bzctrl import BzCtrlFurtherTodoLink
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier

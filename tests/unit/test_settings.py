@@ -104,7 +104,7 @@ def test_settings_boolean_is_what_airflow_accepts(configure):
         except AirflowConfigException:
             expected = None
         assert settings().incident_on_failed_run is bool(expected)
-        assert bool(settings().problems) is (expected is None)
+        assert bool(settings().errors) is (expected is None)
 
 
 def test_settings_values_are_parsed(configure):
@@ -113,7 +113,7 @@ def test_settings_values_are_parsed(configure):
     chosen = settings()
     assert (chosen.include_tags, chosen.priority, chosen.domain_workspace) == (("a", "b"), "HIGH", None)
     assert chosen.dedup_window.total_seconds() == 60
-    assert chosen.problems == ()
+    assert chosen.errors == ()
 
 
 def test_settings_unknown_option_in_the_file_is_named(configure, caplog, monkeypatch):
@@ -123,7 +123,7 @@ def test_settings_unknown_option_in_the_file_is_named(configure, caplog, monkeyp
     monkeypatch.setattr(conf, "defaults", lambda: {"from_default": "x"})
     with caplog.at_level(logging.ERROR):
         configure()
-        assert settings().problems == ("Include_Tags is not an option: did you mean include_tags?",)
+        assert settings().errors == ("Include_Tags is not an option: did you mean include_tags?",)
 
 
 def test_settings_unreadable_configuration_is_ignored(configure, caplog, monkeypatch):
@@ -134,13 +134,13 @@ def test_settings_unreadable_configuration_is_ignored(configure, caplog, monkeyp
     with caplog.at_level(logging.ERROR):
         chosen = settings()
     assert all(getattr(chosen, name) == row.default for name, row in OPTIONS.items())
-    assert len(chosen.problems) == 2
+    assert len(chosen.errors) == 2
     assert len(caplog.records) == 1
     assert "ZeroDivisionError" in chosen.note
 
 
 SECRET = "sqlite:////srv/hunter2.db"
-READ = "import json; from bzctrl_provider.settings import settings as s; print('READ' + json.dumps([s().database, s().problems]))"
+READ = "import json; from bzctrl_provider.settings import settings as s; print('READ' + json.dumps([s().database, s().errors]))"
 
 
 @pytest.mark.security
@@ -158,9 +158,7 @@ def test_settings_value_of_a_sensitive_option_is_shown_nowhere(configure, caplog
     monkeypatch.setattr(conf, "get", fail)
     configure(database=SECRET)
     chosen = settings()
-    assert chosen.problems[0].startswith(
-        "database cannot be read (ValueError): it must be a URL of SQLAlchemy"
-    )
+    assert chosen.errors[0].startswith("database cannot be read (ValueError): it must be a URL of SQLAlchemy")
     assert "hunter2" not in f"{chosen!r}{chosen.note}{caplog.text}"
 
 

@@ -6,8 +6,8 @@ from support.authority import new_authority
 from support.scripted_server import Server
 
 from bzctrl_provider.client import requester
-from bzctrl_provider.client.deadline import Deadline
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import Endpoints
+from bzctrl_provider.client.retry import Deadline
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from support.errors import get_error
 from support.scripted_server import CREATED, TOKEN, Server, close, drip, hang, reply, reset
 
-from bzctrl_provider.client.deadline import Deadline
+from bzctrl_provider.client.retry import Deadline
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
     BzCtrlBadAnswerError,

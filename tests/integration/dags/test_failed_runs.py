@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from support.airflow_versions import CALLBACKS_HAVE_THE_EXCEPTION
 
-from bzctrl_provider import policy
-from bzctrl_provider.failed_runs import listener
+from bzctrl_provider import plugin, policy
 from bzctrl_provider.outbox import deliver
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
@@ -99,7 +98,7 @@ def test_run_of_a_test_is_not_noted_by_default(run, bzctrl_sandbox, monkeypatch)
     settings.cache_clear()
     run("without_a_callback")
     assert read_noted() == []
-    monkeypatch.setattr(listener, "_job_processes", [os.getpid()])  # as in a scheduler
+    monkeypatch.setattr(plugin, "_job_processes", [os.getpid()])  # as in a scheduler
     run("without_a_callback")
     assert len(read_noted()) == 1
     deliver()
@@ -131,14 +130,13 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import event
 
-from bzctrl_provider import policy
-from bzctrl_provider.failed_runs import listener
+from bzctrl_provider import plugin, policy
 
 file, name, run_id, end = sys.argv[1:]
 dag = runpy.run_path(file)[name]
 policy.dag_policy(dag)
 Serialization = getattr(serialized, "DagSerialization", None) or serialized.SerializedDAG
-listener._job_processes.append(os.getpid())
+plugin._job_processes.append(os.getpid())
 with create_session() as session:
     dag_run = session.query(DagRun).filter_by(run_id=run_id).one()
     dag_run.dag = Serialization.from_dict(Serialization.to_dict(dag))

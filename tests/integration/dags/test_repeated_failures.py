@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.airflow_versions import VERSION
 
-from bzctrl_provider.notifications.direct import budget
+from bzctrl_provider.notifications.callback import budget
 
 FILE = Path(__file__).parent / "files" / "repeated.py"
 

@@ -27,10 +27,10 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from bzctrl_provider.cli.main import make_parser as bzctrl_parser
 from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.routes import find_dead_fields, parse_routes
-from bzctrl_provider.sandbox.cli import make_parser as sandbox_parser
+from bzctrl_provider.rules.routes import find_dead_fields, parse_routes
+from bzctrl_provider.rules.silences import parse_silences
+from bzctrl_provider.sandbox.__main__ import make_parser as sandbox_parser
 from bzctrl_provider.settings import settings
-from bzctrl_provider.silences import parse_silences
 
 try:
     from airflow.dag_processing.dagbag import DagBag
@@ -292,7 +292,7 @@ def test_option_of_a_page_exists():
                 for option, value in parser[section].items():
                     patch.setenv(f"AIRFLOW__{section.upper()}__{option.upper()}", value)
             settings.cache_clear()
-            assert settings().problems == (), block
+            assert settings().errors == (), block
     settings.cache_clear()
 
 

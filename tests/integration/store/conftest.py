@@ -10,7 +10,6 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
-from bzctrl_provider.operators import repeated
 from bzctrl_provider.outbox import runner, writer
 from bzctrl_provider.store.database import Database
 
@@ -88,6 +87,6 @@ def store(url, clock, monkeypatch):
 @pytest.fixture
 def used_store(store, monkeypatch):
     """Return the store that the outbox uses in this test."""
-    for module in (repeated, runner, writer):
+    for module in (runner, writer):
         monkeypatch.setattr(module, "database", lambda: store)
     return store

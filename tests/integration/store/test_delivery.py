@@ -29,7 +29,7 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 from bzctrl_provider.outbox import delivery as module
-from bzctrl_provider.outbox.incident import identify
+from bzctrl_provider.outbox.writer import identify
 from bzctrl_provider.store import deliveries, incidents, problems, schema
 from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.store.incidents import Incident
@@ -408,7 +408,7 @@ def test_delivery_that_cannot_note_the_attempt_sends_nothing(store, bzctrl):
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "\x1b[2J\u202e"], ids=["nul", "half a pair", "terminal"])
 def test_delivery_of_hostile_text_is_stored_and_sent(store, bzctrl, text):
     """No character that a database refuses, from data, from Airflow or from BzCtrl, stops the delivery."""
-    from bzctrl_provider.outbox.incident import redacted
+    from bzctrl_provider.outbox.writer import redacted
 
     hostile = new_incident(1, conn_id=f"a{text}", title=f"T{text}")
     facts = {"dag_id": text, "reason": text}

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from support.outbox import DAY
 
-from bzctrl_provider.failed_runs.writer import Writer, _write
+from bzctrl_provider.failed_runs.scheduler import Writer, _write_into_store
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
 from bzctrl_provider.store.database import Database, database
@@ -161,7 +161,7 @@ def test_locked_table_costs_the_scheduler_one_wait(url, configure_url):
 
     def write(runs, is_heartbeat_due):
         try:
-            _write(runs, is_heartbeat_due)
+            _write_into_store(runs, is_heartbeat_due)
         finally:
             attempts.put(len(runs))
 

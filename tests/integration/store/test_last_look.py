@@ -78,7 +78,7 @@ def test_summary_without_a_response_is_sent_once_in_a_delivery(store):
 def test_paused_connection_keeps_no_other_one_from_being_delivered(used_store, monkeypatch):
     """A callback delivers at once what waits for its own connection, although that of another team is refused."""
     sender = Sender(lambda todo: SimpleNamespace(key="EXA-1", link=None, as_dict=dict))
-    monkeypatch.setattr("bzctrl_provider.outbox.sender.Sender", lambda *_, **__: sender)
+    monkeypatch.setattr("bzctrl_provider.outbox.runner.BzCtrlSender", lambda *_, **__: sender)
     with used_store.transaction() as tx:
         deliveries.pause(tx, "bzctrl_other", for_s=1800, reason="refused")
         incidents.add(tx, replace(make(1), bzctrl_conn_id="bzctrl_other"))

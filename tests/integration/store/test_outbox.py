@@ -71,12 +71,12 @@ def test_delivery_of_a_storm_makes_two_requests(store, bzctrl_sandbox):
 
 DELIVERIES = """
 import json, os, signal, sys
-from bzctrl_provider.outbox import deliver, sender
+from bzctrl_provider.outbox import deliver, runner
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import incidents
 
 kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-create, note_created = sender.Sender.create_todos, incidents.note_created
+create, note_created = runner.BzCtrlSender.create_todos, incidents.note_created
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
@@ -118,10 +118,10 @@ def deliver_and_die(process, patch):
 KILLED = [
     # where, the patch, the number of todos, whether the first of them has the note
     ("before the attempt is noted", "incidents.note_sending = kill", 1, False),
-    ("before the request", "sender.Sender.create_todos = kill", 1, True),
+    ("before the request", "runner.BzCtrlSender.create_todos = kill", 1, True),
     (
         "after the request",
-        "def patched(self, todos):\n    create(self, todos)\n    kill()\nsender.Sender.create_todos = patched",
+        "def patched(self, todos):\n    create(self, todos)\n    kill()\nrunner.BzCtrlSender.create_todos = patched",
         2,
         False,
     ),
@@ -175,7 +175,7 @@ def test_deliveries_of_two_processes_create_each_once(store, bzctrl_sandbox):
     write(store, *range(1, 21))
     code = (
         "import json, sys\n"
-        "from bzctrl_provider.outbox import deliver, sender\n"
+        "from bzctrl_provider.outbox import deliver, runner\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "print(json.dumps(deliver().as_dict()))\n"

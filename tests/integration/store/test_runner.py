@@ -7,7 +7,7 @@ import pytest
 from support.outbox import DAY, BzCtrlInMemory, add, new_incident, read
 
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
-from bzctrl_provider.failed_runs import occurrence, raiser
+from bzctrl_provider.failed_runs import raiser
 from bzctrl_provider.outbox import deliver, deliver_soon, runner, write
 from bzctrl_provider.outbox.runner import is_scheduled, note_scheduled
 from bzctrl_provider.store import deliveries, failed_runs
@@ -29,7 +29,7 @@ def bzctrl(monkeypatch):
         bzctrl.arguments = arguments
         return bzctrl
 
-    monkeypatch.setattr("bzctrl_provider.outbox.sender.Sender", connect)
+    monkeypatch.setattr("bzctrl_provider.outbox.runner.BzCtrlSender", connect)
     return bzctrl
 
 
@@ -273,7 +273,7 @@ def test_is_scheduled_without_a_store_does_not_raise(monkeypatch, caplog):
 def failed_run(store, monkeypatch):
     """Note a failed run, of which Airflow knows nothing more."""
     monkeypatch.setattr(raiser, "read_run_state", lambda *_: "failed")
-    monkeypatch.setattr(occurrence, "find_last_successful_run", lambda _: None)
+    monkeypatch.setattr(raiser, "find_last_successful_run", lambda _: None)
     run = FailedRun(dag_id="customs", run_id="r", why="timed_out", run_type="scheduled")
     with store.transaction() as tx:
         failed_runs.add(tx, [run])

@@ -7,8 +7,8 @@ from sqlalchemy import event, func, select, text
 from support.outbox import DAY, HOUR, BzCtrlInMemory, deliver_to, new_incident
 
 from bzctrl_provider.outbox import deliver, deliver_soon, write
-from bzctrl_provider.repeats import Repeats
 from bzctrl_provider.store import schema
+from bzctrl_provider.store.repeats import Repeats
 
 ROWS = 20_000
 
@@ -79,7 +79,7 @@ def test_no_statement_reads_all_rows(old_store, monkeypatch):
             statements[statement] = parameters[0] if executemany else parameters
 
     bzctrl = BzCtrlInMemory()
-    monkeypatch.setattr("bzctrl_provider.outbox.sender.Sender", lambda *_, **__: bzctrl)
+    monkeypatch.setattr("bzctrl_provider.outbox.runner.BzCtrlSender", lambda *_, **__: bzctrl)
     event.listen(old_store._engine, "before_cursor_execute", note)
     deliver_to(old_store, bzctrl)
     deliver_soon()

@@ -4,13 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bzctrl_provider.operators.repeated import note_created, release
 from bzctrl_provider.outbox import writer
-from bzctrl_provider.outbox.incident import NotRaised, identify
-from bzctrl_provider.outbox.writer import write
-from bzctrl_provider.repeats import Repeats
+from bzctrl_provider.outbox.writer import NotRaised, identify, note_created, release, write
 from bzctrl_provider.store import incidents, problems
 from bzctrl_provider.store.incidents import Incident
+from bzctrl_provider.store.repeats import Repeats
 
 HOUR = 3600
 

@@ -8,7 +8,7 @@ import pytest
 from support.airflow_versions import VERSION
 
 from bzctrl_provider.cli import main as command_line
-from bzctrl_provider.routes import route
+from bzctrl_provider.rules import routes
 
 LOADED_MODULES = """
 import json, sys
@@ -97,7 +97,7 @@ def test_main_into_a_closed_pipe_ends_without_a_traceback(monkeypatch, capfd):
 
 def test_run_types_of_the_command_are_those_of_a_routes_file():
     """The command line knows each type that a matcher knows."""
-    assert {route.current_run_type(name) for name in command_line.RUN_TYPES} == set(route.RUN_TYPES)
+    assert {routes.current_run_type(name) for name in command_line.RUN_TYPES} == set(routes.RUN_TYPES)
 
 
 @pytest.mark.skipif(VERSION < (3, 2), reason="Airflow reads the commands of providers from 3.2 on")

@@ -4,9 +4,9 @@ import pytest
 from support.bzctrl import ACC, KEY, LINK, sent_todos
 from support.store import STATES, add, begin_delivery, hold_lease, read
 
-from bzctrl_provider.cli.findings import format_age
+from bzctrl_provider.cli.check import format_age
 from bzctrl_provider.outbox.delivery import BESIDE
-from bzctrl_provider.outbox.incident import format_time
+from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.store import deliveries, failed_runs, problems
 from bzctrl_provider.store.failed_runs import FailedRun
 from bzctrl_provider.store.problems import key_of

@@ -10,7 +10,7 @@ import requests
 from support.bzctrl import ACC, PASSWORD, TOKEN, USERNAME, new_client, sent_todos, set_connection
 
 from bzctrl_provider.cli.verify import STATEMENTS, make_messages
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import Endpoints
 from bzctrl_provider.sandbox.contract import MESSAGES
 
 PROD = Endpoints.from_environment("PROD")

@@ -14,7 +14,7 @@ from support.clock import Clock
 
 from bzctrl_provider.client import api
 from bzctrl_provider.client.auth import TokenSource
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import Endpoints
 from bzctrl_provider.client.todo import CreatedTodo, Todo
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,

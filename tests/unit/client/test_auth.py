@@ -10,8 +10,7 @@ from support.clock import Clock
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.auth import Token, TokenSource, shared_source, token_ttl_s
-from bzctrl_provider.client.config import BzCtrlConfig
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import BzCtrlConfig, Endpoints
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from bzctrl_provider.client.deadline import Deadline
+from bzctrl_provider.client.retry import Deadline
 
 
 def test_remaining_s_time_passes_counts_down_to_zero():

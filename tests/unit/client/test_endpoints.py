@@ -6,7 +6,7 @@ import pytest
 from requests_mock import ANY
 from support.bzctrl import new_client
 
-from bzctrl_provider.client.endpoints import Endpoints
+from bzctrl_provider.client.config import Endpoints
 
 HOST = "https://bzctrl.example.com"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bzctrl_provider.client.redaction import proxy_passwords, redact
+from bzctrl_provider.client.response import proxy_passwords, redact
 
 
 def in_json(text):

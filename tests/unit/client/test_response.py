@@ -11,11 +11,7 @@ import pytest
 from support.bzctrl import ACC, LINK, PASSWORD, TOKEN, new_client, register_bzctrl
 from support.errors import get_error
 
-from bzctrl_provider.exceptions import (
-    BzCtrlBadAnswerError,
-    BzCtrlRateLimitError,
-    BzCtrlRejectedError,
-)
+from bzctrl_provider.exceptions import BzCtrlBadAnswerError, BzCtrlRateLimitError, BzCtrlRejectedError
 
 pytestmark = pytest.mark.security
 

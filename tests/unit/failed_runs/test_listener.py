@@ -13,8 +13,9 @@ from airflow.listeners.listener import get_listener_manager
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from bzctrl_provider._airflow_internals import mark_dag
-from bzctrl_provider.failed_runs import listener, reader
+from bzctrl_provider import plugin
+from bzctrl_provider.airflow_compat import mark_dag
+from bzctrl_provider.failed_runs import scheduler
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -105,10 +106,10 @@ def session():
 def noted(monkeypatch, session):
     """Return the runs that the listener has noted in the process of a scheduler."""
     runs = []
-    monkeypatch.setattr(reader.writer, "add", runs.extend)
-    monkeypatch.setattr(listener, "_job_processes", [os.getpid()])
-    monkeypatch.setattr(listener, "_logged", set())
-    monkeypatch.setattr(reader, "object_session", lambda _: session)
+    monkeypatch.setattr(scheduler.writer, "add", runs.extend)
+    monkeypatch.setattr(plugin, "_job_processes", [os.getpid()])
+    monkeypatch.setattr(plugin, "_logged", set())
+    monkeypatch.setattr(scheduler, "object_session", lambda _: session)
     return runs
 
 
@@ -118,7 +119,7 @@ def fail(noted, configure, session):
     configure(incident_on_failed_run="True")
 
     def call(msg="task_failure", **values):
-        listener.on_dag_run_failed(dag_run=new_dag_run(**values), msg=msg)
+        plugin.on_dag_run_failed(dag_run=new_dag_run(**values), msg=msg)
         session.commit()
         return noted
 
@@ -189,7 +190,7 @@ def test_run_to_which_the_options_do_not_apply_is_not_noted(fail, configure, opt
 
 def test_run_that_somebody_marks_as_failed_is_not_noted(fail, monkeypatch, configure):
     """The API server, which runs no job, calls the listener then, also if incidents come from test runs."""
-    monkeypatch.setattr(listener, "_job_processes", [])
+    monkeypatch.setattr(plugin, "_job_processes", [])
     for in_test_runs in ("False", "True"):
         configure(in_test_runs=in_test_runs)
         for msg in ("", "Dag Run's state was manually set to `failed`."):
@@ -201,17 +202,17 @@ def test_run_of_a_test_is_noted_by_the_option_only(fail, monkeypatch, configure,
     """`DAG.test()` runs no job; it may run in a task, which is forked from the process of a job."""
     configure(in_test_runs=in_test_runs)
     for processes in ([], [os.getppid()]):
-        monkeypatch.setattr(listener, "_job_processes", processes)
+        monkeypatch.setattr(plugin, "_job_processes", processes)
         assert len(fail()) == number * (1 + bool(processes))
 
 
 def test_runs_of_one_loop_are_written_when_the_scheduler_commits(fail, noted, session, monkeypatch):
     """Together, after it has written its own changes; a commit without a failed run writes nothing."""
     calls = []
-    monkeypatch.setattr(reader.writer, "add", lambda runs: calls.append([run.run_id for run in runs]))
+    monkeypatch.setattr(scheduler.writer, "add", lambda runs: calls.append([run.run_id for run in runs]))
     monkeypatch.setattr(session, "flush", lambda: calls.append("flush"))
     for run_id in ("a", "b"):
-        listener.on_dag_run_failed(dag_run=new_dag_run(run_id=run_id), msg="task_failure")
+        plugin.on_dag_run_failed(dag_run=new_dag_run(run_id=run_id), msg="task_failure")
     assert calls == []
     session.commit()
     session.commit()
@@ -230,9 +231,9 @@ def test_error_of_airflows_own_changes_is_left_to_airflow(fail, noted, session, 
 
 def test_run_without_a_session_is_written_at_once(fail, noted, session, monkeypatch):
     """`DAG.test()` may have committed it."""
-    monkeypatch.setattr(reader, "object_session", lambda _: None)
-    monkeypatch.setattr(reader, "create_session", lambda: nullcontext(session))
-    listener.on_dag_run_failed(dag_run=new_dag_run(), msg="task_failure")
+    monkeypatch.setattr(scheduler, "object_session", lambda _: None)
+    monkeypatch.setattr(scheduler, "create_session", lambda: nullcontext(session))
+    plugin.on_dag_run_failed(dag_run=new_dag_run(), msg="task_failure")
     (run,) = noted
     assert run.states["check"] == {0: "failed", 1: "success"}
 
@@ -263,9 +264,9 @@ def test_run_of_which_little_is_known_is_noted_all_the_same(fail, values):
 def test_error_in_the_listener_does_not_reach_the_scheduler(fail, monkeypatch, caplog):
     """Airflow 2 would end; the log has the error, that of the listener itself once per process."""
     with monkeypatch.context() as patch:
-        patch.setattr(reader.writer, "add", lambda _: 1 / 0)
+        patch.setattr(scheduler.writer, "add", lambda _: 1 / 0)
         fail()
-        patch.setattr(reader, "object_session", lambda _: 1 / 0)
+        patch.setattr(scheduler, "object_session", lambda _: 1 / 0)
         for _ in range(3):
             fail()
     assert fail(start_date=Unprintable()) == []
@@ -286,7 +287,7 @@ def test_run_that_is_not_chosen_costs_microseconds(fail, configure):
     dag_run = new_dag_run()
     began = time.perf_counter()
     for _ in range(1000):
-        listener.on_dag_run_failed(dag_run=dag_run, msg="task_failure")
+        plugin.on_dag_run_failed(dag_run=dag_run, msg="task_failure")
     assert (time.perf_counter() - began) / 1000 < 1e-4
 
 
@@ -303,34 +304,34 @@ def test_heartbeat_begins_in_a_scheduler_with_the_policy(monkeypatch, configure,
     """Once per process, and not in its children, which find the note of their parent."""
     configure(incident_on_failed_run=option)
     calls = []
-    monkeypatch.setattr(reader.writer, "begin_heartbeat", lambda: calls.append(True))
-    monkeypatch.setattr(listener, "_job_processes", [])
+    monkeypatch.setattr(scheduler.writer, "begin_heartbeat", lambda: calls.append(True))
+    monkeypatch.setattr(plugin, "_job_processes", [])
     monkeypatch.setattr(sys, "argv", arguments)
     for _ in range(2):
-        listener.on_starting()
+        plugin.on_starting()
     assert calls == [True] * begins
-    assert listener._job_processes == [os.getpid()]
+    assert plugin._job_processes == [os.getpid()]
 
 
 def test_heartbeat_that_cannot_begin_does_not_stop_the_scheduler(monkeypatch, configure, caplog):
     """A faulty URL of the store is an error of the log."""
     configure(incident_on_failed_run="True", database="nonsense")
-    monkeypatch.setattr(listener, "_job_processes", [])
-    monkeypatch.setattr(listener, "_logged", set())
+    monkeypatch.setattr(plugin, "_job_processes", [])
+    monkeypatch.setattr(plugin, "_logged", set())
     monkeypatch.setattr(sys, "argv", ["airflow", "scheduler"])
-    listener.on_starting()
+    plugin.on_starting()
     assert "The URL of the store cannot be parsed" in caplog.text
 
 
 def test_airflow_calls_the_listener_by_the_names_of_its_hooks(fail, noted, session):
     """Airflow's own manager takes the module and passes it run and reason."""
     manager = get_listener_manager()
-    is_loaded = manager.pm.is_registered(listener)  # by the plugin
-    manager.add_listener(listener)
+    is_loaded = manager.pm.is_registered(plugin)  # by the plugin
+    manager.add_listener(plugin)
     try:
         manager.hook.on_dag_run_failed(dag_run=new_dag_run(), msg="task_failure")
         session.commit()
     finally:
         if not is_loaded:
-            manager.pm.unregister(listener)
+            manager.pm.unregister(plugin)
     assert len(noted) == 1

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.store import read
 
-from bzctrl_provider.failed_runs import occurrence, raiser
+from bzctrl_provider.failed_runs import raiser
 from bzctrl_provider.failed_runs.raiser import COMMITTED_AFTER_S, raise_incidents
-from bzctrl_provider.reasons import EXCEPTION_XCOM_KEY
-from bzctrl_provider.repeats import COUNTED_XCOM_KEY
+from bzctrl_provider.failure.reasons import EXCEPTION_XCOM_KEY
 from bzctrl_provider.store import failed_runs
 from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.store.failed_runs import FailedRun
+from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 
 RUN = FailedRun(
     dag_id="customs",
@@ -52,8 +52,8 @@ def airflow(monkeypatch):
     known = Airflow()
     known.xcoms = {}
     monkeypatch.setattr(raiser, "read_run_state", lambda *_: known.state)
-    monkeypatch.setattr(occurrence, "read_xcom", known.read_xcom)
-    monkeypatch.setattr(occurrence, "find_last_successful_run", lambda _: known.success)
+    monkeypatch.setattr(raiser, "read_xcom", known.read_xcom)
+    monkeypatch.setattr(raiser, "find_last_successful_run", lambda _: known.success)
     return known
 
 
@@ -219,8 +219,8 @@ def test_reasons_that_cannot_be_read_cost_no_incident(deliver, monkeypatch):
     def fail(*_, **__):
         raise ConnectionError("no database")
 
-    monkeypatch.setattr(occurrence, "read_xcom", fail)
-    monkeypatch.setattr(occurrence, "find_last_successful_run", fail)
+    monkeypatch.setattr(raiser, "read_xcom", fail)
+    monkeypatch.setattr(raiser, "find_last_successful_run", fail)
     (incident,) = deliver(
         replace(RUN, roll_ups={"raise": {"check": False}}, states=RUN.states | {"raise": {-1: "skipped"}})
     )
@@ -285,7 +285,7 @@ def test_silences_routes_and_options_apply_as_everywhere(deliver, configure, mon
         "AIRFLOW_VAR_BZCTRL_SILENCES", f'[{{"dags": "quiet", "until": "{until}", "reason": "r"}}]'
     )
     occurrences = replace(RUN, dag_id="quiet")
-    monkeypatch.setattr(occurrence, "read_xcom", lambda *_, **__: None)
+    monkeypatch.setattr(raiser, "read_xcom", lambda *_, **__: None)
     assert len(deliver(occurrences)) == 1
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.airflow_versions import VERSION
 
-from bzctrl_provider.import_errors.dag_files import DagFile, find_dag_file, parse_interval_s
+from bzctrl_provider.import_errors.reporter import DagFile, find_dag_file, parse_interval_s
 
 on_airflow_3 = pytest.mark.skipif(VERSION < (3, 0), reason="bundles are of Airflow 3")
 

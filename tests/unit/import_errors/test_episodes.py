@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.import_errors.episodes import advance, is_due
+from bzctrl_provider.import_errors.reporter import advance, is_due
 from bzctrl_provider.store.broken_files import BrokenFile
 
 FILE = "/dags/customs.py"

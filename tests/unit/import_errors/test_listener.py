@@ -11,7 +11,8 @@ from support.airflow_versions import VERSION
 from support.bzctrl import sent_todos
 from support.store import read
 
-from bzctrl_provider.import_errors import listener, reporter
+from bzctrl_provider import plugin
+from bzctrl_provider.import_errors import reporter
 from bzctrl_provider.import_errors.reporter import Reporter
 from bzctrl_provider.outbox import deliver
 from bzctrl_provider.store import broken_files, incidents, schema
@@ -39,7 +40,7 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _nothing_logged(monkeypatch):
-    monkeypatch.setattr(listener, "_logged", set())
+    monkeypatch.setattr(plugin, "_logged", set())
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def parse(dags, store):
 
     def call(at, *, is_new=False, file="customs/orders.py", trace=TRACE):
         store.now = NOON + at
-        call_listener = listener.on_new_dag_import_error if is_new else listener.on_existing_dag_import_error
+        call_listener = plugin.on_new_dag_import_error if is_new else plugin.on_existing_dag_import_error
         call_listener(filename=str(dags / file), stacktrace=trace)
 
     return call

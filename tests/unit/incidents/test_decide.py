@@ -9,15 +9,15 @@ from support.contexts import TaskInstance, new_task_context
 from support.store import read
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
-from bzctrl_provider.import_errors.occurrence import read_broken_file, wish_nothing
+from bzctrl_provider.import_errors.reporter import read_broken_file, wish_nothing
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.fields import Wishes
+from bzctrl_provider.incidents.fill import Wishes
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.notifications import callback
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 from bzctrl_provider.outbox import write
-from bzctrl_provider.outbox.incident import NotRaised
+from bzctrl_provider.outbox.writer import NotRaised
 from bzctrl_provider.store.broken_files import BrokenFile
 
 pytestmark = pytest.mark.usefixtures("connection")

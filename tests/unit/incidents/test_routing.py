@@ -12,8 +12,8 @@ from support.bzctrl import KEY, sent_todos, set_connection
 from support.contexts import TaskInstance, new_run_context, new_task_context
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
+from bzctrl_provider.incidents.deployment import find_facts
 from bzctrl_provider.incidents.occurrence import read_checks
-from bzctrl_provider.incidents.routing import find_facts
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 from bzctrl_provider.store import schema
@@ -199,7 +199,7 @@ def test_faulty_file_costs_no_incident(write_routes, bzctrl, caplog, raise_one):
 def test_routes_that_raise_cost_no_incident(write_routes, bzctrl, monkeypatch):
     """The description has a note instead."""
     write_routes(TEAM)
-    monkeypatch.setattr("bzctrl_provider.incidents.routing.find_facts", lambda *_: 1 / 0)
+    monkeypatch.setattr("bzctrl_provider.incidents.deployment.find_facts", lambda *_: 1 / 0)
     BzCtrlNotifier()(new_task_context())
     assert "The routes could not be applied." in sent_todos(bzctrl)[0]["description"]
 

@@ -12,8 +12,8 @@ from support.contexts import TaskInstance, new_task_context
 from support.store import read
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
-from bzctrl_provider.incidents import silencing
-from bzctrl_provider.incidents.silencing import find_silencing
+from bzctrl_provider.incidents import deployment
+from bzctrl_provider.incidents.deployment import find_silencing
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
@@ -131,7 +131,7 @@ def test_faulty_variable_raises_the_incident_and_warns(variables, bzctrl, caplog
 
 def test_unreadable_variable_raises_the_incident_and_warns(bzctrl, caplog, monkeypatch):
     """Also if Airflow cannot be asked at all."""
-    monkeypatch.setattr(silencing, "_read_text", lambda: 1 / 0)
+    monkeypatch.setattr(deployment, "_read_text", lambda: 1 / 0)
     notify()
     assert len(sent_todos(bzctrl)) == 1
     assert "Skipped the silences of the Variable bzctrl_silences: ZeroDivisionError" in caplog.text

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bzctrl_provider.notifications.background import BackgroundDelivery
+from bzctrl_provider.notifications.callback import BackgroundDelivery
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_background_delivery_at_the_end_of_the_process(end, printed):
     """Airflow's processes end like this, and deliver what they have written; an interpreter cannot start threads then."""
     program = f"""
 import atexit, os, sys
-from bzctrl_provider.notifications.background import BackgroundDelivery
+from bzctrl_provider.notifications.callback import BackgroundDelivery
 BackgroundDelivery(lambda: print("delivered", flush=True), quiet_s=60).request()
 {end}
 """

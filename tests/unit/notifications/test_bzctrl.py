@@ -18,13 +18,13 @@ from support.contexts import new_dag, new_run_context, new_task_context
 from support.hostile import FORGED, RaisingInComparisons, Secretive, find_one
 from support.store import add, begin_delivery, read
 
-from bzctrl_provider import version_compat
+from bzctrl_provider import airflow_compat
 from bzctrl_provider.exceptions import BzCtrlRejectedError, BzCtrlServerError
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.notifications import background, callback
-from bzctrl_provider.notifications.background import BackgroundDelivery
+from bzctrl_provider.notifications import callback
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier, send_bzctrl_notification
+from bzctrl_provider.notifications.callback import BackgroundDelivery
 from bzctrl_provider.outbox import deliver_soon
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -343,7 +343,7 @@ def test_notifier_that_raises_nothing_sees_to_what_waits(
         variables["bzctrl_silences"] = text
         add(store, f"left {number}", title=f"left {number}")
         with caplog.at_level(logging.INFO), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(background, "_delivery", SimpleNamespace(request=deliver_soon))
+            patch.setattr(callback, "_delivery", SimpleNamespace(request=deliver_soon))
             notifier(of_a_run(run_id=run_id))
         assert part in caplog.text
         assert read(store) == []
@@ -438,9 +438,9 @@ def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(store):
 
 def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, store, monkeypatch):
     """From Airflow 3.1, all callbacks of a DAG file run in one process: none waits, and its end delivers a storm."""
-    monkeypatch.setattr(version_compat, "airflow_version", lambda: (3, 1))
+    monkeypatch.setattr(airflow_compat, "airflow_version", lambda: (3, 1))
     delivery = BackgroundDelivery(deliver_soon, quiet_s=60)
-    monkeypatch.setattr(background, "_delivery", delivery)
+    monkeypatch.setattr(callback, "_delivery", delivery)
     for number in range(25):
         BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
     assert len(read(store)) == 25
@@ -454,8 +454,8 @@ def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, store, monk
 @pytest.mark.parametrize("version", [(2, 11), (3, 0), (3, 1)])
 def test_notifier_of_a_run_leaves_the_delivery_to_its_dag(bzctrl, store, monkeypatch, version):
     """The process of a DAG's callback keeps one of the few places in which Airflow parses DAG files."""
-    monkeypatch.setattr(version_compat, "airflow_version", lambda: version)
-    monkeypatch.setattr(background, "_delivery", None)
+    monkeypatch.setattr(airflow_compat, "airflow_version", lambda: version)
+    monkeypatch.setattr(callback, "_delivery", None)
     begin_delivery(store, scheduled=True)
     BzCtrlNotifier()(of_dag(clear_number=0))
     assert len(read(store)) == 1
@@ -464,8 +464,8 @@ def test_notifier_of_a_run_leaves_the_delivery_to_its_dag(bzctrl, store, monkeyp
 
 def test_notifier_of_a_run_before_airflow_3_1_delivers_before_it_ends(bzctrl, store, monkeypatch):
     """Each callback has a process of its own there, which ends without waiting for a thread."""
-    monkeypatch.setattr(version_compat, "airflow_version", lambda: (3, 0))
-    monkeypatch.setattr(background, "_delivery", None)
+    monkeypatch.setattr(airflow_compat, "airflow_version", lambda: (3, 0))
+    monkeypatch.setattr(callback, "_delivery", None)
     for number in range(2):
         BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
         assert len(sent_todos(bzctrl)) == number + 1

@@ -8,7 +8,7 @@ from support.bzctrl import ACC, sent_todos
 from support.contexts import new_run_context
 
 from bzctrl_provider.exceptions import BzCtrlTransportError
-from bzctrl_provider.notifications import direct
+from bzctrl_provider.notifications import callback
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 def clock(monkeypatch):
     """Return the time of the budget, which a test sets."""
     now = [1000.0]
-    monkeypatch.setattr(direct, "budget", direct.Budget(clock=lambda: now[0]))
+    monkeypatch.setattr(callback, "budget", callback.WaitingTime(clock=lambda: now[0]))
     return now
 
 

@@ -644,7 +644,7 @@ def test_execute_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog):
     for link in hostile.LINKS:
         caplog.clear()
         memory = Poisoned({"key": f"EXA{FORGED}", "link": link})
-        monkeypatch.setattr("bzctrl_provider.memory.open_memory", lambda _, memory=memory: memory)
+        monkeypatch.setattr("bzctrl_provider.operators.memory.open_memory", lambda _, memory=memory: memory)
         ti = TaskInstance()
         operator = CreateTodoOperator(task_id="raise_incident", title="t", description="d", order_id="o")
         with caplog.at_level(logging.INFO):

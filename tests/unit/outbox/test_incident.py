@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bzctrl_provider.client.todo import Level, complete_todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.outbox.incident import format_time, identify, is_set, redacted, todo_of
+from bzctrl_provider.outbox.writer import format_time, identify, is_set, redacted, todo_of
 from bzctrl_provider.store.incidents import Incident
 
 
@@ -125,7 +125,7 @@ def test_any_value_of_a_todo_survives(fields):
     """An incident that is read from the store makes the same todo as the one that was written."""
     with pytest.MonkeyPatch.context() as patch:
         # Other tests of the process have secrets, such as "…", which Airflow 2 masks from then on.
-        patch.setattr("bzctrl_provider.outbox.incident.redact", lambda value: value)
+        patch.setattr("bzctrl_provider.outbox.writer.redact", lambda value: value)
         todo = json.loads(json.dumps(todo_of(incident_of(fields))))
     for name in ("title", "description", "category", "order_id", "lrn"):
         taken, before = outcome({name: fields.get(name)})

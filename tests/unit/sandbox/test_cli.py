@@ -9,8 +9,8 @@ import shlex
 import signal
 import threading
 
-from bzctrl_provider.client.endpoints import Endpoints
-from bzctrl_provider.sandbox.cli import main, make_greeting, make_parser
+from bzctrl_provider.client.config import Endpoints
+from bzctrl_provider.sandbox.__main__ import main, make_greeting, make_parser
 
 
 def printed_connection(text):

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bzctrl_provider.sandbox.faults import NAMES, Fault, FaultPlan
-from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, TokenStore
+from bzctrl_provider.sandbox.state import (
+    NAMES,
+    Fault,
+    FaultPlan,
+    SandboxControls,
+    State,
+    TodoStore,
+    TokenStore,
+)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bzctrl_provider.sandbox.app import group_digits, render, split_links
 from bzctrl_provider.sandbox.contract import MESSAGES
-from bzctrl_provider.sandbox.page import group_digits, render, split_links
 
 COMPLETE = {"key": "K", "taskLink": "http://x/", "tags": [], "createdAt": "2026-01-31T09:05:07+00:00"}
 

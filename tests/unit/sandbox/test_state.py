@@ -9,14 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bzctrl_provider.sandbox.contract import CREATE_PATH, FORM, JSON, TOKEN_PATH
-from bzctrl_provider.sandbox.state import (
-    State,
-    TodoStore,
-    TokenStore,
-    redact_body,
-    redact_headers,
-    utc_now,
-)
+from bzctrl_provider.sandbox.state import State, TodoStore, TokenStore, redact_body, redact_headers, utc_now
 
 TODO = {"todoType": "TASK", "domainWorkSpace": "EXA-CON", "title": "t", "status": "TODO", "orderID": "run-1"}
 BASE = "http://127.0.0.1:1"

@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from bzctrl_provider import policy
+from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
-from bzctrl_provider.version_compat import airflow_at_least
 
 ARGS = {"schedule": None, "start_date": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}
 

@@ -1,0 +1,329 @@
+"""Failed runs as the scheduler sees them, read when it commits, and written into the store by one daemon thread.
+
+All runs of one scheduling loop are read by one query and written together. Nothing here asks anybody but the session in which
+the scheduler works. Only the thread uses the database, also one that accepts a statement and never responds. The scheduler waits
+one second for it, and then not at all until the store has worked again; the thread tries it each 30 seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import event, select, tuple_
+from sqlalchemy.orm import object_session
+
+from bzctrl_provider.airflow_compat import find_team, read_marks
+from bzctrl_provider.best_effort import best_effort, exception_text
+from bzctrl_provider.failure.dag_graph import find_consequences, with_all_before
+from bzctrl_provider.failure.lookup import belongs_to_first_instance, name_operator
+from bzctrl_provider.metrics import gauge_unwritten
+from bzctrl_provider.outbox.writer import format_fields
+from bzctrl_provider.store import failed_runs
+from bzctrl_provider.store.database import PARAMETERS, StoreError, database
+from bzctrl_provider.store.failed_runs import FailedRun
+from bzctrl_provider.text import LINE_CHARS, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    Write = Callable[[Sequence[FailedRun], bool], None]
+
+    States = Mapping[str, Mapping[int, str]]
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 1.0
+"""How long the scheduler waits for the runs of one loop to be written."""
+
+PAUSE_S = 30.0
+HEARTBEAT_S = 60.0
+_JOIN_S = 10.0
+_KEPT = 10_000
+"""The runs that are kept in memory while the store cannot be used."""
+
+
+class _Work(NamedTuple):
+    """The next attempt.
+
+    :param runs: by their keys.
+    :param is_last: whether the process ends.
+    """
+
+    runs: dict[str, FailedRun]
+    is_heartbeat_due: bool
+    is_last: bool
+
+
+class Writer:
+    """The failed runs of this process that are not in the store yet, and the thread that writes them.
+
+    :param write: writes runs, and a heartbeat if that is due; it may raise anything and take any time.
+    :param clock: returns seconds, as ``time.monotonic`` does.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait_s: float = WAIT_S,
+        pause_s: float = PAUSE_S,
+        join_s: float = _JOIN_S,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._wait_s = wait_s
+        self._pause_s = pause_s
+        self._join_s = join_s
+        self._changed = threading.Condition()
+        self._runs: dict[str, FailedRun] = {}
+        """By their keys, the oldest first."""
+        self._thread: threading.Thread | None = None
+        self._heartbeat_at: float | None = None
+        """When the next heartbeat is due; None if this process has none."""
+        self._is_closed = False
+        """Whether nobody waits for the store."""
+        self._is_ending = False
+        self._process = os.getpid()
+
+    def begin_heartbeat(self) -> None:
+        """Write a heartbeat from now on each minute."""
+        # Here, not in the thread: a child that is forked in the middle of an import could never import the same.
+        database(keeps_connection=True)
+        with self._changed:
+            self._heartbeat_at = self._clock()
+            self._start()
+
+    def add(self, runs: Iterable[FailedRun]) -> None:
+        """Have runs written, and wait for them for a bounded time."""
+        added = {run.key: run for run in runs}
+        with self._changed:
+            self._runs |= added
+            lost = [self._runs.pop(key) for key in list(self._runs)[:-_KEPT]]
+            self._start()
+            self._changed.notify_all()
+            is_late = not (
+                self._is_closed
+                or self._changed.wait_for(
+                    lambda: self._is_closed or self._runs.keys().isdisjoint(added), self._wait_s
+                )
+            )
+            self._is_closed = self._is_closed or is_late
+        if is_late:
+            self._report_closed(f"It did not respond within {self._wait_s:.0f} s.")
+        _log_lost(lost)
+
+    def finish(self) -> None:
+        """Write what is left, for a bounded time; log what cannot be written, whole."""
+        if os.getpid() != self._process:
+            return
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(self._join_s)
+        with self._changed:
+            left, self._runs = self._runs, {}
+        _log_lost(left.values())
+
+    def _start(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="bzctrl-failed-runs", daemon=True)
+        self._thread.start()
+        atexit.unregister(self.finish)
+        atexit.register(self.finish)
+
+    def _run(self) -> None:
+        while work := self._next():
+            try:
+                self._write(list(work.runs.values()), work.is_heartbeat_due)
+            except Exception as exc:  # noqa: BLE001 - the next attempt may succeed, and this thread is the only one
+                reason = str(exc) if isinstance(exc, StoreError) else exception_text(exc)
+                self._pause(reason or "")
+                if work.is_last:
+                    return
+            else:
+                self._note_written(work)
+
+    def _next(self) -> _Work | None:
+        """Wait until there is something to write, and return it; None at the end."""
+        with self._changed:
+            while True:
+                due_in_s = None if self._heartbeat_at is None else self._heartbeat_at - self._clock()
+                is_due = due_in_s is not None and due_in_s <= 0
+                if self._runs or (is_due and not self._is_ending):
+                    return _Work(dict(islice(self._runs.items(), PARAMETERS)), is_due, self._is_ending)
+                if self._is_ending:
+                    return None
+                self._changed.wait(due_in_s)
+
+    def _note_written(self, work: _Work) -> None:
+        with self._changed:
+            for key in work.runs:
+                self._runs.pop(key, None)
+            if work.is_heartbeat_due:
+                self._heartbeat_at = self._clock() + HEARTBEAT_S
+            was_closed, self._is_closed = self._is_closed, False
+            self._changed.notify_all()
+        if was_closed:
+            log.info("The store can be used again; the scheduler has written %d failed runs.", len(work.runs))
+            gauge_unwritten(len(self._runs))
+
+    def _pause(self, reason: str) -> None:
+        """Let nobody wait for the store, and wait before it is tried again, unless the process ends."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._report_closed(reason)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_ending, self._pause_s)
+
+    def _report_closed(self, reason: str) -> None:
+        number = len(self._runs)
+        log.log(
+            logging.ERROR if number else logging.WARNING,
+            "The store does not take failed runs. Kept in memory until it does: %d. %s",
+            number,
+            reason,
+        )
+        gauge_unwritten(number)
+
+
+def _log_lost(runs: Iterable[FailedRun]) -> None:
+    for run in runs:
+        log.error(
+            "A failed run was not written into the store, so it raises no incident: %s",
+            format_fields(vars(run)),
+        )
+
+
+def _write_into_store(runs: Sequence[FailedRun], is_heartbeat_due: bool) -> None:
+    with database(keeps_connection=True).transaction() as tx:
+        if is_heartbeat_due:
+            failed_runs.note_heartbeat(tx, "scheduler")
+        failed_runs.add(tx, runs)
+
+
+writer = Writer(_write_into_store)
+"""Of this process."""
+
+TIMED_OUT = "timed_out"
+"""Before Airflow 3.3, only a run that takes longer than its timeout has no reason."""
+
+_FAILED = "bzctrl_failed_runs"
+"""Where a session has the runs that it fails."""
+
+
+def begin() -> None:
+    """Show from now on that the listener is loaded in this scheduler."""
+    writer.begin_heartbeat()
+
+
+def write_before_commit(dag_run: Any, why: str) -> None:
+    """Have a run that failed written before its session commits; not at all if its DAG has a notifier of its own.
+
+    :param dag_run: of Airflow, with its DAG as it is serialized.
+    :param why: Airflow's reason.
+    """
+    if read_marks(getattr(dag_run, "dag", None)).get("has_notifier"):
+        return
+    session: Any = object_session(dag_run)
+    if session is None:  # only in `DAG.test()`, which has committed it
+        with create_session() as session:
+            _write_failed(session, [(dag_run, why)])
+        return
+    session.info.setdefault(_FAILED, []).append((dag_run, why))
+    if not event.contains(session, "before_commit", _before_commit):
+        event.listen(session, "before_commit", _before_commit)
+
+
+def _before_commit(session: Any) -> None:
+    if failed := session.info.pop(_FAILED, None):
+        # The scheduler's own changes: an error is the one that its commit would raise a moment later.
+        session.flush()
+        _write_failed(session, failed)
+
+
+def _write_failed(session: Any, failed: Sequence[tuple[Any, str]]) -> None:
+    with best_effort("the failed runs of this loop; they raise no incident", level=logging.ERROR):
+        writer.add(_read(session, failed))
+
+
+def _read(session: Any, failed: Sequence[tuple[Any, str]]) -> list[FailedRun]:
+    states: dict[tuple[str, str], dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    with best_effort("the states of the tasks of failed runs"):
+        ti = TaskInstance
+        query = select(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.state).where(
+            tuple_(ti.dag_id, ti.run_id).in_([(dag_run.dag_id, dag_run.run_id) for dag_run, _ in failed])
+        )
+        for dag_id, run_id, task_id, map_index, state in session.execute(query):
+            states[dag_id, run_id][task_id][map_index] = _name(state or "")
+    runs = []
+    for dag_run, why in failed:
+        name = one_line(f"{dag_run.run_id} of {dag_run.dag_id}", max_chars=LINE_CHARS)
+        with best_effort(f"the failed run {name}; it raises no incident", level=logging.ERROR):
+            runs.append(_read_dag_run(dag_run, why, states[dag_run.dag_id, dag_run.run_id]))
+    return runs
+
+
+def _read_dag_run(dag_run: Any, why: str, states: States) -> FailedRun:
+    dag = getattr(dag_run, "dag", None)
+    date = getattr(dag_run, "logical_date", None)
+    run_type = getattr(dag_run, "run_type", None)
+    started_at = getattr(dag_run, "start_date", None)
+    return FailedRun(
+        dag_id=dag_run.dag_id,
+        run_id=dag_run.run_id,
+        cleared=getattr(dag_run, "clear_number", None),
+        started_at=str(started_at or ""),
+        why=why or TIMED_OUT,
+        run_type=None if run_type is None else _name(run_type),
+        logical_date=date.isoformat() if date else None,
+        tags=None if dag is None else sorted(map(str, dag.tags or ())),
+        owner=getattr(dag, "owner", None) or None,
+        team=find_team(dag_run),
+        states=states,
+        **_read_dag(dag, states, read_marks(dag).get("roll_ups") or ()),
+    )
+
+
+def _read_dag(dag: Any, states: States, roll_ups: Sequence[str]) -> dict[str, Any]:
+    """Return what the DAG says about the failed tasks; nothing of it if that cannot be read."""
+    found: dict[str, Any] = {}
+    failed = {
+        # Of a task in a mapped task group, the tasks after it depend on the same instance.
+        task_id: "success" not in instances.values()
+        for task_id, instances in sorted(states.items())
+        if "failed" in instances.values()
+    }
+    with best_effort("the tasks of the failed run's DAG"):
+        tasks = {task_id: dag.get_task(task_id) for task_id in failed if dag.has_task(task_id)}
+        found["operators"] = {
+            task_id: [name_operator(task), getattr(task, "owner", None) or None]
+            for task_id, task in tasks.items()
+        }
+        found |= find_consequences(dag, {task_id: failed[task_id] for task_id in tasks})
+        found["roll_ups"] = {
+            roll_up: {
+                task_id: belongs_to_first_instance(dag, task_id, roll_up)
+                for task_id in with_all_before(dag, dag.get_task(roll_up).upstream_task_ids)
+            }
+            for roll_up in roll_ups
+        }
+    return found
+
+
+def _name(value: object) -> str:
+    return str(getattr(value, "value", value))

@@ -1,0 +1,225 @@
+"""From an Airflow connection to a checked configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import SecretStr
+
+from bzctrl_provider.client.config import ENVIRONMENTS, BzCtrlConfig, Endpoints
+from bzctrl_provider.client.todo import Todo
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlValidationError
+from bzctrl_provider.text import LINE_CHARS, is_email, is_encodable, one_line, safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow.providers.common.compat.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_MAX_S = 600
+_ATTEMPTS_MAX = 10
+
+_TRUE = ("true", "yes", "on", "t", "y", "1")
+_FALSE = ("false", "no", "off", "f", "n", "0")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError
+    return str(value).strip()
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    return lambda value: by_lower_case[_text(value).lower()]
+
+
+def _boolean(value: Any) -> bool:
+    if value in (0, 1):  # also False, 0.0, True and 1.0
+        return bool(value)
+    text = _text(value).lower()
+    if text not in _TRUE + _FALSE:
+        raise ValueError
+    return text in _TRUE
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(_text(value))
+    if not 0 < seconds <= _TIMEOUT_MAX_S:  # also not a number
+        raise ValueError
+    return seconds
+
+
+def _attempts(value: Any) -> int:
+    attempts = float(_text(value))
+    if not 1 <= attempts <= _ATTEMPTS_MAX or not attempts.is_integer():
+        raise ValueError
+    return int(attempts)
+
+
+def _file(value: Any) -> str:
+    path = Path(value.strip())
+    if not path.is_file():
+        raise ValueError
+    return str(path)
+
+
+class _Extra(NamedTuple):
+    """Define one extra of the connection.
+
+    :param parse: returns the value as the client gets it; raises an error if it is invalid.
+    :param allowed: the allowed values as an error says them.
+    :param default: the value if the extra is unset.
+    """
+
+    parse: Callable[[Any], Any]
+    allowed: str
+    default: Any = None
+
+
+EXTRAS: Mapping[str, _Extra] = {
+    "environment": _Extra(_one_of(*ENVIRONMENTS), "ACC or PROD"),
+    "domain_workspace": _Extra(_text, "text"),
+    "reporter": _Extra(_text, "text"),
+    "assignee": _Extra(_text, "text"),
+    "timeout_s": _Extra(_seconds, f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}", 30.0),
+    "max_attempts": _Extra(_attempts, f"a whole number from 1 to {_ATTEMPTS_MAX}", 3),
+    "verify": _Extra(_boolean, "true or false", default=True),
+    "ca_bundle": _Extra(_file, "the path of a file on the machine that sends the request"),
+    "message_format": _Extra(_one_of("add-task", "predefined"), "add-task or predefined", "add-task"),
+    "in_progress_spelling": _Extra(
+        _one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS", "IN PROGRESS"
+    ),
+    "allow_http": _Extra(_boolean, "true or false", default=False),
+}
+"""Every extra of a connection. A table and no pydantic model, whose definition costs each task 8 ms."""
+
+_DEFAULTS = {name: known.default for name, known in EXTRAS.items()}
+
+
+def read_connection(connection: Connection) -> BzCtrlConfig:
+    """Check a connection of type ``bzctrl``.
+
+    :raises BzCtrlConfigError: names every error at once.
+    """
+    errors: list[tuple[str, str]] = []
+    if connection.conn_type not in (None, "", "bzctrl"):
+        # Otherwise a mistyped id would send another system's password to that system's host.
+        errors.append(
+            (
+                "conn_type",
+                f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?",
+            )
+        )
+    extras = _extras(connection, errors)
+    username, password = _credentials(connection, errors)
+    endpoints = _endpoints(connection, extras, errors)
+    if extras["ca_bundle"] and not extras["verify"]:
+        errors.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
+    defaults = _todo_defaults(extras, username, errors)
+    if errors or endpoints is None:
+        raise BzCtrlConfigError(
+            f"The Airflow connection {safe_repr(connection.conn_id, max_chars=LINE_CHARS)} cannot be used. Fix the following:",
+            errors,
+        )
+    return BzCtrlConfig(
+        endpoints=endpoints,
+        username=username,
+        password=SecretStr(password),
+        timeout_s=extras["timeout_s"],
+        max_attempts=extras["max_attempts"],
+        verify=extras["ca_bundle"] or extras["verify"],
+        message_format=extras["message_format"],
+        in_progress_spelling=extras["in_progress_spelling"],
+        defaults=defaults,
+        connection=f"the connection {connection.conn_id!r}",
+    )
+
+
+def _credentials(connection: Connection, errors: list[tuple[str, str]]) -> tuple[str, str]:
+    username, password = (connection.login or "").strip(), connection.password or ""
+    if not username:
+        errors.append(("login", "is missing: give the API username"))
+    if not password:
+        errors.append(("password", "is missing: give the API password"))
+    # Checked here, because the error of the encoder would hold the password.
+    errors += [
+        (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
+        for name, text in (("login", username), ("password", password))
+        if not is_encodable(text)
+    ]
+    return username, password
+
+
+def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
+    """Return the fields of todos that leave them out; a login that is an e-mail address is the reporter."""
+    defaults = {
+        name: value for name in ("domain_workspace", "reporter", "assignee") if (value := extras[name])
+    }
+    try:
+        Todo(**defaults)
+    except BzCtrlValidationError as exc:
+        errors += [(f"extra.{name}", error) for name, error in exc.errors]
+    if "reporter" not in defaults and is_email(username):
+        defaults["reporter"] = username
+    return defaults
+
+
+def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, Any]:
+    """Check the extra; an invalid value counts as unset after that, so that the rest can be checked as well."""
+    # Not `extra_dejson`, which turns what it cannot read into an empty extra.
+    try:
+        extra: Any = json.loads(connection.extra or "{}")
+    except (ValueError, RecursionError):
+        extra = None
+    if not isinstance(extra, dict):
+        errors.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
+        return _DEFAULTS
+    unknown = sorted(extra.keys() - EXTRAS.keys())
+    if unknown:
+        log.warning(
+            "The Airflow connection %s has extras that BzCtrl does not know: %s. Known are: %s.",
+            safe_repr(connection.conn_id, max_chars=LINE_CHARS),
+            one_line(", ".join(unknown), max_chars=LINE_CHARS),
+            ", ".join(EXTRAS),
+        )
+    values = dict(_DEFAULTS)
+    for name, known in EXTRAS.items():
+        value = extra.get(name)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            continue
+        try:
+            values[name] = known.parse(value)
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+            errors.append((f"extra.{name}", f"must be {known.allowed}, not {safe_repr(value)}"))
+    return values
+
+
+def _endpoints(
+    connection: Connection, extras: dict[str, Any], errors: list[tuple[str, str]]
+) -> Endpoints | None:
+    host = (connection.host or "").strip()
+    if not host:
+        if extras["environment"]:
+            return Endpoints.from_environment(extras["environment"])
+        # An extra that cannot be read may have one.
+        if not dict(errors).keys() & {"extra", "extra.environment"}:
+            errors.append(
+                ("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl")
+            )
+        return None
+    try:
+        return Endpoints.from_host(
+            host,
+            schema=(connection.schema or "").strip() or None,
+            port=connection.port or None,
+            allow_http=extras["allow_http"],
+        )
+    except ValueError as exc:
+        errors.append(("host", str(exc)))
+        return None
