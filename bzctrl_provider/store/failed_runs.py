@@ -92,7 +92,8 @@ class Noted:
 
 def add(tx: Transaction, runs: Iterable[FailedRun]) -> None:
     """Write runs, and note that Airflow fails those that are known once more."""
-    rows = {run.key: _row(run, tx.now) for run in runs}
+    # In one order in each scheduler: otherwise two that write the same runs would wait for each other.
+    rows = {run.key: _row(run, tx.now) for run in sorted(runs, key=lambda run: run.key)}
     while rows and not tx.insert(insert(_table), list(rows.values())):
         # A delivery must not forget a known one now.
         tx.connection.execute(update(_table).where(_c.key.in_(rows)).values(noted_at=tx.now))
