@@ -210,10 +210,12 @@ def _log_lost(runs: Iterable[FailedRun]) -> None:
 
 
 def _write_into_store(runs: Sequence[FailedRun], is_heartbeat_due: bool) -> None:
-    with database(keeps_connection=True).transaction() as tx:
-        if is_heartbeat_due:
+    store = database(keeps_connection=True)
+    if is_heartbeat_due:
+        with store.transaction() as tx:
             failed_runs.note_heartbeat(tx, "scheduler")
-        failed_runs.add(tx, runs)
+    if runs:
+        failed_runs.add_all(store, runs)
 
 
 writer = Writer(_write_into_store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import delete, func, insert, select, update
@@ -13,9 +14,9 @@ from bzctrl_provider.store.database import PARAMETERS
 from bzctrl_provider.text import digest_of, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from bzctrl_provider.store.database import Transaction
+    from bzctrl_provider.store.database import Database, Transaction
 
 Part = Literal["scheduler", "delivery"]
 """The listener in a scheduler, and a whole delivery."""
@@ -90,15 +91,26 @@ class Noted:
     run: FailedRun
 
 
-def add(tx: Transaction, runs: Iterable[FailedRun]) -> None:
-    """Write runs, and note that Airflow fails those that are known once more."""
-    # In one order in each scheduler: otherwise two that write the same runs would wait for each other.
-    rows = {run.key: _row(run, tx.now) for run in sorted(runs, key=lambda run: run.key)}
-    while rows and not tx.insert(insert(_table), list(rows.values())):
-        # A delivery must not forget a known one now.
-        tx.connection.execute(update(_table).where(_c.key.in_(rows)).values(noted_at=tx.now))
-        for key in tx.connection.scalars(select(_c.key).where(_c.key.in_(rows), _c.noted_at == tx.now)):
-            del rows[key]
+def add_all(store: Database, runs: Sequence[FailedRun]) -> None:
+    """Write runs that have different keys, and note that Airflow fails those that are known once more."""
+    with store.transaction() as tx:
+        rows = [_row(run, tx.now) for run in runs]
+        # In one order in all processes, so that no two of them wait for each other.
+        if tx.insert(insert(_table), sorted(rows, key=itemgetter("key"))):
+            return
+    # One is known. A transaction that holds it and waits for another could wait for one that waits for this.
+    for run in runs:
+        with store.transaction() as tx:
+            add(tx, run)
+
+
+def add(tx: Transaction, run: FailedRun) -> None:
+    """Write a run, or note that Airflow fails a known one once more."""
+    again = update(_table).where(_c.key == run.key).values(noted_at=tx.now)
+    while not tx.insert(insert(_table), _row(run, tx.now)):
+        # A delivery must not forget it now; if one has done so since, it is written after all.
+        if tx.connection.execute(again).rowcount:
+            return
 
 
 def list_undecided(tx: Transaction, *, after: int = 0) -> list[Noted]:

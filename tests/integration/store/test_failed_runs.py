@@ -52,8 +52,7 @@ def read(store):
 
 
 def write(store, *runs):
-    with store.transaction() as tx:
-        failed_runs.add(tx, runs or [RUN])
+    failed_runs.add_all(store, runs or [RUN])
 
 
 def test_run_is_read_as_it_was_written(store, clock):

@@ -276,7 +276,7 @@ def failed_run(store, monkeypatch):
     monkeypatch.setattr(raiser, "find_last_successful_run", lambda _: None)
     run = FailedRun(dag_id="customs", run_id="r", why="timed_out", run_type="scheduled")
     with store.transaction() as tx:
-        failed_runs.add(tx, [run])
+        failed_runs.add(tx, run)
     return run
 
 
@@ -330,5 +330,5 @@ def test_deliver_leaves_a_heartbeat_and_forgets_old_runs(store, bzctrl, failed_r
     clock.now += 8 * DAY
     deliver()
     with store.transaction() as tx:
-        failed_runs.add(tx, [failed_run])
+        failed_runs.add(tx, failed_run)
     assert count_undecided(store) == 1

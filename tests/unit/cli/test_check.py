@@ -355,7 +355,7 @@ def test_check_failed_runs_shows_how_many_wait(connection, bzctrl, run_command, 
     """Those that no delivery has decided about, and for how long."""
     configure(incident_on_failed_run="True")
     with store.transaction() as tx:
-        failed_runs.add(tx._replace(now=tx.now - 600), [FailedRun(dag_id="customs", run_id="r")])
+        failed_runs.add(tx._replace(now=tx.now - 600), FailedRun(dag_id="customs", run_id="r"))
     found = finding(run_command("check", "--json")[1], "failed_runs")
     assert found["message"].endswith("; 1 failed run waits for a delivery (the oldest for 10 min).")
     assert found["facts"]["waiting"] == 1

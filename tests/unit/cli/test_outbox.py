@@ -60,8 +60,7 @@ def test_list_says_that_an_incident_waits_for_its_connection(
 
 def test_list_says_how_many_failed_runs_are_noted(store, run_command):
     """Their incidents are not written yet, so that the outbox is empty."""
-    with store.transaction() as tx:
-        failed_runs.add(tx, [FailedRun(dag_id="customs", run_id=run_id) for run_id in ("a", "b")])
+    failed_runs.add_all(store, [FailedRun(dag_id="customs", run_id=run_id) for run_id in ("a", "b")])
     _, text = run_command("outbox", "list")
     assert text.splitlines()[1:] == ["2 failed runs noted: the next delivery raises their incidents."]
     assert run_command("outbox", "list", "--json")[1]["failed_runs"] == 2

@@ -72,7 +72,7 @@ def deliver(airflow, store):
 def note(store, *runs, ago_s=0.0):
     with store.transaction() as tx:
         for run in runs:
-            failed_runs.add(tx._replace(now=tx.now - ago_s), [run])
+            failed_runs.add(tx._replace(now=tx.now - ago_s), run)
 
 
 def count_undecided(store):
