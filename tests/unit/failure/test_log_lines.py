@@ -120,7 +120,8 @@ def test_log_lines_long_line_is_redacted_before_it_is_cut():
     text = read_log_lines(context)
     assert "s3cret" not in text
     assert "cret" not in text
-    assert text.endswith("\ntoken ***")
+    # The rest of the line may be a secret of another test.
+    assert text.rpartition("\n")[2].endswith(" ***")
     assert len(text) == 2000
 
 
