@@ -228,11 +228,6 @@ _FAILED = "bzctrl_failed_runs"
 """Where a session has the runs that it fails."""
 
 
-def begin() -> None:
-    """Show from now on that the listener is loaded in this scheduler."""
-    writer.begin_heartbeat()
-
-
 def write_before_commit(dag_run: Any, why: str) -> None:
     """Have a run that failed written before its session commits; not at all if its DAG has a notifier of its own.
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.best_effort import exception_text
-from bzctrl_provider.failure.reasons import CheckResult, format_check_results, remember_exception
+from bzctrl_provider.failure.reasons import CheckResult, format_check_results
 from bzctrl_provider.fields import is_missing
 from bzctrl_provider.text import (
     LINE_CHARS,
@@ -25,17 +25,6 @@ from bzctrl_provider.text import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-__all__ = [
-    "CheckResult",
-    "FailedTask",
-    "Failure",
-    "LazyFailure",
-    "as_text",
-    "fill_assignee",
-    "fill_text",
-    "remember_exception",
-]
 
 _LOST = "Its process ended without an exception, for example because it was killed or never started."
 _WITHOUT_EXCEPTION = "It left no exception: its process was killed or never started, a trigger ended it, or somebody marked it as failed."
