@@ -434,7 +434,10 @@ class _OfConnection:
         incidents.note_rejected(tx, unit, reason)
         problems.release(tx, unit.identity)
         for member in self._members_of(unit):
-            self._left[member.identity] = replace(member, summary=None, is_single=True)
+            unanswered = (*member.unanswered, *unit.unanswered)
+            self._left[member.identity] = replace(
+                member, summary=None, is_single=True, unanswered=unanswered
+            )
             self._has_dissolved = True
         self._delivery.reject(unit, reason)
 

@@ -148,7 +148,7 @@ def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
     """Note that an incident is not sent again; those that it represents are sent by themselves."""
     _change(tx, _c.identity == incident.identity, state="rejected", reason=reason)
     if incident.is_summary:
-        _change(tx, _c.summary == incident.identity, summary=None, is_single=True)
+        _dissolve(tx, incident, is_single=True)
 
 
 def note_waiting(
@@ -182,11 +182,12 @@ def dissolve_unsent_summaries(tx: Transaction) -> None:
 
 def discard(tx: Transaction, identity: str) -> bool:
     """Delete an incident that waits or was rejected; return whether there was one."""
+    incident = find(tx, identity)
     done = tx.connection.execute(
         delete(_table).where(_c.identity == identity, _c.state.in_(["waiting", "rejected"]))
     )
-    if done.rowcount:
-        _change(tx, _c.summary == identity, summary=None)
+    if incident and done.rowcount:
+        _dissolve(tx, incident)
     return bool(done.rowcount)
 
 
@@ -201,6 +202,13 @@ def prune(tx: Transaction) -> None:
     # In parts, because others wait for this transaction.
     if old := list(tx.connection.scalars(query.limit(PARAMETERS))):
         tx.connection.execute(delete(_table).where(_c.id.in_(old)))
+
+
+def _dissolve(tx: Transaction, summary: Incident, **values: Any) -> None:
+    """Let what a summary represents be sent otherwise; an attempt of the summary without a response was one of each."""
+    for row in tx.connection.execute(select(_table).where(_c.summary == summary.identity)).mappings().all():
+        times = json.dumps([*json.loads(row["unanswered"]), *summary.unanswered])
+        _change(tx, _c.id == row["id"], summary=None, unanswered=times, **values)
 
 
 def _change(tx: Transaction, where: Any, **values: Any) -> None:

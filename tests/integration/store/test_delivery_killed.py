@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.outbox import HOUR, MINUTE, START, BzCtrlInMemory, Killed, Killer, add, deliver_to, read, wipe
 
@@ -95,6 +95,7 @@ ACTIONS = st.lists(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS, above=st.sampled_from([0, 2, 20]))
+@example(actions=[("write", 1), ("write", 2), ("write", 3), ("suspend", REJECTED)], above=2)
 def test_delivery_any_history_creates_each_once_or_marked(store, clock, killer, actions, above):
     """Writes, deliveries that fail, that are killed, or that are suspended while another one takes over, in any order."""
     killer.kill_at(None)
