@@ -15,7 +15,7 @@ CODE := bzctrl_provider benchmarks dags_examples scripts tests noxfile.py
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test unit integration lint format words typecheck check matrix system pictures docs bench build package release-check audit version constraints clean
+.PHONY: help demo ui test unit integration lint format typecheck check matrix system pictures docs bench build package release-check audit version constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,9 @@ unit: $(VENV)/test ## Run only the unit tests: no server, no database
 integration: $(VENV)/test ## Run only the integration tests: HTTP to the sandbox, the example DAGs
 	@$(BIN)/python -m pytest $(PARALLEL) tests/integration $(PYTEST)
 
-lint: $(VENV)/lint ## Check the code, the prose and the schemas of GitHub's files
+lint: $(VENV)/lint ## Check the code, and the schemas of GitHub's files
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
-	@$(BIN)/python scripts/check_words.py
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml .github/ISSUE_TEMPLATE/verify.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
@@ -49,9 +48,6 @@ lint: $(VENV)/lint ## Check the code, the prose and the schemas of GitHub's file
 format: $(VENV)/lint ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
-
-words: $(VENV)/pip ## Find words and sentences that the project does not use in its prose
-	@$(BIN)/python scripts/check_words.py
 
 typecheck: $(VENV)/lint ## Check the types
 	@$(BIN)/mypy
