@@ -21,7 +21,7 @@ Text: TypeAlias = str | int | float | Decimal | None
 
 
 class TodoFields(TypedDict, total=False):
-    """List the fields of a todo; ``Todo`` describes them."""
+    """The fields of a todo, which ``Todo`` describes."""
 
     todo_type: str | None
     domain_workspace: Text
@@ -46,6 +46,9 @@ class TodoFields(TypedDict, total=False):
 
 TODO_FIELDS = tuple(TodoFields.__annotations__)
 
+PLACE = ("domain_workspace", "domain", "workspace")
+"""The fields that together say where a todo belongs."""
+
 _TIMES = {("numpy", "datetime64"), ("pandas", "NaTType")}
 
 
@@ -61,8 +64,7 @@ def is_missing(value: Any) -> bool:
 
 def name_workspace(fields: Mapping[str, Any]) -> str:
     """Return where the fields put a todo, such as ``EXA-CON-BUS-WOR``; empty if they leave it to the connection."""
-    places = (fields.get(name) for name in ("domain_workspace", "domain", "workspace"))
-    return "/".join(str(place) for place in places if place)
+    return "/".join(str(fields[name]) for name in PLACE if fields.get(name))
 
 
 def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> dict[str, Any]:

@@ -578,7 +578,7 @@ class Poisoned:
         self._created = created
 
     def get(self, key):
-        return {"page": 0, "todos": {"todo": {"created": self._created}}} if key == "todo.0" else {}
+        return {"todo": self._created} if key == "bzctrl.0.0" else None
 
     def set(self, _key, _value):
         raise AssertionError("nothing is created again")
@@ -643,8 +643,8 @@ def test_execute_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog):
     """A user with write access to Variables cannot put a script into the link of a task."""
     for link in hostile.LINKS:
         caplog.clear()
-        memory = Poisoned({"key": f"EXA{FORGED}", "link": link})
-        monkeypatch.setattr("bzctrl_provider.operators.memory.open_memory", lambda _, memory=memory: memory)
+        store = Poisoned({"key": f"EXA{FORGED}", "link": link})
+        monkeypatch.setattr("bzctrl_provider.operators.memory.open_store", lambda _, store=store: store)
         ti = TaskInstance()
         operator = CreateTodoOperator(task_id="raise_incident", title="t", description="d", order_id="o")
         with caplog.at_level(logging.INFO):
