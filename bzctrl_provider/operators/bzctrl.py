@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
@@ -90,15 +91,9 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
     """
 
     template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "description": "md",
-        "result": "md",
-        "category": "json",
-        "sub_category": "json",
-    }
     operator_extra_links: Collection[BaseOperatorLink] = (BzCtrlTodoLink(),)
-    todo_link: str | None = None
-    """The address of the todo, once the task runs; empty while there is none."""
+    todo_link: str = ""
+    """The address of the todo; empty while there is none."""
     _mapped_data: list[Any] | None = None
     """The values that come from data and are not rendered; None before the first value is rendered."""
     ui_color = "#f6d9d5"
@@ -184,8 +179,6 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         outcome = values.get("on_unknown_outcome", "retry")
         if outcome not in ("retry", "fail"):
             errors.append(("on_unknown_outcome", f"must be 'retry' or 'fail', not {safe_repr(outcome)}"))
-        if (link := values.get("link_to_run")) not in (None, True, False):
-            errors.append(("link_to_run", f"must be True or False, not {safe_repr(link)}"))
         return errors + find_window_errors(values.get("dedup_window"))
 
     def render_template(
@@ -201,9 +194,9 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """
         seen_oids = set() if seen_oids is None else seen_oids
         if self._mapped_data is None:
-            # The only default that is a template.
+            # Of the defaults, only this one is a template.
             self._mapped_data = find_mapped_data(self, context, defaults=[_ORDER_ID])
-            context["failure"] = _get_failure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+            _get_failure(context)  # for the templates, by the context
         seen_oids.update(map(id, self._mapped_data))
         # Airflow says only what it renders: the first field with it that is not rendered yet, or a part of one.
         name = next((name for name in self.template_fields if getattr(self, name, None) is content), "")
@@ -214,10 +207,8 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """Create the todo."""
         from bzctrl_provider.outbox.writer import NotRaised, announce
 
-        self.todo_link = ""
-        failure = _get_failure(context)
-        fields = self._write_text(context, failure, self._get_fields())
-        decision = announce(self._new_todo(context, failure, fields))
+        fields = self._write_text(context, self._get_fields())
+        decision = announce(self._new_todo(context, fields))
         if isinstance(decision, NotRaised):
             return self._not_raised(context, decision)
         return self._create(context, decision)
@@ -227,18 +218,16 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
         return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
 
-    def _write_text(
-        self, context: Context, failure: LazyFailure, fields: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _write_text(self, context: Context, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields with the texts that are left out, and with the address of the run."""
         from bzctrl_provider.failure.lookup import find_run_url
         from bzctrl_provider.failure.model import fill_text
         from bzctrl_provider.fields import add_run_link
 
-        filled = fill_text(failure, fields, link_to_run=self.link_to_run is not False)
+        filled = fill_text(_get_failure(context), fields, link_to_run=self.link_to_run is not False)
         return add_run_link(filled, find_run_url(context)) if self.link_to_run else filled
 
-    def _new_todo(self, context: Context, failure: LazyFailure, fields: Mapping[str, Any]) -> Incident:
+    def _new_todo(self, context: Context, fields: Mapping[str, Any]) -> Incident:
         from bzctrl_provider.incidents.occurrence import TryState
         from bzctrl_provider.outbox.writer import identify
         from bzctrl_provider.store.incidents import Incident
@@ -252,7 +241,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         repeats = None
         if self.dedup_window:
             key = key_of_failure(
-                failure,
+                _get_failure(context),
                 bzctrl_conn_id=self.bzctrl_conn_id,
                 workspace=name_workspace(fields),
                 key=self.dedup_key,
@@ -288,13 +277,13 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
         _warn_of_none(incident.fields)
         hook = BzCtrlHook(incident.bzctrl_conn_id)
-
         try:
             # An error of the connection comes before an attempt is remembered.
             incident = replace(incident, fields=self._fit(incident.fields, hook.get_conn().message_format))
             journal = open_journal(context, self.on_unknown_outcome)
-            created = journal.create_one(lambda todo: hook.create_todo(todo).as_dict(), incident.fields)
+            created = journal.create_one(hook.create_todo, incident.fields)
         except Exception as exc:
+            # First the outbox: an incident that waits there keeps its window.
             if self._queue(context, incident, exc):
                 return {**as_dict(incident), "queued": True}
             release(incident)
@@ -491,7 +480,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         from bzctrl_provider.outbox.writer import NotRaised, announce, note_pass
         from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 
-        self.todo_link = ""
         failure = _get_failure(context)
         occurrence = read_checks(context, failure, task_id=self.task_id)
         if not failure.tasks:
@@ -537,10 +525,6 @@ class CreateTodosOperator(CreateTodoOperator):
     """
 
     template_fields: Sequence[str] = ("todos", *CreateTodoOperator.template_fields)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "todos": "json",
-        **CreateTodoOperator.template_fields_renderers,
-    }
     operator_extra_links = LINKS_OF_TODOS
     todo_links: tuple[str, ...] = ()
     """The addresses of the todos, once they were created."""
@@ -592,8 +576,7 @@ class CreateTodosOperator(CreateTodoOperator):
         if has_none(todos):
             raise AirflowSkipException("There is no todo to create.")
         defaults = {name: value for name, value in self._get_fields().items() if value is not None}
-        failure = _get_failure(context)
-        return [self._write_text(context, failure, fill_todo(todo, defaults)) for todo in parse_todos(todos)]
+        return [self._write_text(context, fill_todo(todo, defaults)) for todo in parse_todos(todos)]
 
     def _create_missing(self, context: Context, todos: list[dict[str, Any]]) -> list[Result]:
         """Create the todos that no earlier try created, and return the result of each."""
@@ -601,16 +584,12 @@ class CreateTodosOperator(CreateTodoOperator):
         from bzctrl_provider.operators.memory import open_journal
 
         hook = BzCtrlHook(self.bzctrl_conn_id)
-
-        def create_all(some: list[dict[str, Any]]) -> list[Result]:
-            results = hook.create_todos(some, max_workers=self.max_workers)
-            return [result if isinstance(result, BzCtrlError) else result.as_dict() for result in results]
-
         try:
             # An error of the connection comes before an attempt is remembered.
             hook.get_conn()
         except BzCtrlConfigError as exc:
             raise AirflowFailException(str(exc)) from None
+        create_all = functools.partial(hook.create_todos, max_workers=self.max_workers)
         journal = open_journal(context, self.on_unknown_outcome)
         return journal.create_many(create_all, todos, batch_size=4 * self.max_workers)
 
@@ -673,9 +652,12 @@ def _warn_of_none(fields: Mapping[str, Any]) -> None:
 
 
 def _get_failure(context: Context) -> LazyFailure:
-    """Return the failure that the templates used, so that Airflow is asked for it once."""
+    """Return the failure that templates use, which the context keeps, so that Airflow is asked for it once."""
     from bzctrl_provider.failure.lookup import describe_failure
     from bzctrl_provider.failure.model import LazyFailure
 
-    rendered = context.get("failure")
-    return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context, describe_failure)
+    failure = context.get("failure")
+    if not isinstance(failure, LazyFailure):
+        failure = LazyFailure(context, describe_failure)
+        context["failure"] = failure  # type: ignore[typeddict-unknown-key]  # a variable of our own
+    return failure

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Variable
 
 from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.best_effort import best_effort
@@ -26,6 +26,7 @@ from bzctrl_provider.text import (
     LIST_ITEMS,
     NAME_CHARS,
     digest_of,
+    json_line,
     list_names,
     one_line,
     safe_repr,
@@ -34,8 +35,10 @@ from bzctrl_provider.text import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bzctrl_provider.client.todo import CreatedTodo
+
     Result = dict[str, Any] | BzCtrlError
-    CreateAll = Callable[[list[dict[str, Any]]], list[Result]]
+    CreateAll = Callable[[list[dict[str, Any]]], list[CreatedTodo | BzCtrlError]]
 
 log = logging.getLogger(__name__)
 
@@ -48,33 +51,29 @@ class VariableStore:
     """The state store of a task before Airflow 3.3: a Variable for each task and map index, so that parallel ones do not meet.
 
     :param name: of the Variable.
-    :param entry: names a run and a generation of its tries.
+    :param run_id: the run, which has an entry of its own.
     """
 
-    def __init__(self, name: str, entry: str) -> None:
+    def __init__(self, name: str, run_id: str) -> None:
         self._name = name
-        self._entry = entry
+        self._run_id = run_id
 
     def get(self, key: str) -> Any:
         """Return what was kept under a key; None if there is nothing."""
-        return _as_object(self._read().get(self._entry)).get(key)
+        return _as_object(self._read().get(self._run_id)).get(key)
 
     def set(self, key: str, value: Any) -> None:
-        """Keep plain JSON, and forget the oldest entry if there are too many."""
-        from airflow.providers.common.compat.sdk import Variable
-
-        entries = self._read()
+        """Keep plain JSON, and forget the oldest run if there are too many."""
+        runs = self._read()
         # Removed and added again, so that the one in use is the youngest.
-        kept = _as_object(entries.pop(self._entry, None))
-        entries[self._entry] = {**kept, key: value}
+        kept = _as_object(runs.pop(self._run_id, None))
+        runs[self._run_id] = {**kept, key: value}
         # Variables must not grow with the runs.
-        for oldest in list(entries)[:-LIST_ITEMS]:
-            del entries[oldest]
-        Variable.set(self._name, json.dumps(entries))
+        for oldest in list(runs)[:-LIST_ITEMS]:
+            del runs[oldest]
+        Variable.set(self._name, json.dumps(runs))
 
     def _read(self) -> dict[str, Any]:
-        from airflow.providers.common.compat.sdk import Variable
-
         # By position: the parameter's name changed with Airflow 3.
         text = Variable.get(self._name, None)
         try:
@@ -94,31 +93,23 @@ def name_variable(*parts: str) -> str:
     return f"bzctrl__memory__{'__'.join(parts)[:150]}__{digest_of(*parts)[:16]}"
 
 
-def open_store(context: Mapping[str, Any]) -> Any:
-    """Return what keeps JSON for the task that has this context, by ``get`` and ``set``; None outside Airflow."""
-    if airflow_at_least(3, 3):
-        return context.get("task_state_store")
-    ti = context["ti"]
-    if not getattr(ti, "run_id", None):
-        return None
-    mapped = [str(ti.map_index)] if ti.map_index >= 0 else []
-    return VariableStore(
-        name_variable(ti.dag_id, ti.task_id, *mapped), f"{ti.run_id} {TryState.from_ti(ti).generation}"
-    )
-
-
 def open_journal(context: Mapping[str, Any], on_unknown_outcome: OnUnknownOutcome) -> Journal:
-    """Return the journal of the task that has this context."""
-    return Journal(open_store(context), TryState.from_ti(context["ti"]), on_unknown_outcome)
+    """Return the journal of the task that has this context; outside Airflow, one that remembers nothing."""
+    ti = context["ti"]
+    store = context.get("task_state_store")
+    if not airflow_at_least(3, 3) and hasattr(ti, "run_id"):
+        store = VariableStore(name_variable(ti.dag_id, ti.task_id, str(ti.map_index)), ti.run_id)
+    return Journal(store, TryState.from_ti(ti), on_unknown_outcome)
 
 
 class Journal:
     """The todos of a task by name: the created ones, and the attempts without a response at the others.
 
     It is kept page by page. A page is written before the requests for its todos, as if they had no response, and again
-    with their results: so a try after one that was killed knows which todos may exist.
+    with their results: so a try after one that was killed knows which todos may exist. ``created`` has the created todos as
+    plain JSON, ``unanswered`` the times of the attempts.
 
-    :param store: see ``open_store``.
+    :param store: keeps JSON for the tries of the task, by ``get`` and ``set``: Airflow's, or a ``VariableStore``; None for none.
     :param tries: which of the task's tries this is.
     :param on_unknown_outcome: ``retry`` creates again a todo whose request had no response, and the description's last
         line says that it may be a duplicate; ``fail`` sends no other request for it.
@@ -133,7 +124,7 @@ class Journal:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._store = store
+        self.store = store
         self._tries = tries
         self._may_send_again = on_unknown_outcome == "retry"
         self._now = now
@@ -153,6 +144,7 @@ class Journal:
         return f"bzctrl.{self._tries.generation}.{self._page}"
 
     def _load(self, page: Mapping[str, Any]) -> None:
+        """Read a page without its invalid parts."""
         for name, known in page.items():
             if isinstance(known, dict):
                 self.created[name] = known
@@ -160,7 +152,7 @@ class Journal:
                 self.unanswered[name] = [str(time) for time in known]
 
     def create_one(
-        self, create: Callable[[dict[str, Any]], dict[str, Any]], fields: Mapping[str, Any]
+        self, create: Callable[[dict[str, Any]], CreatedTodo], fields: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Create the only todo of a task, unless an earlier try since the last clear did.
 
@@ -170,7 +162,7 @@ class Journal:
         :raises BzCtrlError: the error of the last attempt.
         """
 
-        def create_all(todos: list[dict[str, Any]]) -> list[Result]:
+        def create_all(todos: list[dict[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
             try:
                 return [create(todo) for todo in todos]
             except BzCtrlError as exc:
@@ -180,13 +172,9 @@ class Journal:
         if not isinstance(result, BzCtrlError):
             return result
         if result.outcome_unknown and self._may_send_again:
-            log.warning(
-                "%s. %s",
-                _where_to_look(fields),
-                "This task sends nothing more."
-                if self._tries.is_last
-                else "Airflow's next try creates the todo again, and its description says that it may be a duplicate.",
-            )
+            next_try = "Airflow's next try creates the todo again, and its description says that it may be a duplicate."
+            what_follows = "This task sends nothing more." if self._tries.is_last else next_try
+            log.warning("%s. %s", _where_to_look(fields), what_follows)
         raise result
 
     def create_many(
@@ -261,7 +249,7 @@ class Journal:
         errors = {}
         for name, result in zip(todos, create_all(noted), strict=True):
             if not isinstance(result, BzCtrlError):
-                self.created[name] = result
+                self.created[name] = result.as_dict()
                 continue
             errors[name] = result
             if not result.outcome_unknown:
@@ -274,9 +262,9 @@ class Journal:
         return errors
 
     def _write(self) -> None:
-        if self._store:
+        if self.store:
             page = {name: self.created.get(name) or self.unanswered[name] for name in self._unsaved}
-            self._store.set(self._page_key, page)
+            self.store.set(self._page_key, page)
 
 
 def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -284,11 +272,7 @@ def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for todo in todos:
-        try:
-            content = json.dumps(todo, sort_keys=True, default=str)
-        except Exception:  # noqa: BLE001 - the text of an object may raise anything: no such todo is created
-            content = ""
-        digest = digest_of(content)[:16]
+        digest = digest_of(json_line(todo))[:16]
         names.append(f"{digest}.{seen[digest]}")
         seen[digest] += 1
     return names

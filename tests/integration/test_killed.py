@@ -24,7 +24,7 @@ class FileStore:
 fields = {"todo_type": "INCIDENT", "title": "t", "description": "d", "order_id": "o"}
 tries = TryState("1", is_first=False, is_last=sys.argv[2] == "last")
 journal = Journal(FileStore(), tries, sys.argv[3])
-todo = journal.create_one(lambda todo: BzCtrlHook().create_todo(todo).as_dict(), fields)
+todo = journal.create_one(BzCtrlHook().create_todo, fields)
 print(todo["key"])
 """
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.hostile import FORGED, RaisingInComparisons, Secretive
 
+from bzctrl_provider.client.todo import CreatedTodo
 from bzctrl_provider.exceptions import (
     BzCtrlError,
     BzCtrlRejectedError,
@@ -23,7 +24,7 @@ from bzctrl_provider.operators.memory import (
     Journal,
     VariableStore,
     name_variable,
-    open_store,
+    open_journal,
 )
 
 NOW = dt.datetime(2026, 11, 21, 19, 15, tzinfo=dt.UTC)
@@ -35,6 +36,10 @@ REFUSED = BzCtrlRejectedError("refused", status_code=400)
 
 FIRST = TryState(generation="1", is_first=True, is_last=False)
 LAST = TryState(generation="1", is_first=False, is_last=True)
+
+
+def new_todo(key):
+    return CreatedTodo(key=key, link=None, title="t", todo_type="TASK", description="d", tags=[])
 
 
 class DictStore:
@@ -64,7 +69,7 @@ class BzCtrl:
         if isinstance(answer, BaseException):
             raise answer
         self.todos.append(fields)
-        return {"key": f"EXA-{len(self.todos):02}", "link": f"https://x/{len(self.todos)}"}
+        return new_todo(f"EXA-{len(self.todos):02}")
 
     def create_all(self, some):
         results = []
@@ -314,27 +319,23 @@ def test_variable_store_50_runs_keeps_the_last_20(variables):
 def test_name_variable_any_ids_is_short_and_unique():
     """At most the 250 characters that Airflow allows, whatever the ids are."""
     assert name_variable("dag", "task", "3").startswith("bzctrl__memory__dag__task__3__")
-    assert name_variable("a__b", "c") != name_variable("a", "b__c")
-    assert name_variable("d", "t", "3") != name_variable("d", "t__3")
+    assert name_variable("a__b", "c", "3") != name_variable("a", "b__c", "3")
     long = [name_variable("d" * 250, "t" * 250, str(index)) for index in range(3)]
     assert len(set(long)) == 3
     assert max(map(len, long)) <= 250
 
 
-def test_open_store_each_airflow_version_has_its_own(set_airflow_version, variables):
+def test_open_journal_each_airflow_version_has_its_own_store(set_airflow_version, variables):
     """The state store from 3.3 on, a Variable on older versions, and none outside Airflow."""
-    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=2, try_number=1, max_tries=0)
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=2)
     set_airflow_version(3, 2)
-    open_store({"ti": ti}).set("todo", {"created": 1})
-    assert json.loads(variables[name_variable("d", "t", "2")]) == {"r 0": {"todo": {"created": 1}}}
-    ti.map_index = -1
-    open_store({"ti": ti}).set("x", {})
-    assert name_variable("d", "t") in variables
-    assert open_store({"ti": SimpleNamespace()}) is None
+    open_journal({"ti": ti}, "retry").store.set("todo", {"created": 1})
+    assert json.loads(variables[name_variable("d", "t", "2")]) == {"r": {"todo": {"created": 1}}}
+    assert open_journal({"ti": SimpleNamespace()}, "retry").store is None
     set_airflow_version(3, 3)
-    state_store = object()
-    assert open_store({"ti": ti, "task_state_store": state_store}) is state_store
-    assert open_store({"ti": ti}) is None
+    state_store = DictStore()
+    assert open_journal({"ti": ti, "task_state_store": state_store}, "retry").store is state_store
+    assert open_journal({"ti": ti}, "retry").store is None
 
 
 # --- any course of events --------------------------------------------------------------------------------------------
@@ -388,7 +389,7 @@ class AnyCourseOfEvents(RuleBasedStateMachine):
             raise UNKNOWN
         if fault == "crash after":
             raise Crash
-        return {"key": f"EXA-{len(self.todos)}", "link": None}
+        return new_todo(f"EXA-{len(self.todos)}")
 
     @rule(fault=st.sampled_from(FAULTS), crash_at=st.integers(1, 8) | st.none(), is_last=st.booleans())
     def try_once(self, fault, crash_at, is_last):
