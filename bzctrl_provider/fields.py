@@ -21,7 +21,7 @@ Text: TypeAlias = str | int | float | Decimal | None
 
 
 class TodoFields(TypedDict, total=False):
-    """List the fields of a todo; ``Todo`` describes them."""
+    """The fields of a todo, which ``Todo`` describes."""
 
     todo_type: str | None
     domain_workspace: Text
@@ -46,23 +46,22 @@ class TodoFields(TypedDict, total=False):
 
 TODO_FIELDS = tuple(TodoFields.__annotations__)
 
-_TIMES = {("numpy", "datetime64"), ("pandas", "NaTType")}
+PLACE = ("domain_workspace", "domain", "workspace")
+"""The fields that together say where a todo belongs."""
 
 
 def is_missing(value: Any) -> bool:
     """Return whether a value is None or a gap in a table: NaN, or NaT or NA of numpy or pandas, which are not imported."""
-    kind = type(value)
-    # Without the module within the package: each pandas has another one.
-    name = (str(kind.__module__).partition(".")[0], kind.__name__)
-    if value is None or name == ("pandas", "NAType"):
+    kind = type(value).__name__
+    if value is None or kind in ("NAType", "NaTType"):
         return True
-    return (name in _TIMES or isinstance(value, Real)) and bool(value != value)  # noqa: PLR0124 - only NaN and NaT differ from themselves
+    is_comparable = kind == "datetime64" or isinstance(value, Real)
+    return is_comparable and bool(value != value)  # noqa: PLR0124 - only NaN and NaT differ from themselves
 
 
 def name_workspace(fields: Mapping[str, Any]) -> str:
     """Return where the fields put a todo, such as ``EXA-CON-BUS-WOR``; empty if they leave it to the connection."""
-    places = (fields.get(name) for name in ("domain_workspace", "domain", "workspace"))
-    return "/".join(str(place) for place in places if place)
+    return "/".join(str(fields[name]) for name in PLACE if fields.get(name))
 
 
 def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> dict[str, Any]:
@@ -71,8 +70,7 @@ def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> 
     :param fields: of a todo. An unset description, or one of an invalid type, stays as it is.
     :param unanswered: the times of the attempts, as text; empty for no note.
     """
-    description = fields.get("description")
-    if not unanswered or not description or not isinstance(description, str | int | float):
+    if not unanswered or not _read_description(fields):
         return dict(fields)
     attempts = "An attempt" if len(unanswered) == 1 else "Attempts"
     return add_note(
@@ -86,13 +84,18 @@ def add_run_link(fields: Mapping[str, Any], run_url: str | None) -> dict[str, An
     :param fields: of a todo. A description that is unset, is of an invalid type or has the address stays as it is.
     :param run_url: the address in Airflow's UI; None for no change.
     """
-    description = fields.get("description")
-    if not run_url or not isinstance(description, str | int | float) or isinstance(description, bool):
-        return dict(fields)
-    text = str(description)
+    description = _read_description(fields)
     # The address of a task begins with that of its run.
-    has_link = re.search(re.escape(run_url) + r"(?![\w/%&?-])", text)
-    return add_note(fields, f"Run: {run_url}") if text.strip() and not has_link else dict(fields)
+    if not run_url or not description or re.search(re.escape(run_url) + r"(?![\w/%&?-])", description):
+        return dict(fields)
+    return add_note(fields, f"Run: {run_url}")
+
+
+def _read_description(fields: Mapping[str, Any]) -> str:
+    """Return the description as text; empty if it is unset or of an invalid type, which must stay an error."""
+    description = fields.get("description")
+    is_text = isinstance(description, str | int | float) and not isinstance(description, bool)
+    return str(description).strip() if is_text else ""
 
 
 def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:

@@ -95,9 +95,9 @@ def _prepare_tasks(dag: DAG) -> None:
     for task in _find_roll_ups(dag):
         _keep_from_skipping(dag, task)
         operator = _find_loaded(_ROLL_UP)
-        if operator.remembers_exceptions(task):
+        if operator.get_option(task, "remember_exceptions"):
             before = map(dag.get_task, _find_tasks_before(dag, task))
-            _keep_reasons(before, log_lines=operator.count_log_lines(task))
+            _keep_reasons(before, log_lines=operator.get_option(task, "include_log_lines"))
 
 
 def _keep_from_skipping(dag: DAG, roll_up: Any) -> None:

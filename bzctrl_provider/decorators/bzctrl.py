@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator, has_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,13 +40,9 @@ log = logging.getLogger(__name__)
 
 
 class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
-    """Call a function and create the todos that it returns; as a teardown, no failure before it is without one."""
+    """A task that creates the todos that a function returns; as a teardown, no failure before it is without one."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *CreateTodoOperator.template_fields)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        **DecoratedOperator.template_fields_renderers,
-        **CreateTodoOperator.template_fields_renderers,
-    }
     custom_operator_name: str = "@task.bzctrl_todo"
 
     def __init__(self, **kwargs: Any) -> None:
@@ -88,11 +84,7 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
                 raise
             log.exception("The todo says only which tasks failed, because %s raised an error.", self.task_id)
             return add_note(todo, f"{self.task_id} raised an error: {exception_text(exc)}")
-        return todo if failure.tasks and _is_empty(returned) else returned
-
-
-def _is_empty(returned: object) -> bool:
-    return returned is None or (isinstance(returned, list | tuple) and not returned)
+        return todo if failure.tasks and has_none(returned) else returned
 
 
 @overload

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BzCtrlTodoLink(BaseOperatorLink):
-    """Show "BzCtrl todo" beside a task that created one. The link only reads the XCom that the operator pushed."""
+    """The link "BzCtrl todo" of a task that created one. It only reads the XCom that the operator pushed."""
 
     name = "BzCtrl todo"
     xcom_key = "bzctrl_todo_link"
@@ -31,7 +31,7 @@ class BzCtrlTodoLink(BaseOperatorLink):
 
 
 class BzCtrlFurtherTodoLink(BaseOperatorLink):
-    """Show "BzCtrl todo 02" and so on beside a task that created several todos.
+    """The link "BzCtrl todo 02" and so on of a task that created several todos.
 
     :param number: of the todo, from 2. Two digits in the name, because Airflow sorts the links of a task by name.
     """
@@ -51,7 +51,7 @@ class BzCtrlFurtherTodoLink(BaseOperatorLink):
 
 
 class BzCtrlIncidentLink(BzCtrlTodoLink):
-    """Show "BzCtrl todo" on a task whose failure callback raised an incident and delivered it itself."""
+    """The link "BzCtrl todo" of a task whose failure callback raised an incident and delivered it itself."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
         """Return an empty text: the callback pushes the address, after Airflow asked for the links of the task."""
@@ -70,12 +70,11 @@ def push_incident_link(context: Mapping[str, Any], link: object) -> None:
         context["ti"].xcom_push(key=BzCtrlIncidentLink.xcom_key, value=address)
 
 
-def get_links_of_todos(shown: int) -> tuple[BaseOperatorLink, ...]:
-    """Return the links of a task with several todos: one for each of the first ones.
+LINKS_OF_TODOS: tuple[BaseOperatorLink, ...] = (
+    BzCtrlTodoLink(),
+    *(BzCtrlFurtherTodoLink(number) for number in range(2, 11) if airflow_at_least(3, 0)),
+)
+"""The links of a task with several todos: one for each of the first ten.
 
-    Airflow 2 shows a disabled button for each link without an address, so there it is one, to the only todo or to the log.
-
-    :param shown: the largest number of links.
-    """
-    further = range(2, shown + 1) if airflow_at_least(3, 0) else ()
-    return (BzCtrlTodoLink(), *map(BzCtrlFurtherTodoLink, further))
+Airflow 2 shows a disabled button for each link without an address, so there it is one, to the only todo or to the log.
+"""

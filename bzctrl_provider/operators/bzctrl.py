@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from inspect import signature
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
@@ -17,9 +17,9 @@ from bzctrl_provider.airflow_compat import (
     get_partial_kwargs,
     is_mapped_instance,
 )
-from bzctrl_provider.exceptions import BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
 from bzctrl_provider.fields import TODO_FIELDS, TextTemplates, keep_text, name_workspace
-from bzctrl_provider.links.bzctrl import BzCtrlTodoLink, get_links_of_todos
+from bzctrl_provider.links.bzctrl import LINKS_OF_TODOS, BzCtrlTodoLink
 from bzctrl_provider.rules.field_checks import check_literals, find_number_errors, find_window_errors
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import LOG_LINES_MAX, MAX_WORKERS, safe_repr, web_address
@@ -33,15 +33,13 @@ if TYPE_CHECKING:
     from bzctrl_provider.failure.model import LazyFailure
     from bzctrl_provider.fields import Text
     from bzctrl_provider.incidents.fill import Wishes
-    from bzctrl_provider.incidents.occurrence import TryState
-    from bzctrl_provider.operators.memory import OnUnknownOutcome
+    from bzctrl_provider.operators.memory import OnUnknownOutcome, Result
     from bzctrl_provider.outbox.writer import NotRaised
     from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
 
-_LINKS_SHOWN = 10
-_LINKS = get_links_of_todos(_LINKS_SHOWN)
+_ORDER_ID = "{{ run_id }}"
 _PLACE = {"domain", "workspace"}
 
 _RETRIES = {"retries": 3, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True}
@@ -52,7 +50,7 @@ _AFTER_ALL = "all_done_setup_success"
 
 
 class CreateTodoOperator(TextTemplates, BaseOperator):
-    """Create one incident or task in BzCtrl.
+    """A task that creates one incident or task in BzCtrl.
 
     Every field of the todo is a template field and is checked after rendering; all faults are reported at once.
     The task's page gets the link "BzCtrl todo". The task returns what was created, by this try or by an earlier one since
@@ -93,15 +91,9 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
     """
 
     template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "description": "md",
-        "result": "md",
-        "category": "json",
-        "sub_category": "json",
-    }
     operator_extra_links: Collection[BaseOperatorLink] = (BzCtrlTodoLink(),)
-    todo_link: str | None = None
-    """The address of the todo, once the task runs; empty while there is none."""
+    todo_link: str = ""
+    """The address of the todo; empty while there is none."""
     _mapped_data: list[Any] | None = None
     """The values that come from data and are not rendered; None before the first value is rendered."""
     ui_color = "#f6d9d5"
@@ -125,7 +117,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         reporter: str | None = None,
         category: Sequence[Text] | Text = None,
         sub_category: Sequence[Text] | Text = None,
-        order_id: Text = "{{ run_id }}",
+        order_id: Text = _ORDER_ID,
         lrn: Text = None,
         reminder_date: date | str | None = None,
         bzctrl_conn_id: str = "bzctrl_default",
@@ -187,8 +179,6 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         outcome = values.get("on_unknown_outcome", "retry")
         if outcome not in ("retry", "fail"):
             errors.append(("on_unknown_outcome", f"must be 'retry' or 'fail', not {safe_repr(outcome)}"))
-        if (link := values.get("link_to_run")) not in (None, True, False):
-            errors.append(("link_to_run", f"must be True or False, not {safe_repr(link)}"))
         return errors + find_window_errors(values.get("dedup_window"))
 
     def render_template(
@@ -204,14 +194,9 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """
         seen_oids = set() if seen_oids is None else seen_oids
         if self._mapped_data is None:
-            defaults = [
-                parameter.default
-                for base in type(self).__mro__
-                if issubclass(base, CreateTodoOperator)
-                for parameter in signature(base.__init__).parameters.values()
-            ]
-            self._mapped_data = find_mapped_data(self, context, defaults=defaults)
-            context["failure"] = _get_failure(context)  # type: ignore[typeddict-unknown-key]  # a variable of our own
+            # Of the defaults, only this one is a template.
+            self._mapped_data = find_mapped_data(self, context, defaults=[_ORDER_ID])
+            _get_failure(context)  # for the templates, by the context
         seen_oids.update(map(id, self._mapped_data))
         # Airflow says only what it renders: the first field with it that is not rendered yet, or a part of one.
         name = next((name for name in self.template_fields if getattr(self, name, None) is content), "")
@@ -220,17 +205,10 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
-        from bzctrl_provider.failure.lookup import find_run_url
-        from bzctrl_provider.failure.model import fill_text
-        from bzctrl_provider.fields import add_run_link
         from bzctrl_provider.outbox.writer import NotRaised, announce
 
-        self.todo_link = ""
-        failure = _get_failure(context)
-        fields = fill_text(failure, self._get_fields(), link_to_run=self.link_to_run is not False)
-        if self.link_to_run:
-            fields = add_run_link(fields, find_run_url(context))
-        decision = announce(self._new_todo(context, failure, fields))
+        fields = self._write_text(context, self._get_fields())
+        decision = announce(self._new_todo(context, fields))
         if isinstance(decision, NotRaised):
             return self._not_raised(context, decision)
         return self._create(context, decision)
@@ -240,7 +218,16 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
         return {name: as_text(getattr(self, name)) for name in TODO_FIELDS}
 
-    def _new_todo(self, context: Context, failure: LazyFailure, fields: Mapping[str, Any]) -> Incident:
+    def _write_text(self, context: Context, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields with the texts that are left out, and with the address of the run."""
+        from bzctrl_provider.failure.lookup import find_run_url
+        from bzctrl_provider.failure.model import fill_text
+        from bzctrl_provider.fields import add_run_link
+
+        filled = fill_text(_get_failure(context), fields, link_to_run=self.link_to_run is not False)
+        return add_run_link(filled, find_run_url(context)) if self.link_to_run else filled
+
+    def _new_todo(self, context: Context, fields: Mapping[str, Any]) -> Incident:
         from bzctrl_provider.incidents.occurrence import TryState
         from bzctrl_provider.outbox.writer import identify
         from bzctrl_provider.store.incidents import Incident
@@ -254,7 +241,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         repeats = None
         if self.dedup_window:
             key = key_of_failure(
-                failure,
+                _get_failure(context),
                 bzctrl_conn_id=self.bzctrl_conn_id,
                 workspace=name_workspace(fields),
                 key=self.dedup_key,
@@ -285,32 +272,22 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """Create a todo that is to be raised, once for all tries of the task."""
         # Imported here, like all that only a running task needs: a DAG file that names the operator is parsed without it.
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.incidents.occurrence import TryState
-        from bzctrl_provider.operators.memory import create_once, open_memory
+        from bzctrl_provider.operators.memory import open_journal
         from bzctrl_provider.outbox.writer import as_dict, note_created, release
 
         _warn_of_none(incident.fields)
         hook = BzCtrlHook(incident.bzctrl_conn_id)
-
-        def create(todo: dict[str, Any]) -> dict[str, Any]:
-            return hook.create_todo(todo).as_dict()
-
         try:
             # An error of the connection comes before an attempt is remembered.
             incident = replace(incident, fields=self._fit(incident.fields, hook.get_conn().message_format))
-            created = create_once(
-                create,
-                incident.fields,
-                memory=open_memory(context),
-                key="todo",
-                tries=TryState.from_ti(context["ti"]),
-                on_unknown_outcome=self.on_unknown_outcome,
-            )
+            journal = open_journal(context, self.on_unknown_outcome)
+            created = journal.create_one(hook.create_todo, incident.fields)
         except Exception as exc:
+            # First the outbox: an incident that waits there keeps its window.
             if self._queue(context, incident, exc):
                 return {**as_dict(incident), "queued": True}
             release(incident)
-            if isinstance(exc, BzCtrlError) and exc.is_permanent:
+            if getattr(exc, "is_permanent", False):
                 # Without its cause, which has the same message.
                 raise AirflowFailException(str(exc)) from None
             raise
@@ -336,7 +313,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
 
 class IncidentOnFailureOperator(CreateTodoOperator):
-    """Raise one incident if any of the checks before it failed, and leave the run failed.
+    """A task that raises one incident if any of the checks before it failed, and leaves the run failed.
 
     ```python
     checks >> IncidentOnFailureOperator(task_id="raise_incident")
@@ -392,28 +369,22 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         self.remember_exceptions = remember_exceptions
         self.include_log_lines = include_log_lines
         self.consecutive_failures = consecutive_failures
-        kwargs.setdefault("trigger_rule", _AFTER_ALL)
-        default_args = kwargs.get("default_args") or {}
-        if "retries" not in kwargs and "retries" not in default_args:
-            kwargs = {**{k: v for k, v in _RETRIES.items() if k not in default_args}, **kwargs}
-        super().__init__(**kwargs)
         self.routes = routes
-        rule = self.trigger_rule
-        self.as_teardown()
-        self.trigger_rule = rule
+        kwargs.setdefault("trigger_rule", _AFTER_ALL)
+        super().__init__(**kwargs, **_find_retries(kwargs, kwargs.get("default_args")))
+        # Not by as_teardown(), which replaces the trigger rule.
+        self.is_teardown = True
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped one, as a teardown: otherwise Airflow would never run it."""
-        given = {*kwargs, *(kwargs.get("default_args") or {})}
         kwargs.setdefault("trigger_rule", _AFTER_ALL)
         partial = super().partial(**kwargs)
         partial_kwargs = get_partial_kwargs(partial)
+        parents = (partial_kwargs.get("dag"), partial_kwargs.get("task_group"))
+        of_parents = [getattr(parent, "default_args", None) for parent in parents]
+        partial_kwargs |= _find_retries(kwargs, kwargs.get("default_args"), *of_parents)
         partial_kwargs["is_teardown"] = True
-        for parent in (partial_kwargs.get("dag"), partial_kwargs.get("task_group")):
-            given |= set(getattr(parent, "default_args", None) or {})
-        if "retries" not in given:
-            partial_kwargs |= {name: value for name, value in _RETRIES.items() if name not in given}
         return partial
 
     @classmethod
@@ -452,17 +423,16 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         is_permanent = getattr(exc, "is_permanent", False)
         if not is_permanent and not TryState.from_ti(context["ti"]).is_last:
             return False
-        is_rejected = is_permanent and getattr(exc, "concerns", "") == "todo"
-        # With `fail`, nothing may be sent again after an attempt without a response.
-        is_forbidden = self.on_unknown_outcome == "fail" and getattr(exc, "outcome_unknown", False)
-        if not is_rejected and not is_forbidden and queue_incident(incident, exc):
+        # Rejected, or with `fail` nothing may be sent again after an attempt without a response.
+        is_final = is_permanent and getattr(exc, "concerns", "") == "todo"
+        if not is_final and queue_incident(incident, exc):
             return True
         log_incident(incident.fields)
         return False
 
-    def set_downstream(self, *args: Any, **kwargs: Any) -> None:
+    def set_downstream(self, task_or_task_list: Any, edge_modifier: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
         """Raise an error: no task can follow this one."""
-        raise self._is_last(args[0] if args else kwargs.get("task_or_task_list"))
+        raise self._is_last(task_or_task_list)
 
     def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
         """Raise an error if a task puts itself after this one."""
@@ -471,40 +441,33 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         super().update_relative(other, upstream, edge_modifier)
         self._prepare(other)
 
-    def set_upstream(self, *args: Any, **kwargs: Any) -> None:
+    def set_upstream(self, task_or_task_list: Any, edge_modifier: Any = None) -> None:
         """Connect it with tasks before it, which then keep their exceptions and do not skip it."""
-        super().set_upstream(*args, **kwargs)
-        self._prepare(args[0] if args else kwargs.get("task_or_task_list"))
+        super().set_upstream(task_or_task_list, edge_modifier)
+        self._prepare(task_or_task_list)
 
     @staticmethod
-    def remembers_exceptions(task: Any) -> bool:
-        """Return whether the tasks before a task of this class, which may be mapped, keep their exceptions."""
-        return bool(_choose(task, "remember_exceptions"))
+    def get_option(task: Any, name: str) -> Any:
+        """Return a parameter of a task of this class, which may be mapped; the option of the same name if it is left out."""
+        mapped = getattr(task, "partial_kwargs", None)
+        chosen = mapped.get(name) if mapped else getattr(task, name, None)
+        return getattr(settings(), name) if chosen is None else chosen
 
-    @staticmethod
-    def count_log_lines(task: Any) -> int:
-        """Return how many lines of the logs of the tasks before it the incident has, also of a mapped one."""
-        return int(_choose(task, "include_log_lines"))
-
-    def _prepare(self, others: Any) -> None:
+    def _prepare(self, before: Any) -> None:
         """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.best_effort import best_effort
         from bzctrl_provider.failure.dag_graph import keep_from_skipping
         from bzctrl_provider.failure.reasons import find_tasks_before, keep_reasons
 
         with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
-            others = others if isinstance(others, Sequence) else [others]
-            tasks = [task for other in others for task in other.leaves]
+            tasks = [task for other in _as_list(before) for task in other.leaves]
             keep_from_skipping(tasks, self.task_id)
-            if self.remembers_exceptions(self):
-                log_lines = self.count_log_lines(self)
+            if self.get_option(self, "remember_exceptions"):
+                log_lines = self.get_option(self, "include_log_lines")
                 keep_reasons(find_tasks_before(tasks, log_lines=log_lines), log_lines=log_lines)
 
-    def _is_last(self, others: Any) -> ValueError:
-        others = others if isinstance(others, Sequence) else [others]
-        # A decorated task comes as its result, whose operator has the name.
-        tasks = [getattr(other, "operator", other) for other in others]
-        names = ", ".join(str(getattr(task, "node_id", task)) for task in tasks)
+    def _is_last(self, after: Any) -> ValueError:
+        names = ", ".join(task.task_id for other in _as_list(after) for task in other.roots)
         return ValueError(
             f"{self.task_id} raises an incident after failed checks, so no task can follow it: {names} would run "
             f"after a failure and be skipped after a success. Write checks >> [{self.task_id}, {names}]."
@@ -517,7 +480,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         from bzctrl_provider.outbox.writer import NotRaised, announce, note_pass
         from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 
-        self.todo_link = ""
         failure = _get_failure(context)
         occurrence = read_checks(context, failure, task_id=self.task_id)
         if not failure.tasks:
@@ -534,18 +496,15 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _may_have_memory(self) -> bool:
         """Return whether failures of this task may share an incident, or be counted."""
-        options = settings()
         return (
-            self.dedup_window is not None
-            or (self.consecutive_failures or 1) > 1
-            or bool(options.dedup_window)
-            or options.consecutive_failures > 1
-            or (self.routes and options.routes_path is not None)
+            bool(self.get_option(self, "dedup_window"))
+            or self.get_option(self, "consecutive_failures") > 1
+            or (self.routes and settings().routes_path is not None)
         )
 
 
 class CreateTodosOperator(CreateTodoOperator):
-    """Create many incidents or tasks in BzCtrl, several at a time.
+    """A task that creates many incidents or tasks in BzCtrl, several at a time.
 
     ```python
     CreateTodosOperator(task_id="file", todos="{{ ti.xcom_pull('find') }}", description="See the report.")
@@ -566,13 +525,9 @@ class CreateTodosOperator(CreateTodoOperator):
     """
 
     template_fields: Sequence[str] = ("todos", *CreateTodoOperator.template_fields)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "todos": "json",
-        **CreateTodoOperator.template_fields_renderers,
-    }
-    operator_extra_links = _LINKS
+    operator_extra_links = LINKS_OF_TODOS
     todo_links: tuple[str, ...] = ()
-    """The addresses of the first todos, once they were created."""
+    """The addresses of the todos, once they were created."""
 
     def __init__(
         self, *, todos: Any, max_workers: int = 8, link_to_run: bool | None = True, **kwargs: Any
@@ -595,12 +550,7 @@ class CreateTodosOperator(CreateTodoOperator):
             errors.append(
                 ("dedup_window", "is for single todos: map CreateTodoOperator over the data instead")
             )
-        workers = values.get("max_workers", 8)
-        if not isinstance(workers, int) or not 1 <= workers <= MAX_WORKERS:
-            errors.append(
-                ("max_workers", f"must be a whole number from 1 to {MAX_WORKERS}, not {safe_repr(workers)}")
-            )
-        return errors
+        return errors + find_number_errors(values.get("max_workers"), "max_workers", most=MAX_WORKERS)
 
     def execute(self, context: Context) -> Any:
         """Create the todos."""
@@ -608,107 +558,88 @@ class CreateTodosOperator(CreateTodoOperator):
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
+        """Create all todos that can be created, and show their links, also if others are missing."""
         from bzctrl_provider.incidents.occurrence import TryState
-        from bzctrl_provider.operators.memory import format_results
 
         filled = self._fill_todos(context, todos)
-        tries = TryState.from_ti(context["ti"])
-        results = self._create_missing(context, filled, tries)
+        results = self._create_missing(context, filled)
         created = [result for result in results if not isinstance(result, BzCtrlError)]
         self._set_links(context, created)
-        if errors := [result for result in results if isinstance(result, BzCtrlError)]:
-            if len(results) > 1:
-                log.error(
-                    "%d of %d todos were not created:\n%s",
-                    len(errors),
-                    len(results),
-                    format_results(filled, results),
-                )
-            raise _summarize(errors, len(results), is_last=tries.is_last)
+        if len(created) < len(results):
+            raise _summarize(filled, results, is_last=TryState.from_ti(context["ti"]).is_last)
         return created
 
     def _fill_todos(self, context: Context, todos: Any) -> list[dict[str, Any]]:
         """Return the fields of each todo, with the defaults, the generated texts and the address of the run."""
-        from bzctrl_provider.failure.lookup import find_run_url
-        from bzctrl_provider.failure.model import fill_text
-        from bzctrl_provider.fields import add_run_link
         from bzctrl_provider.operators.memory import fill_todo, parse_todos
 
-        if todos is None or (isinstance(todos, Sequence) and not todos):
+        if has_none(todos):
             raise AirflowSkipException("There is no todo to create.")
-        if isinstance(todos, Mapping):
-            raise AirflowFailException("todos must be a list of mappings, not a mapping: write [{…}].")
         defaults = {name: value for name, value in self._get_fields().items() if value is not None}
-        failure = _get_failure(context)
-        run_url = find_run_url(context) if self.link_to_run else None
-        return [
-            add_run_link(
-                fill_text(failure, fill_todo(todo, defaults), link_to_run=bool(self.link_to_run)), run_url
-            )
-            for todo in parse_todos(todos, templated=todos is self.todos)
-        ]
+        return [self._write_text(context, fill_todo(todo, defaults)) for todo in parse_todos(todos)]
 
-    def _create_missing(
-        self, context: Context, todos: list[dict[str, Any]], tries: TryState
-    ) -> list[dict[str, Any] | BzCtrlError]:
+    def _create_missing(self, context: Context, todos: list[dict[str, Any]]) -> list[Result]:
         """Create the todos that no earlier try created, and return the result of each."""
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.operators.memory import create_all_once, open_memory
+        from bzctrl_provider.operators.memory import open_journal
 
         hook = BzCtrlHook(self.bzctrl_conn_id)
-
-        def create_all(some: list[dict[str, Any]]) -> list[dict[str, Any] | BzCtrlError]:
-            results = hook.create_todos(some, max_workers=self.max_workers)
-            return [result if isinstance(result, BzCtrlError) else result.as_dict() for result in results]
-
         try:
             # An error of the connection comes before an attempt is remembered.
             hook.get_conn()
-            return create_all_once(
-                create_all,
-                todos,
-                memory=open_memory(context),
-                tries=tries,
-                on_unknown_outcome=self.on_unknown_outcome,
-                batch_size=4 * self.max_workers,
-            )
-        except (BzCtrlError, ValueError) as exc:
-            if not getattr(exc, "is_permanent", True):
-                raise
+        except BzCtrlConfigError as exc:
             raise AirflowFailException(str(exc)) from None
+        create_all = functools.partial(hook.create_todos, max_workers=self.max_workers)
+        journal = open_journal(context, self.on_unknown_outcome)
+        return journal.create_many(create_all, todos, batch_size=4 * self.max_workers)
 
     def _set_links(self, context: Context, created: Iterable[Mapping[str, Any]]) -> None:
-        """Show the links of the first todos on the page of the task."""
-        links = [link for todo in created if (link := web_address(todo.get("link")))][:_LINKS_SHOWN]
+        """Show the links of the todos on the page of the task, as far as it has links."""
+        links = [link for todo in created if (link := web_address(todo.get("link")))]
         self.todo_links = tuple(links)
         self.todo_link = links[0] if links else ""
         if airflow_at_least(3, 0):
             # Airflow stores an XCom for each link of the executed operator, also for an empty one.
-            self.operator_extra_links = _LINKS[: len(links)]
+            self.operator_extra_links = LINKS_OF_TODOS[: len(links)]
         elif links:
             if len(links) > 1:
                 self.todo_link = context["ti"].log_url
             context["ti"].xcom_push(key=BzCtrlTodoLink.xcom_key, value=self.todo_link)
 
 
-def _summarize(errors: Sequence[BzCtrlError], todos: int, *, is_last: bool) -> Exception:
-    """Return the error of a task that could not create some of its todos: one that Airflow retries if that may help."""
+def _find_retries(*given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the retries of an incident operator; none if a DAG file sets them.
+
+    :param given: its parameters, and the default arguments around it.
+    """
+    names = {name for arguments in given for name in arguments or ()}
+    return {} if "retries" in names else {name: _RETRIES[name] for name in _RETRIES.keys() - names}
+
+
+def _as_list(tasks: Any) -> Sequence[Any]:
+    return tasks if isinstance(tasks, Sequence) else [tasks]
+
+
+def has_none(todos: object) -> bool:
+    """Return whether todos are None or an empty list; a table does not say by its truth whether it is empty."""
+    return todos is None or (isinstance(todos, Sequence) and not todos)
+
+
+def _summarize(todos: list[dict[str, Any]], results: Sequence[Result], *, is_last: bool) -> Exception:
+    """Log which todos could not be created, and return the error of the task: one that Airflow retries if that may help."""
+    from bzctrl_provider.operators.memory import format_results
+
+    errors = [result for result in results if isinstance(result, BzCtrlError)]
+    missing = f"{len(errors)} of {len(results)} todos were not created"
+    if len(results) > 1:
+        log.error("%s:\n%s", missing, format_results(todos, results))
     curable = [error for error in errors if not error.is_permanent]
     if curable and not is_last:
         return curable[0]
-    if todos == 1:
+    if len(results) == 1:
         return AirflowFailException(str(errors[0]))
     reason = "The reason" if len(set(map(str, errors))) == 1 else "The first reason"
-    return AirflowFailException(
-        f"{len(errors)} of {todos} todos were not created; the table above says which and why. {reason}: {errors[0]}"
-    )
-
-
-def _choose(task: Any, name: str) -> Any:
-    """Return a parameter of a roll-up, which may be mapped; the option of the same name if it is left out."""
-    mapped = getattr(task, "partial_kwargs", None)
-    chosen = mapped.get(name) if mapped else getattr(task, name, None)
-    return getattr(settings(), name) if chosen is None else chosen
+    return AirflowFailException(f"{missing}; the table above says which and why. {reason}: {errors[0]}")
 
 
 def _warn_of_none(fields: Mapping[str, Any]) -> None:
@@ -721,9 +652,12 @@ def _warn_of_none(fields: Mapping[str, Any]) -> None:
 
 
 def _get_failure(context: Context) -> LazyFailure:
-    """Return the failure that the templates used, so that Airflow is asked for it once."""
+    """Return the failure that templates use, which the context keeps, so that Airflow is asked for it once."""
     from bzctrl_provider.failure.lookup import describe_failure
     from bzctrl_provider.failure.model import LazyFailure
 
-    rendered = context.get("failure")
-    return rendered if isinstance(rendered, LazyFailure) else LazyFailure(context, describe_failure)
+    failure = context.get("failure")
+    if not isinstance(failure, LazyFailure):
+        failure = LazyFailure(context, describe_failure)
+        context["failure"] = failure  # type: ignore[typeddict-unknown-key]  # a variable of our own
+    return failure

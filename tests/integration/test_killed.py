@@ -10,9 +10,9 @@ import time
 TRY = """
 import json, pathlib, sys
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-from bzctrl_provider.operators.memory import TryState, create_once
+from bzctrl_provider.operators.memory import Journal, TryState
 
-class FileMemory:
+class FileStore:
     file = pathlib.Path(sys.argv[1])
     def read(self):
         return json.loads(self.file.read_text()) if self.file.exists() else {}
@@ -22,10 +22,9 @@ class FileMemory:
         self.file.write_text(json.dumps({**self.read(), key: value}))
 
 fields = {"todo_type": "INCIDENT", "title": "t", "description": "d", "order_id": "o"}
-todo = create_once(
-    lambda todo: BzCtrlHook().create_todo(todo).as_dict(), fields, memory=FileMemory(), key="todo",
-    tries=TryState("1", is_first=False, is_last=sys.argv[2] == "last"), on_unknown_outcome=sys.argv[3],
-)
+tries = TryState("1", is_first=False, is_last=sys.argv[2] == "last")
+journal = Journal(FileStore(), tries, sys.argv[3])
+todo = journal.create_one(BzCtrlHook().create_todo, fields)
 print(todo["key"])
 """
 
@@ -50,7 +49,8 @@ def test_create_todo_process_killed_meanwhile_leaves_a_note(bzctrl_sandbox, tmp_
     """The next try finds the intent and creates again, with a note; the try after that creates nothing."""
     memory = tmp_path / "memory.json"
     kill_in_the_middle(bzctrl_sandbox, memory)
-    assert json.loads(memory.read_text())["todo.0"]["intent"]
+    (page,) = json.loads(memory.read_text()).values()
+    assert len(page["todo"]) == 1
     said, _ = start(memory, "last").communicate()
     assert said.splitlines()[-1] == "EXA-CON-BUS-WOR-02"
     said, _ = start(memory, "last").communicate()

@@ -16,6 +16,7 @@ def variables(monkeypatch):
     kept = {}
     variable = SimpleNamespace(get=kept.get, set=kept.__setitem__)
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variable, raising=False)
+    monkeypatch.setattr("bzctrl_provider.operators.memory.Variable", variable)
     return kept
 
 

@@ -8,10 +8,10 @@ from support.airflow_versions import VERSION
 
 from bzctrl_provider.links import bzctrl as link_module
 from bzctrl_provider.links.bzctrl import (
+    LINKS_OF_TODOS,
     BzCtrlFurtherTodoLink,
     BzCtrlIncidentLink,
     BzCtrlTodoLink,
-    get_links_of_todos,
 )
 
 
@@ -42,10 +42,9 @@ def test_incident_link_in_the_worker_has_no_address():
 @pytest.mark.skipif(VERSION < (3, 0), reason="Airflow 2 has one link")
 def test_links_of_todos_have_names_that_airflow_sorts():
     """The first has the name of the only link of other operators, and each has an XCom of its own."""
-    links = get_links_of_todos(10)
-    names = [link.name for link in links]
+    names = [link.name for link in LINKS_OF_TODOS]
     assert names == sorted(names) == ["BzCtrl todo", *(f"BzCtrl todo {n:02}" for n in range(2, 11))]
-    assert len({link.xcom_key for link in links}) == 10
+    assert len({link.xcom_key for link in LINKS_OF_TODOS}) == 10
 
 
 def test_link_of_a_further_todo_is_that_of_the_operator():

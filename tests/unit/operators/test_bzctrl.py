@@ -138,7 +138,6 @@ def test_template_fields_are_all_fields_of_a_todo():
     assert set(CreateTodoOperator.template_fields) == {*TODO_FIELDS, "bzctrl_conn_id", "dedup_key"}
     parameters = inspect.signature(CreateTodoOperator.__init__).parameters
     assert set(CreateTodoOperator.template_fields) < set(parameters)
-    assert set(CreateTodoOperator.template_fields_renderers) < set(CreateTodoOperator.template_fields)
     assert CreateTodoOperator(task_id="t").order_id == "{{ run_id }}"
 
 
@@ -196,7 +195,7 @@ def test_incident_operator_task_after_it_raises_with_the_remedy():
 def test_operator_invalid_literals_are_one_error_at_parse():
     """The error names every invalid parameter with its allowed values, mapped or not."""
     fields = {"impact": "urgent", "reminder_date": "soon", "assignee": "nobody"}
-    others = {"dedup_window": 3600, "on_unknown_outcome": "ignore", "link_to_run": "no"}
+    others = {"dedup_window": 3600, "on_unknown_outcome": "ignore"}
     of_list = {"todos": [], "max_workers": 0, "dedup_window": dt.timedelta(1), "priority": "urgent"}
     for make, name, given in [
         (CreateTodoOperator, "CreateTodoOperator", {**fields, **others}),
@@ -578,7 +577,7 @@ class Poisoned:
         self._created = created
 
     def get(self, key):
-        return {"page": 0, "todos": {"todo": {"created": self._created}}} if key == "todo.0" else {}
+        return {"todo": self._created} if key == "bzctrl.0.0" else None
 
     def set(self, _key, _value):
         raise AssertionError("nothing is created again")
@@ -639,16 +638,15 @@ def test_create_todos_hostile_list_is_named_by_its_type():
 
 
 @pytest.mark.security
-def test_execute_poisoned_memory_gives_no_link(bzctrl, monkeypatch, caplog):
+def test_execute_poisoned_memory_gives_no_link(bzctrl, caplog):
     """A user with write access to Variables cannot put a script into the link of a task."""
     for link in hostile.LINKS:
         caplog.clear()
-        memory = Poisoned({"key": f"EXA{FORGED}", "link": link})
-        monkeypatch.setattr("bzctrl_provider.operators.memory.open_memory", lambda _, memory=memory: memory)
+        store = Poisoned({"key": f"EXA{FORGED}", "link": link})
         ti = TaskInstance()
         operator = CreateTodoOperator(task_id="raise_incident", title="t", description="d", order_id="o")
         with caplog.at_level(logging.INFO):
-            operator.execute({"ti": ti})
+            operator.execute({"ti": ti, "task_state_store": store})
         assert operator.todo_link == ""
         assert ti.pushed == []
         assert find_one(caplog.records, "An earlier try").isprintable()
