@@ -91,7 +91,6 @@ def test_create_todo_ca_file_vanished_was_not_sent(server, new_client, fields, t
 def test_create_todo_unusable_proxy_was_not_sent(new_client, fields, monkeypatch):
     """A malformed address, or SOCKS without PySocks: nothing was sent, and the proxy's password is in no error."""
     for proxy in [
-        "http://user:pr0xy-password@",
         "http://user:pr0xy-password@proxy.example:not-a-port",
         "http://user:pr0xy-password@[proxy",
         "socks5://user:pr0xy-password@127.0.0.1:1080",
