@@ -46,7 +46,7 @@ class Endpoints(NamedTuple):
 
     @classmethod
     def from_host(
-        cls, host: str, *, schema: str | None = None, port: int | None = None, allow_http: bool = False
+        cls, host: str, *, schema: str = "", port: int | None = None, allow_http: bool = False
     ) -> Endpoints:
         """Return the addresses at another BzCtrl: a private installation, or the sandbox.
 
@@ -56,7 +56,6 @@ class Endpoints(NamedTuple):
         :param allow_http: whether clear text is allowed to a host other than this machine.
         :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
         """
-        schema = (schema or "").lower()
         if schema not in ("", "http", "https"):
             # Not quoted: a connection's URI with an unquoted password puts a part of it here.
             raise ValueError(
