@@ -7,7 +7,6 @@ BzCtrlError                      outcome_unknown, is_permanent, concerns, pause_
 ├── BzCtrlAuthError
 ├── BzCtrlTransportError
 ├── BzCtrlOutcomeUnknownError
-├── BzCtrlBulkError              results
 └── BzCtrlAPIError               status_code, body_excerpt
     ├── BzCtrlRejectedError
     ├── BzCtrlRateLimitError     retry_after_s
@@ -27,7 +26,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 Concern = Literal["todo", "connection"]
 
@@ -117,17 +116,6 @@ class BzCtrlOutcomeUnknownError(BzCtrlError):
     """An earlier attempt that may have created the todo; ``on_unknown_outcome="fail"`` forbids another one."""
 
     is_permanent = True
-
-
-class BzCtrlBulkError(BzCtrlError):
-    """Todos of ``create_todos`` that could not be read to their end; the error of the iterable is the cause.
-
-    :param results: for each todo that was read, in order, the created todo or the error.
-    """
-
-    def __init__(self, message: str, *, results: Sequence[Any] = ()) -> None:
-        super().__init__(message, outcome_unknown=any(getattr(r, "outcome_unknown", False) for r in results))
-        self.results = list(results)
 
 
 class BzCtrlAPIError(BzCtrlError):

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ from bzctrl_provider.client.requester import Requester
 from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token, refuses_token
 from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, Deadline
 from bzctrl_provider.client.todo import Todo, build_message, complete_todo, too_large
-from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlBulkError, BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError
 from bzctrl_provider.text import LINE_CHARS, MAX_WORKERS, safe_repr
 
 if TYPE_CHECKING:
@@ -116,61 +116,36 @@ class BzCtrlClient:
     ) -> list[CreatedTodo | BzCtrlError]:
         """Create many, several at a time.
 
-        :param todos: like ``create_todo``'s; a generator is read as the work goes on.
+        :param todos: like ``create_todo``'s; all are read before the first one is sent.
         :param max_workers: how many at a time, 1 to 64.
         :param limit_s: seconds for each todo; default and at most ``total_s``.
         :return: for each todo, in the order and the length of the input, the created todo or the error. Once BzCtrl has
             refused the credentials, no further request is made: an account is easily locked.
-        :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
-            before.
         """
         if not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(f"max_workers must be 1 to {MAX_WORKERS}, not {safe_repr(max_workers)}")
+        # Read before anything is sent: an iterable that raises an error creates nothing.
+        given = list(todos)
         refused: list[BzCtrlAuthError] = []
-        futures: list[Future[CreatedTodo | BzCtrlError]] = []
-        unreadable: Exception | None = None
-        source = iter(todos)
-        free, stopped = threading.Semaphore(max_workers), threading.Event()
+        stopped = threading.Event()
+
+        def create(todo: AnyTodo) -> CreatedTodo | BzCtrlError:
+            if refused:
+                return copy.copy(refused[0])
+            try:
+                return self._create(todo, self._new_deadline(limit_s, stopped=stopped))
+            except BzCtrlError as exc:
+                if isinstance(exc, BzCtrlAuthError):
+                    refused.append(exc)
+                return exc
+
         with ThreadPoolExecutor(max_workers, thread_name_prefix="bzctrl") as pool:
             try:
-                # The next todo is read when a thread is free for it.
-                while free.acquire():
-                    try:
-                        todo = next(source)
-                    except StopIteration:
-                        break
-                    except Exception as exc:  # noqa: BLE001 - raised with the results when all threads are done
-                        unreadable = exc
-                        break
-                    deadline = self._new_deadline(limit_s, stopped=stopped)
-                    futures.append(pool.submit(self._create_or_error, todo, deadline, refused))
-                    futures[-1].add_done_callback(lambda _: free.release())
-                results = [future.result() for future in futures]
+                return list(pool.map(create, given))
             except BaseException:  # the task is stopped: no new todo, no new attempt, no wait
                 stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        if unreadable:
-            failed = sum(isinstance(result, BzCtrlError) for result in results)
-            raise BzCtrlBulkError(
-                f"The todos could not be read to their end: after {len(results)} of them, {type(unreadable).__name__} was "
-                f"raised. Created: {len(results) - failed}, failed: {failed}; each result is in the attribute results.",
-                results=results,
-            ) from unreadable
-        return results
-
-    def _create_or_error(
-        self, todo: AnyTodo, deadline: Deadline, refused: list[BzCtrlAuthError]
-    ) -> CreatedTodo | BzCtrlError:
-        """Create one of several; after refused credentials, send nothing more, because an account is easily locked."""
-        if refused:
-            return copy.copy(refused[0])
-        try:
-            return self._create(todo, deadline)
-        except BzCtrlError as exc:
-            if isinstance(exc, BzCtrlAuthError):
-                refused.append(exc)
-            return exc
 
     def _new_deadline(self, limit_s: float | None, *, stopped: threading.Event | None = None) -> Deadline:
         limit_s = self.total_s if limit_s is None else max(min(limit_s, self.total_s), 0)

@@ -191,12 +191,10 @@ class BzCtrlHook(BaseHook):
     ) -> list[CreatedTodo | BzCtrlError]:
         """Create many, several at a time; a faulty or refused one does not keep the others from being created.
 
-        :param todos: like ``create_todo``'s; a generator is read as the work goes on.
+        :param todos: like ``create_todo``'s; all are read before the first one is sent.
         :param max_workers: how many at a time, 1 to 64.
         :return: for each todo, in the order and the length of the input, what was created or why it was not.
         :raises BzCtrlConfigError: names every error of the connection; nothing was sent.
-        :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
-            before.
         """
         results = self.get_conn().create_todos(todos, max_workers=max_workers)
         count_results(results)

@@ -59,7 +59,7 @@ def test_create_todo_signal_handler_raises_in_wait_comes_out(server, new_client,
 
 
 def test_create_todos_task_is_stopped_ends_all_waits(server, new_client, fields, stop_after):
-    """Eight threads that wait for a minute end at once, and none of them sends its todo again."""
+    """Eight threads that wait for a minute end at once, none of them sends its todo again, and the other todos are not begun."""
     server.create = [reply(429, headers=["Retry-After: 60"])]
     client = new_client()
     stop_after(1.0)

@@ -18,7 +18,6 @@ from bzctrl_provider.client.config import Endpoints
 from bzctrl_provider.client.todo import CreatedTodo, Todo
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
-    BzCtrlBulkError,
     BzCtrlError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
@@ -462,26 +461,16 @@ def test_create_todos_nothing_to_send_sends_nothing(bzctrl, fields):
     assert bzctrl.request_history == []
 
 
-def test_create_todos_generator_raises_error_carries_results(bzctrl, fields):
-    """A generator that raises at its 21st item loses none of the 20 results before, and is asked for no further todo."""
+def test_create_todos_generator_that_raises_creates_nothing(bzctrl, fields):
+    """The todos are read to their end before the first one is sent, and the error of the generator is raised."""
 
-    def todos():
-        yield {**fields, "impact": "urgent"}
-        yield "no todo"
-        for _ in range(18):
-            yield fields
-        raise RuntimeError("the database is gone")
+    def read():
+        yield fields
+        raise RuntimeError("the file ends here")
 
-    for max_workers in (1, 4):
-        bzctrl.reset_mock()
-        with pytest.raises(BzCtrlBulkError, match=r"after 20 of them.*Created: 18, failed: 2") as caught:
-            new_client().create_todos(todos(), max_workers=max_workers)
-        assert isinstance(caught.value.__cause__, RuntimeError)
-        *faulty, _ = caught.value.results[:3]
-        assert [type(result) for result in faulty] == [BzCtrlValidationError] * 2
-        assert [todo.key for todo in caught.value.results[2:]] == ["EXA-CON-BUS-WOR-03"] * 18
-        assert len(sent(bzctrl, ACC.create_url)) == 18
-        assert len(pickle.loads(pickle.dumps(caught.value)).results) == 20
+    with pytest.raises(RuntimeError, match="the file ends here"):
+        new_client().create_todos(read())
+    assert bzctrl.request_history == []
 
 
 @pytest.mark.security
