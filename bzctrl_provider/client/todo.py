@@ -14,7 +14,7 @@ from dataclasses import InitVar, dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from numbers import Integral, Number
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
@@ -86,9 +86,7 @@ def _text(value: object) -> str | None:
         return value.isoformat()
     if isinstance(value, bool) or not isinstance(value, str | Number):
         raise _WrongValueError("text", value)
-    if not isinstance(value, str):
-        return _number(value)
-    text = value.strip()
+    text = value.strip() if isinstance(value, str) else _number(value)
     if not is_encodable(text):
         raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value)
     return text or None
@@ -96,7 +94,7 @@ def _text(value: object) -> str | None:
 
 def _number(value: Number) -> str:
     try:
-        digits = str(value) if isinstance(value, Integral) else _digits(value)
+        digits = _digits(value)
     except (InvalidOperation, ValueError):
         raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
     # 5.0 is how a float writes 5. The zeros of a Decimal are the user's own.
