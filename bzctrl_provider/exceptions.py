@@ -7,7 +7,6 @@ BzCtrlError                      outcome_unknown, is_permanent, concerns, pause_
 ├── BzCtrlAuthError
 ├── BzCtrlTransportError
 ├── BzCtrlOutcomeUnknownError
-├── BzCtrlBulkError              results
 └── BzCtrlAPIError               status_code, body_excerpt
     ├── BzCtrlRejectedError
     ├── BzCtrlRateLimitError     retry_after_s
@@ -27,7 +26,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 Concern = Literal["todo", "connection"]
 
@@ -35,7 +34,7 @@ _WRONG_ADDRESS = (404, 405, 407)
 
 
 class FieldError(NamedTuple):
-    """Hold one error of a todo or a connection."""
+    """One error of a todo or a connection."""
 
     field: str
     """The field's name as the user writes it, for example ``financial_impact`` or ``extra.timeout_s``."""
@@ -47,7 +46,7 @@ class FieldError(NamedTuple):
 
 
 class BzCtrlError(Exception):
-    """Report a failure between Airflow and BzCtrl.
+    """A failure between Airflow and BzCtrl.
 
     :param message: the attempt, the response, and what to do.
     :param outcome_unknown: True if the todo may exist in BzCtrl all the same, because the request was
@@ -58,6 +57,9 @@ class BzCtrlError(Exception):
     """True if a retry cannot help: somebody has to change the connection or the todo."""
     errors: tuple[FieldError, ...] = ()
     """Every error of the input, in the order of the fields; empty if the input is not the reason."""
+    pause_s: float | None = None
+    """For how many seconds no request may be made over the connection; None if nothing says so."""
+    _concerns_if_not_sent: Concern = "todo"
 
     def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(message)
@@ -66,16 +68,12 @@ class BzCtrlError(Exception):
     @property
     def concerns(self) -> Concern:
         """Return ``connection`` if other todos of the connection would have the same error, otherwise ``todo``."""
-        return "todo"
-
-    @property
-    def pause_s(self) -> float | None:
-        """Return for how many seconds no request may be made over the connection, None if nothing says so."""
-        return None
+        # A todo that was sent may itself be the reason why no usable response came.
+        return "todo" if self.outcome_unknown else self._concerns_if_not_sent
 
 
 class _InvalidInputError(BzCtrlError):
-    """Report all errors of an input at once."""
+    """All errors of an input at once."""
 
     is_permanent = True
 
@@ -90,62 +88,38 @@ class _InvalidInputError(BzCtrlError):
 
 
 class BzCtrlConfigError(_InvalidInputError):
-    """Report an Airflow connection that is incomplete or contradicts itself. Nothing was sent."""
+    """An Airflow connection that is incomplete or contradicts itself. Nothing was sent."""
 
-    @property
-    def concerns(self) -> Concern:
-        """Return ``connection``."""
-        return "connection"
+    _concerns_if_not_sent = "connection"
 
 
 class BzCtrlValidationError(_InvalidInputError, ValueError):
-    """Report a todo that is incomplete or contradicts itself. Nothing was sent."""
+    """A todo that is incomplete or contradicts itself. Nothing was sent."""
 
 
 class BzCtrlAuthError(BzCtrlError):
-    """Report credentials that BzCtrl refused, or a token that it refused just after granting it."""
+    """Credentials that BzCtrl refused, or a token that it refused just after granting it."""
 
     is_permanent = True
-
-    @property
-    def concerns(self) -> Concern:
-        """Return ``connection``."""
-        return "connection"
-
-    @property
-    def pause_s(self) -> float | None:
-        """Return 60 s: BzCtrl may lock an account after several refusals."""
-        return 60.0
+    # BzCtrl may lock an account after several refusals.
+    pause_s = 60.0
+    _concerns_if_not_sent = "connection"
 
 
 class BzCtrlTransportError(BzCtrlError):
-    """Report that no response came: not connected, certificate refused, timed out, or the connection broke."""
+    """No response: not connected, certificate refused, timed out, or the connection broke."""
 
-    @property
-    def concerns(self) -> Concern:
-        """Return ``connection``; if the todo was sent, it may itself be the reason, and it is ``todo``."""
-        return "todo" if self.outcome_unknown else "connection"
+    _concerns_if_not_sent = "connection"
 
 
 class BzCtrlOutcomeUnknownError(BzCtrlError):
-    """Report an earlier attempt that may have created the todo; ``on_unknown_outcome="fail"`` forbids another one."""
+    """An earlier attempt that may have created the todo; ``on_unknown_outcome="fail"`` forbids another one."""
 
     is_permanent = True
 
 
-class BzCtrlBulkError(BzCtrlError):
-    """Report that the todos of ``create_todos`` could not be read to their end; the error of the iterable is the cause.
-
-    :param results: for each todo that was read, in order, the created todo or the error.
-    """
-
-    def __init__(self, message: str, *, results: Sequence[Any] = ()) -> None:
-        super().__init__(message, outcome_unknown=any(getattr(r, "outcome_unknown", False) for r in results))
-        self.results = list(results)
-
-
 class BzCtrlAPIError(BzCtrlError):
-    """Report a response that has no created todo.
+    """A response that has no created todo.
 
     :param status_code: the HTTP status of the response.
     :param body_excerpt: the beginning of the body as text, without secrets; empty if there was none.
@@ -160,7 +134,7 @@ class BzCtrlAPIError(BzCtrlError):
 
 
 class BzCtrlRejectedError(BzCtrlAPIError):
-    """Report a 3xx or 4xx response: the same request would be refused again. The todo was not created."""
+    """A 3xx or 4xx response: the same request would be refused again. The todo was not created."""
 
     is_permanent = True
 
@@ -172,34 +146,23 @@ class BzCtrlRejectedError(BzCtrlAPIError):
 
 
 class BzCtrlRateLimitError(BzCtrlAPIError):
-    """Report a 429 on the last attempt. The todo was not created.
+    """A 429 on the last attempt. The todo was not created.
 
     :param retry_after_s: the seconds that BzCtrl asked to wait, None if it did not say.
     """
 
+    _concerns_if_not_sent = "connection"
+
     def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
-        self.retry_after_s = retry_after_s
-
-    @property
-    def concerns(self) -> Concern:
-        """Return ``connection``."""
-        return "connection"
-
-    @property
-    def pause_s(self) -> float | None:
-        """Return ``retry_after_s``."""
-        return self.retry_after_s
+        self.retry_after_s = self.pause_s = retry_after_s
 
 
 class BzCtrlServerError(BzCtrlAPIError):
-    """Report a 5xx response: BzCtrl failed. ``outcome_unknown`` says whether it may have created the todo before."""
+    """A 5xx response: BzCtrl failed. ``outcome_unknown`` says whether it may have created the todo before."""
 
-    @property
-    def concerns(self) -> Concern:
-        """Return ``connection``; if the todo was sent, it may itself be the reason, and it is ``todo``."""
-        return "todo" if self.outcome_unknown else "connection"
+    _concerns_if_not_sent = "connection"
 
 
 class BzCtrlBadAnswerError(BzCtrlAPIError):
-    """Report a 2xx response that is no JSON object or has no field of a todo, or is larger than 1 MiB."""
+    """A 2xx response that is no JSON object or has no field of a todo, or is larger than 1 MiB."""

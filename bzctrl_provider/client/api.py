@@ -7,8 +7,7 @@ import json
 import logging
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
@@ -19,7 +18,7 @@ from bzctrl_provider.client.requester import Requester
 from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token, refuses_token
 from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, Deadline
 from bzctrl_provider.client.todo import Todo, build_message, complete_todo, too_large
-from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlBulkError, BzCtrlError
+from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError
 from bzctrl_provider.text import LINE_CHARS, MAX_WORKERS, safe_repr
 
 if TYPE_CHECKING:
@@ -42,18 +41,19 @@ def _encode(message: Message) -> SecretBytes:
 
 
 class BzCtrlClient:
-    """Create todos. Safe to use from several threads.
+    """A creator of todos. Safe to use from several threads.
 
     A call ends after ``total_s`` seconds at the latest: all attempts of the token request, the create request
     and its one replay together.
 
     :param config: the settings.
-    :param on_new_token: called with each token that BzCtrl grants, to mask it; an error of it is logged, not raised.
+    :param on_new_token: called with each token that BzCtrl grants, to mask it.
     """
 
     def __init__(self, config: BzCtrlConfig, *, on_new_token: Callable[[str], object] | None = None) -> None:
-        # A token, the todo, a fresh token, the replay: each with all its attempts and its longest waits.
-        self.total_s = 4 * (config.max_attempts * (config.timeout_s + RETRY_AFTER_MAX_S) - RETRY_AFTER_MAX_S)
+        request_s = config.max_attempts * config.timeout_s + (config.max_attempts - 1) * RETRY_AFTER_MAX_S
+        # A token, the todo, a fresh token, the replay.
+        self.total_s = 4 * request_s
         self.endpoints = config.endpoints
         self.username = config.username
         self.defaults: Mapping[str, Any] = config.defaults
@@ -116,23 +116,36 @@ class BzCtrlClient:
     ) -> list[CreatedTodo | BzCtrlError]:
         """Create many, several at a time.
 
-        :param todos: like ``create_todo``'s; a generator is read as the work goes on.
+        :param todos: like ``create_todo``'s; all are read before the first one is sent.
         :param max_workers: how many at a time, 1 to 64.
         :param limit_s: seconds for each todo; default and at most ``total_s``.
         :return: for each todo, in the order and the length of the input, the created todo or the error. Once BzCtrl has
             refused the credentials, no further request is made: an account is easily locked.
-        :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
-            before.
         """
-        # Imported here: most tasks create one todo, and need no pool of threads.
         if not isinstance(max_workers, int) or not 1 <= max_workers <= MAX_WORKERS:
             raise ValueError(f"max_workers must be 1 to {MAX_WORKERS}, not {safe_repr(max_workers)}")
+        # Read before anything is sent: an iterable that raises an error creates nothing.
+        given = list(todos)
+        refused: list[BzCtrlAuthError] = []
         stopped = threading.Event()
 
-        def create(todo: AnyTodo) -> CreatedTodo:
-            return self._create(todo, self._new_deadline(limit_s, stopped=stopped))
+        def create(todo: AnyTodo) -> CreatedTodo | BzCtrlError:
+            if refused:
+                return copy.copy(refused[0])
+            try:
+                return self._create(todo, self._new_deadline(limit_s, stopped=stopped))
+            except BzCtrlError as exc:
+                if isinstance(exc, BzCtrlAuthError):
+                    refused.append(exc)
+                return exc
 
-        return create_all(create, todos, max_workers=max_workers, stopped=stopped)
+        with ThreadPoolExecutor(max_workers, thread_name_prefix="bzctrl") as pool:
+            try:
+                return list(pool.map(create, given))
+            except BaseException:  # the task is stopped: no new todo, no new attempt, no wait
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _new_deadline(self, limit_s: float | None, *, stopped: threading.Event | None = None) -> Deadline:
         limit_s = self.total_s if limit_s is None else max(min(limit_s, self.total_s), 0)
@@ -172,90 +185,26 @@ class BzCtrlClient:
         return created
 
     def _send_with_token(self, body: SecretBytes, deadline: Deadline) -> Answer:
-        for replayed in (False, True):
+        # A token can end before its time: once, a fresh one is requested and the todo is sent again.
+        for _ in range(2):
             token = self._get_token(deadline)
             answer = self._requester.send("create", body, deadline=deadline, token=token)
             if not refuses_token(answer):
                 return answer
             shared_source(self._config).discard(token)
-            if replayed:
-                raise refused_fresh_token(answer)
-        raise AssertionError  # the second round returns or raises
+        raise refused_fresh_token(answer)
 
     def _get_token(self, deadline: Deadline) -> Token:
-        fetch = partial(self._fetch_token, deadline)
-        return shared_source(self._config).get(fetch, wait_s=deadline.remaining_s())
+        source = shared_source(self._config)
+        return source.get(lambda: self._fetch_token(deadline), wait_s=deadline.remaining_s())
 
     def _fetch_token(self, deadline: Deadline) -> tuple[SecretStr, object]:
         token, expires_in = parse_token(self._requester.send("token", self._grant(), deadline=deadline))
         if self._on_new_token:
-            try:
-                self._on_new_token(token.get_secret_value())
-            except Exception as exc:  # noqa: BLE001 - the todo is worth more than a mask in other logs
-                log.warning("A new token could not be masked in logs: %s", type(exc).__name__)
+            self._on_new_token(token.get_secret_value())
         return token, expires_in
 
     def _grant(self) -> SecretBytes:
         password = self._config.password.get_secret_value()
         grant = {"grant_type": "password", "username": self._config.username, "password": password}
         return SecretBytes(urlencode(grant).encode())
-
-
-def create_all(
-    create_one: Callable[[AnyTodo], CreatedTodo],
-    todos: Iterable[AnyTodo],
-    *,
-    max_workers: int,
-    stopped: threading.Event,
-) -> list[CreatedTodo | BzCtrlError]:
-    """Create all todos and return their results in the order of the todos.
-
-    :param create_one: creates one todo.
-    :param todos: read one by one, each when a thread is free for it.
-    :param stopped: set when the caller is stopped: ends the waits of ``create_one``.
-    :raises BzCtrlBulkError: the todos could not be read to their end.
-    """
-    refused: list[BzCtrlAuthError] = []
-    free = threading.Semaphore(max_workers)
-
-    def create(todo: AnyTodo) -> CreatedTodo | BzCtrlError:
-        try:
-            return copy.copy(refused[0]) if refused else create_one(todo)
-        except BzCtrlError as exc:
-            if isinstance(exc, BzCtrlAuthError):
-                refused.append(exc)
-            return exc
-        finally:
-            free.release()
-
-    futures: list[Future[CreatedTodo | BzCtrlError]] = []
-    unreadable: Exception | None = None
-    source = iter(todos)
-    with ThreadPoolExecutor(max_workers, thread_name_prefix="bzctrl") as pool:
-        try:
-            while free.acquire():
-                try:
-                    todo = next(source)
-                except StopIteration:
-                    break
-                except Exception as exc:  # noqa: BLE001 - raised with the results when all threads are done
-                    unreadable = exc
-                    break
-                futures.append(pool.submit(create, todo))
-            results = [future.result() for future in futures]
-        except BaseException:  # the task is stopped: no new todo, no new attempt, no wait
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    if unreadable:
-        raise _unreadable_error(unreadable, results) from unreadable
-    return results
-
-
-def _unreadable_error(exc: Exception, results: list[CreatedTodo | BzCtrlError]) -> BzCtrlBulkError:
-    failed = sum(isinstance(result, BzCtrlError) for result in results)
-    return BzCtrlBulkError(
-        f"The todos could not be read to their end: after {len(results)} of them, {type(exc).__name__} was raised. "
-        f"Created: {len(results) - failed}, failed: {failed}; each result is in the attribute results.",
-        results=results,
-    )

@@ -7,8 +7,7 @@ import math
 import os
 import threading
 import time
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.text import digest_of
@@ -34,7 +33,7 @@ _TTL_MIN_S = 10.0
 
 
 class Token(NamedTuple):
-    """Hold a granted token.
+    """A granted token.
 
     :param value: the secret itself.
     :param renew_at: when to ask for another one, on the clock of its source.
@@ -44,22 +43,22 @@ class Token(NamedTuple):
     renew_at: float
 
 
-def token_ttl_s(expires_in: object) -> float:
+def token_ttl_s(expires_in: Any) -> float:
     """Return for how many seconds a token is used.
 
     :param expires_in: of the response: documented as a number of seconds; it may also be missing, text or nonsense.
     """
     try:
-        lifetime_s = float(expires_in) if isinstance(expires_in, str | int | float) else math.nan
-    except (ValueError, OverflowError):
+        lifetime_s = float(expires_in)
+    except (TypeError, ValueError, OverflowError):
         lifetime_s = math.nan
-    if isinstance(expires_in, bool) or not math.isfinite(lifetime_s) or lifetime_s < 0:
+    if not 0 <= lifetime_s < math.inf:  # also not a number
         lifetime_s = _UNKNOWN_LIFETIME_S
     return max(lifetime_s - min(_LEAD_MAX_S, lifetime_s / 10), _TTL_MIN_S)
 
 
 class TokenSource:
-    """Keep the token of one set of credentials for every client that has them.
+    """The keeper of the token of one set of credentials, for every client that has them.
 
     :param clock: monotonic seconds.
     """
@@ -68,7 +67,7 @@ class TokenSource:
         self._clock = clock
         self._lock = threading.Lock()
         self._token: Token | None = None
-        self._request: Future[Token | BzCtrlError] | None = None
+        self._error: BzCtrlError | None = None
 
     def get(self, fetch: Fetch, *, wait_s: float) -> Token:
         """Return a live token; if there is none, one caller fetches it and the others wait for its result.
@@ -79,43 +78,35 @@ class TokenSource:
         :param wait_s: how long to wait for another caller's request.
         :raises BzCtrlError: what the fetch raised; BzCtrlTransportError after ``wait_s``.
         """
-        with self._lock:
+        # Read before the lock is taken: another error after that is one of a request for which this caller has waited.
+        known_error = self._error
+        if not self._lock.acquire(timeout=wait_s):
+            problem = f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
+            raise BzCtrlTransportError(problem)
+        try:
             if self._token and self._clock() < self._token.renew_at:
                 return self._token
-            mine = self._request is None
-            request = self._request = self._request or Future()
-        if mine:
-            return self._fetch(fetch, request)
-        try:
-            outcome = request.result(wait_s)
-        except TimeoutError:
-            problem = f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
-            raise BzCtrlTransportError(problem) from None
-        if isinstance(outcome, Token):
-            return outcome
-        # One object for several threads would mix up their tracebacks.
-        raise copy.copy(outcome)
+            if self._error and self._error is not known_error:
+                # One object for several threads would mix up their tracebacks.
+                raise copy.copy(self._error)
+            return self._fetch(fetch)
+        finally:
+            self._lock.release()
 
-    def _fetch(self, fetch: Fetch, request: Future[Token | BzCtrlError]) -> Token:
-        token: Token | None = None
-        error: BzCtrlError = BzCtrlTransportError("No token: its request failed.")
+    def _fetch(self, fetch: Fetch) -> Token:
         try:
             value, expires_in = fetch()
-            token = Token(value, self._clock() + token_ttl_s(expires_in))
         except BzCtrlError as exc:
-            error = copy.copy(exc)
+            self._error = copy.copy(exc)
             raise
-        finally:
-            with self._lock:
-                self._token, self._request = token, None
-            request.set_result(token or error)
-        return token
+        self._token = Token(value, self._clock() + token_ttl_s(expires_in))
+        return self._token
 
     def discard(self, token: Token) -> None:
         """Forget a token that BzCtrl refused, unless another one has taken its place meanwhile."""
-        with self._lock:
-            if self._token is token:
-                self._token = None
+        # Without the lock, which another caller's request may hold for minutes: at worst, one more token is requested.
+        if self._token is token:
+            self._token = None
 
 
 _sources: dict[str, TokenSource] = {}

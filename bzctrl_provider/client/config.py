@@ -22,13 +22,13 @@ Environment = Literal["ACC", "PROD"]
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
 
-_IPV6 = re.compile(r"[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*")
-_NETLOC = re.compile(rf"(.*@)?(\w[\w-]{{0,62}}(\.\w[\w-]{{0,62}})*\.?|\[{_IPV6.pattern}\])(:\d+)?")
+_LABEL = r"\w[\w-]{0,62}"
+_NETLOC = rf"(.*@)?({_LABEL}(\.{_LABEL})*\.?|\[[0-9a-fA-F:.]+\])(:\d+)?"
 _NO_ADDRESS = "is no address: give a host name or a base URL such as https://bzctrl.example.com"
 
 
 class Endpoints(NamedTuple):
-    """Hold the addresses of the two calls."""
+    """The addresses of the two calls."""
 
     token_url: str
     """Where a token is asked for."""
@@ -46,7 +46,7 @@ class Endpoints(NamedTuple):
 
     @classmethod
     def from_host(
-        cls, host: str, *, schema: str | None = None, port: int | None = None, allow_http: bool = False
+        cls, host: str, *, schema: str = "", port: int | None = None, allow_http: bool = False
     ) -> Endpoints:
         """Return the addresses at another BzCtrl: a private installation, or the sandbox.
 
@@ -56,7 +56,6 @@ class Endpoints(NamedTuple):
         :param allow_http: whether clear text is allowed to a host other than this machine.
         :raises ValueError: says what is wrong with the address, without quoting what may be a secret.
         """
-        schema = (schema or "").lower()
         if schema not in ("", "http", "https"):
             # Not quoted: a connection's URI with an unquoted password puts a part of it here.
             raise ValueError(
@@ -64,16 +63,24 @@ class Endpoints(NamedTuple):
             )
         if port and not 0 < port <= 65_535:  # noqa: PLR2004 - the numbers of TCP's ports
             raise ValueError("cannot have this Port: give a number from 1 to 65535")
-        url = _with_scheme(host.strip(), schema)
+        url = host.strip()
+        if "://" not in url:
+            # Airflow reads an IPv6 address from a connection's URI without its brackets.
+            name = f"[{url}]" if url.count(":") > 1 and not url.startswith("[") else url
+            url = f"{schema or 'https'}://{name}"
         try:
             parts = urlsplit(url)
             own_port = parts.port
         except ValueError:
             raise ValueError(_NO_ADDRESS) from None
-        errors = _find_errors(url, parts, schema=schema, port=port, allow_http=allow_http)
+        errors = _find_errors(url, parts, allow_http=allow_http)
+        if schema not in ("", parts.scheme):
+            errors.append(f"starts with {parts.scheme}, but Schema is {schema}: give the scheme once")
+        if port and own_port not in (None, port):
+            errors.append(f"has port {own_port}, but Port is {port}: give the port once")
         if errors:
             raise ValueError("; ".join(errors))
-        netloc = parts.netloc if own_port or not port else f"{parts.netloc}:{port}"
+        netloc = f"{parts.netloc}:{port}" if port and not own_port else parts.netloc
         base = f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
         return cls(base + _TOKEN_PATH, base + _CREATE_PATH)
 
@@ -87,36 +94,27 @@ class Endpoints(NamedTuple):
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 
 
-def _with_scheme(host: str, schema: str) -> str:
-    if "://" in host:
-        return host
-    return f"{schema or 'https'}://" + (f"[{host}]" if _IPV6.fullmatch(host) else host)
-
-
-def _find_errors(
-    url: str, parts: SplitResult, *, schema: str, port: int | None, allow_http: bool
-) -> list[str]:
+def _find_errors(url: str, parts: SplitResult, *, allow_http: bool) -> list[str]:
     """Return what is wrong with a base URL, without quoting it."""
-    is_clear_text = parts.scheme == "http" and not allow_http
-    has_more = parts.query or parts.fragment or "/bzctrl-core-api" in parts.path
-    has_other_scheme = schema not in ("", parts.scheme)
-    has_other_port = port and parts.port not in (None, port)
-    wrong = {
-        "must start with https:// (or http://, to this machine only)": parts.scheme not in ("http", "https"),
-        "holds credentials: put them into Login and Password": "@" in parts.netloc,
-        _NO_ADDRESS: not _is_address(url, parts.netloc),
-        "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows": has_more,
-        "is clear-text http, which would show the password to the network: use https, or set the extra allow_http to true "
-        "if the network is trusted": is_clear_text and not is_loopback(url),
-        f"starts with {parts.scheme}, but Schema is {schema}: give the scheme once": has_other_scheme,
-        f"has port {parts.port}, but Port is {port}: give the port once": has_other_port,
-    }
-    return [error for error, is_there in wrong.items() if is_there]
-
-
-def _is_address(url: str, netloc: str) -> bool:
-    is_short = len(url) <= TEXT_CHARS and len(netloc) <= LINE_CHARS
-    return is_short and url.isprintable() and " " not in url and bool(_NETLOC.fullmatch(netloc))
+    errors = []
+    is_plain = url.isprintable() and " " not in url and len(url) <= TEXT_CHARS
+    # Of other characters, some libraries would read another host.
+    if not is_plain or len(parts.netloc) > LINE_CHARS or not re.fullmatch(_NETLOC, parts.netloc):
+        errors.append(_NO_ADDRESS)
+    if parts.scheme not in ("http", "https"):
+        errors.append("must start with https:// (or http://, to this machine only)")
+    if "@" in parts.netloc:
+        errors.append("holds credentials: put them into Login and Password")
+    if parts.query or parts.fragment or "/bzctrl-core-api" in parts.path:
+        errors.append(
+            "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows"
+        )
+    if parts.scheme == "http" and not allow_http and not is_loopback(url):
+        errors.append(
+            "is clear-text http, which would show the password to the network: use https, or set the extra allow_http to true "
+            "if the network is trusted"
+        )
+    return errors
 
 
 def is_loopback(url: str) -> bool:
@@ -130,7 +128,7 @@ def is_loopback(url: str) -> bool:
 
 @dataclass(frozen=True)
 class BzCtrlConfig:
-    """All that a client needs.
+    """The settings of a client.
 
     :param endpoints: where BzCtrl is.
     :param username: of the API user.

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, cast
 import requests
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
-from requests.exceptions import InvalidProxyURL
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError, SSLError
 from urllib3.util import Timeout
@@ -35,7 +34,7 @@ from bzctrl_provider.client.response import (
     proxy_passwords,
     transport_error,
 )
-from bzctrl_provider.client.retry import retry_wait_s
+from bzctrl_provider.client.retry import backoff_s, parse_retry_after, should_retry
 from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.text import MAX_WORKERS
 
@@ -52,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Read a socket until a point in time, however often something arrives."""
+    """A reader of a socket until a point in time, however often something arrives."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock
@@ -75,7 +74,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineResponse(http.client.HTTPResponse):
-    """Read a response that ends within the timeout that its socket has at the beginning."""
+    """A response that ends within the timeout that its socket has at the beginning."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -103,23 +102,13 @@ _CONNECTIONS = {HTTPConnection: _HTTPConnection, HTTPSConnection: _HTTPSConnecti
 
 
 class BzCtrlAdapter(HTTPAdapter):
-    """Adapt requests to these connections. Like its base, it never sends a request again by itself."""
+    """The adapter of requests to these connections. Like its base, it never sends a request again by itself."""
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Return the pool of an address; one of SOCKS keeps its own connections."""
-        try:
-            pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        except TypeError:  # of requests, for a proxy such as http://user:password@
-            raise InvalidProxyURL("the proxy of this machine's environment has no host") from None
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         pool.ConnectionCls = _CONNECTIONS.get(pool.ConnectionCls, pool.ConnectionCls)
         return pool
-
-
-_HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",
-    "User-Agent": f"airflow-provider-bzctrl/{bzctrl_provider.__version__}",
-}
 
 
 class _Session(requests.Session):
@@ -129,7 +118,7 @@ class _Session(requests.Session):
 
 
 class Requester:
-    """Send requests over one session. Safe to use from several threads.
+    """A sender of requests over one session. Safe to use from several threads.
 
     :param config: the settings of the client.
     """
@@ -141,24 +130,24 @@ class Requester:
         adapter = BzCtrlAdapter(pool_maxsize=MAX_WORKERS)
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, adapter)
-        token_url, create_url = config.endpoints
-        create_method = "PUT" if config.message_format == "predefined" else "POST"
-        self._targets: dict[RequestKind, tuple[str, str, str]] = {
-            "token": ("POST", token_url, "application/x-www-form-urlencoded"),
-            "create": (create_method, create_url, "application/json"),
+        self._urls: dict[RequestKind, str] = {
+            "token": config.endpoints.token_url,
+            "create": config.endpoints.create_url,
         }
         self._templates: dict[RequestKind, requests.PreparedRequest] = {}
-        self._settings: dict[RequestKind, Any] = {}
-        self._secrets = [config.password]
-        for kind, (_, url, _) in self._targets.items():
-            settings = self._session.merge_environment_settings(url, {}, True, config.verify, None)
-            if url.startswith("http://") and is_loopback(url):
-                # A proxy is another machine, which would see the password.
-                settings["proxies"] = {}
-            self._settings[kind] = settings
-            self._secrets += map(SecretStr, proxy_passwords(settings["proxies"]))
-        # The environment was read, and `.netrc` must not replace the token.
+        self._settings = {kind: self._read_environment(url) for kind, url in self._urls.items()}
+        passwords = [text for each in self._settings.values() for text in proxy_passwords(each["proxies"])]
+        self._secrets = [config.password, *map(SecretStr, passwords)]
+        # Only after the environment was read: without it, `.netrc` would replace the token.
         self._session.trust_env = False
+
+    def _read_environment(self, url: str) -> Any:
+        """Return the proxies and the CA file for a URL."""
+        settings = self._session.merge_environment_settings(url, {}, True, self._config.verify, None)
+        if url.startswith("http://") and is_loopback(url):
+            # A proxy is another machine, which would see the password.
+            settings["proxies"] = {}
+        return settings
 
     def close(self) -> None:
         """Close the connections."""
@@ -172,23 +161,20 @@ class Requester:
         :raises BzCtrlTransportError: there is none.
         """
         secrets = (*self._secrets, token.value) if token else self._secrets
-        info = RequestInfo(kind, self._targets[kind][1], self._config, secrets)
+        info = RequestInfo(kind, self._urls[kind], self._config, secrets)
         if deadline.remaining_s() <= 0:
             problem = f"{info} was not sent: the {deadline.limit_s:g} s for this call are used up."
             raise BzCtrlTransportError(problem)
         attempts = self._config.max_attempts
         for attempt in range(1, attempts + 1):
             result, outcome = self._attempt(info, body, token, deadline)
-            wait_s = retry_wait_s(
-                kind,
-                outcome,
-                failures=attempt,
-                max_attempts=attempts,
-                remaining_s=deadline.remaining_s(),
-                jitter=random(),  # noqa: S311 - no secret
-                retry_after=result.headers.get("Retry-After", "") if isinstance(result, Answer) else "",
-            )
-            if wait_s is None:
+            if attempt == attempts or not should_retry(kind, outcome):
+                break
+            retry_after = result.headers.get("Retry-After", "") if isinstance(result, Answer) else ""
+            jitter = random()  # noqa: S311 - no secret
+            wait_s = backoff_s(attempt, asked_s=parse_retry_after(retry_after), jitter=jitter)
+            # A wait that the call does not survive would only delay the error.
+            if wait_s >= deadline.remaining_s():
                 break
             why = f"BzCtrl answered with {outcome}" if isinstance(outcome, int) else outcome.value
             left = attempts - attempt
@@ -207,7 +193,7 @@ class Requester:
         timeout_s = max(min(self._config.timeout_s, deadline.remaining_s()), 0.001)
         try:
             response = self._session.send(
-                self._prepare(info.what, body, token),
+                self._prepare(info, body, token),
                 # The total of both, as `(connect, read)` would allow twice the time.
                 timeout=Timeout(total=timeout_s),  # type: ignore[arg-type]  # the stubs lack urllib3's
                 allow_redirects=False,
@@ -223,14 +209,27 @@ class Requester:
             exc.__context__ = None
             raise exc.with_traceback(None) from None
 
-    def _prepare(self, kind: RequestKind, body: SecretBytes, token: Token | None) -> requests.PreparedRequest:
-        if (template := self._templates.get(kind)) is None:
-            method, url, content_type = self._targets[kind]
-            headers = {**_HEADERS, "Content-Type": content_type}
-            # Once, as this costs more than the rest; not by the session, which would merge settings that it does not have.
-            template = self._templates[kind] = requests.Request(method, url, headers=headers).prepare()
-        request = template.copy()
+    def _prepare(self, info: RequestInfo, body: SecretBytes, token: Token | None) -> requests.PreparedRequest:
+        # Prepared once and copied: it costs more than the rest of a request, and all threads share one processor.
+        if info.what not in self._templates:
+            self._templates[info.what] = self._make_template(info)
+        request = self._templates[info.what].copy()
         if token:
             request.headers["Authorization"] = f"Bearer {token.value.get_secret_value()}"
         request.prepare_body(body.get_secret_value(), None)
         return request
+
+    def _make_template(self, info: RequestInfo) -> requests.PreparedRequest:
+        method, content_type = "POST", "application/json"
+        if info.what == "token":
+            content_type = "application/x-www-form-urlencoded"
+        elif self._config.message_format == "predefined":
+            method = "PUT"
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": content_type,
+            "User-Agent": f"airflow-provider-bzctrl/{bzctrl_provider.__version__}",
+        }
+        # Not by the session, which would merge settings that it does not have.
+        return requests.Request(method, info.url, headers=headers).prepare()

@@ -69,11 +69,11 @@ _NOTHING_CREATED = "Nothing was created."
 
 
 class UntrustedError(urllib3_errors.NewConnectionError):
-    """Report that the server's certificate was refused, or that the CA file cannot be used: nothing was sent."""
+    """A server's certificate that was refused, or a CA file that cannot be used: nothing was sent."""
 
 
 class RequestInfo(NamedTuple):
-    """Say which request a response or an error belongs to.
+    """The request that a response or an error belongs to.
 
     :param what: ``token`` or ``create``.
     :param url: where it was sent.
@@ -101,7 +101,7 @@ class RequestInfo(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Hold a response that was read up to ``RESPONSE_MAX_BYTES``.
+    """A response that was read up to ``RESPONSE_MAX_BYTES``.
 
     :param request: the request that it answers.
     :param body: one byte more than ``RESPONSE_MAX_BYTES`` or longer if the response was.
@@ -210,16 +210,6 @@ def _is_refusal(answer: Answer, code: str) -> bool:
     return in_header or (answer.json_object() or {}).get("error") == code
 
 
-def _read_created(answer: Answer) -> Mapping[str, Any]:
-    created = answer.json_object() or {}
-    # An error may come with 200, too.
-    if any(created.get(name) is not None for name in _OF_A_TODO):
-        return created
-    what_came = f", but with {_what_it_is(answer)} instead of the created todo"
-    text = f"{_came(answer, what_came)}. {UNKNOWN_ADVICE}"
-    raise BzCtrlBadAnswerError(text, outcome_unknown=True, **answer.facts())
-
-
 def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
     """Return the created todo.
 
@@ -228,35 +218,38 @@ def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
     """
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise _status_error(answer)
-    created = _read_created(answer)
+    created = answer.json_object() or {}
+    # An error may come with 200, too.
+    if all(created.get(name) is None for name in _OF_A_TODO):
+        what_came = f", but with {_what_it_is(answer)} instead of the created todo"
+        text = f"{_came(answer, what_came)}. {UNKNOWN_ADVICE}"
+        raise BzCtrlBadAnswerError(text, outcome_unknown=True, **answer.facts())
 
-    def fit(text: str) -> str:
+    def show(text: str) -> str:
         # The texts that were sent are the DAG's own; those that BzCtrl adds go into an XCom as well.
         is_secret = text not in message.values() and answer.request.repeats_secret(text)
         return REDACTED if is_secret else plain_text(text)
 
-    names, tags = ("title", "taskType", "description"), created.get("tags")
-    texts = {name: fit(value) for name in names if isinstance(value := created.get(name), str)}
-    link = _usable_link(created, answer.request, title=message["title"])
+    def read(key: str, sent: str) -> str:
+        text = created.get(key)
+        return show(text if isinstance(text, str) else sent)
+
+    link = web_address(created.get("taskLink"))
+    if not link or answer.request.repeats_secret(unquote(link)):
+        link = None
+        log.warning(
+            "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
+            safe_repr(message["title"], max_chars=LINE_CHARS),
+        )
+    tags = created.get("tags")
     return CreatedTodo(
         key=_parse_key(link),
         link=link,
-        title=texts.get("title", plain_text(message["title"])),
-        todo_type=one_line(texts.get("taskType", message["todoType"]), max_chars=NAME_CHARS),
-        description=texts.get("description", plain_text(message["description"])),
-        tags=[fit(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
+        title=read("title", message["title"]),
+        todo_type=one_line(read("taskType", message["todoType"]), max_chars=NAME_CHARS),
+        description=read("description", message["description"]),
+        tags=[show(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
     )
-
-
-def _usable_link(created: Mapping[str, Any], request: RequestInfo, *, title: str) -> str | None:
-    link = web_address(created.get("taskLink"))
-    if link and not request.repeats_secret(unquote(link)):
-        return link
-    log.warning(
-        "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
-        safe_repr(title, max_chars=LINE_CHARS),
-    )
-    return None
 
 
 def refused_fresh_token(answer: Answer) -> BzCtrlAuthError:
@@ -352,8 +345,8 @@ def _reason(exc: BaseException) -> object:
 
 def transport_error(exc: Exception, request: RequestInfo) -> tuple[BzCtrlTransportError, SendFailure]:
     """Make the error that says why no response came, and whether BzCtrl may have acted on the request."""
-    failure, connection = _classify(exc), request.config.connection
-    why = request.quote(_in_words(_reason(exc))).rstrip(".")
+    failure, reason, connection = _classify(exc), _reason(exc), request.config.connection
+    why = request.quote(_in_words(reason)).rstrip(".")
     unknown = failure is SendFailure.NO_RESPONSE and request.what == "create"
     no_token = f"{_NOTHING_CREATED} Try again, or raise the extra timeout_s of {connection}."
     advice = UNKNOWN_ADVICE if unknown else no_token
@@ -373,17 +366,13 @@ def transport_error(exc: Exception, request: RequestInfo) -> tuple[BzCtrlTranspo
         ),
         SendFailure.NO_RESPONSE: f"was sent, but no whole response came ({why}). {advice}",
     }[failure]
-    text = f"{request} {what}{_first_steps(why, request)}"
-    return BzCtrlTransportError(text, outcome_unknown=unknown), failure
-
-
-def _first_steps(why: str, request: RequestInfo) -> str:
-    """Return more advice for the two mistakes of a first connection to the sandbox."""
-    if "WRONG_VERSION_NUMBER" in why:
-        return " The server speaks no TLS there: if that is right, write http:// before the host."
-    if "Connection refused" in why and is_loopback(request.url):
-        return " That host is this machine itself, or in a container the container: start the sandbox (bzctrl-sandbox) there."
-    return ""
+    # The two mistakes of a first connection to the sandbox.
+    cause, first_steps = getattr(reason, "__cause__", None), ""
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        first_steps = " The server speaks no TLS there: if that is right, write http:// before the host."
+    elif isinstance(cause, ConnectionRefusedError) and is_loopback(request.url):
+        first_steps = " That host is this machine itself, or in a container the container: start the sandbox (bzctrl-sandbox) there."
+    return BzCtrlTransportError(f"{request} {what}{first_steps}", outcome_unknown=unknown), failure
 
 
 def _in_words(reason: object) -> str:

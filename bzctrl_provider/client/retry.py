@@ -41,7 +41,7 @@ RequestKind = Literal["token", "create"]
 
 
 class SendFailure(Enum):
-    """List the reasons why a request has no response."""
+    """A reason why a request has no response."""
 
     NOT_CONNECTED = "No connection to BzCtrl"
     """There was no connection: nothing was sent."""
@@ -70,33 +70,6 @@ def should_retry(kind: RequestKind, outcome: SendFailure | int) -> bool:
         return kind == "token"
     # BzCtrl says that it did not take the request on. Every other response is final.
     return outcome in _BUSY_STATUSES
-
-
-def retry_wait_s(
-    kind: RequestKind,
-    outcome: SendFailure | int,
-    *,
-    failures: int,
-    max_attempts: int,
-    remaining_s: float,
-    jitter: float,
-    retry_after: str = "",
-) -> float | None:
-    """Return the seconds to wait before the next attempt, None if there is no next attempt.
-
-    :param kind: which of the two requests it is.
-    :param outcome: why there is no response, or the status of the response.
-    :param failures: attempts that failed up to now: 1 after the first one.
-    :param max_attempts: attempts in all.
-    :param remaining_s: seconds that the call still has.
-    :param jitter: 0 to 1, see ``backoff_s``.
-    :param retry_after: the header of the response, empty if there is none.
-    """
-    if failures >= max_attempts or not should_retry(kind, outcome):
-        return None
-    wait_s = backoff_s(failures, asked_s=parse_retry_after(retry_after), jitter=jitter)
-    # A wait that the call does not survive would only delay the error.
-    return wait_s if wait_s < remaining_s else None
 
 
 def backoff_s(failures: int, *, asked_s: float | None, jitter: float) -> float:
@@ -130,7 +103,7 @@ def parse_retry_after(retry_after: str, *, now: datetime | None = None) -> float
 
 
 class Deadline:
-    """Bound all attempts and waits of one call.
+    """The time of one call: the bound of all its attempts and waits.
 
     :param limit_s: seconds from now on.
     :param clock: monotonic seconds.

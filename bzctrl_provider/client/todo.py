@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import InitVar, dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from numbers import Integral, Number
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
@@ -39,14 +39,14 @@ Errors = list[tuple[str, str]]
 
 
 class TodoType(StrEnum):
-    """List the types of todo."""
+    """A type of todo."""
 
     INCIDENT = "INCIDENT"
     TASK = "TASK"
 
 
 class Level(StrEnum):
-    """List the levels of impact, likelihood and priority."""
+    """A level of impact, likelihood or priority."""
 
     HIGH = "HIGH"
     MEDIUM = "MEDIUM"
@@ -54,7 +54,7 @@ class Level(StrEnum):
 
 
 class Status(StrEnum):
-    """List the states of a todo. BzCtrl sets the due date by itself when it is DONE."""
+    """A state of a todo. BzCtrl sets the due date by itself when it is DONE."""
 
     IN_PROGRESS = "IN PROGRESS"
     TODO = "TODO"
@@ -63,7 +63,7 @@ class Status(StrEnum):
 
 
 class _WrongValueError(ValueError):
-    """Report an invalid value with what is allowed."""
+    """An invalid value, with what is allowed."""
 
     def __init__(self, allowed: str, value: object) -> None:
         super().__init__(f"must be {allowed}, not {safe_repr(value)}")
@@ -86,9 +86,7 @@ def _text(value: object) -> str | None:
         return value.isoformat()
     if isinstance(value, bool) or not isinstance(value, str | Number):
         raise _WrongValueError("text", value)
-    if not isinstance(value, str):
-        return _number(value)
-    text = value.strip()
+    text = value.strip() if isinstance(value, str) else _number(value)
     if not is_encodable(text):
         raise _WrongValueError("text that UTF-8 can hold, without half surrogate pairs", value)
     return text or None
@@ -96,7 +94,7 @@ def _text(value: object) -> str | None:
 
 def _number(value: Number) -> str:
     try:
-        digits = str(value) if isinstance(value, Integral) else _digits(value)
+        digits = _digits(value)
     except (InvalidOperation, ValueError):
         raise _WrongValueError(f"text, or a number of at most {DIGITS_MAX} digits", value) from None
     # 5.0 is how a float writes 5. The zeros of a Decimal are the user's own.
@@ -166,7 +164,7 @@ def _one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum | None]:
 
 
 class Field(NamedTuple):
-    """Define one field of a todo.
+    """A field of a todo.
 
     :param rule: checks a value and returns it as it is kept.
     :param wire_key: its key in the message format ``add-task``; None if it is part of another field.
@@ -213,9 +211,9 @@ FIELDS: Mapping[str, Field] = {
 """Every field of a todo, by the name that users write."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)  # a generated repr costs each task a millisecond
+@dataclass(frozen=True, kw_only=True)
 class Todo:
-    """Hold an incident or a task, checked when it is made.
+    """An incident or a task, checked when it is made.
 
     A field that is None, blank, an empty list, or a gap in a table (NaN, NaT, NA) is unset. The fields that the connection can
     supply (``domain_workspace``, ``reporter``, ``assignee``) may be left out here; a todo must be complete when it is sent.
@@ -271,10 +269,6 @@ class Todo:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value)
-        return f"{type(self).__name__}({values})"
-
 
 def complete_todo(
     todo: AnyTodo, /, *, defaults: Mapping[str, Any], message_format: MessageFormat = "add-task"
@@ -287,7 +281,9 @@ def complete_todo(
     :raises BzCtrlValidationError: names every error at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
-    values, errors = (dict(vars(todo)), []) if isinstance(todo, Todo) else _check_mapping(todo)
+    if not isinstance(todo, Todo | Mapping):
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
+    values, errors = _checked(vars(todo) if isinstance(todo, Todo) else todo)
     faulty = {name for name, _ in errors}
     unset = {name: value for name, value in defaults.items() if not (values.get(name) or name in faulty)}
     values |= _checked(unset)[0]
@@ -296,19 +292,7 @@ def complete_todo(
     errors += [*_not_in_format(values, message_format), *_missing(values, faulty)]
     if errors:
         raise _invalid(errors)
-    complete = object.__new__(Todo)  # not by its constructor, which would check all of it again
-    vars(complete).update({own.name: own.default for own in fields(Todo)} | values)
-    return complete
-
-
-def _check_mapping(todo: object) -> tuple[dict[str, Any], Errors]:
-    if not isinstance(todo, Mapping):
-        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
-    try:
-        values = dict(todo)
-    except Exception as exc:  # noqa: BLE001 - see _checked
-        raise _invalid([("todo", _unreadable(exc))]) from None
-    return _checked(values)
+    return Todo(**values)
 
 
 def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> Errors:
@@ -347,7 +331,9 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
         except _WrongValueError as exc:
             errors.append((name, str(exc)))
         except Exception as exc:  # noqa: BLE001 - an object of the user's own may raise anything when it is read
-            errors.append((name, _unreadable(exc)))
+            # Only the type: the message of somebody's object may hold a secret.
+            kind = one_line(type(exc).__name__, max_chars=NAME_CHARS)
+            errors.append((name, f"cannot be read: it raised {kind}"))
     errors += _join_domain(checked, {name for name, _ in errors})
     errors += [
         (name, f"belongs to {known.only_for} only, not to {checked['todo_type']}: leave it out")
@@ -372,29 +358,20 @@ def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
     return []
 
 
-def _unreadable(exc: Exception) -> str:
-    # Only the type: the message of somebody's object may hold a secret.
-    return f"cannot be read: it raised {one_line(type(exc).__name__, max_chars=80)}"
-
-
 def _unknown_fields(names: Sequence[object]) -> Errors:
-    errors = [_unknown_field(name) for name in names[:LIST_ITEMS]]
-    if len(names) > LIST_ITEMS:
-        errors.append(("and", f"{len(names) - LIST_ITEMS} more fields that do not exist"))
-    return errors
-
-
-def _unknown_field(name: object) -> tuple[str, str]:
-    shown = (
-        name if isinstance(name, str) and len(name) <= NAME_CHARS and name.isprintable() else safe_repr(name)
-    )
     # Imported here, because only an error needs it.
     import difflib
 
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", shown[:NAME_CHARS]).lower()
-    close = difflib.get_close_matches(snake, FIELDS, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"
-    return shown, f"is no field of a todo: {remedy}"
+    errors = []
+    for name in names[:LIST_ITEMS]:
+        shown = one_line(name, max_chars=NAME_CHARS) if isinstance(name, str) else safe_repr(name)
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", shown).lower()
+        close = difflib.get_close_matches(snake, FIELDS, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"
+        errors.append((shown, f"is no field of a todo: {remedy}"))
+    if len(names) > LIST_ITEMS:
+        errors.append(("and", f"{len(names) - LIST_ITEMS} more fields that do not exist"))
+    return errors
 
 
 def build_message(
@@ -440,7 +417,7 @@ AnyTodo = Todo | Mapping[str, Any]
 
 
 class CreatedTodo(NamedTuple):
-    """Hold the created todo."""
+    """A created todo."""
 
     key: str | None
     """The todo's key, such as ``EXA-CON-BUS-WOR-03``; None if the response had no usable link."""

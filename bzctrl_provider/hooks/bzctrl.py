@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote_plus
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
 
-from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError, BzCtrlTransportError
+from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.metrics import count_results, count_todos, time_create
-from bzctrl_provider.text import one_line, safe_repr
+from bzctrl_provider.text import LINE_CHARS, digest_of, one_line, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from airflow.providers.common.compat.sdk import Connection
+    from collections.abc import Callable, Iterable
 
     from bzctrl_provider.client.api import BzCtrlClient
+    from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.todo import CreatedTodo, Todo
 
 
@@ -41,19 +36,17 @@ _ASYNC_THREADS = 4
 """How many todos ``acreate_todo`` creates at a time in a process. Threads of their own: a BzCtrl that does not respond must
 not occupy those of the event loop, which also look up names for everybody."""
 
-_lock = threading.Lock()
 _masked: dict[str, int] = {}
-_executor: ThreadPoolExecutor | None = None
+_executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
 
 
-def _forget_threads() -> None:
-    """Begin with an executor and a lock of its own in a forked child, which has none of its parent's threads."""
-    global _executor, _lock  # noqa: PLW0603 - they belong to the process
-    _executor = None
-    _lock = threading.Lock()
+def _renew_executor() -> None:
+    """Begin with an executor of its own in a forked child, which has none of its parent's threads."""
+    global _executor  # noqa: PLW0603 - it belongs to the process
+    _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
 
 
-os.register_at_fork(after_in_child=_forget_threads)
+os.register_at_fork(after_in_child=_renew_executor)
 
 
 async def _run(function: Callable[[], _Result], *, limit_s: float | None = None) -> _Result:
@@ -61,12 +54,7 @@ async def _run(function: Callable[[], _Result], *, limit_s: float | None = None)
 
     It does not run if the coroutine is cancelled, or ``limit_s`` seconds have passed, before a thread is free.
     """
-    global _executor  # noqa: PLW0603 - made when it is first needed
-    with _lock:
-        if _executor is None:
-            _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
-        executor = _executor
-    future = executor.submit(function)
+    future = _executor.submit(function)
     if limit_s is not None:
         # Does nothing once the function runs.
         asyncio.get_running_loop().call_later(limit_s, future.cancel)
@@ -84,13 +72,11 @@ async def _run(function: Callable[[], _Result], *, limit_s: float | None = None)
 
 def _is_to_mask(token: str) -> bool:
     """Return whether Airflow's masker gets a token; each of them once, and only as many as it can take."""
-    digest = hashlib.sha256(token.encode()).hexdigest()
-    with _lock:
-        if digest in _masked or len(_masked) >= _MASKED_TOKENS_MAX:
-            return False
-        if sum(_masked.values()) + len(token) > _MASKED_CHARS_MAX:
-            return False
-        _masked[digest] = len(token)
+    digest = digest_of(token)
+    chars = sum(_masked.values()) + len(token)
+    if digest in _masked or len(_masked) >= _MASKED_TOKENS_MAX or chars > _MASKED_CHARS_MAX:
+        return False
+    _masked[digest] = len(token)
     return True
 
 
@@ -100,7 +86,7 @@ def _mask_token(token: str) -> None:
 
 
 class BzCtrlHook(BaseHook):
-    """Create incidents and tasks in BzCtrl.
+    """A hook that creates incidents and tasks in BzCtrl.
 
     :param bzctrl_conn_id: the Airflow connection, of type ``bzctrl``.
     """
@@ -157,12 +143,16 @@ class BzCtrlHook(BaseHook):
         :raises BzCtrlConfigError: names every error of the connection at once.
         :raises AirflowNotFoundException: Airflow has no such connection.
         """
+        # Imported here: a DAG file that names the hook must not load requests and pydantic.
+        from bzctrl_provider.hooks.connection import read_connection
+
         if self._client is None:
             try:
-                connection = _OpaqueConnection(self.get_connection(self.bzctrl_conn_id))
+                # Not in a variable: the repr of a connection has its password, and some tracebacks show variables.
+                config = read_connection(self.get_connection(self.bzctrl_conn_id))
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
-            self._client = _build_client(connection, on_new_token=_mask_token)
+            self._client = _new_client(config, on_new_token=_mask_token)
         return self._client
 
     def create_todo(
@@ -185,20 +175,26 @@ class BzCtrlHook(BaseHook):
         :raises BzCtrlError: anything else; its ``outcome_unknown`` says whether the todo may exist.
         """
         client = self.get_conn()
-        with _counted(todo, fields):
-            return client.create_todo(todo, limit_s=limit_s, **fields)
+        own_type = todo.get("todo_type") if isinstance(todo, Mapping) else getattr(todo, "todo_type", None)
+        todo_type = fields.get("todo_type") or own_type
+        try:
+            with time_create(todo_type=todo_type):
+                created = client.create_todo(todo, limit_s=limit_s, **fields)
+        except BaseException:
+            count_todos("failed", todo_type=todo_type)
+            raise
+        count_todos("created", todo_type=todo_type)
+        return created
 
     def create_todos(
         self, todos: Iterable[Todo | Mapping[str, Any]], *, max_workers: int = 8
     ) -> list[CreatedTodo | BzCtrlError]:
         """Create many, several at a time; a faulty or refused one does not keep the others from being created.
 
-        :param todos: like ``create_todo``'s; a generator is read as the work goes on.
+        :param todos: like ``create_todo``'s; all are read before the first one is sent.
         :param max_workers: how many at a time, 1 to 64.
         :return: for each todo, in the order and the length of the input, what was created or why it was not.
         :raises BzCtrlConfigError: names every error of the connection; nothing was sent.
-        :raises BzCtrlBulkError: ``todos`` raised an error while it was read; its ``results`` are those of the todos
-            before.
         """
         results = self.get_conn().create_todos(todos, max_workers=max_workers)
         count_results(results)
@@ -219,24 +215,19 @@ class BzCtrlHook(BaseHook):
 
         Parameters, result and errors are those of ``create_todo``.
         """
+        from bzctrl_provider.hooks.connection import read_connection
+
         ends_at = None if limit_s is None else time.monotonic() + limit_s
-        if self._client is None:
+        if self._client is None and hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
             try:
-                if hasattr(self, "aget_connection"):  # Airflow 3.1 and newer
-                    connection = _OpaqueConnection(await self.aget_connection(self.bzctrl_conn_id))
-                else:
-                    connection = _OpaqueConnection(
-                        await _run(partial(self.get_connection, self.bzctrl_conn_id))
-                    )
+                config = read_connection(await self.aget_connection(self.bzctrl_conn_id))
             except AirflowNotFoundException:
                 raise _not_found(self.bzctrl_conn_id) from None
-            self._client = _build_client(connection, on_new_token=self._granted.append)
-        client = self._client
+            self._client = _new_client(config, on_new_token=self._granted.append)
 
         def create() -> CreatedTodo:
             remaining_s = None if ends_at is None else ends_at - time.monotonic()
-            with _counted(todo, fields):
-                return client.create_todo(todo, limit_s=remaining_s, **fields)
+            return self.create_todo(todo, limit_s=remaining_s, **fields)
 
         try:
             return await _run(create, limit_s=limit_s)
@@ -264,60 +255,24 @@ class BzCtrlHook(BaseHook):
         )
 
 
-@contextmanager
-def _counted(todo: Todo | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Iterator[None]:
-    """Count one todo, and measure the time that it takes."""
-    own = todo.get("todo_type") if isinstance(todo, Mapping) else getattr(todo, "todo_type", None)
-    todo_type = fields.get("todo_type") or own
-    try:
-        with time_create(todo_type=todo_type):
-            yield
-    except BaseException:
-        count_todos("failed", todo_type=todo_type)
-        raise
-    count_todos("created", todo_type=todo_type)
-
-
 def _not_found(conn_id: str) -> AirflowNotFoundException:
     # A template may have made it.
-    variable = one_line(f"AIRFLOW_CONN_{conn_id}", max_chars=300).upper()
+    variable = one_line(f"AIRFLOW_CONN_{conn_id}", max_chars=LINE_CHARS).upper()
+    # Airflow logs the error of a secrets backend, and asks the next one.
+    backend = conf.get("secrets", "backend", fallback="") or conf.get(
+        "workers", "secrets_backend", fallback=""
+    )
+    note = " If the secrets backend failed, its error is in the log before this message." if backend else ""
     return AirflowNotFoundException(
-        f"Airflow has no connection {safe_repr(conn_id, max_chars=300)} here. Create it with the type bzctrl (in the UI, with `airflow connections "
-        f"add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If "
-        f"{variable} is set already, its JSON is broken.{_backend_note()}"
+        f"Airflow has no connection {safe_repr(conn_id, max_chars=LINE_CHARS)} here. Create it with the type bzctrl (in the UI, "
+        f"with `airflow connections add`, in a secrets backend, or as the environment variable {variable}), or correct "
+        f"bzctrl_conn_id. If {variable} is set already, its JSON is broken.{note}"
     )
 
 
-def _backend_note() -> str:
-    """Return another cause if Airflow has a secrets backend: Airflow logs its error, and asks the next one."""
-    try:
-        backend = conf.get("secrets", "backend", fallback="") or conf.get(
-            "workers", "secrets_backend", fallback=""
-        )
-    except Exception:  # noqa: BLE001 - the option itself can be a command that fails
-        backend = "unknown"
-    if not backend:
-        return ""
-    return " If the secrets backend failed, its error is in the log before this message."
-
-
-class _OpaqueConnection:
-    """Hide a connection from tracebacks with local variables: its ``repr`` has the password."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-
-def _build_client(hidden: _OpaqueConnection, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
-    # Imported here: a DAG file that names the hook must not load requests and pydantic.
+def _new_client(config: BzCtrlConfig, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     from bzctrl_provider.client.api import BzCtrlClient
-    from bzctrl_provider.hooks.connection import read_connection
 
-    try:
-        config = read_connection(hidden.connection)
-    except BzCtrlConfigError as exc:
-        # The frames below hold the connection itself, and some tracebacks show their local variables.
-        raise exc.with_traceback(None) from None
     mask_secret(config.password.get_secret_value())
     # As it is in the body of the token request, which a debug log of an HTTP library may show.
     mask_secret(quote_plus(config.password.get_secret_value()))

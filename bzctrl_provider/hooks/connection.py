@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from configparser import ConfigParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,9 +25,6 @@ log = logging.getLogger(__name__)
 _TIMEOUT_MAX_S = 600
 _ATTEMPTS_MAX = 10
 
-_TRUE = ("true", "yes", "on", "t", "y", "1")
-_FALSE = ("false", "no", "off", "f", "n", "0")
-
 
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -40,12 +38,7 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def _boolean(value: Any) -> bool:
-    if value in (0, 1):  # also False, 0.0, True and 1.0
-        return bool(value)
-    text = _text(value).lower()
-    if text not in _TRUE + _FALSE:
-        raise ValueError
-    return text in _TRUE
+    return ConfigParser.BOOLEAN_STATES[str(value).strip().lower()]
 
 
 def _seconds(value: Any) -> float:
@@ -56,10 +49,10 @@ def _seconds(value: Any) -> float:
 
 
 def _attempts(value: Any) -> int:
-    attempts = float(_text(value))
-    if not 1 <= attempts <= _ATTEMPTS_MAX or not attempts.is_integer():
+    attempts = int(_text(value))
+    if not 1 <= attempts <= _ATTEMPTS_MAX:
         raise ValueError
-    return int(attempts)
+    return attempts
 
 
 def _file(value: Any) -> str:
@@ -70,7 +63,7 @@ def _file(value: Any) -> str:
 
 
 class _Extra(NamedTuple):
-    """Define one extra of the connection.
+    """An extra of the connection.
 
     :param parse: returns the value as the client gets it; raises an error if it is invalid.
     :param allowed: the allowed values as an error says them.
@@ -110,50 +103,43 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
     errors: list[tuple[str, str]] = []
     if connection.conn_type not in (None, "", "bzctrl"):
         # Otherwise a mistyped id would send another system's password to that system's host.
-        errors.append(
-            (
-                "conn_type",
-                f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?",
-            )
-        )
+        problem = f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?"
+        errors.append(("conn_type", problem))
     extras = _extras(connection, errors)
-    username, password = _credentials(connection, errors)
+    username, password = (connection.login or "").strip(), SecretStr(connection.password or "")
+    errors += _credential_errors("login", "username", username)
+    errors += _credential_errors("password", "password", password.get_secret_value())
     endpoints = _endpoints(connection, extras, errors)
     if extras["ca_bundle"] and not extras["verify"]:
         errors.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
     defaults = _todo_defaults(extras, username, errors)
+    conn_id = connection.conn_id
+    # Its repr has the password, and some tracebacks show the variables of a frame.
+    del connection
     if errors or endpoints is None:
-        raise BzCtrlConfigError(
-            f"The Airflow connection {safe_repr(connection.conn_id, max_chars=LINE_CHARS)} cannot be used. Fix the following:",
-            errors,
-        )
+        shown = safe_repr(conn_id, max_chars=LINE_CHARS)
+        raise BzCtrlConfigError(f"The Airflow connection {shown} cannot be used. Fix the following:", errors)
     return BzCtrlConfig(
         endpoints=endpoints,
         username=username,
-        password=SecretStr(password),
+        password=password,
         timeout_s=extras["timeout_s"],
         max_attempts=extras["max_attempts"],
         verify=extras["ca_bundle"] or extras["verify"],
         message_format=extras["message_format"],
         in_progress_spelling=extras["in_progress_spelling"],
         defaults=defaults,
-        connection=f"the connection {connection.conn_id!r}",
+        connection=f"the connection {conn_id!r}",
     )
 
 
-def _credentials(connection: Connection, errors: list[tuple[str, str]]) -> tuple[str, str]:
-    username, password = (connection.login or "").strip(), connection.password or ""
-    if not username:
-        errors.append(("login", "is missing: give the API username"))
-    if not password:
-        errors.append(("password", "is missing: give the API password"))
-    # Checked here, because the error of the encoder would hold the password.
-    errors += [
-        (name, "is no text that UTF-8 can hold: it has half surrogate pairs")
-        for name, text in (("login", username), ("password", password))
-        if not is_encodable(text)
-    ]
-    return username, password
+def _credential_errors(field: str, name: str, text: str) -> list[tuple[str, str]]:
+    if not text:
+        return [(field, f"is missing: give the API {name}")]
+    if not is_encodable(text):
+        # Found here, because the error of the encoder would hold the password.
+        return [(field, "is no text that UTF-8 can hold: it has half surrogate pairs")]
+    return []
 
 
 def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
@@ -209,17 +195,12 @@ def _endpoints(
             return Endpoints.from_environment(extras["environment"])
         # An extra that cannot be read may have one.
         if not dict(errors).keys() & {"extra", "extra.environment"}:
-            errors.append(
-                ("extra.environment", "is missing: give ACC or PROD, or the Host of another BzCtrl")
-            )
+            problem = "is missing: give ACC or PROD, or the Host of another BzCtrl"
+            errors.append(("extra.environment", problem))
         return None
+    schema, port = (connection.schema or "").strip().lower(), connection.port or None
     try:
-        return Endpoints.from_host(
-            host,
-            schema=(connection.schema or "").strip() or None,
-            port=connection.port or None,
-            allow_http=extras["allow_http"],
-        )
+        return Endpoints.from_host(host, schema=schema, port=port, allow_http=extras["allow_http"])
     except ValueError as exc:
         errors.append(("host", str(exc)))
         return None

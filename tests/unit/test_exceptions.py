@@ -10,7 +10,6 @@ from bzctrl_provider.exceptions import (
     BzCtrlAPIError,
     BzCtrlAuthError,
     BzCtrlBadAnswerError,
-    BzCtrlBulkError,
     BzCtrlConfigError,
     BzCtrlError,
     BzCtrlOutcomeUnknownError,
@@ -62,7 +61,7 @@ def test_error_classes_are_the_promised_tree():
 def test_exceptions_docstring_names_every_public_error():
     """The drawing at the top of the module leaves nobody out."""
     public = [name for name in vars(exceptions) if name.startswith("BzCtrl")]
-    assert len(public) == 12
+    assert len(public) == 11
     assert all(name in (exceptions.__doc__ or "") for name in public)
 
 
@@ -96,7 +95,6 @@ def test_error_answers_what_to_do_after_it():
         (False, "connection", 7.5): [BzCtrlRateLimitError("m", status_code=429, retry_after_s=7.5)],
         (False, "todo", None): [
             BzCtrlError("m"),
-            BzCtrlBulkError("m"),
             BzCtrlTransportError("m", outcome_unknown=True),
             BzCtrlServerError("m", status_code=500, outcome_unknown=True),
             BzCtrlBadAnswerError("m", status_code=200, outcome_unknown=True),

@@ -47,20 +47,6 @@ def test_hook_several_threads_share_a_token_and_keep_connections(server, hook, f
         assert server.connections <= threads
 
 
-def test_create_todos_generator_is_read_lazily(server, hook, fields):
-    """No thread takes a todo before its last one was answered, so that memory does not grow with what is still to come."""
-    ahead = []
-
-    def todos():
-        for made in range(1, 301):
-            ahead.append(made - len(server.sent("create")))
-            yield fields
-
-    results = hook.create_todos(todos(), max_workers=4)
-    assert len(results) == len(ahead) == 300
-    assert max(ahead) <= 4
-
-
 def test_connection_response_is_retried_is_used_again(server, new_client, fields, waits):
     """The answer is read whole, with and without a body, so the next attempt needs no new connection."""
     for answer in [

@@ -59,7 +59,7 @@ def test_create_todo_signal_handler_raises_in_wait_comes_out(server, new_client,
 
 
 def test_create_todos_task_is_stopped_ends_all_waits(server, new_client, fields, stop_after):
-    """Eight threads that wait for a minute end at once, and none of them sends its todo again."""
+    """Eight threads that wait for a minute end at once, none of them sends its todo again, and the other todos are not begun."""
     server.create = [reply(429, headers=["Retry-After: 60"])]
     client = new_client()
     stop_after(1.0)
@@ -91,7 +91,6 @@ def test_create_todo_ca_file_vanished_was_not_sent(server, new_client, fields, t
 def test_create_todo_unusable_proxy_was_not_sent(new_client, fields, monkeypatch):
     """A malformed address, or SOCKS without PySocks: nothing was sent, and the proxy's password is in no error."""
     for proxy in [
-        "http://user:pr0xy-password@",
         "http://user:pr0xy-password@proxy.example:not-a-port",
         "http://user:pr0xy-password@[proxy",
         "socks5://user:pr0xy-password@127.0.0.1:1080",

@@ -326,21 +326,6 @@ def test_create_todos_refused_token_is_replaced_once(server, new_client, fields)
     assert len(server.sent("create")) == 16
 
 
-def test_create_todos_stopped_begins_no_todo(server, new_client, fields):
-    """When the task is stopped, todos that were not begun are not created behind its back."""
-    sent = threading.Event()
-
-    def todos():
-        yield fields
-        sent.wait(5)
-        raise KeyboardInterrupt
-
-    server.create = [lambda connection: (sent.set(), connection.sendall(CREATED))]
-    with pytest.raises(KeyboardInterrupt):
-        new_client().create_todos(todos(), max_workers=2)
-    assert len(server.sent("create")) == 1
-
-
 # --- TLS and proxies -------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,6 @@ from bzctrl_provider.client.config import Endpoints
 from bzctrl_provider.client.todo import CreatedTodo, Todo
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
-    BzCtrlBulkError,
     BzCtrlError,
     BzCtrlRateLimitError,
     BzCtrlRejectedError,
@@ -288,17 +287,6 @@ def test_authenticate_twice_requests_one_token_that_creates_share(bzctrl, fields
     assert [request.url for request in bzctrl.request_history] == [ACC.token_url, ACC.create_url]
 
 
-def test_create_todo_mask_of_token_raises_todo_is_created(bzctrl, fields, caplog):
-    """A masker that breaks costs no incident; its error, which may hold the token, is not quoted."""
-
-    def break_down(token):
-        raise RuntimeError(f"regular expression of {token} is too large")
-
-    assert new_client(on_new_token=break_down).create_todo(fields).key == "EXA-CON-BUS-WOR-03"
-    assert "could not be masked in logs: RuntimeError" in caplog.text
-    assert TOKEN not in caplog.text
-
-
 def test_client_new_token_calls_on_new_token(bzctrl, fields):
     """The callback that masks secrets gets each token as soon as it is granted."""
     granted = []
@@ -473,26 +461,16 @@ def test_create_todos_nothing_to_send_sends_nothing(bzctrl, fields):
     assert bzctrl.request_history == []
 
 
-def test_create_todos_generator_raises_error_carries_results(bzctrl, fields):
-    """A generator that raises at its 21st item loses none of the 20 results before, and is asked for no further todo."""
+def test_create_todos_generator_that_raises_creates_nothing(bzctrl, fields):
+    """The todos are read to their end before the first one is sent, and the error of the generator is raised."""
 
-    def todos():
-        yield {**fields, "impact": "urgent"}
-        yield "no todo"
-        for _ in range(18):
-            yield fields
-        raise RuntimeError("the database is gone")
+    def read():
+        yield fields
+        raise RuntimeError("the file ends here")
 
-    for max_workers in (1, 4):
-        bzctrl.reset_mock()
-        with pytest.raises(BzCtrlBulkError, match=r"after 20 of them.*Created: 18, failed: 2") as caught:
-            new_client().create_todos(todos(), max_workers=max_workers)
-        assert isinstance(caught.value.__cause__, RuntimeError)
-        *faulty, _ = caught.value.results[:3]
-        assert [type(result) for result in faulty] == [BzCtrlValidationError] * 2
-        assert [todo.key for todo in caught.value.results[2:]] == ["EXA-CON-BUS-WOR-03"] * 18
-        assert len(sent(bzctrl, ACC.create_url)) == 18
-        assert len(pickle.loads(pickle.dumps(caught.value)).results) == 20
+    with pytest.raises(RuntimeError, match="the file ends here"):
+        new_client().create_todos(read())
+    assert bzctrl.request_history == []
 
 
 @pytest.mark.security

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.client.retry import SendFailure, backoff_s, parse_retry_after, retry_wait_s, should_retry
+from bzctrl_provider.client.retry import SendFailure, backoff_s, parse_retry_after, should_retry
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -58,20 +58,3 @@ def test_should_retry_each_outcome_follows_the_table():
 def test_should_retry_any_outcome_create_is_not_riskier_than_token(outcome):
     """Nothing sends a todo again that would not send a token request again."""
     assert should_retry("token", outcome) or not should_retry("create", outcome)
-
-
-def test_retry_wait_s_limits_reached_is_none():
-    """The attempts, the time of the call and the table each end the retries."""
-    given = {"outcome": 503, "failures": 1, "max_attempts": 3, "remaining_s": 100.0, "jitter": 1.0}
-    for changes, wait_s in (
-        ({}, 1.0),
-        ({"failures": 2}, 2.0),
-        ({"failures": 3}, None),
-        ({"retry_after": "7"}, 7.0),
-        ({"retry_after": "3600"}, 60.0),
-        ({"retry_after": "soon"}, 1.0),
-        ({"remaining_s": 1.0}, None),
-        ({"remaining_s": 1.1}, 1.0),
-        ({"outcome": 400}, None),
-    ):
-        assert retry_wait_s("create", **(given | changes)) == wait_s, changes

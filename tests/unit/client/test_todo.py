@@ -483,10 +483,3 @@ def test_todo_domain_with_line_break_contradiction_is_one_short_line(fields):
     assert error.field == "domain_workspace"
     assert error.problem.isprintable()
     assert len(str(caught.value)) < 400
-
-
-def test_todo_repr_shows_the_set_fields():
-    """A todo in a log or a failing test is readable."""
-    assert (
-        repr(Todo(title=" late ", category="feeds", status=None)) == "Todo(title='late', category=('feeds',))"
-    )

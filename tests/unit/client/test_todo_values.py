@@ -239,16 +239,6 @@ def test_create_todo_many_unknown_names_are_cut(bzctrl, client, fields):
     assert time.monotonic() - began < 5
 
 
-def test_create_todos_unreadable_mapping_is_an_error_in_its_place(bzctrl, client, fields):
-    """The others of the bulk are created."""
-    faulty, created = client.create_todos([RaisingMapping(), fields])
-    assert (
-        str(faulty)
-        == "The todo was not sent. Fix the following:\n- todo: cannot be read: it raised RuntimeError"
-    )
-    assert created.key == "EXA-CON-BUS-WOR-03"
-
-
 def test_todo_hostile_value_raises():
     """Made in a DAG's own code."""
     with pytest.raises(BzCtrlValidationError) as caught:

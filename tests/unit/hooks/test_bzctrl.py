@@ -8,7 +8,7 @@ import pickle
 import sys
 import threading
 import traceback
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from urllib.parse import quote_plus
 
 import pytest
@@ -385,15 +385,6 @@ def test_missing_connection_names_the_secrets_backend_if_there_is_one(monkeypatc
         with pytest.raises(AirflowNotFoundException) as raised:
             BzCtrlHook("absent").get_conn()
         assert ("If the secrets backend failed" in str(raised.value)) is bool(backend)
-
-
-def test_missing_connection_with_an_unreadable_option_still_says_so(monkeypatch):
-    """An option that cannot be read does not hide the error."""
-    # Not the method of Airflow's own object, which Airflow reads during the look-up.
-    unreadable = SimpleNamespace(get=lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("bzctrl_provider.hooks.bzctrl.conf", unreadable)
-    with pytest.raises(AirflowNotFoundException, match="has no connection 'absent'"):
-        BzCtrlHook("absent").get_conn()
 
 
 @pytest.mark.security

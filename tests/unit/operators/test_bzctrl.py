@@ -383,8 +383,8 @@ def test_incident_operator_failure_that_can_be_cured_waits_in_the_outbox(bzctrl,
     bzctrl.post(ACC.create_url, json={"taskLink": LINK})
     assert len(deliver().created) == 3
     todos = {todo["orderID"]: todo for todo in sent_todos(bzctrl)}
-    assert list(todos) == ["1", "2", "3"]
-    notes = ["may be a duplicate" in todo["description"] for todo in todos.values()]
+    assert sorted(todos) == ["1", "2", "3"]  # several are sent at a time
+    notes = ["may be a duplicate" in todos[number]["description"] for number in "123"]
     assert notes == [False, False, True]
     assert {todo["priority"] for todo in todos.values()} == {"HIGH"}
 
