@@ -1,4 +1,4 @@
-"""The tasks around others in a DAG: those before them, those that a failure keeps from running, and branches.
+"""The tasks around others in a DAG: those before them, those that a failure keeps from running, and branches; and callbacks.
 
 A branch, a short circuit and any other operator with Airflow's ``SkipMixin`` sets tasks directly after it to ``skipped``, whatever
 their trigger rules say. So each of them gets the roll-up among the tasks that it does not skip. The DAG keeps its tasks and
@@ -33,8 +33,6 @@ def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-_TASKS_LOOKED_AT = 10_000
-
 _NEED_ALL = frozenset({"all_success", "none_failed", "none_failed_min_one_success"})
 """The trigger rules by which a task does not run if one of the tasks before it failed."""
 
@@ -64,15 +62,15 @@ def _find_blocked(dag: Any, failed: list[str]) -> list[str]:
     """Return the ids of the tasks that cannot run, those next to the failed ones first."""
     without_success = set(failed)
     # Instances of other indexes do run in a mapped task group.
-    groups = {id(group) for task_id in failed if (group := _get_mapped_group(dag.get_task(task_id)))}
+    groups = {id(group) for task_id in failed if (group := get_mapped_group(dag.get_task(task_id)))}
     blocked: list[str] = []
     pending = failed
-    while pending and len(blocked) < _TASKS_LOOKED_AT:
+    while pending:
         following = {task_id for done in pending for task_id in dag.get_task(done).downstream_task_ids}
         pending = []
         for task_id in sorted(following - without_success):
             task = dag.get_task(task_id)
-            if id(_get_mapped_group(task)) not in groups and _is_blocked(task, without_success):
+            if id(get_mapped_group(task)) not in groups and _is_blocked(task, without_success):
                 pending.append(task_id)
         without_success.update(pending)
         blocked += pending
@@ -86,7 +84,8 @@ def _is_blocked(task: Any, without_success: set[str]) -> bool:
     return rule in _NEED_ALL
 
 
-def _get_mapped_group(task: Any) -> Any:
+def get_mapped_group(task: Any) -> Any:
+    """Return the innermost mapped task group that a task is in; None if there is none."""
     get_group = getattr(task, "get_closest_mapped_task_group", None)
     return get_group() if get_group else None
 
@@ -96,6 +95,13 @@ def _get_asset_names(task: Any) -> Iterable[str]:
         # A dataset of Airflow 2 has only a URI.
         name = getattr(outlet, "name", None) or getattr(outlet, "uri", None)
         yield one_line(str(name), max_chars=NAME_CHARS) if name else ""
+
+
+def list_callbacks(callbacks: Any) -> list[Any]:
+    """Return the callbacks of a task or a DAG as a list: Airflow takes one, several or None."""
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
 def keep_from_skipping(tasks: Iterable[Any], roll_up: str) -> None:

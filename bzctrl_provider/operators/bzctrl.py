@@ -490,15 +490,14 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.best_effort import best_effort
         from bzctrl_provider.failure.dag_graph import keep_from_skipping
-        from bzctrl_provider.failure.reasons import find_tasks_before, keep_reasons
+        from bzctrl_provider.failure.reasons import keep_reasons_before
 
         with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
             others = others if isinstance(others, Sequence) else [others]
             tasks = [task for other in others for task in other.leaves]
             keep_from_skipping(tasks, self.task_id)
             if self.remembers_exceptions(self):
-                log_lines = self.count_log_lines(self)
-                keep_reasons(find_tasks_before(tasks, log_lines=log_lines), log_lines=log_lines)
+                keep_reasons_before(tasks, log_lines=self.count_log_lines(self))
 
     def _is_last(self, others: Any) -> ValueError:
         others = others if isinstance(others, Sequence) else [others]

@@ -344,11 +344,6 @@ def test_parse_reason_unbounded_texts_are_cut():
     assert reason.log.endswith("l\ufffd\nlast")
 
 
-def test_parse_reason_text_of_an_earlier_version_is_the_exception():
-    """A run that was started before an upgrade still has its exceptions."""
-    assert parse_reason("ValueError: why", log_lines=0).exception == "ValueError: why"
-
-
 @pytest.mark.security
 def test_find_reason_failed_checks_replace_the_rest_of_the_exception(configure):
     """The exception of a SQL check has whole rows: only its first line is kept, unless values are switched on."""
