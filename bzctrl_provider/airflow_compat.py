@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,6 @@ def airflow_at_least(major: int, minor: int) -> bool:
     return airflow_version() >= (major, minor)
 
 
-_LISTS = "DictOfListsExpandInput"
-_MAPPINGS = "ListOfDictsExpandInput"
-
-
 def find_mapped_data(
     operator: BaseOperator, context: Mapping[str, Any], *, defaults: Iterable[object]
 ) -> list[Any]:
@@ -60,15 +57,14 @@ def find_mapped_data(
     in_dag_file = _get_partial_arguments(operator.task_id, context)
     if in_dag_file is None:
         return []
-    arguments = {name: getattr(operator, name) for name in operator.template_fields}
-    if op_kwargs := arguments.get("op_kwargs"):  # a decorated function: its arguments are mapped
-        written = in_dag_file.get("op_kwargs")
-        in_dag_file |= written if isinstance(written, Mapping) else {}
-        arguments |= {("op_kwargs", name): value for name, value in op_kwargs.items()}
-        del arguments["op_kwargs"]
+    values = [getattr(operator, name) for name in operator.template_fields if name != "op_kwargs"]
+    known = [*in_dag_file.values(), *defaults]
+    if op_kwargs := getattr(operator, "op_kwargs", None):  # a decorated function: each argument may be mapped
+        values += op_kwargs.values()
+        known += in_dag_file.get("op_kwargs", {}).values()
     # By identity: `expand_kwargs(strict=False)` may replace a value of `partial`.
-    known = {id(value) for value in (*in_dag_file.values(), *defaults)}
-    return [value for value in arguments.values() if id(value) not in known]
+    known_ids = set(map(id, known))
+    return [value for value in values if id(value) not in known_ids]
 
 
 def _get_partial_arguments(task_id: str, context: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -93,9 +89,9 @@ def _maps_over_data(mapped: Any, index: int) -> bool:
     """Return whether the keyword arguments of an instance are made by the run, and are not written in the DAG file."""
     expand_input = getattr(mapped, mapped._expand_input_attr)
     kind = type(expand_input).__name__
-    if kind == _LISTS:
+    if kind == "DictOfListsExpandInput":  # of `expand`
         return False
-    if kind != _MAPPINGS:
+    if kind != "ListOfDictsExpandInput":
         raise TypeError(kind)
     mappings = expand_input.value  # an XComArg, or a list of mappings and XComArgs
     return not (isinstance(mappings, Sequence) and isinstance(mappings[index], Mapping))
@@ -210,7 +206,7 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
     if task_id and (find_previous := getattr(ti, "get_previous_ti", None)):
         found = find_previous(state="success", logical_date=_AFTER_ALL_RUNS, map_index=index)
     else:
-        found = _request_last_run(dag_id, _AFTER_ALL_RUNS)
+        found = _request_last_run(dag_id)
         # A run can be successful although the task failed.
         if found and task_id and not _succeeded_in(found.run_id, ti, index):
             return None
@@ -225,7 +221,7 @@ def find_last_successful_run(dag_id: str) -> datetime | None:
     """
     if _find_api() is None:
         return _read_last_success(dag_id, None, -1)
-    end: datetime | None = getattr(_request_last_run(dag_id, _AFTER_ALL_RUNS), "end_date", None)
+    end: datetime | None = getattr(_request_last_run(dag_id), "end_date", None)
     return end
 
 
@@ -305,16 +301,15 @@ def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> date
     return end
 
 
-def _request_last_run(dag_id: str, before: datetime) -> Any:
-    from airflow.sdk.execution_time import task_runner
+def _request_last_run(dag_id: str) -> Any:
     from airflow.sdk.execution_time.comms import GetPreviousDagRun
 
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    comms = _find_api()
     processor = sys.modules.get("airflow.dag_processing.processor")
     known = str(getattr(processor, "ToManager", GetPreviousDagRun.__name__))
     if comms is None or GetPreviousDagRun.__name__ not in known:
         return None
-    response = comms.send(GetPreviousDagRun(dag_id=dag_id, logical_date=before, state="success"))
+    response = comms.send(GetPreviousDagRun(dag_id=dag_id, logical_date=_AFTER_ALL_RUNS, state="success"))
     return getattr(response, "dag_run", None)
 
 
@@ -453,7 +448,5 @@ def add_link(task: Any, link: Any) -> None:
     links = getattr(task, "operator_extra_links", None)
     if not isinstance(links, tuple | list) or any(known.name == link.name for known in links):
         return
-    try:
+    with suppress(AttributeError):
         task.operator_extra_links = (*links, link)
-    except AttributeError:
-        log.info("With this version of Airflow, no link can be added to %s.", task.task_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import find_last_successful_run, read_run_state, read_xcom
 from bzctrl_provider.best_effort import best_effort, exception_text
-from bzctrl_provider.failure.lookup import RunAddress, find_failed
+from bzctrl_provider.failure.lookup import find_failed, find_log_address, find_run_address
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.failure.reasons import EXCEPTION_XCOM_KEY, Reason, parse_reason
 from bzctrl_provider.incidents.decide import decide
@@ -101,7 +101,7 @@ def _name(run: FailedRun) -> str:
 
 def describe_failed_run(run: FailedRun) -> Failure:
     """Return the failure of a run; without the reasons of its tasks if they cannot be read."""
-    address = RunAddress(run.dag_id, run.run_id)
+    run_url = find_run_address(run.dag_id, run.run_id)
     found = find_failed(run.states, run.states)
     reasons = _read_reasons(run, found[:LIST_ITEMS])
     return Failure(
@@ -112,7 +112,7 @@ def describe_failed_run(run: FailedRun) -> Failure:
                 map_index=index,
                 operator=operator,
                 owner=owner,
-                log_url=address.log_url(task_id, index),
+                log_url=find_log_address(run_url, task_id, index),
                 **reasons.get((task_id, index), Reason())._asdict(),
             )
             for task_id, index in found
@@ -125,7 +125,7 @@ def describe_failed_run(run: FailedRun) -> Failure:
         run_id=run.run_id,
         logical_date=run.logical_date,
         owner=run.owner,
-        run_url=address.url,
+        run_url=run_url,
         reason=run.why,
     )
 
