@@ -13,7 +13,7 @@ import logging
 import os
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bzctrl_provider.text import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S, fits_any
@@ -35,11 +35,9 @@ _DELIVERY_TAG = "bzctrl_delivery"
 def _boolean(text: str) -> bool:
     """Parse a switch by the rules of ``conf.getboolean``, a comment after ``#`` included."""
     word = text.lower().partition("#")[0].strip()
-    if word in ("t", "true", "1"):
-        return True
-    if word in ("f", "false", "0"):
-        return False
-    raise ValueError(text)
+    if word not in ("t", "true", "1", "f", "false", "0"):
+        raise ValueError(text)
+    return word in ("t", "true", "1")
 
 
 def _text(text: str) -> str | None:
@@ -113,7 +111,7 @@ class Settings:
     errors: tuple[str, ...] = ()
     configured: frozenset[str] = frozenset()
 
-    @cached_property
+    @property
     def dedup_window(self) -> timedelta | None:
         """Return ``dedup_window_s`` as operators and notifiers take it."""
         return timedelta(seconds=self.dedup_window_s) if self.dedup_window_s else None
@@ -128,15 +126,14 @@ class Settings:
 
     def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
         """Check whether a DAG is included, by tag or by id, and not excluded by either; the delivery DAG never is."""
-        if (
-            _DELIVERY_TAG in tags
-            or any(tag in tags for tag in self.exclude_tags)
-            or fits_any(self.exclude_dags, dag_id)
-        ):
+
+        def has(some_tags: Collection[str], patterns: Collection[str]) -> bool:
+            return any(tag in tags for tag in some_tags) or fits_any(patterns, dag_id)
+
+        if _DELIVERY_TAG in tags or has(self.exclude_tags, self.exclude_dags):
             return False
-        if not (self.include_tags or self.include_dags):
-            return True
-        return any(tag in tags for tag in self.include_tags) or fits_any(self.include_dags, dag_id)
+        is_for_all = not (self.include_tags or self.include_dags)
+        return is_for_all or has(self.include_tags, self.include_dags)
 
 
 OPTIONS = {row.name: row for row in fields(Settings) if "parse" in row.metadata}
@@ -159,12 +156,9 @@ def settings() -> Settings:
     # Only those that are set: Airflow takes 50 µs for each that is not.
     for name in _configured_names():
         try:
-            value = _read(name)
+            values[name] = _read(name)
         except ValueError as exc:
             errors.append(str(exc))
-        else:
-            if value is not None:
-                values[name] = value
     if errors:
         log.error(
             "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. "
@@ -172,7 +166,8 @@ def settings() -> Settings:
             _SECTION,
             " ".join(errors),
         )
-    return Settings(**values, errors=tuple(errors), configured=frozenset(values))
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return Settings(**chosen, errors=tuple(errors), configured=frozenset(chosen))
 
 
 def _read(name: str) -> Any:
@@ -208,10 +203,7 @@ def _configured_names() -> list[str]:
     """Return the names in the section of the file and in the environment, of which Airflow reads only names in upper case."""
     from airflow.configuration import conf
 
-    try:
-        names = set(conf.options(_SECTION)) - set(conf.defaults()) if conf.has_section(_SECTION) else set()
-    except Exception:  # noqa: BLE001 - a configuration that cannot be listed must not break the parsing of DAGs
-        names = set()
+    names = set(conf.options(_SECTION)) - set(conf.defaults()) if conf.has_section(_SECTION) else set()
     for variable in os.environ:
         if variable.startswith(_ENVIRONMENT_PREFIX):
             name = variable.removeprefix(_ENVIRONMENT_PREFIX)
