@@ -174,8 +174,7 @@ def get_partial_kwargs(partial: Any) -> dict[str, Any]:
 def find_team(ti: Any) -> str | None:
     """Return the team of a DAG's bundle, which Airflow 3.3 attaches to a task instance for its metrics; None if unknown."""
     tags = getattr(ti, "stats_tags", None)
-    team = tags.get("team_name") if isinstance(tags, Mapping) else None
-    return team if isinstance(team, str) and team else None
+    return tags.get("team_name") if isinstance(tags, Mapping) else None
 
 
 _AFTER_ALL_RUNS = datetime(9000, 1, 1, tzinfo=UTC)
@@ -238,20 +237,18 @@ def read_run_state(dag_id: str, run_id: str) -> str | None:
     """Return the state of a run, in a delivery; None if it cannot be found out, or there is no such run."""
     from bzctrl_provider.best_effort import best_effort
 
-    state: Any = None
     with best_effort("the look-up of the run's state"):
         if _find_api() is not None:
             from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-            state = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
-        else:
-            from airflow.models.dagrun import DagRun
-            from airflow.utils.session import create_session
+            return str(RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id))
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
 
-            with create_session() as session:
-                run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).first()
-                state = run and run.state
-    return None if state is None else str(getattr(state, "value", state))
+        with create_session() as session:
+            run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).first()
+            return str(run.state) if run else None
+    return None
 
 
 def read_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
@@ -383,7 +380,6 @@ def find_hosts() -> list[str]:
     """Return the hosts of Airflow's running components, from its database; none if that is not known."""
     from bzctrl_provider.best_effort import best_effort
 
-    hosts: list[str] = []
     with best_effort("the look-up of the hosts in Airflow's database"):
         from airflow.jobs.job import Job
         from airflow.utils.session import create_session
@@ -393,8 +389,8 @@ def find_hosts() -> list[str]:
             rows: Any = session.query(Job.hostname).filter(
                 Job.state == "running", Job.latest_heartbeat > since
             )
-            hosts = sorted({row.hostname for row in rows if row.hostname})
-    return hosts
+            return sorted({row.hostname for row in rows if row.hostname})
+    return []
 
 
 def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
@@ -405,7 +401,6 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
     """
     from bzctrl_provider.best_effort import best_effort
 
-    facts = None
     with best_effort("the look-up of the DAG in Airflow's database"):
         from airflow.models.dag import DagModel
         from airflow.utils.session import create_session
@@ -414,13 +409,13 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
             if dag := DagModel.get_dagmodel(dag_id, session=session):
                 # Teams exist from Airflow 3.1 on.
                 find_team = getattr(DagModel, "get_team_name", None)
-                facts = {
+                return {
                     "tags": sorted(tag.name for tag in dag.tags),
                     "owner": dag.owners,
                     "team": find_team(dag_id, session=session) if find_team else None,
                     **_read_serialized(dag_id, session),
                 }
-    return facts
+    return None
 
 
 def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
@@ -429,11 +424,10 @@ def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
 
     row = SerializedDagModel.get(dag_id, session=session)
     dag = row.dag if row else None
-    tasks = dag.tasks if dag else ()
     return {
         "roll_ups": {
             task.task_id: sorted(task.get_flat_relative_ids(upstream=True))
-            for task in tasks
+            for task in (dag.tasks if dag else ())
             if task.task_type == "IncidentOnFailureOperator"
         },
         "has_notifier": bool(read_marks(dag).get("has_notifier")),

@@ -74,20 +74,14 @@ def on_starting() -> None:
     job = sys.argv[1:2]
     if not _job_processes:
         _job_processes.append(os.getpid())
-        if job == ["scheduler"]:
-            _begin_scheduler()
+        with _log_once(_RUNS_LOST):
+            if job == ["scheduler"] and settings().incident_on_failed_run:
+                # With all that a failed run needs: to import it in the loop costs time.
+                from bzctrl_provider.failed_runs.scheduler import writer
+
+                writer.begin_heartbeat()
     if job == ["dag-processor"]:
         _preload()
-
-
-def _begin_scheduler() -> None:
-    """Show from now on that the listener is loaded."""
-    with _log_once(_RUNS_LOST):
-        if settings().incident_on_failed_run:
-            # With all that a failed run needs: to import it in the loop costs time.
-            from bzctrl_provider.failed_runs.scheduler import writer
-
-            writer.begin_heartbeat()
 
 
 def _preload() -> None:
@@ -112,10 +106,8 @@ def on_dag_run_failed(dag_run: Any, msg: str) -> None:
 
 def _applies(dag_run: Any, msg: str) -> bool:
     options = settings()
-    if not options.incident_on_failed_run:
-        return False
     tags = getattr(getattr(dag_run, "dag", None), "tags", None) or ()
-    if not options.applies_to(dag_run.dag_id, tags):
+    if not options.incident_on_failed_run or not options.applies_to(dag_run.dag_id, tags):
         return False
     return os.getpid() in _job_processes or (options.in_test_runs and msg in _REASONS)
 

@@ -118,22 +118,20 @@ def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
 
 def find_state(context: Mapping[str, Any]) -> str:
     """Return the state of the task of a callback: ``failed``, ``up_for_retry``, ``success``, ``skipped``, ``running``, ``warned``."""
-    state = _find_state_of_task(context)
-    # The warnings of an earlier callback may still be in the context of a failure.
-    return "warned" if state not in ("failed", "up_for_retry") and find_warnings(context) else state
-
-
-def _find_state_of_task(context: Mapping[str, Any]) -> str:
     ti: Any = context.get("ti")
-    exception = context.get("exception")
     state = _name(getattr(ti, "state", None))
-    if state in ("failed", "up_for_retry", "success", "skipped"):
+    if state in ("failed", "up_for_retry"):
         return state
-    if isinstance(exception, BaseException):  # a function of the DAG's own calls the notifier
-        return "failed"
-    if not runs_elsewhere(ti):
-        return "running"
-    return "failed" if ti.try_number > getattr(ti, "max_tries", 0) else "up_for_retry"
+    if state not in ("success", "skipped"):
+        if isinstance(
+            context.get("exception"), BaseException
+        ):  # a function of the DAG's own calls the notifier
+            return "failed"
+        if runs_elsewhere(ti):
+            return "failed" if ti.try_number > getattr(ti, "max_tries", 0) else "up_for_retry"
+        state = "running"
+    # Last: the warnings of an earlier callback may still be in the context of a failure.
+    return "warned" if find_warnings(context) else state
 
 
 def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
@@ -285,12 +283,10 @@ def _select_own_instances(
     dag, index = context["dag"], context["ti"].map_index
     own: dict[str, dict[int, str]] = {}
     for task_id, instances in states.items():
-        is_in_group = get_mapped_group(dag.get_task(task_id)) == group
-        if index >= 1:
-            indexes = {index} if is_in_group else set()
-        else:
-            indexes = {index, -1} if is_in_group else set(instances)
-        own[task_id] = {at: state for at, state in instances.items() if at in indexes}
+        if get_mapped_group(dag.get_task(task_id)) == group:
+            own[task_id] = {at: state for at, state in instances.items() if at in (index, -1)}
+        elif index < 1:
+            own[task_id] = instances
     return own
 
 

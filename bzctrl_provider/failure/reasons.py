@@ -252,8 +252,6 @@ EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
 _LOST_IN_AIRFLOW_2 = "{'DAG Id': "
 
-_ENDED_BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
-
 
 class Reason(NamedTuple):
     """The reason of a task's failure, as far as the task itself knows it.
@@ -284,12 +282,7 @@ def remember_exception(context: Context) -> None:
         # The DAG processor of Airflow 3 cannot write an XCom.
         if reason.lost or runs_elsewhere(context.get("ti")):
             return
-        parts = {
-            "exception": reason.exception,
-            "name": reason.name,
-            "checks": dump_check_results(reason.checks),
-            "log": reason.log,
-        }
+        parts = {**reason._asdict(), "checks": dump_check_results(reason.checks)}
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
         context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
@@ -299,27 +292,22 @@ def find_reason(context: Mapping[str, Any]) -> Reason:
     """Return the reason that the context of a task's own callback has, with all lines of the log that the task keeps."""
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
-    log = None
-    text = None if _is_lost(context) else exception_text(context.get("exception"))
+    is_lost, exception, log = _is_lost(context), context.get("exception"), None
+    text = None if is_lost else exception_text(exception)
     if _is_ended_by_trigger(context):
-        text = _ENDED_BY_TRIGGER
+        text = "Its trigger ended the task as failed, without an exception."
     if not checks or include_values:
         with best_effort("the last lines of the task's log"):
             log = read_log_lines(context)
     elif text:
         # The rest, as the log, has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
-    if text and (limit := _find_missed_limit(context)):
-        text = f"{text}\nThe task ran longer than its execution_timeout of {limit}."
+    limit = getattr(context.get("task"), "execution_timeout", None)
+    if text and limit and type(exception).__name__ == "AirflowTaskTimeout":
+        # Airflow's text has only the number of the process.
+        text += f"\nThe task ran longer than its execution_timeout of {limit}."
     name = _text(getattr(context.get("ti"), "rendered_map_index", None))
-    return Reason(exception=text, name=name, checks=checks, lost=_is_lost(context), log=log)
-
-
-def _find_missed_limit(context: Mapping[str, Any]) -> object:
-    """Return the ``execution_timeout`` that ended a task: Airflow's exception has only the number of the process."""
-    if type(context.get("exception")).__name__ != "AirflowTaskTimeout":
-        return None
-    return getattr(context.get("task"), "execution_timeout", None)
+    return Reason(exception=text, name=name, checks=checks, lost=is_lost, log=log)
 
 
 def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[CheckResult, ...]:
