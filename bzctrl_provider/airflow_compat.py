@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from bzctrl_provider.best_effort import best_effort, exception_text
 from bzctrl_provider.text import TEXT_CHARS
 
 if TYPE_CHECKING:
@@ -235,8 +236,6 @@ def _find_api() -> Any:
 
 def read_run_state(dag_id: str, run_id: str) -> str | None:
     """Return the state of a run, in a delivery; None if it cannot be found out, or there is no such run."""
-    from bzctrl_provider.best_effort import best_effort
-
     with best_effort("the look-up of the run's state"):
         if _find_api() is not None:
             from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -350,8 +349,6 @@ def find_database_error() -> str | None:
     from airflow.secrets.metastore import MetastoreBackend
     from airflow.utils.session import create_session
 
-    from bzctrl_provider.best_effort import exception_text
-
     try:
         with create_session() as session:
             session.query(Connection).limit(0).all()
@@ -378,8 +375,6 @@ def read_server_variable(name: str) -> Any:
 
 def find_hosts() -> list[str]:
     """Return the hosts of Airflow's running components, from its database; none if that is not known."""
-    from bzctrl_provider.best_effort import best_effort
-
     with best_effort("the look-up of the hosts in Airflow's database"):
         from airflow.jobs.job import Job
         from airflow.utils.session import create_session
@@ -399,8 +394,6 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
     :param dag_id: the id of the DAG.
     :return: None if the database has no such DAG, or this process has no database.
     """
-    from bzctrl_provider.best_effort import best_effort
-
     with best_effort("the look-up of the DAG in Airflow's database"):
         from airflow.models.dag import DagModel
         from airflow.utils.session import create_session

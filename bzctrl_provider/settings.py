@@ -139,12 +139,8 @@ class Settings:
 OPTIONS = {row.name: row for row in fields(Settings) if "parse" in row.metadata}
 """The rows of the table by the names of the options."""
 
-_SENSITIVE = {
-    f"{name}_{source}": name
-    for name, row in OPTIONS.items()
-    if row.metadata["is_sensitive"]
-    for source in ("cmd", "secret")
-}
+_SENSITIVE = [name for name, row in OPTIONS.items() if row.metadata["is_sensitive"]]
+_SOURCES = {f"{name}_{source}": name for name in _SENSITIVE for source in ("cmd", "secret")}
 """The sensitive options by the names under which Airflow finds their command or their secret."""
 
 
@@ -187,7 +183,7 @@ def _read(name: str) -> Any:
     allowed = row.metadata["allowed"]
     try:
         sensitive = getattr(conf, "sensitive_config_values", None)
-        if row.metadata["is_sensitive"] and isinstance(sensitive, set):
+        if name in _SENSITIVE and isinstance(sensitive, set):
             # Otherwise a process that no command of Airflow 2 has started, such as `bzctrl`, finds no `_cmd` and no `_secret`.
             sensitive.add((_SECTION, name))
         text = conf.get(_SECTION, name, fallback=None)
@@ -208,4 +204,4 @@ def _configured_names() -> list[str]:
         if variable.startswith(_ENVIRONMENT_PREFIX):
             name = variable.removeprefix(_ENVIRONMENT_PREFIX)
             names.add(name.lower() if name.isupper() else name)
-    return sorted({_SENSITIVE.get(name, name) for name in names})
+    return sorted({_SOURCES.get(name, name) for name in names})

@@ -353,16 +353,10 @@ def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
 def _split(groups: Iterable[list[str]], room: int) -> Iterable[list[str]]:
     """Split groups of task ids so that each fits into the room of one query."""
     for group in groups:
-        portion: list[str] = []
-        used = 0
-        for task_id in group:
-            size = len("&task_ids=") + len(quote(task_id))
-            if portion and used + size > room:
-                yield portion
-                portion, used = [], 0
-            portion.append(task_id)
-            used += size
-        yield portion
+        longest = max(len("&task_ids=") + len(quote(task_id)) for task_id in group)
+        size = max(room // longest, 1)
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
 
 
 def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:

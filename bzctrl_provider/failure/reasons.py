@@ -197,20 +197,22 @@ def format_check_results(checks: Sequence[CheckResult], *, task_id: str) -> list
 
     :param task_id: the id of the task, which is not repeated as the name of its only check.
     """
-    rows = []
-    for check in checks:
-        name = "" if check.check in (task_id, task_id.rpartition(".")[2]) else check.check
-        actual = "" if check.actual is None else f", actual {check.actual}"
-        outcome = (f"expected {check.expected}" if check.expected else "failed") + actual
-        rows.append((name, ".".join(filter(None, (check.table, check.column))), outcome))
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
+    names = ["" if check.check in (task_id, task_id.rpartition(".")[2]) else check.check for check in checks]
+    subjects = [".".join(filter(None, (check.table, check.column))) for check in checks]
     lines = []
-    for check, (name, subject, outcome) in zip(checks, rows, strict=True):
-        cells = [cell.ljust(width) for cell, width in zip((name, subject), widths, strict=True) if width]
-        lines.append("   ".join([*cells, outcome]))
+    for check, *cells in zip(checks, _pad(names), _pad(subjects), strict=True):
+        outcome = f"expected {check.expected}" if check.expected else "failed"
+        actual = "" if check.actual is None else f", actual {check.actual}"
+        # A column without any text has the width 0.
+        lines.append("   ".join([*filter(None, cells), outcome + actual]))
         if check.statement:
             lines.append(f"  {check.statement}")
     return lines
+
+
+def _pad(texts: Sequence[str]) -> list[str]:
+    width = max(map(len, texts))
+    return [text.ljust(width) for text in texts]
 
 
 def _read(result: Any, *, include_values: bool) -> CheckResult:
