@@ -124,13 +124,11 @@ class _Skipping:
 
     def skip_all_except(self, ti: Any, branch_task_ids: Any) -> Any:
         """Skip all tasks directly after it but the roll-ups and those that a branch chooses."""
-        if branch_task_ids is None:
-            branch_task_ids = ()
-        elif isinstance(branch_task_ids, str):
-            branch_task_ids = (branch_task_ids,)
-        # Otherwise Airflow's own error says what a branch may return.
-        if isinstance(branch_task_ids, Iterable):
-            branch_task_ids = [*branch_task_ids, *sorted(self.roll_ups)]
+        if isinstance(branch_task_ids, str):
+            branch_task_ids = [branch_task_ids]
+        # For anything else, Airflow's own error says what a branch may return.
+        if branch_task_ids is None or isinstance(branch_task_ids, Iterable):
+            branch_task_ids = [*(branch_task_ids or ()), *sorted(self.roll_ups)]
         return self._skip_all_except(ti, branch_task_ids)
 
     def skip(self, *args: Any, **kwargs: Any) -> Any:

@@ -82,12 +82,8 @@ def describe_callback(context: Mapping[str, Any]) -> Failure:
         return describe_failure(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
         log.warning("The failed tasks could not be looked up, so the incident names only the run: %r", exc)
-        return Failure(
-            kind="run",
-            dag_id=getattr(context.get("dag"), "dag_id", ""),
-            run_id=str(context.get("run_id") or ""),
-            reason=context.get("reason"),
-        )
+        dag_id, run_id = getattr(context.get("dag"), "dag_id", ""), str(context.get("run_id") or "")
+        return Failure(kind="run", dag_id=dag_id, run_id=run_id, reason=context.get("reason"))
 
 
 def find_airflow_url() -> str:

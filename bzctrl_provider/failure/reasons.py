@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import redact
@@ -370,15 +369,11 @@ def keep_reasons_before(tasks: Iterable[Any], *, log_lines: int) -> None:
 
 def find_warnings(context: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return the names of the dbt tests that warned, each with its result, which Astronomer Cosmos puts into the context."""
-    names, results = (_as_list(context.get(key)) for key in ("test_names", "test_results"))
+    names, results = context.get("test_names") or (), context.get("test_results") or ()
     return tuple(
         (_line(name, LINE_CHARS), "" if result is None else _line(result, LINE_CHARS))
-        for name, result in zip_longest(names, results[: len(names)])
+        for name, result in zip(names, results, strict=False)
     )
-
-
-def _as_list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []
 
 
 def runs_elsewhere(ti: object) -> bool:
