@@ -166,8 +166,7 @@ def get_partial_kwargs(partial: Any) -> dict[str, Any]:
     kwargs = getattr(partial, "kwargs", None)
     if not isinstance(kwargs, dict):
         raise TypeError(
-            "IncidentOnFailureOperator cannot be mapped with this version of Airflow, because it could not be made a "
-            "teardown task. Use it without partial() and expand()."
+            "IncidentOnFailureOperator cannot be mapped with this version of Airflow, because it could not be made a teardown task. Use it without partial() and expand()."
         )
     return kwargs
 
@@ -356,10 +355,7 @@ def find_database_error() -> str | None:
         for name in ("get_connection", "get_variable"):
             setattr(MetastoreBackend, name, lambda *_, **__: None)
         why = (exception_text(getattr(exc, "orig", None) or exc) or "").partition("\n")[0]
-        return (
-            f"Airflow's database cannot be read: {why}. Run `airflow db migrate`, or correct AIRFLOW_HOME or sql_alchemy_conn in "
-            "the section [database]."
-        )
+        return f"Airflow's database cannot be read: {why}. Run `airflow db migrate`, or correct AIRFLOW_HOME or sql_alchemy_conn in the section [database]."
     return None
 
 

@@ -11,26 +11,25 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import conf
 
 from bzctrl_provider.airflow_compat import airflow_at_least
-from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.failure.dag_graph import find_consequences, get_mapped_group, with_all_before
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.failure.reasons import (
     EXCEPTION_XCOM_KEY,
-    Reason,
     find_reason,
     find_warnings,
     last_lines,
-    parse_reason,
+    read_reasons,
     remembers,
     runs_elsewhere,
 )
 from bzctrl_provider.settings import settings
-from bzctrl_provider.text import LIST_ITEMS, parse_time
+from bzctrl_provider.text import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from bzctrl_provider.failure.model import Kind
+    from bzctrl_provider.failure.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +160,17 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     else:
         states = _states(context, sorted(dag.task_ids), run_id, kind)
         found = find_failed(states, states)
-    reasons = _remembered(context, found[:LIST_ITEMS], _count_log_lines(context, kind))
+
+    def read(task_id: str, index: int) -> object:
+        map_indexes = index if index >= 0 else None
+        return context["ti"].xcom_pull(task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=map_indexes)
+
+    reasons = read_reasons(
+        found,
+        read,
+        lambda task_id: remembers(dag.get_task(task_id)),
+        log_lines=_count_log_lines(context, kind),
+    )
     all_failed = {
         # Of a task in a mapped task group, only some instances are known here.
         task_id: not get_mapped_group(dag.get_task(task_id)) and "success" not in states[task_id].values()
@@ -170,9 +179,7 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     of_checks = [set(states.get(task_id, {}).values()) for task_id in checks]
     return {
         "tasks": tuple(
-            _new_failed_task(
-                dag.get_task(task_id), task_id, index, run_url, reasons.get((task_id, index), Reason())
-            )
+            _new_failed_task(dag.get_task(task_id), task_id, index, run_url, reasons[task_id, index])
             for task_id, index in found
         ),
         "instances": {task_id: len(of) for task_id, of in states.items()},
@@ -359,25 +366,6 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     if key not in task_ids and (match := re.fullmatch(r"(.+)_(\d+)", key)) and match[1] in task_ids:
         return match[1], int(match[2])
     return key, -1
-
-
-def _remembered(
-    context: Mapping[str, Any], found: Iterable[tuple[str, int]], log_lines: int
-) -> dict[tuple[str, int], Reason]:
-    """Return the reasons that ``remember_exception`` kept."""
-    ti, dag = context.get("ti"), context["dag"]
-    reasons: dict[tuple[str, int], Reason] = {}
-    with best_effort("the exceptions of the failed tasks"):
-        for task_id, index in found:
-            value = ti.xcom_pull(  # type: ignore[union-attr]
-                task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
-            )
-            if value is not None:
-                reasons[task_id, index] = parse_reason(value, log_lines=log_lines)
-            elif remembers(dag.get_task(task_id)):
-                # Otherwise its callback would have left something.
-                reasons[task_id, index] = Reason(lost=True)
-    return reasons
 
 
 def name_operator(task: Any) -> str | None:

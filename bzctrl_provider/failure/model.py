@@ -40,8 +40,6 @@ _ENDS = {
 
 _RUN_ENDS = {"success": "the run succeeded", "timed_out": "the run timed out"}
 
-_NOT_IMPORTED = "the DAG file cannot be imported"
-
 Kind = Literal["checks", "task", "run", "deadline", "import"]
 
 
@@ -159,11 +157,9 @@ class Failure:
     @property
     def state(self) -> str:
         """Return ``failed``; in a callback after something else, the state of the task or run."""
-        if self.kind == "run":
-            return "success" if self.reason == "success" else "failed"
-        if self.kind == "task" and self.tasks:
-            return self.tasks[0].state
-        return "failed"
+        if self.kind == "run" and self.reason == "success":
+            return "success"
+        return self.tasks[0].state if self.kind == "task" and self.tasks else "failed"
 
     @property
     def exception(self) -> str | None:
@@ -191,7 +187,7 @@ class Failure:
         Mapped instances with names have them, if there is room: ``customs: 1 of 5 checks failed (validate[DHL, GLS])``.
         """
         if self.kind == "import":
-            end = f": {_NOT_IMPORTED}"
+            end = ": the DAG file cannot be imported"
             # The name of the file is at the end of its path.
             return cut((self.file or "")[::-1], NAME_CHARS - len(end))[::-1] + end
         start = f"{self.dag_id}: {self._outcome}"

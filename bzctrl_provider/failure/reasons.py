@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -36,7 +36,7 @@ from bzctrl_provider.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -319,6 +319,31 @@ def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[C
             if checks := read_check_results(task, include_values=include_values):
                 return checks
     return ()
+
+
+def read_reasons(
+    failed: Sequence[tuple[str, int]],
+    read: Callable[[str, int], object],
+    keeps: Callable[[str], bool],
+    *,
+    log_lines: int,
+) -> Mapping[tuple[str, int], Reason]:
+    """Return the reasons that the first 20 failed instances kept; an empty one for each other.
+
+    :param failed: the id and the index of each instance.
+    :param read: returns the XCom of an instance.
+    :param keeps: returns whether a task keeps its reason, so that one without an XCom left no exception.
+    :param log_lines: how many lines of the log an incident has.
+    """
+    reasons: dict[tuple[str, int], Reason] = defaultdict(Reason)
+    with best_effort("the exceptions of the failed tasks"):
+        for task_id, index in failed[:LIST_ITEMS]:
+            value = read(task_id, index)
+            if value is not None:
+                reasons[task_id, index] = parse_reason(value, log_lines=log_lines)
+            elif keeps(task_id):
+                reasons[task_id, index] = Reason(lost=True)
+    return reasons
 
 
 def parse_reason(value: object, *, log_lines: int) -> Reason:
