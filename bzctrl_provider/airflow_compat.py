@@ -80,8 +80,7 @@ def _get_partial_arguments(task_id: str, context: Mapping[str, Any]) -> dict[str
         return dict(mapped.partial_kwargs)
     except Exception:
         log.exception(
-            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which "
-            "of them come from data."
+            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which of them come from data."
         )
         return {}
 

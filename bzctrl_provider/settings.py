@@ -26,7 +26,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SECTION = "bzctrl"
-_ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
 
 _DELIVERY_TAG = "bzctrl_delivery"
 """Of the DAG that delivers the outbox: while BzCtrl is away, each of its failures would add an incident to the outbox."""
@@ -157,8 +156,7 @@ def settings() -> Settings:
             errors.append(str(exc))
     if errors:
         log.error(
-            "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. "
-            "Correct them and restart this component: %s",
+            "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. Correct them and restart this component: %s",
             _SECTION,
             " ".join(errors),
         )
@@ -200,8 +198,7 @@ def _configured_names() -> list[str]:
     from airflow.configuration import conf
 
     names = set(conf.options(_SECTION)) - set(conf.defaults()) if conf.has_section(_SECTION) else set()
-    for variable in os.environ:
-        if variable.startswith(_ENVIRONMENT_PREFIX):
-            name = variable.removeprefix(_ENVIRONMENT_PREFIX)
-            names.add(name.lower() if name.isupper() else name)
+    prefix = f"AIRFLOW__{_SECTION.upper()}__"
+    variables = [variable.removeprefix(prefix) for variable in os.environ if variable.startswith(prefix)]
+    names |= {name.lower() if name.isupper() else name for name in variables}
     return sorted({_SOURCES.get(name, name) for name in names})

@@ -18,18 +18,24 @@ from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.text import NAME_CHARS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
-def with_all_before(dag: Any, task_ids: Iterable[str]) -> list[str]:
-    """Return the ids of these tasks and of all before them, sorted."""
+def with_all_before(
+    dag: Any, task_ids: Iterable[str], *, through: Collection[str] | None = None
+) -> list[str]:
+    """Return the ids of these tasks and of all before them, sorted.
+
+    :param through: the tasks at which the search goes on; default: all.
+    """
     found: set[str] = set()
     pending = list(task_ids)
     while pending:
         task_id = pending.pop()
         if task_id not in found:
             found.add(task_id)
-            pending += dag.get_task(task_id).upstream_task_ids
+            if through is None or task_id in through:
+                pending += dag.get_task(task_id).upstream_task_ids
     return sorted(found)
 
 

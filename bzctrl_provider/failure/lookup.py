@@ -156,7 +156,9 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
         checks = sorted(context["task"].upstream_task_ids)
         states = _states(context, with_all_before(dag, checks), run_id, kind)
         states = _select_own_instances(context, states)
-        found = find_failed(states, _find_causes(dag, checks, states))
+        # A failure further up does not count if a task between handled it, for example one with `all_done`.
+        blocked = {task_id for task_id, of in states.items() if "upstream_failed" in of.values()}
+        found = find_failed(states, with_all_before(dag, checks, through=blocked))
     else:
         states = _states(context, sorted(dag.task_ids), run_id, kind)
         found = find_failed(states, states)
@@ -297,22 +299,6 @@ def belongs_to_first_instance(dag: Any, task_id: str, roll_up: str) -> bool:
     """Return whether a failure of a task is raised by the first instance of a roll-up: that is in a mapped task group without it."""
     group = get_mapped_group(dag.get_task(roll_up))
     return group is not None and get_mapped_group(dag.get_task(task_id)) != group
-
-
-def _find_causes(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mapping[int, str]]) -> set[str]:
-    """Return tasks, and those before them whose failure kept them from running.
-
-    A failure further up does not count if a task between handled it, for example one with ``all_done``.
-    """
-    found: set[str] = set()
-    pending = list(task_ids)
-    while pending:
-        task_id = pending.pop()
-        if task_id not in found:
-            found.add(task_id)
-            if "upstream_failed" in states.get(task_id, {}).values():
-                pending += dag.get_task(task_id).upstream_task_ids
-    return found
 
 
 def _states(

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-_COLORS = r"\x1b\[[0-9;]*m"
-
 
 class _Tail(logging.Handler):
     """The last messages of the log of the task that runs in this process, until Airflow logs that it failed."""
@@ -120,8 +118,8 @@ def count_kept_lines(task: Any) -> int:
 
 def read_log_lines(context: Mapping[str, Any]) -> str | None:
     """Return what the task of a callback has kept, redacted by Airflow; None if there is nothing."""
-    text = re.sub(_COLORS, "", _tail.read(context.get("ti")))
-    return last_lines(plain_text(str(redact(text))), LOG_LINES_MAX)
+    without_colors = re.sub(r"\x1b\[[0-9;]*m", "", _tail.read(context.get("ti")))
+    return last_lines(plain_text(str(redact(without_colors))), LOG_LINES_MAX)
 
 
 def last_lines(text: str | None, lines: int) -> str | None:
@@ -250,8 +248,6 @@ def _line(value: object, chars: int) -> str:
 
 
 EXCEPTION_XCOM_KEY = "bzctrl_exception"
-
-_LOST_IN_AIRFLOW_2 = "{'DAG Id': "
 
 
 class Reason(NamedTuple):
@@ -415,7 +411,7 @@ def _is_lost(context: Mapping[str, Any]) -> bool:
     if exception is None:  # Airflow 3
         return runs_elsewhere(context.get("ti")) and "dag_run" in context
     # Airflow 2.11 gives a text with the names of the task and of its host instead.
-    return isinstance(exception, str) and exception.startswith(_LOST_IN_AIRFLOW_2)
+    return isinstance(exception, str) and exception.startswith("{'DAG Id': ")
 
 
 def _is_ended_by_trigger(context: Mapping[str, Any]) -> bool:
