@@ -37,30 +37,22 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         ),
         "conn_id": _option(
             "The Airflow connection that incidents are raised with, of the policy, of IncidentOnFailureOperator, of BzCtrlNotifier and of broken DAG files. This and the next options apply where neither the DAG nor a route sets another value.",
-            example="bzctrl_prod",
             default="bzctrl_default",
         ),
         "include_tags": _option(
             "Tags, separated by commas: DAGs that have one of them are chosen. With include_dags empty as well, all DAGs are.",
             example="finance,customs",
         ),
-        "exclude_tags": _option(
-            "Tags, separated by commas: DAGs that have one of them are not chosen.",
-            example="sandbox",
-        ),
+        "exclude_tags": _option("Tags, separated by commas: DAGs that have one of them are not chosen."),
         "include_dags": _option(
             "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are chosen.",
             example="customs_*,feeds_*",
         ),
         "exclude_dags": _option(
             "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are not chosen.",
-            example="*_test",
         ),
-        "domain_workspace": _option(
-            "The domain workspace of incidents; empty: that of the connection.",
-            example="EXA-CON-BUS-WOR",
-        ),
-        "priority": _option("The priority of incidents: HIGH, MEDIUM or LOW; empty: none.", example="HIGH"),
+        "domain_workspace": _option("The domain workspace of incidents; empty: that of the connection."),
+        "priority": _option("The priority of incidents: HIGH, MEDIUM or LOW; empty: none."),
         "dedup_window_s": _option(
             "Seconds for which one incident also represents further failures of the same tasks; 0: each failed run raises one.",
             default=0,

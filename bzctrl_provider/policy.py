@@ -76,7 +76,7 @@ def _mark(dag: DAG) -> None:
 
 def _has_notifier(callbacks: Any) -> bool:
     """Return whether there is a notifier among callbacks; there can only be one if the module is loaded."""
-    notifier = _find_loaded(_NOTIFIER)
+    notifier = _find_loaded(*_NOTIFIER)
     if not notifier:
         return False
     from bzctrl_provider.failure.dag_graph import list_callbacks
@@ -101,7 +101,7 @@ def _prepare_before(dag: DAG, roll_up: Any) -> None:
     from bzctrl_provider.failure.reasons import keep_reasons
 
     keep_from_skipping(map(dag.get_task, roll_up.upstream_task_ids), roll_up.task_id)
-    operator = _find_loaded(_ROLL_UP)
+    operator = _find_loaded(*_ROLL_UP)
     if operator.remembers_exceptions(roll_up):
         before = with_all_before(dag, roll_up.upstream_task_ids)
         keep_reasons(map(dag.get_task, before), log_lines=operator.count_log_lines(roll_up))
@@ -112,7 +112,7 @@ def _prepare_notified(dag: DAG) -> None:
 
     The others would have an empty list of links, and Airflow 2 would show a disabled button on each of them.
     """
-    if not _find_loaded(_NOTIFIER):
+    if not _find_loaded(*_NOTIFIER):
         return
     from bzctrl_provider.airflow_compat import add_link, airflow_at_least
     from bzctrl_provider.failure.reasons import keep_log_lines
@@ -125,8 +125,7 @@ def _prepare_notified(dag: DAG) -> None:
                 add_link(task, BzCtrlIncidentLink())
 
 
-def _find_loaded(place: tuple[str, str]) -> Any:
-    module, name = place
+def _find_loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
@@ -144,7 +143,7 @@ def _keep_reasons(tasks: Iterable[Any]) -> None:
 
 def _find_roll_ups(dag: DAG) -> list[Any]:
     """Return the DAG's own IncidentOnFailureOperators; a DAG can only use them if their module is loaded."""
-    operator = _find_loaded(_ROLL_UP)
+    operator = _find_loaded(*_ROLL_UP)
     # A mapped task has the class of its instances.
     return [
         task
