@@ -104,12 +104,9 @@ def describe_failed_run(run: FailedRun) -> Failure:
     """Return the failure of a run; without the reasons of its tasks if they cannot be read."""
     run_url = find_run_address(run.dag_id, run.run_id)
     found = find_failed(run.states, run.states)
-    reasons = read_reasons(
-        found,
-        partial(_read_xcom, run, EXCEPTION_XCOM_KEY),
-        lambda _: settings().remember_exceptions,
-        log_lines=settings().include_log_lines,
-    )
+    options, read = settings(), partial(_read_xcom, run, EXCEPTION_XCOM_KEY)
+    keeps = options.remember_exceptions
+    reasons = read_reasons(found, read, lambda _: keeps, log_lines=options.include_log_lines)
     return Failure(
         kind="run",
         tasks=tuple(

@@ -167,12 +167,8 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
         map_indexes = index if index >= 0 else None
         return context["ti"].xcom_pull(task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=map_indexes)
 
-    reasons = read_reasons(
-        found,
-        read,
-        lambda task_id: remembers(dag.get_task(task_id)),
-        log_lines=_count_log_lines(context, kind),
-    )
+    lines = _count_log_lines(context, kind)
+    reasons = read_reasons(found, read, lambda task_id: remembers(dag.get_task(task_id)), log_lines=lines)
     all_failed = {
         # Of a task in a mapped task group, only some instances are known here.
         task_id: not get_mapped_group(dag.get_task(task_id)) and "success" not in states[task_id].values()
