@@ -12,12 +12,14 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from bzctrl_provider.best_effort import best_effort, exception_text
 from bzctrl_provider.text import TEXT_CHARS
 
 if TYPE_CHECKING:
@@ -40,10 +42,6 @@ def airflow_at_least(major: int, minor: int) -> bool:
     return airflow_version() >= (major, minor)
 
 
-_LISTS = "DictOfListsExpandInput"
-_MAPPINGS = "ListOfDictsExpandInput"
-
-
 def find_mapped_data(
     operator: BaseOperator, context: Mapping[str, Any], *, defaults: Iterable[object]
 ) -> list[Any]:
@@ -60,15 +58,14 @@ def find_mapped_data(
     in_dag_file = _get_partial_arguments(operator.task_id, context)
     if in_dag_file is None:
         return []
-    arguments = {name: getattr(operator, name) for name in operator.template_fields}
-    if op_kwargs := arguments.get("op_kwargs"):  # a decorated function: its arguments are mapped
-        written = in_dag_file.get("op_kwargs")
-        in_dag_file |= written if isinstance(written, Mapping) else {}
-        arguments |= {("op_kwargs", name): value for name, value in op_kwargs.items()}
-        del arguments["op_kwargs"]
+    values = [getattr(operator, name) for name in operator.template_fields if name != "op_kwargs"]
+    known = [*in_dag_file.values(), *defaults]
+    if op_kwargs := getattr(operator, "op_kwargs", None):  # a decorated function: each argument may be mapped
+        values += op_kwargs.values()
+        known += in_dag_file.get("op_kwargs", {}).values()
     # By identity: `expand_kwargs(strict=False)` may replace a value of `partial`.
-    known = {id(value) for value in (*in_dag_file.values(), *defaults)}
-    return [value for value in arguments.values() if id(value) not in known]
+    known_ids = set(map(id, known))
+    return [value for value in values if id(value) not in known_ids]
 
 
 def _get_partial_arguments(task_id: str, context: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -83,8 +80,7 @@ def _get_partial_arguments(task_id: str, context: Mapping[str, Any]) -> dict[str
         return dict(mapped.partial_kwargs)
     except Exception:
         log.exception(
-            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which "
-            "of them come from data."
+            "The mapped values of this task are not rendered: with this version of Airflow it cannot be found out which of them come from data."
         )
         return {}
 
@@ -93,9 +89,9 @@ def _maps_over_data(mapped: Any, index: int) -> bool:
     """Return whether the keyword arguments of an instance are made by the run, and are not written in the DAG file."""
     expand_input = getattr(mapped, mapped._expand_input_attr)
     kind = type(expand_input).__name__
-    if kind == _LISTS:
+    if kind == "DictOfListsExpandInput":  # of `expand`
         return False
-    if kind != _MAPPINGS:
+    if kind != "ListOfDictsExpandInput":
         raise TypeError(kind)
     mappings = expand_input.value  # an XComArg, or a list of mappings and XComArgs
     return not (isinstance(mappings, Sequence) and isinstance(mappings[index], Mapping))
@@ -169,8 +165,7 @@ def get_partial_kwargs(partial: Any) -> dict[str, Any]:
     kwargs = getattr(partial, "kwargs", None)
     if not isinstance(kwargs, dict):
         raise TypeError(
-            "IncidentOnFailureOperator cannot be mapped with this version of Airflow, because it could not be made a "
-            "teardown task. Use it without partial() and expand()."
+            "IncidentOnFailureOperator cannot be mapped with this version of Airflow, because it could not be made a teardown task. Use it without partial() and expand()."
         )
     return kwargs
 
@@ -178,8 +173,7 @@ def get_partial_kwargs(partial: Any) -> dict[str, Any]:
 def find_team(ti: Any) -> str | None:
     """Return the team of a DAG's bundle, which Airflow 3.3 attaches to a task instance for its metrics; None if unknown."""
     tags = getattr(ti, "stats_tags", None)
-    team = tags.get("team_name") if isinstance(tags, Mapping) else None
-    return team if isinstance(team, str) and team else None
+    return tags.get("team_name") if isinstance(tags, Mapping) else None
 
 
 _AFTER_ALL_RUNS = datetime(9000, 1, 1, tzinfo=UTC)
@@ -210,7 +204,7 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
     if task_id and (find_previous := getattr(ti, "get_previous_ti", None)):
         found = find_previous(state="success", logical_date=_AFTER_ALL_RUNS, map_index=index)
     else:
-        found = _request_last_run(dag_id, _AFTER_ALL_RUNS)
+        found = _request_last_run(dag_id)
         # A run can be successful although the task failed.
         if found and task_id and not _succeeded_in(found.run_id, ti, index):
             return None
@@ -225,7 +219,7 @@ def find_last_successful_run(dag_id: str) -> datetime | None:
     """
     if _find_api() is None:
         return _read_last_success(dag_id, None, -1)
-    end: datetime | None = getattr(_request_last_run(dag_id, _AFTER_ALL_RUNS), "end_date", None)
+    end: datetime | None = getattr(_request_last_run(dag_id), "end_date", None)
     return end
 
 
@@ -240,22 +234,18 @@ def _find_api() -> Any:
 
 def read_run_state(dag_id: str, run_id: str) -> str | None:
     """Return the state of a run, in a delivery; None if it cannot be found out, or there is no such run."""
-    from bzctrl_provider.best_effort import best_effort
-
-    state: Any = None
     with best_effort("the look-up of the run's state"):
         if _find_api() is not None:
             from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-            state = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
-        else:
-            from airflow.models.dagrun import DagRun
-            from airflow.utils.session import create_session
+            return str(RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id))
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
 
-            with create_session() as session:
-                run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).first()
-                state = run and run.state
-    return None if state is None else str(getattr(state, "value", state))
+        with create_session() as session:
+            run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).first()
+            return str(run.state) if run else None
+    return None
 
 
 def read_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
@@ -305,16 +295,15 @@ def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> date
     return end
 
 
-def _request_last_run(dag_id: str, before: datetime) -> Any:
-    from airflow.sdk.execution_time import task_runner
+def _request_last_run(dag_id: str) -> Any:
     from airflow.sdk.execution_time.comms import GetPreviousDagRun
 
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    comms = _find_api()
     processor = sys.modules.get("airflow.dag_processing.processor")
     known = str(getattr(processor, "ToManager", GetPreviousDagRun.__name__))
     if comms is None or GetPreviousDagRun.__name__ not in known:
         return None
-    response = comms.send(GetPreviousDagRun(dag_id=dag_id, logical_date=before, state="success"))
+    response = comms.send(GetPreviousDagRun(dag_id=dag_id, logical_date=_AFTER_ALL_RUNS, state="success"))
     return getattr(response, "dag_run", None)
 
 
@@ -358,8 +347,6 @@ def find_database_error() -> str | None:
     from airflow.secrets.metastore import MetastoreBackend
     from airflow.utils.session import create_session
 
-    from bzctrl_provider.best_effort import exception_text
-
     try:
         with create_session() as session:
             session.query(Connection).limit(0).all()
@@ -367,10 +354,7 @@ def find_database_error() -> str | None:
         for name in ("get_connection", "get_variable"):
             setattr(MetastoreBackend, name, lambda *_, **__: None)
         why = (exception_text(getattr(exc, "orig", None) or exc) or "").partition("\n")[0]
-        return (
-            f"Airflow's database cannot be read: {why}. Run `airflow db migrate`, or correct AIRFLOW_HOME or sql_alchemy_conn in "
-            "the section [database]."
-        )
+        return f"Airflow's database cannot be read: {why}. Run `airflow db migrate`, or correct AIRFLOW_HOME or sql_alchemy_conn in the section [database]."
     return None
 
 
@@ -386,9 +370,6 @@ def read_server_variable(name: str) -> Any:
 
 def find_hosts() -> list[str]:
     """Return the hosts of Airflow's running components, from its database; none if that is not known."""
-    from bzctrl_provider.best_effort import best_effort
-
-    hosts: list[str] = []
     with best_effort("the look-up of the hosts in Airflow's database"):
         from airflow.jobs.job import Job
         from airflow.utils.session import create_session
@@ -398,8 +379,8 @@ def find_hosts() -> list[str]:
             rows: Any = session.query(Job.hostname).filter(
                 Job.state == "running", Job.latest_heartbeat > since
             )
-            hosts = sorted({row.hostname for row in rows if row.hostname})
-    return hosts
+            return sorted({row.hostname for row in rows if row.hostname})
+    return []
 
 
 def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
@@ -408,9 +389,6 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
     :param dag_id: the id of the DAG.
     :return: None if the database has no such DAG, or this process has no database.
     """
-    from bzctrl_provider.best_effort import best_effort
-
-    facts = None
     with best_effort("the look-up of the DAG in Airflow's database"):
         from airflow.models.dag import DagModel
         from airflow.utils.session import create_session
@@ -419,13 +397,13 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
             if dag := DagModel.get_dagmodel(dag_id, session=session):
                 # Teams exist from Airflow 3.1 on.
                 find_team = getattr(DagModel, "get_team_name", None)
-                facts = {
+                return {
                     "tags": sorted(tag.name for tag in dag.tags),
                     "owner": dag.owners,
                     "team": find_team(dag_id, session=session) if find_team else None,
                     **_read_serialized(dag_id, session),
                 }
-    return facts
+    return None
 
 
 def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
@@ -434,11 +412,10 @@ def _read_serialized(dag_id: str, session: Any) -> dict[str, Any]:
 
     row = SerializedDagModel.get(dag_id, session=session)
     dag = row.dag if row else None
-    tasks = dag.tasks if dag else ()
     return {
         "roll_ups": {
             task.task_id: sorted(task.get_flat_relative_ids(upstream=True))
-            for task in tasks
+            for task in (dag.tasks if dag else ())
             if task.task_type == "IncidentOnFailureOperator"
         },
         "has_notifier": bool(read_marks(dag).get("has_notifier")),
@@ -453,7 +430,5 @@ def add_link(task: Any, link: Any) -> None:
     links = getattr(task, "operator_extra_links", None)
     if not isinstance(links, tuple | list) or any(known.name == link.name for known in links):
         return
-    try:
+    with suppress(AttributeError):
         task.operator_extra_links = (*links, link)
-    except AttributeError:
-        log.info("With this version of Airflow, no link can be added to %s.", task.task_id)

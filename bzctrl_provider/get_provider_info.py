@@ -3,18 +3,18 @@
 # A module-level import, even of __future__ annotations, is left out on purpose: see the docstring.
 
 
-def _option(description: str, *, example: str, default: str = "", kind: str = "string") -> dict[str, str]:
+def _option(description: str, *, example: str | None = None, default: object = "") -> dict[str, str | None]:
     return {
         "description": description,
         "version_added": "1.0.0",
-        "type": kind,
+        "type": {bool: "boolean", int: "integer"}.get(type(default), "string"),
         "example": example,
-        "default": default,
+        "default": str(default),
     }
 
 
-def _switch(description: str) -> dict[str, str]:
-    return _option(description, example="True", default="False", kind="boolean")
+def _switch(description: str) -> dict[str, str | None]:
+    return _option(description, default=False)
 
 
 def _field(label: str, description: str, kind: str = "string", **schema: object) -> dict[str, object]:
@@ -33,41 +33,29 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         ),
         "remember_exceptions": _option(
             "Whether failed tasks keep their exceptions as XComs for the incident. By default those do of which an incident can be raised: before an IncidentOnFailureOperator, and in DAGs with BzCtrlNotifier or to which incident_on_failed_run applies. If True is set here, all do; if False, only those to which the operator's parameter of this name applies.",
-            example="False",
-            default="True",
-            kind="boolean",
+            default=True,
         ),
         "conn_id": _option(
             "The Airflow connection that incidents are raised with, of the policy, of IncidentOnFailureOperator, of BzCtrlNotifier and of broken DAG files. This and the next options apply where neither the DAG nor a route sets another value.",
-            example="bzctrl_prod",
             default="bzctrl_default",
         ),
         "include_tags": _option(
             "Tags, separated by commas: DAGs that have one of them are chosen. With include_dags empty as well, all DAGs are.",
             example="finance,customs",
         ),
-        "exclude_tags": _option(
-            "Tags, separated by commas: DAGs that have one of them are not chosen.",
-            example="sandbox",
-        ),
+        "exclude_tags": _option("Tags, separated by commas: DAGs that have one of them are not chosen."),
         "include_dags": _option(
             "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are chosen.",
             example="customs_*,feeds_*",
         ),
         "exclude_dags": _option(
             "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are not chosen.",
-            example="*_test",
         ),
-        "domain_workspace": _option(
-            "The domain workspace of incidents; empty: that of the connection.",
-            example="EXA-CON-BUS-WOR",
-        ),
-        "priority": _option("The priority of incidents: HIGH, MEDIUM or LOW; empty: none.", example="HIGH"),
+        "domain_workspace": _option("The domain workspace of incidents; empty: that of the connection."),
+        "priority": _option("The priority of incidents: HIGH, MEDIUM or LOW; empty: none."),
         "dedup_window_s": _option(
             "Seconds for which one incident also represents further failures of the same tasks; 0: each failed run raises one.",
-            example="86400",
-            default="0",
-            kind="integer",
+            default=0,
         ),
         "dedup_key": _option(
             "The key of the same failure for dedup_window_s, a template; empty: the DAG and the tasks that failed.",
@@ -75,9 +63,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         ),
         "consecutive_failures": _option(
             "How many runs in a row must fail with the same tasks before an incident is raised; 1: each failed run raises one.",
-            example="3",
-            default="1",
-            kind="integer",
+            default=1,
         ),
         "routes_path": _option(
             "The path of a TOML file with the routes: to whom an incident goes, and which runs raise none; empty: no routes.",
@@ -90,9 +76,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         | {"sensitive": True},
         "group_above": _option(
             "More incidents than this of one connection, workspace and assignee that wait for one delivery become one summary; 0: never.",
-            example="50",
-            default="20",
-            kind="integer",
+            default=20,
         ),
         "in_test_runs": _switch(
             "Whether callbacks raise incidents also in runs that Airflow marks as a test."
@@ -102,18 +86,14 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         ),
         "include_log_lines": _option(
             "How many of the last lines of a failed task's log the incident has, at most 50; 0: none. The log can have personal data.",
-            example="20",
-            default="0",
-            kind="integer",
+            default=0,
         ),
         "incident_on_import_error": _switch(
             "Whether a DAG file that stays broken raises an incident; it needs the delivery DAG."
         ),
         "import_error_grace_s": _option(
             "For how many seconds a DAG file has to be broken before it raises an incident.",
-            example="900",
-            default="300",
-            kind="integer",
+            default=300,
         ),
     }
     fields = {

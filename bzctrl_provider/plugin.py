@@ -15,14 +15,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 from bzctrl_provider.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
@@ -70,22 +74,14 @@ def on_starting() -> None:
     job = sys.argv[1:2]
     if not _job_processes:
         _job_processes.append(os.getpid())
-        if job == ["scheduler"]:
-            _begin_scheduler()
+        with _log_once(_RUNS_LOST):
+            if job == ["scheduler"] and settings().incident_on_failed_run:
+                # With all that a failed run needs: to import it in the loop costs time.
+                from bzctrl_provider.failed_runs.scheduler import writer
+
+                writer.begin_heartbeat()
     if job == ["dag-processor"]:
         _preload()
-
-
-def _begin_scheduler() -> None:
-    """Show from now on that the listener is loaded."""
-    try:
-        if settings().incident_on_failed_run:
-            # With all that a failed run needs: to import it in the loop costs time.
-            from bzctrl_provider.failed_runs.scheduler import writer
-
-            writer.begin_heartbeat()
-    except Exception as exc:  # noqa: BLE001 - a scheduler that does not start is worse
-        _log_once(_RUNS_LOST, exc)
 
 
 def _preload() -> None:
@@ -101,22 +97,17 @@ def _preload() -> None:
 @hookimpl
 def on_dag_run_failed(dag_run: Any, msg: str) -> None:
     """Note a run that failed, if the options choose its DAG."""
-    try:
-        if not _applies(dag_run, msg):
-            return
-        from bzctrl_provider.failed_runs.scheduler import write_before_commit
+    with _log_once(_RUNS_LOST):
+        if _applies(dag_run, msg):
+            from bzctrl_provider.failed_runs.scheduler import write_before_commit
 
-        write_before_commit(dag_run, msg)
-    except Exception as exc:  # noqa: BLE001 - the scheduler would end on Airflow 2
-        _log_once(_RUNS_LOST, exc)
+            write_before_commit(dag_run, msg)
 
 
 def _applies(dag_run: Any, msg: str) -> bool:
     options = settings()
-    if not options.incident_on_failed_run:
-        return False
     tags = getattr(getattr(dag_run, "dag", None), "tags", None) or ()
-    if not options.applies_to(dag_run.dag_id, tags):
+    if not options.incident_on_failed_run or not options.applies_to(dag_run.dag_id, tags):
         return False
     return os.getpid() in _job_processes or (options.in_test_runs and msg in _REASONS)
 
@@ -134,21 +125,22 @@ def on_existing_dag_import_error(filename: str, stacktrace: str) -> None:
 
 
 def _report(filename: str, stacktrace: str, *, is_new: bool) -> None:
+    with _log_once(_FILE_LOST):
+        if settings().incident_on_import_error:
+            from bzctrl_provider.import_errors.reporter import report
+
+            report(filename, stacktrace, is_new=is_new)
+
+
+@contextmanager
+def _log_once(consequence: str) -> Iterator[None]:
+    """Log an error of the block, once per process: it may be the same for each run, or for each file at each parse."""
     try:
-        if not settings().incident_on_import_error:
-            return
-        from bzctrl_provider.import_errors.reporter import report
+        yield
+    except Exception as exc:  # noqa: BLE001 - a scheduler would not start or end, and Airflow 2 would lose an import error
+        from bzctrl_provider.best_effort import exception_text
 
-        report(filename, stacktrace, is_new=is_new)
-    except Exception as exc:  # noqa: BLE001 - Airflow 2 would lose its own import error
-        _log_once(_FILE_LOST, exc)
-
-
-def _log_once(consequence: str, exc: Exception) -> None:
-    """Log an error, once per process: it may be the same for each run, or for each file at each parse."""
-    from bzctrl_provider.best_effort import exception_text
-
-    text = f"{consequence} {exception_text(exc) or type(exc).__name__}"
-    if text not in _logged:
-        _logged.add(text)
-        log.error("%s", text)
+        text = f"{consequence} {exception_text(exc)}"
+        if text not in _logged:
+            _logged.add(text)
+            log.error("%s", text)  # noqa: TRY400 - its frames may show secrets

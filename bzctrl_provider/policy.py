@@ -66,23 +66,22 @@ def _mark(dag: DAG) -> None:
     """Note what the scheduler cannot see in a DAG: whether it has a notifier of its own, and its roll-ups."""
     if not _is_chosen(dag):
         return
-    marks: dict[str, Any] = {}
-    if _has_notifier(dag):
-        marks["has_notifier"] = True
+    from bzctrl_provider.airflow_compat import mark_dag
+
+    if _has_notifier(dag.on_failure_callback):
+        mark_dag(dag, has_notifier=True)
     elif roll_ups := _find_roll_ups(dag):
-        marks["roll_ups"] = sorted(task.task_id for task in roll_ups)
-    if marks:
-        from bzctrl_provider.airflow_compat import mark_dag
-
-        mark_dag(dag, **marks)
+        mark_dag(dag, roll_ups=sorted(task.task_id for task in roll_ups))
 
 
-def _has_notifier(dag: DAG) -> bool:
-    """Return whether a DAG has a notifier of its own as callback; it can only have one if the module is loaded."""
-    notifier = _find_loaded(_NOTIFIER)
-    return bool(notifier) and any(
-        isinstance(callback, notifier) for callback in _as_list(dag.on_failure_callback)
-    )
+def _has_notifier(callbacks: Any) -> bool:
+    """Return whether there is a notifier among callbacks; there can only be one if the module is loaded."""
+    notifier = _find_loaded(*_NOTIFIER)
+    if not notifier:
+        return False
+    from bzctrl_provider.failure.dag_graph import list_callbacks
+
+    return any(isinstance(callback, notifier) for callback in list_callbacks(callbacks))
 
 
 def _prepare_tasks(dag: DAG) -> None:
@@ -90,21 +89,22 @@ def _prepare_tasks(dag: DAG) -> None:
 
     They keep their exceptions, and those directly before a roll-up do not skip it.
     """
-    if settings().remember_exceptions and (_is_chosen(dag) or _has_notifier(dag)):
+    if settings().remember_exceptions and (_is_chosen(dag) or _has_notifier(dag.on_failure_callback)):
         _keep_reasons(dag.tasks)
-    for task in _find_roll_ups(dag):
-        _keep_from_skipping(dag, task)
-        operator = _find_loaded(_ROLL_UP)
-        if operator.get_option(task, "remember_exceptions"):
-            before = map(dag.get_task, _find_tasks_before(dag, task))
-            _keep_reasons(before, log_lines=operator.get_option(task, "include_log_lines"))
+    for roll_up in _find_roll_ups(dag):
+        _prepare_before(dag, roll_up)
 
 
-def _keep_from_skipping(dag: DAG, roll_up: Any) -> None:
+def _prepare_before(dag: DAG, roll_up: Any) -> None:
     """Do what a roll-up does when it is connected: a mapped one, and one that its task group connects, is not asked."""
-    from bzctrl_provider.failure.dag_graph import keep_from_skipping
+    from bzctrl_provider.failure.dag_graph import keep_from_skipping, with_all_before
+    from bzctrl_provider.failure.reasons import keep_reasons
 
     keep_from_skipping(map(dag.get_task, roll_up.upstream_task_ids), roll_up.task_id)
+    operator = _find_loaded(*_ROLL_UP)
+    if operator.get_option(roll_up, "remember_exceptions"):
+        before = with_all_before(dag, roll_up.upstream_task_ids)
+        keep_reasons(map(dag.get_task, before), log_lines=operator.get_option(roll_up, "include_log_lines"))
 
 
 def _prepare_notified(dag: DAG) -> None:
@@ -112,29 +112,20 @@ def _prepare_notified(dag: DAG) -> None:
 
     The others would have an empty list of links, and Airflow 2 would show a disabled button on each of them.
     """
-    notifier = _find_loaded(_NOTIFIER)
-    linked = [
-        task
-        for task in (dag.tasks if notifier else ())
-        if any(
-            isinstance(callback, notifier)
-            for callback in (*_as_list(task.on_failure_callback), *_as_list(task.on_retry_callback))
-        )
-    ]
-    if not linked:
+    if not _find_loaded(*_NOTIFIER):
         return
     from bzctrl_provider.airflow_compat import add_link, airflow_at_least
     from bzctrl_provider.failure.reasons import keep_log_lines
     from bzctrl_provider.links.bzctrl import BzCtrlIncidentLink
 
-    for task in linked:
-        keep_log_lines(task, settings().include_log_lines)
-    for task in linked if airflow_at_least(3, 0) else ():
-        add_link(task, BzCtrlIncidentLink())
+    for task in dag.tasks:
+        if _has_notifier(task.on_failure_callback) or _has_notifier(task.on_retry_callback):
+            keep_log_lines(task, settings().include_log_lines)
+            if airflow_at_least(3, 0):
+                add_link(task, BzCtrlIncidentLink())
 
 
-def _find_loaded(place: tuple[str, str]) -> Any:
-    module, name = place
+def _find_loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
@@ -144,26 +135,18 @@ def _keep_reasons_if_configured(task: BaseOperator) -> None:
         _keep_reasons([task])
 
 
-def _keep_reasons(tasks: Iterable[Any], *, log_lines: int | None = None) -> None:
+def _keep_reasons(tasks: Iterable[Any]) -> None:
     from bzctrl_provider.failure.reasons import keep_reasons
 
-    keep_reasons(tasks, log_lines=settings().include_log_lines if log_lines is None else log_lines)
-
-
-def _as_list(callbacks: Any) -> list[Any]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+    keep_reasons(tasks, log_lines=settings().include_log_lines)
 
 
 def _find_roll_ups(dag: DAG) -> list[Any]:
     """Return the DAG's own IncidentOnFailureOperators; a DAG can only use them if their module is loaded."""
-    operator = _find_loaded(_ROLL_UP)
-    kinds = [(task, getattr(task, "operator_class", type(task))) for task in (dag.tasks if operator else ())]
-    return [task for task, kind in kinds if isinstance(kind, type) and issubclass(kind, operator)]
-
-
-def _find_tasks_before(dag: DAG, task: Any) -> frozenset[str]:
-    from bzctrl_provider.failure.dag_graph import with_all_before
-
-    return frozenset(with_all_before(dag, task.upstream_task_ids))
+    operator = _find_loaded(*_ROLL_UP)
+    # A mapped task has the class of its instances.
+    return [
+        task
+        for task in (dag.tasks if operator else ())
+        if issubclass(getattr(task, "operator_class", type(task)), operator)
+    ]

@@ -13,7 +13,7 @@ import logging
 import os
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bzctrl_provider.text import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S, fits_any
@@ -26,7 +26,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SECTION = "bzctrl"
-_ENVIRONMENT_PREFIX = "AIRFLOW__BZCTRL__"
 
 _DELIVERY_TAG = "bzctrl_delivery"
 """Of the DAG that delivers the outbox: while BzCtrl is away, each of its failures would add an incident to the outbox."""
@@ -35,11 +34,9 @@ _DELIVERY_TAG = "bzctrl_delivery"
 def _boolean(text: str) -> bool:
     """Parse a switch by the rules of ``conf.getboolean``, a comment after ``#`` included."""
     word = text.lower().partition("#")[0].strip()
-    if word in ("t", "true", "1"):
-        return True
-    if word in ("f", "false", "0"):
-        return False
-    raise ValueError(text)
+    if word not in ("t", "true", "1", "f", "false", "0"):
+        raise ValueError(text)
+    return word in ("t", "true", "1")
 
 
 def _text(text: str) -> str | None:
@@ -113,7 +110,7 @@ class Settings:
     errors: tuple[str, ...] = ()
     configured: frozenset[str] = frozenset()
 
-    @cached_property
+    @property
     def dedup_window(self) -> timedelta | None:
         """Return ``dedup_window_s`` as operators and notifiers take it."""
         return timedelta(seconds=self.dedup_window_s) if self.dedup_window_s else None
@@ -128,26 +125,21 @@ class Settings:
 
     def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
         """Check whether a DAG is included, by tag or by id, and not excluded by either; the delivery DAG never is."""
-        if (
-            _DELIVERY_TAG in tags
-            or any(tag in tags for tag in self.exclude_tags)
-            or fits_any(self.exclude_dags, dag_id)
-        ):
+
+        def has(some_tags: Collection[str], patterns: Collection[str]) -> bool:
+            return any(tag in tags for tag in some_tags) or fits_any(patterns, dag_id)
+
+        if _DELIVERY_TAG in tags or has(self.exclude_tags, self.exclude_dags):
             return False
-        if not (self.include_tags or self.include_dags):
-            return True
-        return any(tag in tags for tag in self.include_tags) or fits_any(self.include_dags, dag_id)
+        is_for_all = not (self.include_tags or self.include_dags)
+        return is_for_all or has(self.include_tags, self.include_dags)
 
 
 OPTIONS = {row.name: row for row in fields(Settings) if "parse" in row.metadata}
 """The rows of the table by the names of the options."""
 
-_SENSITIVE = {
-    f"{name}_{source}": name
-    for name, row in OPTIONS.items()
-    if row.metadata["is_sensitive"]
-    for source in ("cmd", "secret")
-}
+_SENSITIVE = [name for name, row in OPTIONS.items() if row.metadata["is_sensitive"]]
+_SOURCES = {f"{name}_{source}": name for name in _SENSITIVE for source in ("cmd", "secret")}
 """The sensitive options by the names under which Airflow finds their command or their secret."""
 
 
@@ -159,20 +151,17 @@ def settings() -> Settings:
     # Only those that are set: Airflow takes 50 µs for each that is not.
     for name in _configured_names():
         try:
-            value = _read(name)
+            values[name] = _read(name)
         except ValueError as exc:
             errors.append(str(exc))
-        else:
-            if value is not None:
-                values[name] = value
     if errors:
         log.error(
-            "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. "
-            "Correct them and restart this component: %s",
+            "Invalid options in the section [%s] of Airflow's configuration are ignored, and their defaults are used. Correct them and restart this component: %s",
             _SECTION,
             " ".join(errors),
         )
-    return Settings(**values, errors=tuple(errors), configured=frozenset(values))
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return Settings(**chosen, errors=tuple(errors), configured=frozenset(chosen))
 
 
 def _read(name: str) -> Any:
@@ -192,7 +181,7 @@ def _read(name: str) -> Any:
     allowed = row.metadata["allowed"]
     try:
         sensitive = getattr(conf, "sensitive_config_values", None)
-        if row.metadata["is_sensitive"] and isinstance(sensitive, set):
+        if name in _SENSITIVE and isinstance(sensitive, set):
             # Otherwise a process that no command of Airflow 2 has started, such as `bzctrl`, finds no `_cmd` and no `_secret`.
             sensitive.add((_SECTION, name))
         text = conf.get(_SECTION, name, fallback=None)
@@ -208,12 +197,8 @@ def _configured_names() -> list[str]:
     """Return the names in the section of the file and in the environment, of which Airflow reads only names in upper case."""
     from airflow.configuration import conf
 
-    try:
-        names = set(conf.options(_SECTION)) - set(conf.defaults()) if conf.has_section(_SECTION) else set()
-    except Exception:  # noqa: BLE001 - a configuration that cannot be listed must not break the parsing of DAGs
-        names = set()
-    for variable in os.environ:
-        if variable.startswith(_ENVIRONMENT_PREFIX):
-            name = variable.removeprefix(_ENVIRONMENT_PREFIX)
-            names.add(name.lower() if name.isupper() else name)
-    return sorted({_SENSITIVE.get(name, name) for name in names})
+    names = set(conf.options(_SECTION)) - set(conf.defaults()) if conf.has_section(_SECTION) else set()
+    prefix = f"AIRFLOW__{_SECTION.upper()}__"
+    variables = [variable.removeprefix(prefix) for variable in os.environ if variable.startswith(prefix)]
+    names |= {name.lower() if name.isupper() else name for name in variables}
+    return sorted({_SOURCES.get(name, name) for name in names})

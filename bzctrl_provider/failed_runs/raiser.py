@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import find_last_successful_run, read_run_state, read_xcom
 from bzctrl_provider.best_effort import best_effort, exception_text
-from bzctrl_provider.failure.lookup import RunAddress, find_failed
+from bzctrl_provider.failure.lookup import find_failed, find_log_address, find_run_address
 from bzctrl_provider.failure.model import FailedTask, Failure
-from bzctrl_provider.failure.reasons import EXCEPTION_XCOM_KEY, Reason, parse_reason
+from bzctrl_provider.failure.reasons import EXCEPTION_XCOM_KEY, read_reasons
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fill import Wishes, new_renderer
 from bzctrl_provider.incidents.occurrence import Occurrence
@@ -24,10 +25,10 @@ from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
 from bzctrl_provider.store.database import StoreError
 from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
-from bzctrl_provider.text import LINE_CHARS, LIST_ITEMS, one_line
+from bzctrl_provider.text import LINE_CHARS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
@@ -101,9 +102,11 @@ def _name(run: FailedRun) -> str:
 
 def describe_failed_run(run: FailedRun) -> Failure:
     """Return the failure of a run; without the reasons of its tasks if they cannot be read."""
-    address = RunAddress(run.dag_id, run.run_id)
+    run_url = find_run_address(run.dag_id, run.run_id)
     found = find_failed(run.states, run.states)
-    reasons = _read_reasons(run, found[:LIST_ITEMS])
+    options, read = settings(), partial(_read_xcom, run, EXCEPTION_XCOM_KEY)
+    keeps = options.remember_exceptions
+    reasons = read_reasons(found, read, lambda _: keeps, log_lines=options.include_log_lines)
     return Failure(
         kind="run",
         tasks=tuple(
@@ -112,8 +115,8 @@ def describe_failed_run(run: FailedRun) -> Failure:
                 map_index=index,
                 operator=operator,
                 owner=owner,
-                log_url=address.log_url(task_id, index),
-                **reasons.get((task_id, index), Reason())._asdict(),
+                log_url=find_log_address(run_url, task_id, index),
+                **reasons[task_id, index]._asdict(),
             )
             for task_id, index in found
             for operator, owner in [run.operators.get(task_id, (None, None))]
@@ -125,7 +128,7 @@ def describe_failed_run(run: FailedRun) -> Failure:
         run_id=run.run_id,
         logical_date=run.logical_date,
         owner=run.owner,
-        run_url=address.url,
+        run_url=run_url,
         reason=run.why,
     )
 
@@ -172,19 +175,6 @@ def wish_for_failed_run(run: FailedRun, failure: Failure) -> Wishes:
     if date:
         variables |= {"logical_date": date, "ds": f"{date:%Y-%m-%d}", "ts": date.isoformat()}
     return Wishes(render=new_renderer(variables))
-
-
-def _read_reasons(run: FailedRun, found: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Reason]:
-    reasons: dict[tuple[str, int], Reason] = {}
-    with best_effort("the exceptions of the failed tasks"):
-        for task_id, index in found:
-            value = _read_xcom(run, EXCEPTION_XCOM_KEY, task_id, index)
-            if value is not None:
-                reasons[task_id, index] = parse_reason(value, log_lines=settings().include_log_lines)
-            elif settings().remember_exceptions:
-                # Otherwise its callback would have left something.
-                reasons[task_id, index] = Reason(lost=True)
-    return reasons
 
 
 def _read_xcom(run: FailedRun, key: str, task_id: str, map_index: int) -> Any:

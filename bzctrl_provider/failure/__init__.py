@@ -9,26 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bzctrl_provider.failure.model import (
-        FailedTask,
-        Failure,
-        LazyFailure,
-        as_text,
-        fill_assignee,
-        fill_text,
-    )
+    from bzctrl_provider.failure.model import FailedTask, Failure, LazyFailure
     from bzctrl_provider.failure.reasons import CheckResult, remember_exception
 
-__all__ = [
-    "CheckResult",
-    "FailedTask",
-    "Failure",
-    "LazyFailure",
-    "as_text",
-    "fill_assignee",
-    "fill_text",
-    "remember_exception",
-]
+__all__ = ["CheckResult", "FailedTask", "Failure", "LazyFailure", "remember_exception"]
 
 
 def __getattr__(name: str) -> Any:

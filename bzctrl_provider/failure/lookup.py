@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import conf
 
 from bzctrl_provider.airflow_compat import airflow_at_least
-from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.failure.dag_graph import find_consequences, with_all_before
+from bzctrl_provider.failure.dag_graph import find_consequences, get_mapped_group, with_all_before
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.failure.reasons import (
     EXCEPTION_XCOM_KEY,
-    Reason,
     find_reason,
     find_warnings,
     last_lines,
-    parse_reason,
+    read_reasons,
     remembers,
     runs_elsewhere,
 )
 from bzctrl_provider.settings import settings
-from bzctrl_provider.text import LIST_ITEMS, parse_time
+from bzctrl_provider.text import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from bzctrl_provider.failure.model import Kind
+    from bzctrl_provider.failure.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -57,23 +54,24 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
         return _missed_deadline(context)
     if "slas" in context:
         return _missed_slas(context)
-    dag, ti = context.get("dag"), context.get("ti")
+    dag, dag_run = context.get("dag"), context.get("dag_run")
     if dag is None:  # the operator is executed outside Airflow
         return Failure(kind="checks", dag_id="", run_id="")
-    run_id = str(context.get("run_id") or getattr(context.get("dag_run"), "run_id", ""))
-    logical_date = context.get("logical_date") or getattr(context.get("dag_run"), "logical_date", None)
+    run_id = str(context.get("run_id") or getattr(dag_run, "run_id", ""))
+    logical_date = context.get("logical_date") or getattr(dag_run, "logical_date", None)
     kind = kind_of(context, in_callback=in_callback)
-    run = RunAddress(dag.dag_id, run_id)
+    run_url = find_run_address(dag.dag_id, run_id)
+    of_kind = _own_task(context, run_url) if kind == "task" else _other_tasks(context, run_id, run_url, kind)
     return Failure(
         kind=kind,
         dag_id=dag.dag_id,
         run_id=run_id,
         logical_date=logical_date.isoformat() if logical_date else None,
-        try_number=getattr(ti, "try_number", None),
+        try_number=getattr(context.get("ti"), "try_number", None),
         owner=getattr(dag, "owner", None) or None,
-        run_url=run.url,
+        run_url=run_url,
         reason=context.get("reason"),
-        **(_own_task(context, run) if kind == "task" else _other_tasks(context, run, kind)),
+        **of_kind,
     )
 
 
@@ -83,9 +81,8 @@ def describe_callback(context: Mapping[str, Any]) -> Failure:
         return describe_failure(context, in_callback=True)
     except Exception as exc:  # noqa: BLE001 - whatever Airflow raises, the incident is worth more than its details
         log.warning("The failed tasks could not be looked up, so the incident names only the run: %r", exc)
-        dag_id = getattr(context.get("dag"), "dag_id", "")
-        run_id, reason = str(context.get("run_id") or ""), context.get("reason")
-        return Failure(kind="run", dag_id=dag_id, run_id=run_id, reason=reason)
+        dag_id, run_id = getattr(context.get("dag"), "dag_id", ""), str(context.get("run_id") or "")
+        return Failure(kind="run", dag_id=dag_id, run_id=run_id, reason=context.get("reason"))
 
 
 def find_airflow_url() -> str:
@@ -99,7 +96,7 @@ def find_run_url(context: Mapping[str, Any]) -> str | None:
     """Return the address of a context's run in Airflow's UI; None outside Airflow. Airflow is not asked for it."""
     dag_id = getattr(context.get("dag"), "dag_id", None)
     run_id = context.get("run_id") or getattr(context.get("dag_run"), "run_id", None)
-    return RunAddress(str(dag_id), str(run_id)).url if dag_id and run_id else None
+    return find_run_address(str(dag_id), str(run_id)) if dag_id and run_id else None
 
 
 def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
@@ -116,32 +113,31 @@ def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
 
 def find_state(context: Mapping[str, Any]) -> str:
     """Return the state of the task of a callback: ``failed``, ``up_for_retry``, ``success``, ``skipped``, ``running``, ``warned``."""
-    state = _find_state_of_task(context)
-    # The warnings of an earlier callback may still be in the context of a failure.
-    return "warned" if state not in ("failed", "up_for_retry") and find_warnings(context) else state
-
-
-def _find_state_of_task(context: Mapping[str, Any]) -> str:
-    ti, exception = context.get("ti"), context.get("exception")
+    ti: Any = context.get("ti")
     state = _name(getattr(ti, "state", None))
-    if state in ("failed", "up_for_retry", "success", "skipped"):
+    if state in ("failed", "up_for_retry"):
         return state
-    if isinstance(exception, BaseException):  # a function of the DAG's own calls the notifier
-        return "failed"
-    if not runs_elsewhere(ti):
-        return "running"
-    try_number, max_tries = getattr(ti, "try_number", None), getattr(ti, "max_tries", None)
-    is_last = try_number is None or max_tries is None or try_number > max_tries
-    return "failed" if is_last else "up_for_retry"
+    if state not in ("success", "skipped"):
+        if isinstance(
+            context.get("exception"), BaseException
+        ):  # a function of the DAG's own calls the notifier
+            return "failed"
+        if runs_elsewhere(ti):
+            return "failed" if ti.try_number > getattr(ti, "max_tries", 0) else "up_for_retry"
+        state = "running"
+    # Last: the warnings of an earlier callback may still be in the context of a failure.
+    return "warned" if find_warnings(context) else state
 
 
-def _own_task(context: Mapping[str, Any], run: RunAddress) -> dict[str, Any]:
+def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
     reason = find_reason(context)
     reason = reason._replace(log=last_lines(reason.log, settings().include_log_lines))
-    task = _new_failed_task(context["task"], (ti.task_id, index), run, reason)
-    task = replace(task, state=state, warnings=find_warnings(context) if state == "warned" else ())
+    warnings = find_warnings(context) if state == "warned" else ()
+    task = _new_failed_task(
+        context["task"], ti.task_id, index, run_url, reason, state=state, warnings=warnings
+    )
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
@@ -151,37 +147,43 @@ def _count_log_lines(context: Mapping[str, Any], kind: Kind) -> int:
     return settings().include_log_lines if own is None else own
 
 
-def _other_tasks(context: Mapping[str, Any], run: RunAddress, kind: Kind) -> dict[str, Any]:
+def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Kind) -> dict[str, Any]:
     if context.get("reason") == "success":
         return {}
     dag = context["dag"]
     checks: list[str] = []
     if kind == "checks":
         checks = sorted(context["task"].upstream_task_ids)
-        states = _states(context, with_all_before(dag, checks), run.run_id, kind)
+        states = _states(context, with_all_before(dag, checks), run_id, kind)
         states = _select_own_instances(context, states)
-        found = find_failed(states, _root_failures(dag, checks, states))
+        # A failure further up does not count if a task between handled it, for example one with `all_done`.
+        blocked = {task_id for task_id, of in states.items() if "upstream_failed" in of.values()}
+        found = find_failed(states, with_all_before(dag, checks, through=blocked))
     else:
-        states = _states(context, sorted(dag.task_ids), run.run_id, kind)
+        states = _states(context, sorted(dag.task_ids), run_id, kind)
         found = find_failed(states, states)
-    reasons = _remembered(context, found[:LIST_ITEMS], _count_log_lines(context, kind))
-    tasks = tuple(
-        _new_failed_task(
-            dag.get_task(task_id), (task_id, index), run, reasons.get((task_id, index), Reason())
-        )
-        for task_id, index in found
-    )
+
+    def read(task_id: str, index: int) -> object:
+        map_indexes = index if index >= 0 else None
+        return context["ti"].xcom_pull(task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=map_indexes)
+
+    lines = _count_log_lines(context, kind)
+    reasons = read_reasons(found, read, lambda task_id: remembers(dag.get_task(task_id)), log_lines=lines)
     all_failed = {
         # Of a task in a mapped task group, only some instances are known here.
-        task_id: not _get_mapped_group(dag.get_task(task_id)) and "success" not in states[task_id].values()
+        task_id: not get_mapped_group(dag.get_task(task_id)) and "success" not in states[task_id].values()
         for task_id, _ in found
     }
+    of_checks = [set(states.get(task_id, {}).values()) for task_id in checks]
     return {
-        "tasks": tasks,
+        "tasks": tuple(
+            _new_failed_task(dag.get_task(task_id), task_id, index, run_url, reasons[task_id, index])
+            for task_id, index in found
+        ),
         "instances": {task_id: len(of) for task_id, of in states.items()},
         "checks": len(checks),
-        "not_run": sum("upstream_failed" in states.get(task_id, {}).values() for task_id in checks),
-        "skipped": sum(set(states.get(task_id, {}).values()) == {"skipped"} for task_id in checks),
+        "not_run": sum("upstream_failed" in found_states for found_states in of_checks),
+        "skipped": of_checks.count({"skipped"}),
         **find_consequences(dag, all_failed),
     }
 
@@ -191,50 +193,38 @@ def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]
     return [
         (task_id, index)
         for task_id in sorted(task_ids)
-        for index, state in sorted(states[task_id].items())
+        for index, state in sorted(states.get(task_id, {}).items())
         if state == "failed"
     ]
 
 
-def _new_failed_task(task: Any, key: tuple[str, int], run: RunAddress, reason: Reason) -> FailedTask:
-    task_id, index = key
+def _new_failed_task(
+    task: Any, task_id: str, index: int, run_url: str, reason: Reason, **more: Any
+) -> FailedTask:
     return FailedTask(
         task_id=task_id,
         map_index=index,
         operator=name_operator(task),
-        log_url=run.log_url(task_id, index),
+        log_url=find_log_address(run_url, task_id, index),
         owner=getattr(task, "owner", None) or None,
         **reason._asdict(),
+        **more,
     )
 
 
-@dataclass(frozen=True)
-class RunAddress:
-    """The addresses of a run in Airflow's UI, by its ids."""
+def find_run_address(dag_id: str, run_id: str) -> str:
+    """Return the address of a run in Airflow's UI."""
+    dag, run = f"{find_airflow_url()}/dags/{quote(dag_id)}", quote(run_id)
+    return f"{dag}/runs/{run}" if airflow_at_least(3, 0) else f"{dag}/grid?dag_run_id={run}"
 
-    dag_id: str
-    run_id: str
 
-    @property
-    def url(self) -> str:
-        """Return the address of the run."""
-        return self._in_airflow_3 or self._grid
-
-    def log_url(self, task_id: str, map_index: int) -> str:
-        """Return the address of the log of a task, or of one instance of it."""
-        if base := self._in_airflow_3:
-            return f"{base}/tasks/{quote(task_id)}" + (f"/mapped/{map_index}" if map_index >= 0 else "")
-        return f"{self._grid}&task_id={quote(task_id)}&map_index={map_index}&tab=logs"
-
-    @cached_property
-    def _in_airflow_3(self) -> str | None:
-        if not airflow_at_least(3, 0):
-            return None
-        return f"{find_airflow_url()}/dags/{quote(self.dag_id)}/runs/{quote(self.run_id)}"
-
-    @cached_property
-    def _grid(self) -> str:
-        return f"{find_airflow_url()}/dags/{quote(self.dag_id)}/grid?dag_run_id={quote(self.run_id)}"
+def find_log_address(run_url: str, task_id: str, map_index: int) -> str:
+    """Return the address of the log of a task, or of one instance of it, from that of its run."""
+    task = quote(task_id)
+    if not airflow_at_least(3, 0):
+        return f"{run_url}&task_id={task}&map_index={map_index}&tab=logs"
+    mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
+    return f"{run_url}/tasks/{task}{mapped}"
 
 
 def _missed_deadline(context: Mapping[str, Any]) -> Failure:
@@ -244,22 +234,18 @@ def _missed_deadline(context: Mapping[str, Any]) -> Failure:
         kind="deadline",
         dag_id=dag_id,
         run_id=run_id,
-        logical_date=str(dag_run["logical_date"]) if dag_run.get("logical_date") else None,
-        run_url=RunAddress(dag_id, run_id).url,
-        reason=str((context.get("deadline") or {}).get("deadline_time") or "") or None,
+        logical_date=str(dag_run.get("logical_date") or "") or None,
+        run_url=find_run_address(dag_id, run_id),
+        reason=str(context["deadline"].get("deadline_time") or "") or None,
     )
 
 
 def has_failed_in_time(context: Mapping[str, Any]) -> bool:
     """Return whether the run of a deadline alert failed before its deadline, which Airflow counts as missed as well."""
     dag_run, deadline = context.get("dag_run"), context.get("deadline")
-    if (
-        not isinstance(dag_run, Mapping)
-        or not isinstance(deadline, Mapping)
-        or dag_run.get("state") != "failed"
-    ):
+    if not deadline or not dag_run or dag_run.get("state") != "failed":
         return False
-    ended, due = (parse_time(str(time)) for time in (dag_run.get("end_date"), deadline.get("deadline_time")))
+    ended, due = parse_time(str(dag_run.get("end_date"))), parse_time(str(deadline.get("deadline_time")))
     return ended is not None and due is not None and ended <= due
 
 
@@ -267,18 +253,19 @@ def _missed_slas(context: Mapping[str, Any]) -> Failure:
     dag = context["dag"]
     slas = sorted(context["slas"], key=lambda sla: (sla.execution_date, sla.task_id))
     # Only scheduled runs have SLAs, and Airflow gives no more of them than their date.
-    runs = [RunAddress(dag.dag_id, f"scheduled__{sla.execution_date.isoformat()}") for sla in slas]
+    dates = [sla.execution_date.isoformat() for sla in slas]
+    runs = [find_run_address(dag.dag_id, f"scheduled__{date}") for date in dates]
     return Failure(
         kind="deadline",
         tasks=tuple(
-            FailedTask(task_id=sla.task_id, state="late", log_url=run.log_url(sla.task_id, -1))
+            FailedTask(task_id=sla.task_id, state="late", log_url=find_log_address(run, sla.task_id, -1))
             for sla, run in zip(slas, runs, strict=True)
         ),
         dag_id=dag.dag_id,
-        run_id=runs[-1].run_id,
-        logical_date=slas[-1].execution_date.isoformat(),
+        run_id=f"scheduled__{dates[-1]}",
+        logical_date=dates[-1],
         owner=getattr(dag, "owner", None) or None,
-        run_url=runs[-1].url,
+        run_url=runs[-1],
     )
 
 
@@ -291,62 +278,40 @@ def _select_own_instances(
     failure before the group is one incident. So does a task of the group that has the one instance -1: Airflow did not map
     it, because of such a failure.
     """
-    group = _get_mapped_group(context["task"])
+    group = get_mapped_group(context["task"])
     if group is None:
         return states
     dag, index = context["dag"], context["ti"].map_index
-    is_first = index < 1
-    return {
-        task_id: {at: state for at, state in instances.items() if at == index or (at < 0 and is_first)}
-        if _get_mapped_group(dag.get_task(task_id)) == group
-        else (instances if is_first else {})
-        for task_id, instances in states.items()
-    }
+    own: dict[str, dict[int, str]] = {}
+    for task_id, instances in states.items():
+        if get_mapped_group(dag.get_task(task_id)) == group:
+            own[task_id] = {at: state for at, state in instances.items() if at in (index, -1)}
+        elif index < 1:
+            own[task_id] = instances
+    return own
 
 
 def belongs_to_first_instance(dag: Any, task_id: str, roll_up: str) -> bool:
     """Return whether a failure of a task is raised by the first instance of a roll-up: that is in a mapped task group without it."""
-    group = _get_mapped_group(dag.get_task(roll_up))
-    return group is not None and _get_mapped_group(dag.get_task(task_id)) != group
-
-
-def _get_mapped_group(task: Any) -> Any:
-    get_group = getattr(task, "get_closest_mapped_task_group", None)
-    return get_group() if get_group else None
-
-
-def _root_failures(dag: Any, task_ids: Iterable[str], states: Mapping[str, Mapping[int, str]]) -> set[str]:
-    """Return the tasks that failed by themselves and so kept the given ones from succeeding.
-
-    A failure further up does not count if a task between handled it, for example one with ``all_done``.
-    """
-    root_failures: set[str] = set()
-    seen: set[str] = set()
-    pending = list(task_ids)
-    while pending:
-        task_id = pending.pop()
-        if task_id in seen:
-            continue
-        seen.add(task_id)
-        own = states.get(task_id, {}).values()
-        if "failed" in own:
-            root_failures.add(task_id)
-        if "upstream_failed" in own:
-            pending += dag.get_task(task_id).upstream_task_ids
-    return root_failures
+    group = get_mapped_group(dag.get_task(roll_up))
+    return group is not None and get_mapped_group(dag.get_task(task_id)) != group
 
 
 def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:
     """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
-    if not airflow_at_least(3, 0):
-        return _read_states(context["dag_run"], set(task_ids))
+    states: dict[str, dict[int, str]] = defaultdict(dict)
+    if not airflow_at_least(3, 0):  # its tasks and callbacks can read the database
+        wanted = set(task_ids)
+        for found in context["dag_run"].get_task_instances():
+            if found.task_id in wanted:
+                states[found.task_id][found.map_index] = _name(found.state) or ""
+        return states
     ti = context.get("ti")
     # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
     if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
         return {}
-    states: dict[str, dict[int, str]] = {}
     dag_id = context["dag"].dag_id
     room = _QUERY_CHARS - len(quote(dag_id)) - len(quote(run_id))
     for group in _split(_group_unambiguous(task_ids), room):
@@ -354,16 +319,7 @@ def _states(
         response = ti.get_task_states(dag_id=dag_id, task_ids=group, run_ids=[run_id])
         for key, state in response.get(run_id, {}).items():
             task_id, index = _parse_state_key(key, known)
-            states.setdefault(task_id, {})[index] = _name(state) or ""
-    return states
-
-
-def _read_states(dag_run: Any, task_ids: Collection[str]) -> dict[str, dict[int, str]]:
-    """Return them from the database, which tasks and callbacks of Airflow 2 can read."""
-    states: dict[str, dict[int, str]] = {}
-    for ti in dag_run.get_task_instances():
-        if ti.task_id in task_ids:
-            states.setdefault(ti.task_id, {})[ti.map_index] = _name(ti.state) or ""
+            states[task_id][index] = _name(state) or ""
     return states
 
 
@@ -382,41 +338,16 @@ def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
 def _split(groups: Iterable[list[str]], room: int) -> Iterable[list[str]]:
     """Split groups of task ids so that each fits into the room of one query."""
     for group in groups:
-        portion: list[str] = []
-        used = 0
-        for task_id in group:
-            size = len("&task_ids=") + len(quote(task_id))
-            if portion and used + size > room:
-                yield portion
-                portion, used = [], 0
-            portion.append(task_id)
-            used += size
-        yield portion
+        longest = max(len("&task_ids=") + len(quote(task_id)) for task_id in group)
+        size = max(room // longest, 1)
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
 
 
 def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     if key not in task_ids and (match := re.fullmatch(r"(.+)_(\d+)", key)) and match[1] in task_ids:
         return match[1], int(match[2])
     return key, -1
-
-
-def _remembered(
-    context: Mapping[str, Any], found: Iterable[tuple[str, int]], log_lines: int
-) -> dict[tuple[str, int], Reason]:
-    """Return the reasons that ``remember_exception`` kept."""
-    ti, dag = context.get("ti"), context["dag"]
-    reasons: dict[tuple[str, int], Reason] = {}
-    with best_effort("the exceptions of the failed tasks"):
-        for task_id, index in found:
-            value = ti.xcom_pull(  # type: ignore[union-attr]
-                task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=index if index >= 0 else None
-            )
-            if value is not None:
-                reasons[task_id, index] = parse_reason(value, log_lines=log_lines)
-            elif remembers(dag.get_task(task_id)):
-                # Otherwise its callback would have left something.
-                reasons[task_id, index] = Reason(lost=True)
-    return reasons
 
 
 def name_operator(task: Any) -> str | None:

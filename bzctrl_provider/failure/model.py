@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,14 +40,12 @@ _ENDS = {
 
 _RUN_ENDS = {"success": "the run succeeded", "timed_out": "the run timed out"}
 
-_NOT_IMPORTED = "the DAG file cannot be imported"
-
 Kind = Literal["checks", "task", "run", "deadline", "import"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailedTask:
-    """Describe one task, or one mapped instance of a task, that failed; in its own callback, one that ended in any state.
+    """One task, or one mapped instance of a task, that failed; in its own callback, one that ended in any state.
 
     :param task_id: its id, with those of its task groups.
     :param map_index: its index if it is mapped, otherwise -1.
@@ -97,7 +96,7 @@ class FailedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Describe a failure, as far as Airflow's context shows it.
+    """A failure, as far as Airflow's context shows it.
 
     In a callback after a success, a skip or a retry, it describes that instead.
 
@@ -158,11 +157,9 @@ class Failure:
     @property
     def state(self) -> str:
         """Return ``failed``; in a callback after something else, the state of the task or run."""
-        if self.kind == "run":
-            return "success" if self.reason == "success" else "failed"
-        if self.kind == "task" and self.tasks:
-            return self.tasks[0].state
-        return "failed"
+        if self.kind == "run" and self.reason == "success":
+            return "success"
+        return self.tasks[0].state if self.kind == "task" and self.tasks else "failed"
 
     @property
     def exception(self) -> str | None:
@@ -190,7 +187,7 @@ class Failure:
         Mapped instances with names have them, if there is room: ``customs: 1 of 5 checks failed (validate[DHL, GLS])``.
         """
         if self.kind == "import":
-            end = f": {_NOT_IMPORTED}"
+            end = ": the DAG file cannot be imported"
             # The name of the file is at the end of its path.
             return cut((self.file or "")[::-1], NAME_CHARS - len(end))[::-1] + end
         start = f"{self.dag_id}: {self._outcome}"
@@ -354,30 +351,22 @@ def _warning_lines(task: FailedTask) -> list[str]:
 
 
 class LazyFailure:
-    """Provide the ``failure`` of a template; it is looked up when a template first uses it, and at most once.
+    """The ``failure`` of a template: it is looked up when a template first uses it, and at most once.
 
     :param context: Airflow's context.
-    :param look_up: returns the failure of a context, such as ``failure_lookup.describe_failure``.
+    :param look_up: returns the failure of a context, such as ``lookup.describe_failure``.
     """
 
     def __init__(self, context: Mapping[str, Any], look_up: Callable[[Mapping[str, Any]], Failure]) -> None:
-        self._context = context
-        self._look_up = look_up
-        self._failure: Failure | None = None
-
-    def resolve(self) -> Failure:
-        """Return the failure itself."""
-        if self._failure is None:
-            self._failure = self._look_up(self._context)
-        return self._failure
+        self._resolve = cache(partial(look_up, context))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # Jinja and pickle look such names up on every object
             raise AttributeError(name)
-        return getattr(self.resolve(), name)
+        return getattr(self._resolve(), name)
 
     def __str__(self) -> str:
-        return str(self.resolve())
+        return str(self._resolve())
 
 
 def fill_text(

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import redact
 
 from bzctrl_provider.airflow_compat import add_to_task_log, airflow_at_least, is_step_of_airflow
 from bzctrl_provider.best_effort import best_effort, cut_middle, exception_text
+from bzctrl_provider.failure.dag_graph import list_callbacks
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import (
     LINE_CHARS,
@@ -36,11 +36,9 @@ from bzctrl_provider.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow.providers.common.compat.sdk import Context
-
-_COLORS = r"\x1b\[[0-9;]*m"
 
 
 class _Tail(logging.Handler):
@@ -106,7 +104,7 @@ class KeepLogLines:
 def keep_log_lines(task: Any, lines: int) -> None:
     """Let a task keep the last lines of its log; if this is asked for more than once, the most lines count."""
     if count_kept_lines(task) < lines:
-        task.on_execute_callback = [KeepLogLines(lines), *_callbacks(task)]
+        task.on_execute_callback = [KeepLogLines(lines), *list_callbacks(task.on_execute_callback)]
 
 
 def count_kept_lines(task: Any) -> int:
@@ -114,18 +112,14 @@ def count_kept_lines(task: Any) -> int:
     if getattr(task, "inherits_from_empty_operator", False):
         # It has no log, and the scheduler would have to run it because of the callback.
         return LOG_LINES_MAX
-    return max((call.lines for call in _callbacks(task) if isinstance(call, KeepLogLines)), default=0)
-
-
-def _callbacks(task: Any) -> list[Any]:
-    callbacks = task.on_execute_callback or []
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+    calls = list_callbacks(task.on_execute_callback)
+    return max((call.lines for call in calls if isinstance(call, KeepLogLines)), default=0)
 
 
 def read_log_lines(context: Mapping[str, Any]) -> str | None:
     """Return what the task of a callback has kept, redacted by Airflow; None if there is nothing."""
-    text = re.sub(_COLORS, "", _tail.read(context.get("ti")))
-    return last_lines(plain_text(str(redact(text))), LOG_LINES_MAX)
+    without_colors = re.sub(r"\x1b\[[0-9;]*m", "", _tail.read(context.get("ti")))
+    return last_lines(plain_text(str(redact(without_colors))), LOG_LINES_MAX)
 
 
 def last_lines(text: str | None, lines: int) -> str | None:
@@ -142,7 +136,7 @@ _SINGLE = r"[(\[](?:Decimal\(')?([^',]*)(?:'\))?,?[)\]]"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """Describe a check of a task that failed.
+    """A check of a task that failed.
 
     Each text is one line of at most 200 characters in which Airflow's secrets are masked.
 
@@ -161,9 +155,6 @@ class CheckResult:
     expected: str | None = None
     actual: str | None = None
     statement: str | None = None
-
-
-_FIELDS = tuple(field.name for field in fields(CheckResult))
 
 
 def read_check_results(task: object, *, include_values: bool) -> tuple[CheckResult, ...]:
@@ -188,15 +179,14 @@ def parse_check_results(data: object) -> tuple[CheckResult, ...]:
     if not isinstance(data, list | tuple):
         return ()
     mappings = [item for item in data[:LIST_ITEMS] if isinstance(item, Mapping)]
-    read = [{name: _text(item.get(name)) for name in _FIELDS} for item in mappings]
+    names = [field.name for field in fields(CheckResult)]
+    read = [{name: _text(item.get(name)) for name in names} for item in mappings]
     return tuple(CheckResult(check=check, **of) for of in read if (check := of.pop("check")))
 
 
 def dump_check_results(checks: Iterable[CheckResult]) -> list[dict[str, str]]:
     """Return checks as JSON for an XCom."""
-    return [
-        {name: value for name in _FIELDS if (value := getattr(check, name)) is not None} for check in checks
-    ]
+    return [{name: value for name, value in vars(check).items() if value is not None} for check in checks]
 
 
 def format_check_results(checks: Sequence[CheckResult], *, task_id: str) -> list[str]:
@@ -204,20 +194,22 @@ def format_check_results(checks: Sequence[CheckResult], *, task_id: str) -> list
 
     :param task_id: the id of the task, which is not repeated as the name of its only check.
     """
-    rows = []
-    for check in checks:
-        name = "" if check.check in (task_id, task_id.rpartition(".")[2]) else check.check
-        actual = "" if check.actual is None else f", actual {check.actual}"
-        outcome = (f"expected {check.expected}" if check.expected else "failed") + actual
-        rows.append((name, ".".join(filter(None, (check.table, check.column))), outcome))
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
+    names = ["" if check.check in (task_id, task_id.rpartition(".")[2]) else check.check for check in checks]
+    subjects = [".".join(filter(None, (check.table, check.column))) for check in checks]
     lines = []
-    for check, (name, subject, outcome) in zip(checks, rows, strict=True):
-        cells = [cell.ljust(width) for cell, width in zip((name, subject), widths, strict=True) if width]
-        lines.append("   ".join([*cells, outcome]))
+    for check, *cells in zip(checks, _pad(names), _pad(subjects), strict=True):
+        outcome = f"expected {check.expected}" if check.expected else "failed"
+        actual = "" if check.actual is None else f", actual {check.actual}"
+        # A column without any text has the width 0.
+        lines.append("   ".join([*filter(None, cells), outcome + actual]))
         if check.statement:
             lines.append(f"  {check.statement}")
     return lines
+
+
+def _pad(texts: Sequence[str]) -> list[str]:
+    width = max(map(len, texts))
+    return [text.ljust(width) for text in texts]
 
 
 def _read(result: Any, *, include_values: bool) -> CheckResult:
@@ -248,22 +240,18 @@ def _value(value: object, *, include_values: bool) -> str | None:
 
 def _text(value: object) -> str | None:
     """Return a value as one line without Airflow's secrets; None if there is nothing in it."""
-    if value is None:
-        return None
-    from airflow.providers.common.compat.sdk import redact
+    return None if value is None else _line(value, NAME_CHARS) or None
 
-    return cut(one_line(str(redact(str(value))), max_chars=NAME_CHARS + 1), NAME_CHARS) or None
+
+def _line(value: object, chars: int) -> str:
+    return cut(one_line(str(redact(str(value))), max_chars=chars + 1), chars)
 
 
 EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
-_LOST_IN_AIRFLOW_2 = "{'DAG Id': "
-
-_ENDED_BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
-
 
 class Reason(NamedTuple):
-    """Describe why a task failed, as far as the task itself knows it.
+    """The reason of a task's failure, as far as the task itself knows it.
 
     :param exception: the type and the message of its exception, or Airflow's text instead of one.
     :param name: the name of a mapped instance, which its ``map_index_template`` gives.
@@ -291,12 +279,7 @@ def remember_exception(context: Context) -> None:
         # The DAG processor of Airflow 3 cannot write an XCom.
         if reason.lost or runs_elsewhere(context.get("ti")):
             return
-        parts = {
-            "exception": reason.exception,
-            "name": reason.name,
-            "checks": dump_check_results(reason.checks),
-            "log": reason.log,
-        }
+        parts = {**reason._asdict(), "checks": dump_check_results(reason.checks)}
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
         context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
@@ -306,27 +289,22 @@ def find_reason(context: Mapping[str, Any]) -> Reason:
     """Return the reason that the context of a task's own callback has, with all lines of the log that the task keeps."""
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
-    log = None
-    text = None if _is_lost(context) else exception_text(context.get("exception"))
+    is_lost, exception, log = _is_lost(context), context.get("exception"), None
+    text = None if is_lost else exception_text(exception)
     if _is_ended_by_trigger(context):
-        text = _ENDED_BY_TRIGGER
+        text = "Its trigger ended the task as failed, without an exception."
     if not checks or include_values:
         with best_effort("the last lines of the task's log"):
             log = read_log_lines(context)
     elif text:
         # The rest, as the log, has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
-    if text and (limit := _find_missed_limit(context)):
-        text = f"{text}\nThe task ran longer than its execution_timeout of {limit}."
-    name = getattr(context.get("ti"), "rendered_map_index", None)
-    return Reason(exception=text, name=_name(name), checks=checks, lost=_is_lost(context), log=log)
-
-
-def _find_missed_limit(context: Mapping[str, Any]) -> object:
-    """Return the ``execution_timeout`` that ended a task: Airflow's exception has only the number of the process."""
-    if type(context.get("exception")).__name__ != "AirflowTaskTimeout":
-        return None
-    return getattr(context.get("task"), "execution_timeout", None)
+    limit = getattr(context.get("task"), "execution_timeout", None)
+    if text and limit and type(exception).__name__ == "AirflowTaskTimeout":
+        # Airflow's text has only the number of the process.
+        text += f"\nThe task ran longer than its execution_timeout of {limit}."
+    name = _text(getattr(context.get("ti"), "rendered_map_index", None))
+    return Reason(exception=text, name=name, checks=checks, lost=is_lost, log=log)
 
 
 def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[CheckResult, ...]:
@@ -339,21 +317,44 @@ def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[C
     return ()
 
 
+def read_reasons(
+    failed: Sequence[tuple[str, int]],
+    read: Callable[[str, int], object],
+    keeps: Callable[[str], bool],
+    *,
+    log_lines: int,
+) -> Mapping[tuple[str, int], Reason]:
+    """Return the reasons that the first 20 failed instances kept; an empty one for each other.
+
+    :param failed: the id and the index of each instance.
+    :param read: returns the XCom of an instance.
+    :param keeps: returns whether a task keeps its reason, so that one without an XCom left no exception.
+    :param log_lines: how many lines of the log an incident has.
+    """
+    reasons: dict[tuple[str, int], Reason] = defaultdict(Reason)
+    with best_effort("the exceptions of the failed tasks"):
+        for task_id, index in failed[:LIST_ITEMS]:
+            value = read(task_id, index)
+            if value is not None:
+                reasons[task_id, index] = parse_reason(value, log_lines=log_lines)
+            elif keeps(task_id):
+                reasons[task_id, index] = Reason(lost=True)
+    return reasons
+
+
 def parse_reason(value: object, *, log_lines: int) -> Reason:
     """Return the reason that is in an XCom, which others can write as well, without its invalid parts.
 
     :param log_lines: how many lines of the log an incident has.
     """
-    if isinstance(value, str):
-        return Reason(exception=cut_middle(plain_text(value)))
     if not isinstance(value, Mapping):
         return Reason()
-    exception, log = value.get("exception"), value.get("log")
+    texts = {key: plain_text(text) for key, text in value.items() if isinstance(text, str)}
     return Reason(
-        exception=cut_middle(plain_text(exception)) if isinstance(exception, str) else None,
-        name=_name(value.get("name")),
+        exception=cut_middle(texts["exception"]) if "exception" in texts else None,
+        name=_text(texts.get("name")),
         checks=parse_check_results(value.get("checks")),
-        log=last_lines(plain_text(log), log_lines) if isinstance(log, str) else None,
+        log=last_lines(texts.get("log"), log_lines),
     )
 
 
@@ -363,11 +364,7 @@ def keep_reasons(tasks: Iterable[Any], *, log_lines: int) -> None:
     :param log_lines: how many lines of their logs they keep for it.
     """
     for task in tasks:
-        callbacks = task.on_failure_callback
-        if callbacks is None:
-            callbacks = []
-        elif not isinstance(callbacks, list | tuple):
-            callbacks = [callbacks]
+        callbacks = list_callbacks(task.on_failure_callback)
         if remember_exception not in callbacks:
             task.on_failure_callback = [remember_exception, *callbacks]
         keep_log_lines(task, log_lines)
@@ -375,43 +372,29 @@ def keep_reasons(tasks: Iterable[Any], *, log_lines: int) -> None:
 
 def remembers(task: Any) -> bool:
     """Return whether ``remember_exception`` is among the failure callbacks of a task."""
-    callbacks = getattr(task, "on_failure_callback", None)
-    return callbacks is remember_exception or (
-        isinstance(callbacks, list | tuple) and remember_exception in callbacks
-    )
+    return remember_exception in list_callbacks(getattr(task, "on_failure_callback", None))
 
 
-def find_tasks_before(tasks: Iterable[Any], *, log_lines: int) -> list[Any]:
-    """Return tasks, and all that are known to be before them while a DAG is being built, to which ``keep_reasons`` has to be applied.
+def keep_reasons_before(tasks: Iterable[Any], *, log_lines: int) -> None:
+    """Apply ``keep_reasons`` to tasks, and to all that are known to be before them while a DAG is being built.
 
     The search ends at tasks to which it was: so each task is visited once, however many checks are connected one by one.
     """
-    found: dict[str, Any] = {}
     pending = list(tasks)
     while pending:
         task = pending.pop()
-        has_all = remembers(task) and count_kept_lines(task) >= log_lines
-        if task.task_id not in found and not has_all:
-            found[task.task_id] = task
+        if not remembers(task) or count_kept_lines(task) < log_lines:
+            keep_reasons([task], log_lines=log_lines)
             pending += task.upstream_list
-    return list(found.values())
 
 
 def find_warnings(context: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return the names of the dbt tests that warned, each with its result, which Astronomer Cosmos puts into the context."""
-    names, results = (_as_list(context.get(key)) for key in ("test_names", "test_results"))
+    names, results = context.get("test_names") or (), context.get("test_results") or ()
     return tuple(
-        (_line(name), "" if result is None else _line(result))
-        for name, result in zip_longest(names, results[: len(names)])
+        (_line(name, LINE_CHARS), "" if result is None else _line(result, LINE_CHARS))
+        for name, result in zip(names, results, strict=False)
     )
-
-
-def _as_list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _line(value: object) -> str:
-    return cut(one_line(str(redact(str(value))), max_chars=LINE_CHARS + 1), LINE_CHARS)
 
 
 def runs_elsewhere(ti: object) -> bool:
@@ -428,7 +411,7 @@ def _is_lost(context: Mapping[str, Any]) -> bool:
     if exception is None:  # Airflow 3
         return runs_elsewhere(context.get("ti")) and "dag_run" in context
     # Airflow 2.11 gives a text with the names of the task and of its host instead.
-    return isinstance(exception, str) and exception.startswith(_LOST_IN_AIRFLOW_2)
+    return isinstance(exception, str) and exception.startswith("{'DAG Id': ")
 
 
 def _is_ended_by_trigger(context: Mapping[str, Any]) -> bool:
@@ -442,9 +425,3 @@ def _is_ended_by_trigger(context: Mapping[str, Any]) -> bool:
     # Any other failure has an exception or a text.
     state = getattr(ti, "state", None)
     return getattr(state, "value", state) in ("failed", "up_for_retry")
-
-
-def _name(value: object) -> str | None:
-    if not isinstance(value, str):
-        return None
-    return one_line(str(redact(value)), max_chars=NAME_CHARS) or None

@@ -457,14 +457,13 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
         from bzctrl_provider.best_effort import best_effort
         from bzctrl_provider.failure.dag_graph import keep_from_skipping
-        from bzctrl_provider.failure.reasons import find_tasks_before, keep_reasons
+        from bzctrl_provider.failure.reasons import keep_reasons_before
 
         with best_effort(f"the tasks before {self.task_id}, which keep no exceptions for the incident"):
             tasks = [task for other in _as_list(before) for task in other.leaves]
             keep_from_skipping(tasks, self.task_id)
             if self.get_option(self, "remember_exceptions"):
-                log_lines = self.get_option(self, "include_log_lines")
-                keep_reasons(find_tasks_before(tasks, log_lines=log_lines), log_lines=log_lines)
+                keep_reasons_before(tasks, log_lines=self.get_option(self, "include_log_lines"))
 
     def _is_last(self, after: Any) -> ValueError:
         names = ", ".join(task.task_id for other in _as_list(after) for task in other.roots)

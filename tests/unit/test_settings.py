@@ -30,13 +30,14 @@ def test_settings_without_configuration_are_the_defaults(configure):
 
 
 def test_settings_options_are_those_of_the_provider_info():
-    """Airflow shows the same options, with the defaults that are used and with examples that are valid."""
+    """Airflow shows the same options, with the defaults that are used, and its examples are valid."""
     assert list(DESCRIBED) == list(OPTIONS)
     for name, option in DESCRIBED.items():
         parse, default = OPTIONS[name].metadata["parse"], OPTIONS[name].default
         written = None if option["default"] in ("", None) else parse(option["default"])
         assert (written or default) == default, name
-        assert parse(option["example"]) not in (None, default), name
+        if option["example"]:
+            assert parse(option["example"]) not in (None, default), name
         kind = {"boolean": bool, "integer": int, "string": (str, tuple, type(None))}[option["type"]]
         assert isinstance(default, kind), name
         assert (type(default) is bool) == (option["type"] == "boolean"), name
@@ -130,7 +131,6 @@ def test_settings_unreadable_configuration_is_ignored(configure, caplog, monkeyp
     """An error of Airflow's own parser, such as one of interpolation, leaves the defaults."""
     configure(priority="HIGH", conn_id="c")
     monkeypatch.setattr(conf, "get", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr(conf, "has_section", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR):
         chosen = settings()
     assert all(getattr(chosen, name) == row.default for name, row in OPTIONS.items())

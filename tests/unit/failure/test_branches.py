@@ -89,4 +89,4 @@ def test_roll_up_is_kept_from_being_skipped_however_it_is_connected():
         new_branch() >> IncidentOnFailureOperator.partial(task_id="r4").expand(impact=["HIGH"])
     policy.dag_policy(dag)
     for task in (*branches, *map(copy.copy, branches), *map(copy.deepcopy, branches)):
-        assert task.skip_all_except.roll_ups == {task.task_id.replace("branch_", "r")}
+        assert task.skip_all_except.__self__.roll_ups == {task.task_id.replace("branch_", "r")}

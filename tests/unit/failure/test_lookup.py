@@ -106,7 +106,7 @@ def test_describe_failure_checks_before_operator_lists_the_failed():
     """Each failed instance has its operator, the address of its log and its exception."""
     ti = TaskInstance(
         states={"a": "success", "b": "failed", "m[0]": "failed", "m[1]": "success"},
-        xcoms={("b", None): "ValueError: b", ("m", 0): "ValueError: m"},
+        xcoms={("b", None): {"exception": "ValueError: b"}, ("m", 0): {"exception": "ValueError: m"}},
     )
     upstream = {"a": [], "b": [], "m": [], "other": [], "raise_incident": ["a", "b", "m"]}
     failure = describe_failure(new_context(upstream, ti))

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from support.contexts import TaskInstance
 
 from bzctrl_provider.best_effort import exception_text
-from bzctrl_provider.failure import (
-    CheckResult,
-    FailedTask,
-    Failure,
-    LazyFailure,
-    fill_assignee,
-    fill_text,
-    remember_exception,
-)
+from bzctrl_provider.failure import CheckResult, FailedTask, Failure, LazyFailure, remember_exception
+from bzctrl_provider.failure.model import fill_assignee, fill_text
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = {

@@ -279,17 +279,19 @@ def test_find_reason_trigger_that_ended_the_task_is_named(
     [
         ({}, ()),
         ({"test_names": None, "test_results": None}, ()),
-        ({"test_names": "text", "test_results": 5}, ()),
         ({"test_names": [], "test_results": ["Got 1 result"]}, ()),
-        ({"test_names": ["a", "b"], "test_results": ["Got 1 result"]}, (("a", "Got 1 result"), ("b", ""))),
+        (
+            {"test_names": ["a", "b"], "test_results": ["Got 1 result", None]},
+            (("a", "Got 1 result"), ("b", "")),
+        ),
         ({"test_names": ("a",), "test_results": (None, "other")}, (("a", ""),)),
         ({"test_names": ["a\nb"], "test_results": ["no s3cret-of-dbt\n2"]}, (("a b", "no *** 2"),)),
         ({"test_names": ["x" * 1000], "test_results": [None]}, (("x" * 299 + "…", ""),)),
     ],
-    ids=range(8),
+    ids=range(7),
 )
 def test_find_warnings_of_cosmos_are_bounded_lines(context, warnings):
-    """Each test has its result if there is one, in one line without Airflow's secrets; other values are no warnings."""
+    """Each test has its result if there is one, in one line without Airflow's secrets."""
     mask_secret("s3cret-of-dbt")
     assert find_warnings(context) == warnings
 
@@ -342,11 +344,6 @@ def test_parse_reason_unbounded_texts_are_cut():
     assert len(reason.log) == 2000
     assert reason.log.startswith("…lll")
     assert reason.log.endswith("l\ufffd\nlast")
-
-
-def test_parse_reason_text_of_an_earlier_version_is_the_exception():
-    """A run that was started before an upgrade still has its exceptions."""
-    assert parse_reason("ValueError: why", log_lines=0).exception == "ValueError: why"
 
 
 @pytest.mark.security

@@ -404,7 +404,7 @@ def test_notifier_facts_of_a_storm_are_in_the_outbox(store, set_airflow_version)
     context["dag"].task_ids = ["load"]
     context["dag"].get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
     context["ti"].get_task_states = lambda **_: {"r": {"load": "failed"}}
-    context["ti"].xcom_pull = lambda **_: "OSError: disk full\non /data"
+    context["ti"].xcom_pull = lambda **_: {"exception": "OSError: disk full\non /data"}
     BzCtrlNotifier()(context)
     (incident,) = read(store)
     assert incident.facts == {
