@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -14,8 +14,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from pydantic import SecretStr
 
 import bzctrl_provider
-from bzctrl_provider.airflow_compat import use_metadata_database
-from bzctrl_provider.cli.check import Finding, describe_error, fail
+from bzctrl_provider.cli.check import Finding, describe_error, fail, show
 from bzctrl_provider.client.response import parse_token, refuses_token
 from bzctrl_provider.client.todo import FIELDS, TodoType
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
@@ -25,7 +24,7 @@ from bzctrl_provider.text import json_line, web_address
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     from bzctrl_provider.cli.check import Status
@@ -110,7 +109,6 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    use_metadata_database()
     try:
         client = BzCtrlHook(arguments.conn_id or settings().conn_id).get_conn()
         messages = make_messages(client)
@@ -127,17 +125,11 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     findings = [_compare(name, answers, messages) for name in STATEMENTS]
     facts |= {name: _show(answer) for name, answer in answers.items()}
     is_ok = all(finding.status == "held" for finding in findings)
-    if arguments.json:
-        report = {"ok": is_ok, "statements": [finding.as_dict() for finding in findings], "facts": facts}
-        print(json.dumps(report, ensure_ascii=False), file=out)
-    else:
-        _print(findings, facts, out)
-    return int(not is_ok)
-
-
-def _print(findings: Sequence[Finding], facts: Mapping[str, str], out: TextIO) -> None:
+    report = {"ok": is_ok, "statements": [asdict(finding) for finding in findings], "facts": facts}
     lines = [line for finding in findings for line in finding.lines()]
-    print(*lines, *(f"{name:<12} {text}" for name, text in facts.items()), sep="\n", file=out)
+    lines += [f"{name:<12} {text}" for name, text in facts.items()]
+    show(report, lines, arguments, out)
+    return int(not is_ok)
 
 
 def make_messages(client: BzCtrlClient) -> dict[str, Message]:
@@ -213,7 +205,7 @@ def _compare(name: str, answers: Mapping[str, Answer], messages: Mapping[str, Me
             differed.append(f"{request}: {answer.status}{said}")
     status: Status = "differed" if differed else "held" if compared == len(requests) else "skipped"
     message = f"{', '.join(requests)}: {text}"
-    return Finding(check=name, status=status, message=message, details=tuple(differed))
+    return Finding(name, status, message, differed)
 
 
 def _show(answer: Answer) -> str:
