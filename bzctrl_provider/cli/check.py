@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import airflow
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warning", "fault", "skipped", "held", "differed"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check.
 
     :param check: the name of the check.
@@ -52,7 +50,7 @@ class Finding:
     status: Status
     message: str
     details: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = {}
 
     def lines(self) -> Iterator[str]:
         """Yield the line of the check, and one for each detail."""
@@ -104,6 +102,8 @@ WAITS_TOO_LONG_S = 3600
 
 _DELIVER = "Create and unpause the delivery DAG, or run `bzctrl outbox deliver` each minute by cron."
 
+_REJECTED = "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and `bzctrl outbox discard` them."
+
 _FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
     "scheduler": "No scheduler has loaded the provider's plugin{}: it notes no failed run. Install the provider where the scheduler runs, "
     "set incident_on_failed_run and database there, too, and restart it.",
@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
             print(*finding.lines(), sep="\n", file=out, flush=True)
     is_ok = all(finding.status != "fault" for finding in findings)
     if arguments.json:
-        show({"ok": is_ok, "checks": [asdict(finding) for finding in findings]}, (), arguments, out)
+        show({"ok": is_ok, "checks": [finding._asdict() for finding in findings]}, (), arguments, out)
     return int(not is_ok)
 
 
@@ -266,10 +266,7 @@ def check_outbox(hosts: Sequence[str]) -> Finding:
         faults = list(_find_waiting(tx, waiting, oldest))
         oldest_s = tx.now - oldest if oldest else None
     if rejected:
-        faults.append(
-            "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and "
-            "`bzctrl outbox discard` them."
-        )
+        faults.append(_REJECTED)
     if misplacement := find_misplacement(hosts):
         faults.append(f"{misplacement} To fix it, {REMEDY}.")
     age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""

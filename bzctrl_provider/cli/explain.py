@@ -13,13 +13,21 @@ from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_facts, 
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
-from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
+from bzctrl_provider.rules.routes import (
+    POLICY_DEFAULTS,
+    RUN_TYPES,
+    LoadedRoutes,
+    RouteFacts,
+    Routes,
+    RoutesFile,
+    current_run_type,
+)
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 _SHOWN = {
     "dags": "DAG",
@@ -33,10 +41,7 @@ _SHOWN = {
 
 _BACKFILLS = "Its failed backfills raise incidents, too: the routes file has no route with ignore for them. (Without a file, they raise none.)"
 
-_NO_DAG = (
-    "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "
-    "--tag and --owner."
-)
+_NO_DAG = "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of --tag and --owner."
 
 _GENERATED = {
     "todo_type": "the default",
@@ -98,6 +103,10 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     """Return what would have happened, from the arguments, which win, and from Airflow's database."""
     if not arguments.explain:  # an import error: there is no DAG and no run yet
         return Occurrence(failure=Failure(kind="import", dag_id="", run_id="", file=arguments.file))
+    run_type = arguments.run_type or "scheduled"
+    if current_run_type(run_type) not in RUN_TYPES:
+        # Here, and not in the parser, which imports nothing that knows them.
+        arguments.parser.error(f"argument --run-type: must be one of {', '.join(RUN_TYPES)}")
     tasks = arguments.task or ()
     tags = arguments.tag or stored.get("tags")
     failure = Failure(
@@ -111,7 +120,7 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     options = settings()
     return Occurrence(
         failure=failure,
-        run_type=arguments.run_type or "scheduled",
+        run_type=run_type,
         tags=tags,
         team=arguments.team or stored.get("team"),
         is_of_policy=options.incident_on_failed_run and options.applies_to(failure.dag_id, tags or ()),
@@ -198,7 +207,11 @@ def _judge_routes(names: Mapping[str, tuple[str, ...] | None], routes: Routes) -
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
-    yield _introduce(report["facts"])
+    yield "; ".join(
+        f"{_SHOWN[matcher]}: {', '.join(names) or 'none'}"
+        for matcher, names in report["facts"].items()
+        if names is not None
+    )
     yield from report["notes"]
     yield from report["raised_by"]
     yield report["decision"]
@@ -215,11 +228,3 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path}: for each field, the first route that fits and sets it gives the value."
     yield from (f"{verdict['label']}: {verdict['reason']}" for verdict in report["routes"])
     yield "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."
-
-
-def _introduce(facts: Mapping[str, Sequence[str] | None]) -> str:
-    return "; ".join(
-        f"{label}: {', '.join(facts[name] or ()) or 'none'}"
-        for name, label in _SHOWN.items()
-        if facts[name] is not None
-    )

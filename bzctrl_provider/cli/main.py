@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 HELP = "Check the BzCtrl provider of this deployment, and deliver the incidents that wait."
 
-RUN_TYPES = (
-    "backfill",
-    "scheduled",
-    "manual",
-    "operator_triggered",
-    "asset_triggered",
-    "asset_materialization",
-    "dataset_triggered",
-)
-"""Those of the page on routes, and the one of Airflow 2 that has another name."""
-
 _HELP = {
     "check.run": "Check connection, token, options, routes, silences, outbox and delivery; create nothing. The exit code is 1 on a fault.",
     "outbox.run_list": "List the oldest incidents that wait or were rejected; change nothing.",
@@ -40,11 +29,7 @@ _HELP = {
 
 _FACTS: dict[str, dict[str, Any]] = {
     "task": {"action": "append", "metavar": "ID", "help": "a failed task; repeatable"},
-    "run-type": {
-        "choices": RUN_TYPES,
-        "metavar": "TYPE",
-        "help": f"the type of the run: {', '.join(RUN_TYPES)} (default: scheduled)",
-    },
+    "run-type": {"metavar": "TYPE", "help": "the type of the run, as in a routes file (default: scheduled)"},
     "tag": {"action": "append", "metavar": "TAG", "help": "the tag, instead of the DAG's; repeatable"},
     "owner": {"action": "append", "metavar": "OWNER", "help": "the owner, instead of the DAG's; repeatable"},
     "team": {"metavar": "TEAM", "help": "the team, instead of the DAG's"},
@@ -80,12 +65,10 @@ def _add_command(commands: Any, name: str, function: str) -> argparse.ArgumentPa
 def _add_check(check: argparse.ArgumentParser) -> None:
     what = check.add_mutually_exclusive_group()
     what.add_argument("--conn-id", metavar="ID", help="the connection (default: the option conn_id)")
-    text = (
-        "only print whether an incident would be raised for a DAG now, why, and where each field comes from"
-    )
-    what.add_argument("--explain", type=_id, metavar="DAG_ID", help=text)
+    text = "only print whether an incident would be raised for a DAG now, why, and where its fields come from"
+    what.add_argument("--explain", metavar="DAG_ID", help=text)
     text = "explain the import error of a DAG file, by its path in the DAG folder or bundle"
-    what.add_argument("--file", type=_id, metavar="PATH", help=text)
+    what.add_argument("--file", metavar="PATH", help=text)
     facts = check.add_argument_group("with --explain")
     for name, options in _FACTS.items():
         facts.add_argument(f"--{name}", **options)
@@ -95,25 +78,12 @@ def _add_outbox(parser: argparse.ArgumentParser) -> None:
     outbox = parser.add_subparsers(metavar="COMMAND", required=True)
     listing = _add_command(outbox, "list", "outbox.run_list")
     text = "list at most N (default: 100)"
-    listing.add_argument("--limit", type=_limit, default=100, metavar="N", help=text)
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help=text)
     deliver = _add_command(outbox, "deliver", "outbox.run_deliver")
     text = "the connection for all incidents (default: that of each)"
     deliver.add_argument("--conn-id", metavar="ID", help=text)
     discard = _add_command(outbox, "discard", "outbox.run_discard")
     discard.add_argument("identity", nargs="+", metavar="IDENTITY", help="as the list shows it")
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return int(text)
-
-
-def _id(text: str) -> str:
-    # Empty is a variable of a shell that is not set; everything would be checked instead.
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "bzctrl") -> int:
@@ -156,21 +126,20 @@ def _report_stream() -> Iterator[TextIO]:
 
     Airflow's versions log to different streams, some of which were opened before, so the file descriptor is replaced, too.
     """
-    before = sys.stdout
-    before.flush()
+    sys.stdout.flush()
+    encoding = sys.stdout.encoding or "utf-8"
     saved = os.dup(1)
     os.dup2(2, 1)
     try:
         # Characters that the terminal does not have are written as escapes.
         with (
-            open(
-                saved, "w", encoding=before.encoding or "utf-8", errors="backslashreplace", closefd=False
-            ) as out,
+            open(saved, "w", encoding=encoding, errors="backslashreplace", closefd=False) as out,
             contextlib.redirect_stdout(sys.stderr),
         ):
             yield out
     finally:
-        before.flush()
+        # First: the output of other code is still in a buffer, and goes to standard error.
+        sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
 

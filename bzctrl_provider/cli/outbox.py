@@ -38,7 +38,7 @@ def run_list(arguments: argparse.Namespace, out: TextIO) -> int:
             found = incidents.list_of(tx, *_SHOWN_STATES, limit=arguments.limit)
             items = [_as_dict(tx, incident) for incident in found]
             noted, _ = failed_runs.count_undecided(tx)
-            more = sum(incidents.count(tx, state)[0] for state in _SHOWN_STATES) - len(items)
+            more = incidents.count(tx, *_SHOWN_STATES)[0] - len(items)
     except StoreError as exc:
         return fail(str(exc), arguments, out)
     report = {"address": str(store), "entries": items, "more": max(0, more), "failed_runs": noted}
@@ -104,13 +104,12 @@ def _delivery_lines(result: DeliveryResult) -> Iterator[str]:
     if result.busy:
         yield "Nothing was sent: another process delivers. Run the command again in a minute."
         return
-    rows: list[tuple[str, *tuple[str | None, ...]]] = [
-        *(("created ", todo["key"], todo["link"], todo["identity"]) for todo in result.created),
-        *(("kept    ", one["identity"], one["reason"]) for one in result.kept),
-        *(("rejected", one["identity"], one["reason"]) for one in result.rejected),
-    ]
-    for state, *texts in rows:
-        yield "  ".join((state, *(one_line(text or "-", max_chars=TEXT_CHARS) for text in texts)))
+    created = [("created", todo["key"], todo["link"], todo["identity"]) for todo in result.created]
+    kept = [("kept", incident["identity"], incident["reason"]) for incident in result.kept]
+    rejected = [("rejected", incident["identity"], incident["reason"]) for incident in result.rejected]
+    for state, *texts in (*created, *kept, *rejected):
+        shown = [one_line(text or "-", max_chars=TEXT_CHARS) for text in texts]
+        yield "  ".join((f"{state:<8}", *shown))
     yield f"{len(result.created)} created, {len(result.kept)} kept, {len(result.rejected)} rejected"
 
 
@@ -123,6 +122,7 @@ def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:
     try:
         with database().transaction() as tx:
             done = {identity: incidents.discard(tx, identity) for identity in arguments.identity}
+            # In the same transaction: the window of an incident that is gone would leave out the next one.
             for identity in filter(done.get, done):
                 problems.release(tx, identity)
     except StoreError as exc:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -77,7 +76,7 @@ def _is_refused(answer: Answer) -> bool:
     return answer.status in {*range(400, 500)} - {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-_TOKEN, _TODOS, _INCOMPLETE = ("token",), ("incident", "task"), ("no-order-id",)
+_TOKEN, _TODOS, _INCOMPLETE, _WRONG = ("token",), ("incident", "task"), ("no-order-id",), ("wrong-token",)
 
 STATEMENTS: Mapping[str, tuple[tuple[str, ...], str, str, Callable[[Any, Message], object]]] = {
     "T1": (_TOKEN, "", "2xx and JSON with a usable `access_token`", lambda got, _: _find_token(got)),
@@ -91,12 +90,7 @@ STATEMENTS: Mapping[str, tuple[tuple[str, ...], str, str, Callable[[Any, Message
     "C6": (_TODOS, "tags", "`tags` are the order id and the LRN", lambda got, _: got == _TAGS),
     "E1": (_INCOMPLETE, "", "refused with 4xx, not 401 or 429", lambda got, _: _is_refused(got)),
     "E2": (_INCOMPLETE, "", "the refusal names the field", lambda got, _: _ORDER_ID.search(got.body)),
-    "E3": (
-        ("wrong-token",),
-        "",
-        "refused with 401, or 400 and `invalid_token`",
-        lambda got, _: refuses_token(got),
-    ),
+    "E3": (_WRONG, "", "refused with 401, or 400 and `invalid_token`", lambda got, _: refuses_token(got)),
 }
 """The statements of the page that a response can confirm: for which requests; about which key of the JSON object, empty for
 the whole response; the text, which a test compares with the page; and whether the value of the key, or the response, fits
@@ -125,7 +119,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     findings = [_compare(name, answers, messages) for name in STATEMENTS]
     facts |= {name: _show(answer) for name, answer in answers.items()}
     is_ok = all(finding.status == "held" for finding in findings)
-    report = {"ok": is_ok, "statements": [asdict(finding) for finding in findings], "facts": facts}
+    report = {"ok": is_ok, "statements": [finding._asdict() for finding in findings], "facts": facts}
     lines = [line for finding in findings for line in finding.lines()]
     lines += [f"{name:<12} {text}" for name, text in facts.items()]
     show(report, lines, arguments, out)
@@ -154,6 +148,7 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
 def _ask(client: BzCtrlClient, arguments: argparse.Namespace) -> None:
     """Raise ValueError unless the user agrees."""
     url, is_production = client.endpoints.create_url, client.endpoints.is_production
+    # First: --yes answers the question, and does not choose PROD.
     if is_production and not arguments.production:
         raise ValueError(f"{url} is PROD: use a connection to ACC, or add --production.")
     if arguments.yes:
@@ -194,9 +189,9 @@ def send_all(client: BzCtrlClient, messages: Mapping[str, Message]) -> Iterator[
 def _compare(name: str, answers: Mapping[str, Answer], messages: Mapping[str, Message]) -> Finding:
     requests, key, text, holds = STATEMENTS[name]
     differed, compared = [], 0
-    for request in filter(answers.__contains__, requests):
-        answer, content = answers[request], _content(answers[request])
-        if key and not content:
+    for request, answer in answers.items():
+        content = _content(answer)
+        if request not in requests or (key and not content):
             continue
         compared += 1
         value = content.get(key) if key else answer
