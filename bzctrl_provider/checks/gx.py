@@ -24,7 +24,6 @@ from bzctrl_provider.checks.results import (
 from bzctrl_provider.text import LIST_ITEMS, TEXT_CHARS, count, json_line, list_names, safe_repr
 
 _GX = "Great Expectations"
-_OF_ONE = ("results", "expectations")
 _OF_SEVERAL = ("validation_results", "run_results")
 _EMPTY = "empty: without details, or the expectation raised"
 
@@ -125,8 +124,9 @@ class _Expectation(NamedTuple):
 
     @property
     def columns(self) -> str:
-        given = (self.kwargs.get(name) for name in _COLUMNS)
-        names = [name for value in given for name in (value if isinstance(value, list | tuple) else [value])]
+        names: list[object] = []
+        for value in map(self.kwargs.get, _COLUMNS):
+            names += value if isinstance(value, list) else [value]
         return shown(", ".join(str(name) for name in names if name is not None))
 
     def failed_check(self, *, include_values: bool) -> FailedCheck:
@@ -206,7 +206,7 @@ def _without_numpy(value: Any) -> Any:
 def _read_expectations(result: object, errors: ErrorList) -> list[_Expectation]:
     """Read the expectations of a result in any form."""
     source = read_mapping(result, name="result", errors=errors)
-    forms = [form for form in (*_OF_ONE, *_OF_SEVERAL) if form in source]
+    forms = [form for form in ("results", "expectations", *_OF_SEVERAL) if form in source]
     if len(forms) > 1:
         errors.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
     form = forms[0] if forms else ""

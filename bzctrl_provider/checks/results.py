@@ -30,8 +30,6 @@ from bzctrl_provider.text import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-_GZIP = b"\x1f\x8b"
-
 
 class ErrorList:
     """The errors of a tool's results, for one error that names them all.
@@ -128,7 +126,7 @@ def read_mapping(source: object, *, name: str, errors: ErrorList) -> Mapping[str
 
 def _parse(content: str | bytes, *, name: str, errors: ErrorList) -> object:
     try:
-        if isinstance(content, bytes) and content.startswith(_GZIP):
+        if isinstance(content, bytes) and content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         return json.loads(content)
     except (OSError, EOFError, zlib.error) as exc:

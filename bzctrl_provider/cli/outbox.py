@@ -52,7 +52,7 @@ def _list_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield "  ".join((f"{item['state']:<8}", item["identity"], f"{format_age(item['age_s']):>6}", *shown))
     if report["more"]:
         yield f"and {report['more']} more"
-    if not report["entries"]:
+    elif not report["entries"]:
         yield f"The outbox in {one_line(report['address'], max_chars=TEXT_CHARS)} is empty."
     if report["failed_runs"]:
         yield f"{count(report['failed_runs'], 'failed run')} noted: the next delivery raises their incidents."
