@@ -341,18 +341,16 @@ def use_metadata_database() -> None:
 def find_database_error() -> str | None:
     """Return why this process of the command line cannot read Airflow's database, with the remedy; None if it can.
 
-    If it cannot, connections and Variables are looked up elsewhere only: Airflow would log a trace for each.
+    If it cannot, the log of Airflow's look-ups is left out: it would have a trace for each connection and Variable.
     """
     from airflow.models.connection import Connection
-    from airflow.secrets.metastore import MetastoreBackend
     from airflow.utils.session import create_session
 
     try:
         with create_session() as session:
             session.query(Connection).limit(0).all()
     except Exception as exc:  # noqa: BLE001 - of SQLAlchemy, or of a driver that is not installed
-        for name in ("get_connection", "get_variable"):
-            setattr(MetastoreBackend, name, lambda *_, **__: None)
+        logging.getLogger("airflow.models").setLevel(logging.CRITICAL)
         why = (exception_text(getattr(exc, "orig", None) or exc) or "").partition("\n")[0]
         return f"Airflow's database cannot be read: {why}. Run `airflow db migrate`, or correct AIRFLOW_HOME or sql_alchemy_conn in the section [database]."
     return None

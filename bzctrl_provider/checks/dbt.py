@@ -10,15 +10,14 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from bzctrl_provider.checks.results import (
     ErrorList,
     FailedCheck,
-    Report,
     find_gap,
+    make_todos,
     mapping,
     owners,
     read_mapping,
@@ -27,7 +26,7 @@ from bzctrl_provider.checks.results import (
     todos_without_results,
 )
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.text import count, safe_repr
+from bzctrl_provider.text import count, list_names, safe_repr
 
 log = logging.getLogger(__name__)
 
@@ -92,47 +91,34 @@ def checks_from_dbt(
     results = _results(artifact, kind, errors)
     errors.raise_if_any()
     nodes, gap = _read_nodes(manifest)
-    notes, run = {"dbt": _versions(artifact), "Manifest": gap}, _run(artifact, kind)
+    run, notes = _run(artifact, kind), {"dbt": _versions(artifact), "Manifest": gap}
     if not results:
         gap = "the list of results is empty"
         return todos_without_results("dbt", gap=gap, one_for_all=one_for_all, run=run, notes=notes)
     reported = _FAILED[kind] | (_WARNED[kind] if include_warnings else {})
-    report = Report(
+    skipped = [nodes.label(result.unique_id) for result in results if result.status == "skipped"]
+    failed = [result for result in results if result.status in reported]
+    return make_todos(
+        [_failed_check(result, reported[result.status], nodes) for result in failed],
         tool=_tool(results),
         run=run,
-        summary=_summary(results, reported),
-        checks=[
-            _failed_check(result, reported[result.status], nodes)
-            for result in results
-            if result.status in reported
-        ],
-        not_run=[nodes.label(result.unique_id) for result in results if result.status == "skipped"],
-        notes=notes,
+        summary=_summary(results, failed),
+        notes={"Did not run": list_names(skipped) if one_for_all else "", **notes},
+        one_for_all=one_for_all,
     )
-    return report.todos(one_for_all=one_for_all)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """Hold one entry of the run results."""
+class _Result(NamedTuple):
+    """A result of the run, with its entry in the artifact."""
 
     unique_id: str
     status: str
-    failures: int | None
-    message: object
-    freshness: Mapping[str, str]
-
-    @property
-    def kind(self) -> str:
-        return self.unique_id.partition(".")[0]
-
-    @property
-    def is_test(self) -> bool:
-        return self.kind in _TESTS
+    entry: Mapping[str, Any]
 
     @property
     def noun(self) -> str:
-        return "test" if self.is_test else self.kind
+        kind = self.unique_id.partition(".")[0]
+        return "test" if kind in _TESTS else kind
 
 
 def _artifact(
@@ -140,15 +126,13 @@ def _artifact(
 ) -> tuple[str, Mapping[str, Any]]:
     """Return an artifact whose schema is of one of these kinds and of a supported version, after its kind."""
     artifact = read_mapping(source, name=name, errors=errors)
-    metadata = artifact.get("metadata")
-    schema = metadata.get("dbt_schema_version") if isinstance(metadata, Mapping) else None
+    schema = mapping(artifact.get("metadata")).get("dbt_schema_version")
     found = _SCHEMA.fullmatch(schema) if isinstance(schema, str) else None
+    kind = found[1] if found else ""
     where = f"{name}.metadata.dbt_schema_version"
-    if not found or found[1] not in kinds:
-        errors.fail(
-            where, f"must be the address of dbt's schema {' or '.join(kinds)}, not {safe_repr(schema)}"
-        )
-    kind = found[1]
+    if not found or kind not in kinds:
+        wanted = " or ".join(kinds)
+        errors.fail(where, f"must be the address of dbt's schema {wanted}, not {safe_repr(schema)}")
     if int(found[2]) not in _SUPPORTED[kind]:
         supported = ", ".join(f"v{version}" for version in _SUPPORTED[kind])
         errors.fail(where, f"{kind} v{found[2]} is not supported: {supported} are, of {_WRITTEN_BY}")
@@ -157,15 +141,15 @@ def _artifact(
 
 def _read_nodes(manifest: object) -> tuple[_Nodes, str]:
     """Return the nodes of a manifest, and why there are none: it only adds to the results, so its errors refuse none."""
-    if manifest is None:
-        return _Nodes({}), ""
+    artifact: Mapping[str, Any] = {}
+    gap = ""
     try:
-        _, artifact = _artifact(manifest, ("manifest",), name="manifest", errors=ErrorList("dbt"))
+        if manifest is not None:
+            _, artifact = _artifact(manifest, ("manifest",), name="manifest", errors=ErrorList("dbt"))
     except BzCtrlValidationError as exc:
         gap = f"left out: {shown('; '.join(map(str, exc.errors)))}"
         log.warning("The names and owners of dbt's manifest are %s", gap)
-        return _Nodes({}), gap
-    return _Nodes(artifact), ""
+    return _Nodes(artifact), gap
 
 
 def _results(artifact: Mapping[str, Any], kind: str, errors: ErrorList) -> list[_Result]:
@@ -175,7 +159,7 @@ def _results(artifact: Mapping[str, Any], kind: str, errors: ErrorList) -> list[
     results = [
         _result(entry, kind, f"run_results.results[{number}]", errors) for number, entry in enumerate(entries)
     ]
-    tests = [result for result in results if result.is_test]
+    tests = [result for result in results if result.noun == "test"]
     if compiled := sum(test.status == "success" for test in tests):
         errors.add(
             "run_results.results",
@@ -188,20 +172,13 @@ def _results(artifact: Mapping[str, Any], kind: str, errors: ErrorList) -> list[
 def _result(entry: object, kind: str, where: str, errors: ErrorList) -> _Result:
     if not isinstance(entry, Mapping):
         errors.add(where, f"must be a mapping, not {safe_repr(entry)}")
-        entry = {"unique_id": "", "status": "pass"}
-    unique_id, status, failures = (entry.get(name) for name in ("unique_id", "status", "failures"))
-    if not isinstance(unique_id, str):
-        errors.add(f"{where}.unique_id", f"must be text, not {safe_repr(unique_id)}")
+        return _Result("", "", {})
+    unique_id, status = entry.get("unique_id"), entry.get("status")
+    errors.check(isinstance(unique_id, str), f"{where}.unique_id", "text", unique_id)
     allowed = sorted({*_FAILED[kind], *_WARNED[kind], *_GOOD[kind]})
-    if not isinstance(status, str) or status.lower() not in allowed:
-        errors.add(f"{where}.status", f"must be one of {', '.join(allowed)}, not {safe_repr(status)}")
-    return _Result(
-        unique_id=str(unique_id),
-        status=str(status).lower(),
-        failures=failures if type(failures) is int else None,
-        message=entry.get("error" if kind == "sources" else "message"),
-        freshness=_freshness(entry) if kind == "sources" else {},
-    )
+    lower = str(status).lower()
+    errors.check(lower in allowed, f"{where}.status", f"one of {', '.join(allowed)}", status)
+    return _Result(str(unique_id), lower, entry)
 
 
 def _freshness(entry: Mapping[str, Any]) -> dict[str, str]:
@@ -218,7 +195,7 @@ def _freshness(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 class _Nodes:
-    """Hold the nodes of a project by their ids, as a manifest describes them; without a manifest there are none."""
+    """The nodes of a project by their ids, as a manifest describes them; without a manifest there are none."""
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self._by_id = {
@@ -227,45 +204,42 @@ class _Nodes:
             for unique_id, node in mapping(manifest.get(part)).items()
         }
 
-    def node(self, unique_id: object) -> Mapping[str, Any]:
+    def node(self, unique_id: str) -> Mapping[str, Any]:
         return mapping(self._by_id.get(unique_id))
 
     def parents(self, unique_id: str) -> list[str]:
         """Return the ids of the models that a test is about: the one it is attached to, or otherwise all it reads."""
         node = self.node(unique_id)
-        if isinstance(attached := node.get("attached_node"), str):
-            return [attached]
+        if attached := node.get("attached_node"):
+            return [str(attached)]
         reads = mapping(node.get("depends_on")).get("nodes")
-        return [parent for parent in reads if isinstance(parent, str)] if isinstance(reads, list) else []
+        return list(map(str, reads)) if isinstance(reads, list) else []
 
     def name(self, unique_id: str) -> str:
         """Return a short name: ``orders``, of a source ``raw.orders``, of a test without its hash."""
         node = self.node(unique_id)
-        if isinstance(name := node.get("name"), str):
-            source = node.get("source_name")
-            return shown(f"{source}.{name}" if isinstance(source, str) else name)
+        if name := shown(node.get("name")):
+            return ".".join(filter(None, (shown(node.get("source_name")), name)))
         kind, _, rest = unique_id.partition(".")
         name = rest.partition(".")[2] or rest or unique_id
         return shown(re.sub(r"\.[0-9a-f]{10}$", "", name) if kind == "test" else name)
 
     def label(self, unique_id: str) -> str:
         """Return which check it is: ``accepted_values of orders.status``, ``unit test sums of totals``, ``model orders``."""
-        kind = unique_id.partition(".")[0]
+        kind, name = unique_id.partition(".")[0], self.name(unique_id)
         if kind not in _TESTS:
-            return f"{shown(kind)} {self.name(unique_id)}"
+            return f"{shown(kind)} {name}"
         node = self.node(unique_id)
         generic = mapping(node.get("test_metadata"))
+        rule = ".".join(filter(None, (shown(generic.get(key)) for key in ("namespace", "name"))))
         if kind == "unit_test":
-            name = f"unit test {self.name(unique_id)}"
-        elif isinstance(rule := generic.get("name"), str):
-            namespace = generic.get("namespace")
-            name = shown(f"{namespace}.{rule}" if isinstance(namespace, str) else rule)
-        else:
-            return self.name(unique_id)
+            rule = f"unit test {name}"
+        elif not rule:
+            return name
         parents = [self.name(parent) for parent in self.parents(unique_id)]
-        column = node.get("column_name") or mapping(generic.get("kwargs")).get("column_name")
-        about = ".".join([*parents[:1], *([shown(column)] if isinstance(column, str) else [])])
-        return f"{name} of {about}" if about else name
+        column = shown(node.get("column_name") or mapping(generic.get("kwargs")).get("column_name"))
+        about = ".".join(filter(None, (*parents[:1], column)))
+        return f"{rule} of {about}" if about else rule
 
     def owners(self, unique_id: str) -> tuple[str, ...]:
         """Return the test's own owners, or otherwise those of the models that it is about."""
@@ -281,18 +255,22 @@ class _Nodes:
 
 
 def _failed_check(result: _Result, state: str, nodes: _Nodes) -> FailedCheck:
-    node = nodes.node(result.unique_id)
+    node, entry, is_test = nodes.node(result.unique_id), result.entry, result.noun == "test"
     label, name = nodes.label(result.unique_id), nodes.name(result.unique_id)
+    failures = entry.get("failures")
+    if failures and isinstance(failures, int):
+        state = f"{state}, {count(failures, 'failure')}"
     return FailedCheck(
         label=label,
-        state=state + (f", {count(result.failures, 'failure')}" if result.failures else ""),
+        state=state,
         facts={
-            "Test": name if result.is_test and name not in label else "",
-            **result.freshness,
-            "Message": shown_lines(result.message),
+            "Test": name if is_test and name not in label else "",
+            **_freshness(entry),
+            # Of a source whose query failed, it is the error.
+            "Message": shown_lines(entry.get("message", entry.get("error"))),
             "Defined in": shown(node.get("original_file_path")),
             "Compiled SQL": shown(node.get("compiled_path")),
-            "Failed rows": shown(node.get("relation_name")) if result.is_test else "",
+            "Failed rows": shown(node.get("relation_name")) if is_test else "",
         },
         owners=nodes.owners(result.unique_id),
     )
@@ -304,29 +282,23 @@ def _tool(results: list[_Result]) -> str:
 
 
 def _run(artifact: Mapping[str, Any], kind: str) -> str:
-    command = "source freshness" if kind == "sources" else mapping(artifact.get("args")).get("which")
-    start = f"dbt {shown(command)}" if isinstance(command, str) else "dbt"
-    generated = artifact["metadata"].get("generated_at")
-    return f"{start}, {shown(generated)}" if isinstance(generated, str) else start
+    command = "source freshness" if kind == "sources" else shown(mapping(artifact.get("args")).get("which"))
+    generated = shown(artifact["metadata"].get("generated_at"))
+    return ", ".join(filter(None, (f"dbt {command}".rstrip(), generated)))
 
 
 def _versions(artifact: Mapping[str, Any]) -> str:
-    metadata = artifact["metadata"]
-    parts = [("", metadata.get("dbt_version")), ("invocation ", metadata.get("invocation_id"))]
-    return ", ".join(f"{name}{shown(value)}" for name, value in parts if isinstance(value, str))
+    version, invocation = (shown(artifact["metadata"].get(key)) for key in ("dbt_version", "invocation_id"))
+    return f"{version}, invocation {invocation}" if invocation else version
 
 
-def _summary(results: list[_Result], reported: Mapping[str, str]) -> str:
+def _summary(results: list[_Result], failed: list[_Result]) -> str:
     """Return how many failed, for example ``2 of 9 tests failed, 1 test warned, 1 model failed``."""
-    check = "source" if results[0].kind == "source" else "test"
+    check = "source" if results[0].noun == "source" else "test"
     ran = sum(result.noun == check and result.status != "skipped" for result in results)
-    counted = Counter(
-        (result.noun, "warned" if result.status == "warn" else "failed")
-        for result in results
-        if result.status in reported
-    )
-    failed = counted.pop((check, "failed"), 0)
-    parts = [f"{failed} of {count(ran, check)} failed"] if ran else []
+    counted = Counter((result.noun, "warned" if result.status == "warn" else "failed") for result in failed)
+    parts = [f"{counted.pop((check, 'failed'), 0)} of {count(ran, check)} failed"] if ran else []
+    # First those of the tests that warned.
     others = sorted(counted.items(), key=lambda item: item[0][0] != check)
-    parts += [f"{count(number, shown(kind))} {how}" for (kind, how), number in others]
+    parts += [f"{count(number, shown(noun))} {how}" for (noun, how), number in others]
     return ", ".join(parts)

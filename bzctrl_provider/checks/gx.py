@@ -7,14 +7,13 @@ The forms are those of ``ExpectationSuiteValidationResult.to_json_dict()`` and o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from bzctrl_provider.checks.results import (
     ErrorList,
     FailedCheck,
-    Report,
     find_gap,
+    make_todos,
     mapping,
     owners,
     read_mapping,
@@ -24,16 +23,9 @@ from bzctrl_provider.checks.results import (
 )
 from bzctrl_provider.text import LIST_ITEMS, TEXT_CHARS, count, json_line, list_names, safe_repr
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 _GX = "Great Expectations"
-_FORMS = ("results", "expectations", "validation_results", "run_results")
+_OF_SEVERAL = ("validation_results", "run_results")
 _EMPTY = "empty: without details, or the expectation raised"
-_OF_SEVERAL: dict[str, tuple[type, str]] = {
-    "validation_results": (list, "a list"),
-    "run_results": (Mapping, "a mapping"),
-}
 
 _COLUMNS = ("column", "column_A", "column_B", "column_list")
 _NOT_EXPECTED = ("batch_id", "column", "column_A", "column_B")
@@ -85,57 +77,59 @@ def checks_from_gx(
     if gap := find_gap(result):
         return todos_without_results(_GX, gap=gap, one_for_all=one_for_all)
     errors = ErrorList(_GX)
-    suites = _suites(_without_numpy(_plain(result)), errors)
+    expectations = _read_expectations(_without_numpy(_plain(result)), errors)
     errors.raise_if_any()
-    evaluated = sum(len(suite.expectations) for suite in suites)
-    if not evaluated:
+    if not expectations:
         return todos_without_results(_GX, gap="the result has no expectation", one_for_all=one_for_all)
-    failed = [(suite, expectation) for suite in suites for expectation in suite.failed]
-    time, version = suites[0].time, suites[0].version
-    report = Report(
-        tool=_tool(failed),
-        run=", ".join(filter(None, (_GX, time))),
-        summary=f"{len(failed)} of {count(evaluated, 'expectation')} failed",
-        checks=[
-            expectation.failed_check(suite, include_values=include_values) for suite, expectation in failed
-        ],
+    failed = [expectation for expectation in expectations if not expectation.success]
+    names = {expectation.places[0] for expectation in failed if expectation.places}
+    meta = mapping(expectations[0].suite.get("meta"))
+    urls = [shown(expectation.suite.get("result_url")) for expectation in failed]
+    return make_todos(
+        [expectation.failed_check(include_values=include_values) for expectation in failed],
+        tool=f"{_GX} {names.pop()}" if len(names) == 1 else _GX,
+        run=", ".join(filter(None, (_GX, shown(meta.get("validation_time"))))),
+        summary=f"{len(failed)} of {count(len(expectations), 'expectation')} failed",
         notes={
-            "Results": list_names(list(dict.fromkeys(filter(None, (suite.url for suite, _ in failed))))),
-            "GX Core": version,
+            "Results": list_names(list(dict.fromkeys(filter(None, urls)))),
+            "GX Core": shown(meta.get("great_expectations_version")),
         },
+        one_for_all=one_for_all,
     )
-    return report.todos(one_for_all=one_for_all)
 
 
-def _tool(failed: Iterable[tuple[_Suite, _Expectation]]) -> str:
-    """Return the name for a title, with that of the suite or the data if it is only one."""
-    names = {name for suite, expectation in failed if (name := suite.name or expectation.data)}
-    return f"{_GX} {names.pop()}" if len(names) == 1 else _GX
+class _Expectation(NamedTuple):
+    """An expectation with its result.
 
+    :param suite: the result of its suite.
+    :param config: its configuration.
+    """
 
-@dataclass(frozen=True, kw_only=True)
-class _Expectation:
-    """Hold one expectation with its result."""
-
+    suite: Mapping[str, Any]
     type: str
     success: bool
-    kwargs: Mapping[str, Any]
+    config: Mapping[str, Any]
     result: Mapping[str, Any]
-    meta: object
-    severity: str
     exception: str
 
     @property
-    def data(self) -> str:
-        return shown(self.kwargs.get("batch_id"))
+    def kwargs(self) -> Mapping[str, Any]:
+        return mapping(self.config.get("kwargs"))
+
+    @property
+    def places(self) -> list[str]:
+        """Return the names of the suite and of the data, as far as they are known."""
+        names = (self.suite.get("suite_name"), self.kwargs.get("batch_id"))
+        return [shown(name) for name in names if name]
 
     @property
     def columns(self) -> str:
-        given = (self.kwargs.get(name) for name in _COLUMNS)
-        names = [name for value in given for name in (value if isinstance(value, list | tuple) else [value])]
+        names: list[object] = []
+        for value in map(self.kwargs.get, _COLUMNS):
+            names += value if isinstance(value, list) else [value]
         return shown(", ".join(str(name) for name in names if name is not None))
 
-    def failed_check(self, suite: _Suite, *, include_values: bool) -> FailedCheck:
+    def failed_check(self, *, include_values: bool) -> FailedCheck:
         """Return it as a failed check.
 
         :param include_values: whether values of the data are shown.
@@ -145,7 +139,7 @@ class _Expectation:
             label=f"{shown(self.type)} of {self.columns}" if self.columns else shown(self.type),
             state="error" if self.exception else "failed",
             facts={
-                "Data": ", ".join(name for name in (suite.name, self.data) if name),
+                "Data": ", ".join(self.places),
                 "Expected": self._expected(),
                 "Observed": self._observed(values=values),
                 "Unexpected": self._unexpected(),
@@ -153,9 +147,9 @@ class _Expectation:
                 "Details": _json(self.result.get("details")) if values else "",
                 "Error": self.exception,
                 "Result": "" if self.result or self.exception else _EMPTY,
-                "Severity": self.severity,
+                "Severity": shown(self.config.get("severity")),
             },
-            owners=owners(self.meta),
+            owners=owners(self.config.get("meta")),
         )
 
     def _expected(self) -> str:
@@ -171,11 +165,12 @@ class _Expectation:
         return "left out, because it may be personal data"
 
     def _unexpected(self) -> str:
-        number, percent = (self.result.get(f"unexpected_{unit}") for unit in ("count", "percent"))
-        total, missing = (self.result.get(f"{kind}_count") for kind in ("element", "missing"))
+        number, total, missing = (
+            self.result.get(f"{kind}_count") for kind in ("unexpected", "element", "missing")
+        )
         if not isinstance(number, int):
             return ""
-        text = str(number)
+        text, percent = str(number), self.result.get("unexpected_percent")
         if isinstance(total, int):
             # GX's own percentage is that of the values that are not empty, whichever numbers it has beside it.
             present = total - missing if isinstance(missing, int) else total
@@ -184,147 +179,115 @@ class _Expectation:
         return f"{text} ({percent:.3g} %)" if isinstance(percent, int | float) else text
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Suite:
-    """Hold the validation of one batch of data with one suite of expectations."""
-
-    name: str
-    url: str
-    time: str
-    version: str
-    expectations: list[_Expectation]
-
-    @property
-    def failed(self) -> list[_Expectation]:
-        return [expectation for expectation in self.expectations if not expectation.success]
-
-
 def _plain(result: object) -> object:
     """Return the mappings of a result that is an object of GX; anything else as it is."""
-    runs = None if isinstance(result, Mapping) else getattr(result, "run_results", None)
+    if isinstance(result, Mapping | type):
+        return result
+    runs = getattr(result, "run_results", None)
     # A CheckpointResult, whose own `describe_dict` leaves names, owners and errors out.
     if isinstance(runs, Mapping):
-        return {"run_results": {str(key): _plain(run) for key, run in runs.items()}}
+        return {"run_results": [_plain(run) for run in runs.values()]}
     for form in ("to_json_dict", "describe_dict"):
-        if not isinstance(result, Mapping | type) and callable(method := getattr(result, form, None)):
+        if callable(method := getattr(result, form, None)):
             return method()
     return result
 
 
-def _without_numpy(value: Any, depth: int = 20) -> Any:
+def _without_numpy(value: Any) -> Any:
     """Return data with numbers and truth values of Python for those of numpy, which GX leaves in any part of a result."""
-    if isinstance(value, Mapping) and depth:
-        return {key: _without_numpy(part, depth - 1) for key, part in value.items()}
-    if isinstance(value, list | tuple) and depth:
-        return [_without_numpy(part, depth - 1) for part in value]
+    if isinstance(value, Mapping):
+        return {key: _without_numpy(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_numpy(part) for part in value]
     is_number = type(value).__module__ == "numpy" and value.dtype.kind in "biuf"
     return value.tolist() if is_number else value
 
 
-def _suites(result: object, errors: ErrorList) -> list[_Suite]:
+def _read_expectations(result: object, errors: ErrorList) -> list[_Expectation]:
+    """Read the expectations of a result in any form."""
     source = read_mapping(result, name="result", errors=errors)
-    form = _form(source, errors)
+    forms = [form for form in ("results", "expectations", *_OF_SEVERAL) if form in source]
+    if len(forms) > 1:
+        errors.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
+    form = forms[0] if forms else ""
     if form not in _OF_SEVERAL:
-        return [_suite(source, "result", errors)]
-    kind, wanted = _OF_SEVERAL[form]
-    if not isinstance(source[form], kind):
-        errors.fail(f"result.{form}", f"must be {wanted}, not {safe_repr(source[form])}")
-    runs = source[form].values() if form == "run_results" else source[form]
-    found = [_suite(run, f"result.{form}[{number}]", errors) for number, run in enumerate(runs)]
-    _compare(source, "result", len(runs), "evaluated_validations", errors)
-    if source.get("success", True) is not True and not any(suite.failed for suite in found):
-        errors.add(
-            "result.success", f"is {safe_repr(source['success'])}, but no expectation of the result failed"
-        )
+        return _suite(source, "result", errors)
+    runs = source[form]
+    runs = list(runs.values()) if isinstance(runs, Mapping) else runs
+    if not isinstance(runs, list):
+        errors.fail(f"result.{form}", f"must be a list or a mapping, not {safe_repr(runs)}")
+    found = []
+    for number, run in enumerate(runs):
+        found += _suite(run, f"result.{form}[{number}]", errors)
+    _compare_success(source, "result", found, errors)
+    _compare_number(source, "result", "evaluated_validations", len(runs), errors)
     return found
 
 
-def _form(source: Mapping[str, Any], errors: ErrorList) -> str:
-    """Return the key of the one list that a result holds; an empty text if it holds none."""
-    if len(forms := [form for form in _FORMS if form in source]) > 1:
-        errors.fail("result", f"must be in one form, but holds both {forms[0]} and {forms[1]}")
-    return forms[0] if forms else ""
-
-
-def _suite(source: object, where: str, errors: ErrorList) -> _Suite:
-    """Read the result of one suite, in either form."""
+def _suite(source: object, where: str, errors: ErrorList) -> list[_Expectation]:
+    """Read the expectations of one suite."""
     if not isinstance(source, Mapping):
         errors.add(where, f"must be a mapping, not {safe_repr(source)}")
-        source = {"success": True, "results": []}
-    form = next((form for form in ("expectations", "results") if form in source), "")
-    meta = mapping(source.get("meta"))
-    suite = _Suite(
-        name=shown(source.get("suite_name")),
-        url=shown(source.get("result_url")),
-        time=shown(meta.get("validation_time")),
-        version=shown(meta.get("great_expectations_version")),
-        expectations=[
-            _expectation(entry, f"{where}.{form}[{number}]", errors)
-            for number, entry in enumerate(_entries(source, form, where, errors))
-        ],
-    )
-    success = source.get("success")
-    if form and not isinstance(success, bool):
-        errors.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
-    elif success is False and not suite.failed:
-        errors.add(f"{where}.success", "is false, but no expectation of the result failed")
-    _compare(source, where, len(suite.expectations), "evaluated_expectations", errors)
-    return suite
-
-
-def _entries(source: Mapping[str, Any], form: str, where: str, errors: ErrorList) -> Sequence[object]:
+        return []
+    form = "expectations" if "expectations" in source else "results"
     entries = source.get(form)
-    if isinstance(entries, list | tuple):
-        return entries
-    found = ", ".join(sorted(safe_repr(name, max_chars=30) for name in list(source)[:10])) or "nothing"
-    errors.add(
-        where,
-        "must hold the list of expectations of a validation (results or expectations), or that of validations of a "
-        f"checkpoint (validation_results or run_results); it holds {found}",
-    )
-    return ()
+    if not isinstance(entries, list):
+        found = ", ".join(sorted(safe_repr(name, max_chars=30) for name in list(source)[:10])) or "nothing"
+        errors.add(
+            where,
+            "must hold the list of expectations of a validation (results or expectations), or that of validations of a "
+            f"checkpoint (validation_results or run_results); it holds {found}",
+        )
+        return []
+    expectations = [
+        _expectation(source, entry, f"{where}.{form}[{number}]", errors)
+        for number, entry in enumerate(entries)
+    ]
+    success = source.get("success")
+    errors.check(isinstance(success, bool), f"{where}.success", "true or false", success)
+    _compare_success(source, where, expectations, errors)
+    _compare_number(source, where, "evaluated_expectations", len(entries), errors)
+    return expectations
 
 
-def _expectation(entry: object, where: str, errors: ErrorList) -> _Expectation:
+def _expectation(suite: Mapping[str, Any], entry: object, where: str, errors: ErrorList) -> _Expectation:
     if not isinstance(entry, Mapping):
         errors.add(where, f"must be a mapping, not {safe_repr(entry)}")
-        entry = {"expectation_type": "", "success": True}
+        return _Expectation(suite, "", True, {}, {}, "")
+    # A description has the configuration beside the result.
     described = "expectation_type" in entry
     config = entry if described else mapping(entry.get("expectation_config"))
-    kind = config.get("expectation_type" if described else "type")
-    success = entry.get("success")
-    if not isinstance(kind, str):
-        name = "expectation_type" if described else "expectation_config.type"
-        errors.add(
-            f"{where}.{name}", f"must be the type of an expectation of GX Core 1.x, not {safe_repr(kind)}"
-        )
-    if not isinstance(success, bool):
-        errors.add(f"{where}.success", f"must be true or false, not {safe_repr(success)}")
-    return _Expectation(
-        type=str(kind),
-        success=success is True,
-        kwargs=mapping(config.get("kwargs")),
-        result=mapping(entry.get("result")),
-        meta=config.get("meta"),
-        severity=shown(config.get("severity")),
-        exception=_exception(entry.get("exception_info")),
-    )
+    kind, success = config.get("expectation_type" if described else "type"), entry.get("success")
+    place = f"{where}.expectation_type" if described else f"{where}.expectation_config.type"
+    errors.check(isinstance(kind, str), place, "the type of an expectation of GX Core 1.x", kind)
+    errors.check(isinstance(success, bool), f"{where}.success", "true or false", success)
+    exception, result = _exception(entry.get("exception_info")), mapping(entry.get("result"))
+    return _Expectation(suite, str(kind), success is True, config, result, exception)
 
 
 def _exception(info: object) -> str:
     """Return the messages of what an expectation raised, each once: GX has one mapping, or one for each metric."""
     info = mapping(info)
-    raised = [info, *(part for part in info.values() if isinstance(part, Mapping))]
     messages = dict.fromkeys(
         str(part.get("exception_message") or "an exception without a message")
-        for part in raised
+        for part in map(mapping, (info, *info.values()))
         if part.get("raised_exception") is True
     )
-    return shown_lines("\n".join(messages)) if messages else ""
+    return shown_lines("\n".join(messages))
 
 
-def _compare(source: Mapping[str, Any], where: str, number: int, name: str, errors: ErrorList) -> None:
-    """Compare what a result holds with what it counts: one that lost a part must not pass for one that is good."""
+def _compare_success(
+    source: Mapping[str, Any], where: str, expectations: list[_Expectation], errors: ErrorList
+) -> None:
+    """Note an error if a result that failed has no failure: it has lost a part, and must not pass for a good one."""
+    success = source.get("success", True)
+    if success is not True and all(expectation.success for expectation in expectations):
+        error = f"is {safe_repr(success).lower()}, but no expectation of the result failed"
+        errors.add(f"{where}.success", error)
+
+
+def _compare_number(source: Mapping[str, Any], where: str, name: str, number: int, errors: ErrorList) -> None:
+    """Note an error if a result holds another number than it counts."""
     counted = mapping(source.get("statistics")).get(name)
     if isinstance(counted, int) and counted != number:
         errors.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")

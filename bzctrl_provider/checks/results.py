@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.text import (
@@ -23,7 +21,6 @@ from bzctrl_provider.text import (
     TEXT_CHARS,
     cut,
     is_email,
-    list_names,
     names_in_brackets,
     one_line,
     plain_text,
@@ -31,15 +28,13 @@ from bzctrl_provider.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-_GZIP = b"\x1f\x8b"
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class ErrorList:
-    """Collect the errors of a tool's results, for one error that names them all.
+    """The errors of a tool's results, for one error that names them all.
 
-    A error is never skipped: results that cannot be read must not look like results without a failure.
+    None is skipped: results that cannot be read must not look like results without a failure.
 
     :param tool: the name of the tool, such as ``dbt``.
     """
@@ -49,33 +44,37 @@ class ErrorList:
         self._found: list[tuple[str, str]] = []
 
     def add(self, field: str, error: str) -> None:
-        """Note a error.
+        """Note an error.
 
         :param field: where it is, such as ``run_results.results[3].status``.
         :param error: the value found there, and the supported ones.
         """
         self._found.append((field, error))
 
+    def check(self, is_valid: bool, field: str, wanted: str, value: object) -> None:
+        """Note an error if a value is none of those that are wanted."""
+        if not is_valid:
+            self.add(field, f"must be {wanted}, not {safe_repr(value)}")
+
     def raise_if_any(self) -> None:
-        """Raise the error if a error was noted.
+        """Raise the error if one was noted.
 
         :raises BzCtrlValidationError: names the first 20 errors, and how many there are.
         """
         if self._found:
-            raise self._error()
+            raise self._make()
 
     def fail(self, field: str, error: str) -> NoReturn:
-        """Note a error and raise the error, if nothing after the error can be read."""
+        """Note an error and raise all, if nothing after it can be read."""
         self.add(field, error)
-        raise self._error()
+        raise self._make()
 
-    def _error(self) -> BzCtrlValidationError:
+    def _make(self) -> BzCtrlValidationError:
         shown = self._found[:LIST_ITEMS]
         if more := len(self._found) - len(shown):
             shown.append(("and", f"{more} more"))
-        return BzCtrlValidationError(
-            f"No todo was made of the results of {self._tool}, because they cannot be read:", shown
-        )
+        headline = f"No todo was made of the results of {self._tool}, because they cannot be read:"
+        return BzCtrlValidationError(headline, shown)
 
 
 def mapping(value: object) -> Mapping[Any, Any]:
@@ -90,78 +89,61 @@ def find_gap(source: object) -> str:
     """
     if source is None:
         return "the result is None"
-    if not _is_path(source):
+    path = _find_path(source)
+    if path is None or path.exists():
         return ""
-    try:
-        exists = _as_path(source).exists()
-    except (OSError, ValueError, AttributeError):  # an object with ``read_bytes`` may have no ``exists``
-        return ""
-    return "" if exists else f"there is no file {one_line(str(source), max_chars=LINE_CHARS)}"
+    return f"there is no file {one_line(str(source), max_chars=LINE_CHARS)}"
 
 
-def _is_path(source: object) -> bool:
+def _find_path(source: Any) -> Any:
+    """Return an object with ``exists`` and ``read_bytes`` if results are given as a path, otherwise None."""
     if isinstance(source, str):
-        return bool(source.strip()) and source.lstrip()[0] not in "{["
-    return isinstance(source, os.PathLike) or hasattr(source, "read_bytes")
-
-
-def _as_path(source: Any) -> Any:
-    """Return a path as an object with ``read_bytes``."""
-    return source if hasattr(source, "read_bytes") else Path(source)
+        return Path(source) if source.strip() and source.lstrip()[0] not in "{[" else None
+    return source if hasattr(source, "read_bytes") else None
 
 
 def read_mapping(source: object, *, name: str, errors: ErrorList) -> Mapping[str, Any]:
     """Return results as a mapping.
 
     :param source: the mapping itself; JSON as text or bytes; or a path to a file of JSON, as text or as an object with
-        ``read_bytes`` (``pathlib.Path``, Airflow's ``ObjectStoragePath``). Content that is compressed with gzip is decompressed.
+        ``exists`` and ``read_bytes`` (``pathlib.Path``, Airflow's ``ObjectStoragePath``). Content that is compressed with gzip
+        is decompressed.
     :param name: the name of the parameter, for the error.
     :raises BzCtrlValidationError: if it is none of these, cannot be read, or is no JSON object.
     """
-    if isinstance(source, str | bytes) or _is_path(source):
-        source = _parsed(_content(source, name=name, errors=errors), name=name, errors=errors)
+    if (path := _find_path(source)) is not None:
+        try:
+            source = path.read_bytes()
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or type(exc).__name__
+            errors.fail(name, shown(f"the file {path} cannot be read ({reason})"))
+    if isinstance(source, str | bytes):
+        source = _parse(source, name=name, errors=errors)
     if not isinstance(source, Mapping):
         errors.fail(name, f"must be a mapping, JSON text or a path, not {safe_repr(source)}")
     return source
 
 
-def _content(source: Any, *, name: str, errors: ErrorList) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, str) and not _is_path(source):
-        return source.encode(errors="replace")
+def _parse(content: str | bytes, *, name: str, errors: ErrorList) -> object:
     try:
-        content: bytes = _as_path(source).read_bytes()
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or type(exc).__name__
-        path = one_line(str(source), max_chars=LINE_CHARS)
-        errors.fail(name, f"the file {path} cannot be read ({one_line(str(reason), max_chars=LINE_CHARS)})")
-    return content
-
-
-def _parsed(content: bytes, *, name: str, errors: ErrorList) -> object:
-    if content.startswith(_GZIP):
-        try:
+        if isinstance(content, bytes) and content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as exc:
-            errors.fail(name, f"cannot be decompressed ({type(exc).__name__})")
-    try:
         return json.loads(content)
-    except (ValueError, RecursionError) as exc:
+    except (OSError, EOFError, zlib.error) as exc:
+        errors.fail(name, f"cannot be decompressed ({type(exc).__name__})")
+    except json.JSONDecodeError as exc:
         # Without a quotation: it may be a part of the data.
-        found = (
-            isinstance(exc, json.JSONDecodeError) and f"{exc.msg} at line {exc.lineno}, column {exc.colno}"
-        )
-        errors.fail(name, f"is no JSON: {found or type(exc).__name__}")
+        errors.fail(name, f"is no JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}")
+    except (ValueError, RecursionError) as exc:
+        errors.fail(name, f"is no JSON: {type(exc).__name__}")
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """dbt colours the difference that a unit test found."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailedCheck:
-    """Describe one check that failed.
+class FailedCheck(NamedTuple):
+    """A check that failed.
 
     :param label: which check, for example ``accepted_values of orders.status``.
     :param state: how it ended: ``failed``, ``error`` or ``warned``.
@@ -171,8 +153,13 @@ class FailedCheck:
 
     label: str
     state: str
-    facts: Mapping[str, str] = field(default_factory=dict)
-    owners: tuple[str, ...] = ()
+    facts: Mapping[str, str]
+    owners: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        """Return which check it is, and how it ended."""
+        return f"{self.label}: {self.state}"
 
     @property
     def emails(self) -> set[str]:
@@ -180,64 +167,56 @@ class FailedCheck:
         return {owner for owner in self.owners if is_email(owner)}
 
     @property
-    def lines(self) -> list[str]:
+    def text(self) -> str:
         """Return its facts, one a line; a text of several lines is indented, so that it cannot pass for a fact."""
         facts = {**self.facts, "Owner": ", ".join(self.owners)}
-        return [f"{name}:{_indented(text)}" for name, text in facts.items() if text]
+        return "\n".join(f"{name}:{_indented(text)}" for name, text in facts.items() if text)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Describe all failed checks of one run of a tool.
+def make_todos(
+    checks: Sequence[FailedCheck],
+    *,
+    tool: str,
+    run: str,
+    summary: str,
+    notes: Mapping[str, str],
+    one_for_all: bool,
+) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """Return one todo, a list of todos with one for each check, or None if no check failed.
 
+    :param checks: those of one run of a tool that failed.
     :param tool: the name of the tool with that of the project or suite, for the titles.
     :param run: which run it was, for the descriptions.
     :param summary: how many failed, for example ``2 of 9 tests failed``.
-    :param checks: those that failed.
-    :param not_run: the labels of the checks that did not run.
     :param notes: more about the run, by name; empty ones are left out.
     """
+    if not checks:
+        return None
+    if not one_for_all:
+        return [
+            _todo(
+                f"{tool}: {check.what}",
+                [f"{run}: {check.what}.", check.text],
+                notes,
+                check.emails,
+            )
+            for check in checks
+        ]
+    labels = [check.label for check in checks]
+    if re.fullmatch(r"1 of 1 \w+ failed", summary):
+        summary = f"{labels.pop()} failed"
+    start = f"{tool}: {summary}"
+    title = start + names_in_brackets(labels, room=NAME_CHARS - len(start))
+    # Only an address that every check has: nobody gets another team's failures.
+    emails = set.intersection(*(check.emails for check in checks))
+    return _todo(title, [f"{run}: {summary}.", "\n".join(_listed(checks))], notes, emails)
 
-    tool: str
-    run: str
-    summary: str
-    checks: Sequence[FailedCheck]
-    not_run: Sequence[str] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
 
-    def todos(self, *, one_for_all: bool) -> dict[str, Any] | list[dict[str, Any]] | None:
-        """Return one todo, a list of todos with one for each check, or None if no check failed."""
-        if not self.checks:
-            return None
-        return self._todo_of_all() if one_for_all else [self._todo_of(check) for check in self.checks]
-
-    def _todo_of_all(self) -> dict[str, Any]:
-        labels = [check.label for check in self.checks]
-        summary = self.summary
-        if re.fullmatch(r"1 of 1 \w+ failed", summary):
-            summary = f"{labels.pop()} failed"
-        start = f"{self.tool}: {summary}"
-        title = start + names_in_brackets(labels, room=NAME_CHARS - len(start))
-        parts = [f"{self.run}: {summary}.", "\n".join(self._listed())]
-        notes = {"Did not run": list_names(self.not_run), **self.notes}
-        return _todo(title, parts, notes, self._common_email())
-
-    def _todo_of(self, check: FailedCheck) -> dict[str, Any]:
-        what = f"{check.label}: {check.state}"
-        parts = [f"{self.run}: {what}.", "\n".join(check.lines)]
-        emails = sorted(check.emails)
-        return _todo(f"{self.tool}: {what}", parts, self.notes, emails[0] if len(emails) == 1 else None)
-
-    def _common_email(self) -> str | None:
-        """Return the one address that every check has: nobody gets another team's failures."""
-        shared = set.intersection(*(check.emails for check in self.checks))
-        return shared.pop() if len(shared) == 1 else None
-
-    def _listed(self) -> Iterable[str]:
-        for check in self.checks[:LIST_ITEMS]:
-            yield "\n  ".join([f"- {check.label}: {check.state}", *"\n".join(check.lines).splitlines()])
-        if (more := len(self.checks) - LIST_ITEMS) > 0:
-            yield f"- and {more} more"
+def _listed(checks: Sequence[FailedCheck]) -> Iterable[str]:
+    for check in checks[:LIST_ITEMS]:
+        yield "\n  ".join([f"- {check.what}", *check.text.splitlines()])
+    if (more := len(checks) - LIST_ITEMS) > 0:
+        yield f"- and {more} more"
 
 
 def todos_without_results(
@@ -249,14 +228,17 @@ def todos_without_results(
     """
     title = f"{tool} ended without results"
     what = f"{run or title}: {gap}, so it is not known whether a check failed. The log of the task that ran it says more."
-    todo = _todo(title, [what], notes or {}, None)
+    todo = _todo(title, [what], notes or {})
     return todo if one_for_all else [todo]
 
 
-def _todo(title: str, parts: list[str], notes: Mapping[str, str], assignee: str | None) -> dict[str, Any]:
-    parts = [*parts, "\n".join(f"{name}: {text}" for name, text in notes.items() if text)]
-    todo = {"title": cut(title, NAME_CHARS), "description": "\n\n".join(part for part in parts if part)}
-    return {**todo, "assignee": assignee} if assignee else todo
+def _todo(
+    title: str, paragraphs: Sequence[str], notes: Mapping[str, str], emails: Collection[str] = ()
+) -> dict[str, Any]:
+    noted = "\n".join(f"{name}: {text}" for name, text in notes.items() if text)
+    description = "\n\n".join(filter(None, (*paragraphs, noted)))
+    assignee = {"assignee": next(iter(emails))} if len(emails) == 1 else {}
+    return {"title": cut(title, NAME_CHARS), "description": description, **assignee}
 
 
 def _indented(text: str) -> str:

@@ -6,29 +6,28 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.airflow_compat import (
-    find_database_error,
-    read_dag_facts,
-    read_server_variable,
-    use_metadata_database,
-)
+from bzctrl_provider.airflow_compat import find_database_error, read_dag_facts, read_server_variable
 from bzctrl_provider.failure.model import FailedTask, Failure
-from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_facts, find_silencing
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
-from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
+from bzctrl_provider.rules.routes import (
+    POLICY_DEFAULTS,
+    RUN_TYPES,
+    LoadedRoutes,
+    RouteFacts,
+    Routes,
+    RoutesFile,
+    current_run_type,
+)
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import TextIO
-
-    from bzctrl_provider.incidents.fill import Filled
+    from collections.abc import Iterator, Mapping
 
 _SHOWN = {
     "dags": "DAG",
@@ -42,96 +41,102 @@ _SHOWN = {
 
 _BACKFILLS = "Its failed backfills raise incidents, too: the routes file has no route with ignore for them. (Without a file, they raise none.)"
 
+_NO_DAG = "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of --tag and --owner."
+
 _GENERATED = {
+    "todo_type": "the default",
     "title": "the failure",
     "description": "the failure",
-    "todo_type": "the default",
     "order_id": "the run",
     "assignee": "the owner",
 }
 """Where a field comes from that nobody sets."""
 
 
-def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
-    """Print the decision about a failure, and where each field comes from; return 1 if the routes file has a fault.
+def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator[str]]:
+    """Return the decision about a failure, and where each field comes from, as a report and as lines.
 
     :param arguments: those of the command.
-    :param out: gets the report.
     """
-    use_metadata_database()
-    stored, notes = _read_stored(arguments)
+    stored, notes = _read_stored(arguments.explain)
     occurrence = _read_occurrence(arguments, stored)
-    wishes = Wishes()  # a DAG that sets fields wins, and Airflow's database does not have them
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
+    facts = find_facts(occurrence)
     if occurrence.is_of_policy and loaded.routes is not None:
-        backfill = RouteFacts(**find_facts(occurrence) | {"run_type": "backfill"})
+        backfill = RouteFacts(**facts | {"run_type": "backfill"})
         if not loaded.routes.apply(backfill).ignored_by:
             notes.append(_BACKFILLS)
+    names = RouteFacts(**facts).as_names()
+    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else Routes()
+    raisers, is_raiser_known = _find_raisers(occurrence, stored)
     report = {
         "ok": not loaded.errors,
-        **_explain_decision(occurrence, wishes, is_raiser_known=_is_raiser_known(occurrence, stored)),
-        "raised_by": _name_raisers(occurrence, stored),
-        "facts": RouteFacts(**find_facts(occurrence)).as_names(),
+        **_explain_decision(occurrence, is_raiser_known=is_raiser_known),
+        "raised_by": raisers,
+        "facts": names,
         "notes": notes,
         "routes_path": path,
         "errors": loaded.errors,
-        "routes": _judge_routes(occurrence, loaded),
+        "routes": _judge_routes(names, defaults if loaded.routes is None else loaded.routes),
     }
-    if arguments.json:
-        print(json.dumps(report, ensure_ascii=False), file=out)
-    else:
-        for line in _lines(report):
-            print(one_line(line, max_chars=TEXT_CHARS), file=out)
-    return int(bool(loaded.errors))
+    return report, (one_line(line, max_chars=TEXT_CHARS) for line in _lines(report))
 
 
-def _read_stored(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+def read_silences() -> str | None:
+    """Return the text of the Variable with the silences; None if there is none."""
+    text = read_server_variable(SILENCES_VARIABLE)
+    return text if text is None or isinstance(text, str) else json.dumps(text)
+
+
+def _read_stored(dag_id: str | None) -> tuple[Mapping[str, Any], list[str]]:
     """Return what Airflow's database says about the DAG, and what could not be read."""
     error = find_database_error()
     notes = [error] if error else []
-    if not arguments.explain:
+    if not dag_id:
         return {}, notes
-    stored = None if error else read_dag_facts(arguments.explain)
-    if stored is None:
-        notes.append(
-            "Airflow's database has no such DAG, or is not available to this process: its tags and owners are those of "
-            "--tag and --owner."
-        )
-    return stored or {}, notes
+    stored = None if error else read_dag_facts(dag_id)
+    return stored or {}, notes if stored else [*notes, _NO_DAG]
 
 
 def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Occurrence:
     """Return what would have happened, from the arguments, which win, and from Airflow's database."""
     if not arguments.explain:  # an import error: there is no DAG and no run yet
         return Occurrence(failure=Failure(kind="import", dag_id="", run_id="", file=arguments.file))
-    given = {"tags": arguments.tag, "owner": ", ".join(arguments.owner or ()), "team": arguments.team}
-    known: dict[str, Any] = {name: value or stored.get(name) for name, value in given.items()}
+    run_type = arguments.run_type or "scheduled"
+    if current_run_type(run_type) not in RUN_TYPES:
+        # Here, and not in the parser, which imports nothing that knows them.
+        arguments.parser.error(f"argument --run-type: must be one of {', '.join(RUN_TYPES)}")
     tasks = arguments.task or ()
+    tags = arguments.tag or stored.get("tags")
     failure = Failure(
         kind="run",
         dag_id=arguments.explain,
         run_id="",
         tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
         instances=dict.fromkeys(tasks, 1),
-        owner=known.pop("owner"),
+        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
     )
     options = settings()
-    applies = options.applies_to(failure.dag_id, known["tags"] or ())
     return Occurrence(
         failure=failure,
-        run_type=arguments.run_type or "scheduled",
-        is_of_policy=options.incident_on_failed_run and applies,
-        **known,
+        run_type=run_type,
+        tags=tags,
+        team=arguments.team or stored.get("team"),
+        is_of_policy=options.incident_on_failed_run and options.applies_to(failure.dag_id, tags or ()),
     )
 
 
-def _name_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each part of the provider that raises an incident, as far as Airflow's database shows it."""
+def _find_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Return a sentence for each part of the provider that may raise an incident, and whether one does.
+
+    A notifier of the DAG is not known, because Airflow's database does not have it.
+    """
     options = settings()
     if occurrence.failure.kind == "import":
-        state = "on" if options.incident_on_import_error else "off: no incident is raised for a broken file"
-        return [f"incident_on_import_error is {state}."]
+        is_on = options.incident_on_import_error
+        state = "on" if is_on else "off: no incident is raised for a broken file"
+        return [f"incident_on_import_error is {state}."], is_on
     if occurrence.is_of_policy and stored.get("has_notifier"):
         policy = "The policy raises none for this DAG: its own notifier raises one for each failed run."
     elif occurrence.is_of_policy:
@@ -140,62 +145,45 @@ def _name_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str
         policy = "The policy raises none for this DAG: its tags or its id are not included, or excluded."
     else:
         policy = "The policy raises none: incident_on_failed_run is off."
+    failed = set(occurrence.failure.task_ids)
     roll_ups = [
         f"The task {task_id} raises one for the tasks before it."
-        for task_id in _find_roll_ups(occurrence, stored)
+        for task_id, before in stored.get("roll_ups", {}).items()
+        if not failed or failed.intersection(before)
     ]
-    own = "" if occurrence.is_of_policy or roll_ups else "Only a notifier of the DAG itself would raise one."
-    return [policy, *roll_ups, *filter(None, [own])]
+    if occurrence.is_of_policy or roll_ups:
+        return [policy, *roll_ups], True
+    return [policy, "Only a notifier of the DAG itself would raise one."], False
 
 
-def _find_roll_ups(occurrence: Occurrence, stored: Mapping[str, Any]) -> list[str]:
-    """Return the roll-ups after the tasks that fail; all, if no tasks are given."""
-    failed = set(occurrence.failure.task_ids)
-    roll_ups: Mapping[str, Sequence[str]] = stored.get("roll_ups", {})
-    return [task_id for task_id, before in roll_ups.items() if not failed or failed.intersection(before)]
-
-
-def _is_raiser_known(occurrence: Occurrence, stored: Mapping[str, Any]) -> bool:
-    if occurrence.failure.kind == "import":
-        return settings().incident_on_import_error
-    return occurrence.is_of_policy or bool(_find_roll_ups(occurrence, stored))
-
-
-def _explain_decision(occurrence: Occurrence, wishes: Wishes, *, is_raiser_known: bool) -> dict[str, Any]:
+def _explain_decision(occurrence: Occurrence, *, is_raiser_known: bool) -> dict[str, Any]:
+    wishes = Wishes()  # a DAG that sets fields wins, and Airflow's database does not have them
     decision = decide(
         occurrence,
         wishes,
         record=partial(claim, is_counted=False),
-        find_silencing=partial(find_silencing, read_text=_read_silences, is_counted=False),
+        find_silencing=partial(find_silencing, read_text=read_silences, is_counted=False),
     )
-    filled = fill(occurrence, wishes)
-    is_raised = not isinstance(decision, NotRaised)
-    raised = "If it failed now, an incident would be raised."
+    if isinstance(decision, NotRaised):
+        return {"raised": False, "decision": str(decision), "fields": {}}
+    text = "If it failed now, an incident would be raised."
     if not is_raiser_known:
-        raised = "If it failed now, nothing that is known here would raise an incident. One of a notifier would have these fields:"
-    return {
-        "raised": is_raised and is_raiser_known,
-        "decision": raised if is_raised else str(decision),
-        "fields": _explain_fields(filled, complete(occurrence, wishes, filled)) if is_raised else {},
-    }
+        text = "If it failed now, nothing that is known here would raise an incident. One of a notifier would have these fields:"
+    return {"raised": is_raiser_known, "decision": text, "fields": _explain_fields(occurrence, wishes)}
 
 
-def _read_silences() -> str | None:
-    text = read_server_variable(SILENCES_VARIABLE)
-    return text if text is None or isinstance(text, str) else json.dumps(text)
-
-
-def _explain_fields(filled: Filled, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    found = {name: (value, filled.sources[name]) for name, value in filled.values.items()}
-    found |= {
-        name: (fields[name], _GENERATED[name])
-        for name in TODO_FIELDS
-        if name not in found and name in _GENERATED and is_set(fields.get(name))
-    }
+def _explain_fields(occurrence: Occurrence, wishes: Wishes) -> dict[str, dict[str, Any]]:
+    """Return each field with its value as plain JSON data, and with its source."""
+    filled = fill(occurrence, wishes)
+    fields = complete(occurrence, wishes, filled)
+    found = {name: (_plain(value), filled.sources[name]) for name, value in filled.values.items()}
+    for name, source in _GENERATED.items():
+        if name not in found and is_set(fields.get(name)):
+            found[name] = (fields[name], source)
     conn_id = filled.values.get("bzctrl_conn_id", "bzctrl_default")
-    of_connection = [name for name in ("domain_workspace", "reporter", "assignee") if name not in found]
-    found |= dict.fromkeys(of_connection, (None, f"the connection {conn_id}"))
-    return {name: {"value": _plain(value), "source": source} for name, (value, source) in found.items()}
+    for name in ("domain_workspace", "reporter", "assignee"):
+        found.setdefault(name, (None, f"the connection {conn_id}"))
+    return {name: {"value": value, "source": source} for name, (value, source) in found.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -205,24 +193,25 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _judge_routes(occurrence: Occurrence, loaded: LoadedRoutes) -> list[dict[str, Any]]:
+def _judge_routes(names: Mapping[str, tuple[str, ...] | None], routes: Routes) -> list[dict[str, Any]]:
     """Return for each route whether it fits, and the first matcher that does not."""
-    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else Routes()
-    names = RouteFacts(**find_facts(occurrence)).as_names()
     verdicts = []
-    for route in defaults if loaded.routes is None else loaded.routes:
+    for route in routes:
         mismatch = route.mismatch(names)
         reason = "fits"
         if mismatch is not None:
             reason = f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
-        verdicts.append(
-            {"route": route.number, "fits": mismatch is None, "reason": reason, "label": route.label}
-        )
+        fits = mismatch is None
+        verdicts.append({"route": route.number, "fits": fits, "reason": reason, "label": route.label})
     return verdicts
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
-    yield _introduce(report["facts"])
+    yield "; ".join(
+        f"{_SHOWN[matcher]}: {', '.join(names) or 'none'}"
+        for matcher, names in report["facts"].items()
+        if names is not None
+    )
     yield from report["notes"]
     yield from report["raised_by"]
     yield report["decision"]
@@ -239,11 +228,3 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path}: for each field, the first route that fits and sets it gives the value."
     yield from (f"{verdict['label']}: {verdict['reason']}" for verdict in report["routes"])
     yield "A field in the DAG wins over a route, a route over [bzctrl], and that over the connection."
-
-
-def _introduce(facts: Mapping[str, Sequence[str] | None]) -> str:
-    return "; ".join(
-        f"{label}: {', '.join(facts[name] or ()) or 'none'}"
-        for name, label in _SHOWN.items()
-        if facts[name] is not None
-    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.airflow_compat import find_database_error, use_metadata_database
-from bzctrl_provider.cli.check import describe_error, fail, format_age
+from bzctrl_provider.airflow_compat import find_database_error
+from bzctrl_provider.cli.check import describe_error, fail, format_age, show
 from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
 from bzctrl_provider.outbox.runner import deliver
 from bzctrl_provider.outbox.writer import format_time
@@ -17,7 +16,7 @@ from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, TEXT_CHARS, count, cut,
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from bzctrl_provider.outbox import DeliveryResult
@@ -33,38 +32,33 @@ def run_list(arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    use_metadata_database()
     try:
         store = database()
         with store.transaction() as tx:
             found = incidents.list_of(tx, *_SHOWN_STATES, limit=arguments.limit)
-            items = [_as_dict(tx, incident, with_fields=arguments.json) for incident in found]
+            items = [_as_dict(tx, incident) for incident in found]
             noted, _ = failed_runs.count_undecided(tx)
-            more = sum(incidents.count(tx, state)[0] for state in _SHOWN_STATES) - len(items)
+            more = incidents.count(tx, *_SHOWN_STATES)[0] - len(items)
     except StoreError as exc:
         return fail(str(exc), arguments, out)
-    more = max(0, more)
-    if arguments.json:
-        report = {"address": str(store), "entries": items, "more": more, "failed_runs": noted}
-        print(json.dumps(report, ensure_ascii=False), file=out)
-    else:
-        print(*_list_lines(str(store), items, more), sep="\n", file=out)
-        if noted:
-            print(f"{count(noted, 'failed run')} noted: the next delivery raises their incidents.", file=out)
+    report = {"address": str(store), "entries": items, "more": max(0, more), "failed_runs": noted}
+    show(report, _list_lines(report), arguments, out)
     return 0
 
 
-def _list_lines(address: str, items: list[dict[str, Any]], more: int) -> Iterator[str]:
-    for item in items:
+def _list_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    for item in report["entries"]:
         shown = (item["bzctrl_conn_id"], item["title"], item["reason"] or "not tried yet")
         yield "  ".join((f"{item['state']:<8}", item["identity"], f"{format_age(item['age_s']):>6}", *shown))
-    if more:
-        yield f"and {more} more"
-    if not items:
-        yield f"The outbox in {one_line(address, max_chars=TEXT_CHARS)} is empty."
+    if report["more"]:
+        yield f"and {report['more']} more"
+    elif not report["entries"]:
+        yield f"The outbox in {one_line(report['address'], max_chars=TEXT_CHARS)} is empty."
+    if report["failed_runs"]:
+        yield f"{count(report['failed_runs'], 'failed run')} noted: the next delivery raises their incidents."
 
 
-def _as_dict(tx: Transaction, incident: Incident, *, with_fields: bool) -> dict[str, Any]:
+def _as_dict(tx: Transaction, incident: Incident) -> dict[str, Any]:
     return {
         "state": incident.state,
         "identity": incident.identity,
@@ -72,8 +66,7 @@ def _as_dict(tx: Transaction, incident: Incident, *, with_fields: bool) -> dict[
         "bzctrl_conn_id": one_line(incident.bzctrl_conn_id, max_chars=NAME_CHARS),
         "title": one_line(str(incident.fields.get("title") or ""), max_chars=NAME_CHARS),
         "reason": one_line(_find_reason(tx, incident), max_chars=LINE_CHARS),
-        # For a person who creates a rejected one by hand.
-        **({"fields": incident.fields} if with_fields else {}),
+        "fields": incident.fields,  # for a person who creates a rejected one by hand
     }
 
 
@@ -96,32 +89,27 @@ def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    use_metadata_database()
     if error := find_database_error():
         print(error, file=sys.stderr)
     try:
         result = deliver(bzctrl_conn_id=arguments.conn_id, ignore_pauses=True)
     except Exception as exc:  # noqa: BLE001 - a database or a configuration with an error, which is the report
         return fail(f"The outbox was not delivered: {describe_error(exc)}", arguments, out)
-    code = int(bool(result.busy or result.kept or result.rejected))
-    if arguments.json:
-        print(json.dumps({"ok": not code, **result.as_dict()}, ensure_ascii=False), file=out)
-    else:
-        print(*_delivery_lines(result), sep="\n", file=out)
-    return code
+    is_ok = not (result.busy or result.kept or result.rejected)
+    show({"ok": is_ok, **result.as_dict()}, _delivery_lines(result), arguments, out)
+    return int(not is_ok)
 
 
 def _delivery_lines(result: DeliveryResult) -> Iterator[str]:
     if result.busy:
         yield "Nothing was sent: another process delivers. Run the command again in a minute."
         return
-    rows: list[tuple[str, *tuple[str | None, ...]]] = [
-        *(("created ", todo["key"], todo["link"], todo["identity"]) for todo in result.created),
-        *(("kept    ", one["identity"], one["reason"]) for one in result.kept),
-        *(("rejected", one["identity"], one["reason"]) for one in result.rejected),
-    ]
-    for state, *texts in rows:
-        yield "  ".join((state, *(one_line(text or "-", max_chars=TEXT_CHARS) for text in texts)))
+    created = [("created", todo["key"], todo["link"], todo["identity"]) for todo in result.created]
+    kept = [("kept", incident["identity"], incident["reason"]) for incident in result.kept]
+    rejected = [("rejected", incident["identity"], incident["reason"]) for incident in result.rejected]
+    for state, *texts in (*created, *kept, *rejected):
+        shown = [one_line(text or "-", max_chars=TEXT_CHARS) for text in texts]
+        yield "  ".join((f"{state:<8}", *shown))
     yield f"{len(result.created)} created, {len(result.kept)} kept, {len(result.rejected)} rejected"
 
 
@@ -131,18 +119,18 @@ def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    use_metadata_database()
     try:
         with database().transaction() as tx:
             done = {identity: incidents.discard(tx, identity) for identity in arguments.identity}
+            # In the same transaction: the window of an incident that is gone would leave out the next one.
             for identity in filter(done.get, done):
                 problems.release(tx, identity)
     except StoreError as exc:
         return fail(str(exc), arguments, out)
     is_ok = all(done.values())
-    if arguments.json:
-        print(json.dumps({"ok": is_ok, "discarded": [one for one in done if done[one]]}), file=out)
-    else:
-        for identity, was_there in done.items():
-            print("discarded" if was_there else "not there", identity, file=out)
+    report = {"ok": is_ok, "discarded": [identity for identity, was_there in done.items() if was_there]}
+    lines = (
+        f"{'discarded' if was_there else 'not there'} {identity}" for identity, was_there in done.items()
+    )
+    show(report, lines, arguments, out)
     return int(not is_ok)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from http import HTTPStatus
@@ -14,8 +13,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from pydantic import SecretStr
 
 import bzctrl_provider
-from bzctrl_provider.airflow_compat import use_metadata_database
-from bzctrl_provider.cli.check import Finding, describe_error, fail
+from bzctrl_provider.cli.check import Finding, describe_error, fail, show
 from bzctrl_provider.client.response import parse_token, refuses_token
 from bzctrl_provider.client.todo import FIELDS, TodoType
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
@@ -25,7 +23,7 @@ from bzctrl_provider.text import json_line, web_address
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     from bzctrl_provider.cli.check import Status
@@ -78,7 +76,7 @@ def _is_refused(answer: Answer) -> bool:
     return answer.status in {*range(400, 500)} - {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-_TOKEN, _TODOS, _INCOMPLETE = ("token",), ("incident", "task"), ("no-order-id",)
+_TOKEN, _TODOS, _INCOMPLETE, _WRONG = ("token",), ("incident", "task"), ("no-order-id",), ("wrong-token",)
 
 STATEMENTS: Mapping[str, tuple[tuple[str, ...], str, str, Callable[[Any, Message], object]]] = {
     "T1": (_TOKEN, "", "2xx and JSON with a usable `access_token`", lambda got, _: _find_token(got)),
@@ -92,12 +90,7 @@ STATEMENTS: Mapping[str, tuple[tuple[str, ...], str, str, Callable[[Any, Message
     "C6": (_TODOS, "tags", "`tags` are the order id and the LRN", lambda got, _: got == _TAGS),
     "E1": (_INCOMPLETE, "", "refused with 4xx, not 401 or 429", lambda got, _: _is_refused(got)),
     "E2": (_INCOMPLETE, "", "the refusal names the field", lambda got, _: _ORDER_ID.search(got.body)),
-    "E3": (
-        ("wrong-token",),
-        "",
-        "refused with 401, or 400 and `invalid_token`",
-        lambda got, _: refuses_token(got),
-    ),
+    "E3": (_WRONG, "", "refused with 401, or 400 and `invalid_token`", lambda got, _: refuses_token(got)),
 }
 """The statements of the page that a response can confirm: for which requests; about which key of the JSON object, empty for
 the whole response; the text, which a test compares with the page; and whether the value of the key, or the response, fits
@@ -110,7 +103,6 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the report.
     """
-    use_metadata_database()
     try:
         client = BzCtrlHook(arguments.conn_id or settings().conn_id).get_conn()
         messages = make_messages(client)
@@ -127,17 +119,11 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     findings = [_compare(name, answers, messages) for name in STATEMENTS]
     facts |= {name: _show(answer) for name, answer in answers.items()}
     is_ok = all(finding.status == "held" for finding in findings)
-    if arguments.json:
-        report = {"ok": is_ok, "statements": [finding.as_dict() for finding in findings], "facts": facts}
-        print(json.dumps(report, ensure_ascii=False), file=out)
-    else:
-        _print(findings, facts, out)
-    return int(not is_ok)
-
-
-def _print(findings: Sequence[Finding], facts: Mapping[str, str], out: TextIO) -> None:
+    report = {"ok": is_ok, "statements": [finding._asdict() for finding in findings], "facts": facts}
     lines = [line for finding in findings for line in finding.lines()]
-    print(*lines, *(f"{name:<12} {text}" for name, text in facts.items()), sep="\n", file=out)
+    lines += [f"{name:<12} {text}" for name, text in facts.items()]
+    show(report, lines, arguments, out)
+    return int(not is_ok)
 
 
 def make_messages(client: BzCtrlClient) -> dict[str, Message]:
@@ -162,6 +148,7 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
 def _ask(client: BzCtrlClient, arguments: argparse.Namespace) -> None:
     """Raise ValueError unless the user agrees."""
     url, is_production = client.endpoints.create_url, client.endpoints.is_production
+    # First: --yes answers the question, and does not choose PROD.
     if is_production and not arguments.production:
         raise ValueError(f"{url} is PROD: use a connection to ACC, or add --production.")
     if arguments.yes:
@@ -202,9 +189,9 @@ def send_all(client: BzCtrlClient, messages: Mapping[str, Message]) -> Iterator[
 def _compare(name: str, answers: Mapping[str, Answer], messages: Mapping[str, Message]) -> Finding:
     requests, key, text, holds = STATEMENTS[name]
     differed, compared = [], 0
-    for request in filter(answers.__contains__, requests):
-        answer, content = answers[request], _content(answers[request])
-        if key and not content:
+    for request, answer in answers.items():
+        content = _content(answer)
+        if request not in requests or (key and not content):
             continue
         compared += 1
         value = content.get(key) if key else answer
@@ -213,7 +200,7 @@ def _compare(name: str, answers: Mapping[str, Answer], messages: Mapping[str, Me
             differed.append(f"{request}: {answer.status}{said}")
     status: Status = "differed" if differed else "held" if compared == len(requests) else "skipped"
     message = f"{', '.join(requests)}: {text}"
-    return Finding(check=name, status=status, message=message, details=tuple(differed))
+    return Finding(name, status, message, differed)
 
 
 def _show(answer: Answer) -> str:

@@ -140,7 +140,7 @@ def test_check_reads_connection_and_variable_from_the_database(run, bzctrl_sandb
     assert code == 0, output + errors
     found = {one["check"]: one for one in json.loads(output)["checks"]}
     assert found["token"]["status"] == "ok"
-    assert found["silences"]["facts"] == {"active": 1, "ended": 0}
+    assert "1 active, 0 ended" in found["silences"]["message"]
 
 
 @pytest.mark.parametrize("command", WAYS, ids=" ".join)

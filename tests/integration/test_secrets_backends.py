@@ -140,7 +140,7 @@ def test_check_uses_the_secrets_of_the_backend(
     found = {one["check"]: one for one in json.loads(output)["checks"]}
     assert found["connection"]["status"] == "ok", output + errors
     assert (found["token"]["status"], code) == (status, int(status == "fault"))
-    assert found["silences"]["facts"] == {"active": 1, "ended": 0}
+    assert "1 active, 0 ended" in found["silences"]["message"]
     assert sandbox.todos == []
 
 

@@ -252,6 +252,7 @@ def test_checks_from_gx_without_results_is_a_todo():
         ("no/such.json", "there is no file no/such.json"),
         ({"success": True, "results": []}, "the result has no expectation"),
         ({"success": True, "run_results": {}}, "the result has no expectation"),
+        ({"success": True, "run_results": []}, "the result has no expectation"),
     ]:
         todo = checks_from_gx(result)
         assert todo["title"] == "Great Expectations ended without results"
@@ -332,16 +333,16 @@ def test_checks_from_gx_malformed_result_is_refused():
             "statistics.evaluated_expectations",
             "is 3, but the result holds 0",
         ),
-        ({"validation_results": None}, "validation_results", "must be a list, not None"),
+        ({"validation_results": None}, "validation_results", "must be a list or a mapping, not None"),
         ({"validation_results": ["x"]}, "validation_results[0]", "must be a mapping, not 'x'"),
         (
             {"success": True, "validation_results": [], "statistics": {"evaluated_validations": 1}},
             "statistics.evaluated_validations",
             "is 1, but the result holds 0",
         ),
-        ({"success": False, "validation_results": []}, "success", f"is False, but {not_failed}"),
+        ({"success": False, "validation_results": []}, "success", f"is false, but {not_failed}"),
         ({"results": [], "run_results": {}}, "", "but holds both results and run_results"),
-        ({"run_results": []}, "run_results", "must be a mapping, not []"),
+        ({"run_results": 3}, "run_results", "must be a list or a mapping, not 3"),
         ({"run_results": {"key": {}}}, "run_results[0]", "it holds nothing"),
     ]:
         assert problem in faults_of(result)[f"result.{field}".rstrip(".")]

@@ -105,7 +105,7 @@ def test_check_uses_the_connection_of_the_argument_or_of_the_options(
     configure(conn_id="bzctrl_other")
     code, report = run_command("check", "--json")
     assert code == 0
-    assert finding(report, "connection")["facts"]["conn_id"] == "bzctrl_other"
+    assert finding(report, "connection")["message"].startswith("bzctrl_other is valid")
     code, text = run_command("check", "--conn-id", "elsewhere")
     assert code == 1
     assert "Airflow has no connection 'elsewhere' here. Create it" in text
@@ -163,7 +163,7 @@ def test_check_with_unreadable_silences_is_a_fault(connection, bzctrl, run_comma
     def fail(name):
         raise RuntimeError("the database is down")
 
-    monkeypatch.setattr(check, "read_server_variable", fail)
+    monkeypatch.setattr("bzctrl_provider.cli.explain.read_server_variable", fail)
     code, report = run_command("check", "--json")
     assert code == 1
     assert finding(report, "silences")["message"] == "RuntimeError: the database is down"
@@ -310,7 +310,6 @@ def test_check_delivery_warns_if_import_errors_have_no_delivery_dag(
     begin_delivery(store, scheduled=True)
     _, report = run_command("check", "--json")
     assert finding(report, "delivery")["status"] == "ok"
-    assert finding(report, "delivery")["facts"] == {"needed": True, "scheduled": True}
 
 
 def test_check_airflow_depends_on_its_version(monkeypatch):
@@ -323,7 +322,7 @@ def test_check_airflow_depends_on_its_version(monkeypatch):
         monkeypatch.setattr(check, "airflow_version", lambda version=version: version)
         found = check.check_airflow()
         assert (found.status, message in found.message) == (status, True)
-        assert found.facts == {"version": airflow.__version__}
+        assert airflow.__version__ in found.message
 
 
 def test_check_failed_runs_needs_the_listener_and_deliveries(
@@ -358,4 +357,3 @@ def test_check_failed_runs_shows_how_many_wait(connection, bzctrl, run_command, 
         failed_runs.add(tx._replace(now=tx.now - 600), FailedRun(dag_id="customs", run_id="r"))
     found = finding(run_command("check", "--json")[1], "failed_runs")
     assert found["message"].endswith("; 1 failed run waits for a delivery (the oldest for 10 min).")
-    assert found["facts"]["waiting"] == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bzctrl_provider.outbox import Incident, Repeats, write
+from bzctrl_provider.rules.routes import RUN_TYPES
 from bzctrl_provider.store import problems
 
 ROUTES = """\
@@ -72,6 +73,16 @@ def test_explain_with_a_task_and_a_run_type_uses_them(run_command, routes_file, 
     assert (report["raised"], report["fields"]) == (False, {})
     assert report["facts"]["tasks"] == ["check_totals"]
     assert [route["fits"] for route in report["routes"]] == [True, True, True, True]
+
+
+def test_explain_knows_the_run_types_of_a_routes_file(run_command, capsys):
+    """A type with a typo, which no route could match, is an invalid argument; a name of Airflow 2 is none."""
+    for run_type in (*RUN_TYPES, "dataset_triggered"):
+        assert run_command("check", "--explain", "d", "--run-type", run_type)[0] == 0
+    with pytest.raises(SystemExit) as ended:
+        run_command("check", "--explain", "d", "--run-type", "backfil")
+    assert ended.value.code == 2
+    assert "argument --run-type: must be one of backfill, scheduled, manual" in capsys.readouterr().err
 
 
 def test_explain_of_an_unknown_dag_uses_the_facts_given_by_hand(run_command, routes_file):

@@ -75,6 +75,7 @@ def test_list_is_bounded(store, run_command):
     _, report = run_command("outbox", "list", "--limit", "1", "--json")
     assert (len(report["entries"]), report["more"]) == (1, 2)
     assert report["entries"][0]["title"] == "c"
+    assert run_command("outbox", "list", "--limit", "0") == (0, "and 3 more\n")
 
 
 @pytest.mark.security
