@@ -9,22 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
 from bzctrl_provider.metrics import count_todos, gauge_outbox
-from bzctrl_provider.outbox.storm import Member, find_storms, summarize
+from bzctrl_provider.outbox.storm import find_storms, summarize
 from bzctrl_provider.outbox.writer import format_time, is_set, todo_of
 from bzctrl_provider.store import deliveries, incidents, problems
 from bzctrl_provider.text import LINE_CHARS, one_line, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from bzctrl_provider.store.database import Database, Transaction
-    from bzctrl_provider.store.deliveries import Pause
     from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
@@ -100,8 +100,7 @@ class Options:
     :param ignore_pauses: whether to try connections that are paused, and incidents that have to wait.
     :param beside: whether the process has other work, and little time: if BzCtrl is too slow for that, only such
         processes keep from it for a while.
-    :param batch: how many to send between two notes.
-    :param first_batch: how many to send at first.
+    :param batch: how many to send between two notes; beside other work, one at first.
     :param may_start: whether there is time for a batch if the last one, or the token, took so many seconds.
     """
 
@@ -111,7 +110,6 @@ class Options:
     ignore_pauses: bool = False
     beside: bool = False
     batch: int = 8
-    first_batch: int = 8
     may_start: Callable[[float], bool] = lambda _: True
 
 
@@ -149,40 +147,44 @@ class Delivery:
             if not deliveries.lock_lease(tx, self.holder):
                 self.result = DeliveryResult(busy=True)
                 return self.result
+            # With the lease, because only then nobody is sending the rows that are noted as `sending`.
             self._recover(tx)
-        while True:
+            waiting = self._look(tx)
+        while waiting:
+            self._deliver_all(waiting)
             with self.store.transaction() as tx:
-                waiting = incidents.list_of(tx, "waiting")
-                self.now = tx.now
-            self._deliver_all([one for one in waiting if one.identity not in self.tried])
-            with self.store.transaction() as tx:
-                if (
-                    not self.is_out_of_time
-                    and deliveries.lock_lease(tx, self.holder)
-                    # Not by the numbers of the rows: a row may get its number long before it can be seen.
-                    and not self.tried.issuperset(incidents.waiting_identities(tx))
-                ):
-                    continue
-                incidents.prune(tx)
-                problems.prune(tx)
-                number, oldest = incidents.count(tx, "waiting", "sending")
-                gauge_outbox(waiting=number, oldest_s=tx.now - oldest if oldest else 0)
-                # Last, so that nobody who writes before finds the lease taken by a process that looks no more.
-                deliveries.give_lease_back(tx, self.holder)
-                return self.result
+                waiting = self._look(tx)
+        return self.result
 
     def _recover(self, tx: Transaction) -> None:
         for incident in incidents.list_of(tx, "sending"):
             reason = "A delivery ended in the middle of an attempt."
             incidents.note_waiting(tx, incident, reason, unanswered_at=format_time(incident.changed_at))
+        # After that: a summary that may have been sent has an attempt without a response by now, and stays.
         incidents.dissolve_unsent_summaries(tx)
+
+    def _look(self, tx: Transaction) -> list[Incident]:
+        """Return what waits and was not tried yet; if there is nothing, delete what is old and give the lease back."""
+        self.now = tx.now
+        # Locked before the look: who writes later finds that the lease was given back, and delivers by itself.
+        if deliveries.lock_lease(tx, self.holder) and not self.is_out_of_time:
+            # Not by the numbers of the rows: a row may get its number long before it can be seen.
+            waiting = [one for one in incidents.list_of(tx, "waiting") if one.identity not in self.tried]
+            if waiting:
+                return waiting
+        incidents.prune(tx)
+        problems.prune(tx)
+        number, oldest = incidents.count(tx, "waiting", "sending")
+        gauge_outbox(waiting=number, oldest_s=tx.now - oldest if oldest else 0)
+        deliveries.give_lease_back(tx, self.holder)
+        return []
 
     def _deliver_all(self, waiting: Sequence[Incident]) -> None:
         by_connection: dict[str, list[Incident]] = defaultdict(list)
         for incident in waiting:
+            self.tried.add(incident.identity)
             by_connection[self.options.bzctrl_conn_id or incident.bzctrl_conn_id].append(incident)
         for conn_id, some in by_connection.items():
-            self.tried.update(incident.identity for incident in some)
             self._deliver(conn_id, some)
 
     def _deliver(self, conn_id: str, waiting: list[Incident]) -> None:
@@ -196,10 +198,8 @@ class Delivery:
         except Exception as exc:  # noqa: BLE001 - a connection that is missing is Airflow's error, not ours
             self.keep(waiting, f"Not tried. {self.pause(conn_id, exc)}")
             return
-        try:
-            _OfConnection(self, conn_id, sender, waiting, pause).run()
-        finally:
-            sender.close()
+        with closing(sender):
+            _OfConnection(self, conn_id, sender, was_paused=pause is not None).deliver(waiting)
 
     def pause(self, conn_id: str, exc: Exception) -> str:
         """Keep everybody from a connection for a while, and return the reason."""
@@ -245,61 +245,30 @@ class Delivery:
 class _OfConnection:
     """The part of a delivery that uses one connection."""
 
-    def __init__(
-        self, delivery: Delivery, conn_id: str, sender: Sender, waiting: list[Incident], pause: Pause | None
-    ) -> None:
+    def __init__(self, delivery: Delivery, conn_id: str, sender: Sender, *, was_paused: bool) -> None:
         self._delivery = delivery
         self._store = delivery.store
         self._options = delivery.options
         self._conn_id = conn_id
         self._sender = sender
-        self._left = {one.identity: replace(one, fields=sender.fit(one.fields)) for one in waiting}
-        self._was_paused = pause is not None
-        self._stopped: str | None = None
-        self._has_dissolved = False
-        self._waits: dict[str, list[Incident]] = defaultdict(list)
-        """The incidents that are not tried this time, by the reason."""
-        self._took_s: float | None = None
-        self._unnoted: list[tuple[Incident, Any, float]] = []
-        """Todos that were sent, with their outcomes and times: noted with the next batch, or at the end."""
+        self._was_paused = was_paused
+        self._members: dict[str, list[Incident]] = defaultdict(list)
+        """For the identity of each summary the incidents that it represents."""
+        self._stopped = ""
+        """Why nothing more is sent."""
+        self._took_s = 0.0
+        """The seconds of the last batch, and at first those of the token."""
 
-    def run(self) -> None:
-        """Send what is due; once more, if a summary was rejected and its incidents have to be sent one by one."""
-        self._run_once()
-        if self._has_dissolved and not self._stopped:
-            self._run_once()
-        for reason, waiting in self._waits.items():
-            self._delivery.keep(waiting, reason)
-
-    def _run_once(self) -> None:
-        self._waits.clear()
-        units = self._plan()
-        try:
-            while units and (size := self._next_size()):
-                self._send(units[:size])
-                units = units[size:]
-        finally:
-            if self._unnoted:
-                with self._store.transaction() as tx:
-                    self._note_outcomes(tx)
+    def deliver(self, waiting: Sequence[Incident]) -> None:
+        """Send what is due, and report what stays."""
+        units = self._plan(waiting)
         if units:
-            self._delivery.keep(list(self._represented(units)), f"Not tried. {self._stopped}")
-
-    def _next_size(self) -> int:
-        """Return how many are sent next; if none, note why."""
-        if self._took_s is None:
             self._authenticate()
-        if self._stopped is not None:
-            return 0
-        size = self._options.batch if self._delivery.sent else self._options.first_batch
-        if self._options.limit is not None:
-            size = min(size, self._options.limit - self._delivery.sent)
-        if size > 0 and self._options.may_start(self._took_s or 0.0):
-            return size
-        self._stopped = "There was no time for it."
-        self._delivery.is_out_of_time = True
-        self._delivery.pause_beside(self._stopped)
-        return 0
+        while units and (size := self._next_size()) and self._send(units[:size]):
+            units = units[size:]
+        # Of a summary that is not written, those that it was to represent.
+        left = [one for unit in units for one in (self._members[unit.identity] if _is_new(unit) else [unit])]
+        self._delivery.keep(left, f"Not tried. {self._stopped}")
 
     def _authenticate(self) -> None:
         """Get the token before an attempt is noted: its time shows whether there is enough for a todo."""
@@ -310,41 +279,57 @@ class _OfConnection:
             self._stopped = self._delivery.pause(self._conn_id, exc)
         self._took_s = time.monotonic() - before
 
-    def _represented(self, units: Sequence[Incident]) -> Iterator[Incident]:
-        """Return the incidents; of a summary that is not written, those that it was to represent."""
-        for unit in units:
-            if unit.identity in self._left or unit.number:
-                yield unit
-            else:
-                yield from self._members_of(unit)
-
-    def _members_of(self, summary: Incident) -> list[Incident]:
-        return [one for one in self._left.values() if one.summary == summary.identity]
+    def _next_size(self) -> int:
+        """Return how many are sent next; if none, note why."""
+        if self._stopped:
+            return 0
+        # The token may be there already: one todo shows how long a request takes, before many are sent.
+        is_first = self._options.beside and not self._delivery.sent
+        size = 1 if is_first else self._options.batch
+        if self._options.limit is not None:
+            size = min(size, self._options.limit - self._delivery.sent)
+        if size > 0 and self._options.may_start(self._took_s):
+            return size
+        self._stopped = "There was no time for it."
+        self._delivery.is_out_of_time = True
+        self._delivery.pause_beside(self._stopped)
+        return 0
 
     # What to send
 
-    def _plan(self) -> list[Incident]:
+    def _plan(self, waiting: Sequence[Incident]) -> list[Incident]:
         """Return the incidents to send, with the summaries instead of those that they represent."""
-        due: list[Incident] = []
-        members: list[Member] = []
-        for incident in self._left.values():
-            if incident.summary is not None:
-                continue  # its summary is among those that wait
-            reason, values = self._check(incident)
-            if reason is not None:
-                self._waits[reason].append(incident)
-                continue
-            due.append(incident)
-            if values and _may_be_grouped(incident, values):
-                members.append(Member(incident, values))
-        for storm in find_storms(members, above=self._options.group_above):
+        due, complete = self._choose(waiting)
+        for storm in find_storms(complete, above=self._options.group_above):
             summary = summarize(storm)
             self._delivery.tried.add(summary.identity)
+            self._members[summary.identity] = storm
             for member in storm:
-                self._left[member.incident.identity] = replace(member.incident, summary=summary.identity)
-            due = [one for one in due if self._left[one.identity].summary is None]
-            due.append(summary)
-        return sorted(due, key=lambda one: (one.written_at, one.number))
+                del due[member.identity]
+            due[summary.identity] = summary
+        return sorted(due.values(), key=lambda one: (one.written_at, one.number))
+
+    def _choose(self, waiting: Sequence[Incident]) -> tuple[dict[str, Incident], list[Incident]]:
+        """Return the incidents that are due, by their identities, and with complete fields those that may be grouped."""
+        due: dict[str, Incident] = {}
+        complete: list[Incident] = []
+        later: dict[str, list[Incident]] = defaultdict(list)
+        for one in waiting:
+            if one.summary is not None:
+                self._members[one.summary].append(one)  # the summary is among those that wait
+                continue
+            incident = replace(one, fields=self._sender.fit(one.fields))
+            reason, values = self._check(incident)
+            if reason is not None:
+                later[reason].append(incident)
+                continue
+            due[incident.identity] = incident
+            may_be_grouped = not incident.is_summary and not incident.is_single
+            if may_be_grouped and values and values["todo_type"] == "INCIDENT":
+                complete.append(replace(incident, fields=values))
+        for reason, some in later.items():
+            self._delivery.keep(some, reason)
+        return due, complete
 
     def _check(self, incident: Incident) -> tuple[str | None, dict[str, Any] | None]:
         """Return why an incident waits, or its complete fields; neither if it is invalid, so that it is rejected by itself."""
@@ -377,16 +362,15 @@ class _OfConnection:
 
     # Sending
 
-    def _send(self, batch: list[Incident]) -> None:
+    def _send(self, batch: list[Incident]) -> bool:
+        """Send a batch and note its outcomes; return False if another process has the lease, so that nothing was sent."""
+        # Committed before the request: if this process ends in between, the next delivery knows that the todos may exist.
         with self._store.transaction() as tx:
-            # In one transaction with the note of what is sent next, because each commit is a write to the disk.
-            if not self._note_outcomes(tx):
+            if not deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S):
                 self._stopped = "Another process delivers."
-                self._delivery.keep(list(self._represented(batch)), f"Not tried. {self._stopped}")
-                return
-            for unit in batch:
-                if unit.is_summary and not unit.number:
-                    incidents.summarize(tx, unit, self._members_of(unit))
+                return False
+            for summary in filter(_is_new, batch):
+                incidents.summarize(tx, summary, self._members[summary.identity])
             incidents.note_sending(tx, [unit.identity for unit in batch])
             started_at = tx.now
         before = time.monotonic()
@@ -396,55 +380,47 @@ class _OfConnection:
             outcomes = [exc] * len(batch)
         self._took_s = time.monotonic() - before
         self._delivery.sent += len(batch)
-        self._unnoted = [(unit, outcome, started_at) for unit, outcome in zip(batch, outcomes, strict=True)]
+        # Before the pause, because until this commit the todos count as possible duplicates.
+        self._note_outcomes(list(zip(batch, outcomes, strict=True)), started_at)
         self._pause_if_down(outcomes)
+        return True
 
-    def _note_outcomes(self, tx: Transaction) -> bool:
-        """Note the outcomes of what was sent, and return whether this process still has the lease."""
-        is_ours = deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S)
-        unnoted, self._unnoted = self._unnoted, []
-        created = [(unit, todo) for unit, todo, _ in unnoted if not isinstance(todo, BaseException)]
-        if created:
+    def _note_outcomes(self, sent: list[tuple[Incident, Any]], started_at: float) -> None:
+        with self._store.transaction() as tx:
+            is_ours = deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S)
+            created = [(unit, todo) for unit, todo in sent if not isinstance(todo, BaseException)]
+            # Also without the lease: the todos exist.
             incidents.note_created(tx, [(unit, todo.key, todo.link) for unit, todo in created])
-        for unit, outcome, started_at in unnoted:
-            if not isinstance(outcome, BaseException):
-                self._report_created(unit, outcome)
-            elif is_ours:
-                self._note_failure(tx, unit, outcome, started_at)
-            else:
-                # The process that took over has noted an attempt without a response, and may have created the todo since.
-                self._left.pop(unit.identity, None)
-                self._delivery.keep([unit], exception_text(outcome) or "")
-        return is_ours
+            for unit, todo in created:
+                self._report_created(unit, todo)
+            for unit, outcome in sent:
+                if not isinstance(outcome, BaseException):
+                    continue
+                if is_ours:
+                    self._note_failure(tx, unit, outcome, started_at)
+                else:
+                    # The process that took over has noted an attempt without a response, and may have created the todo since.
+                    self._delivery.keep([unit], exception_text(outcome) or "")
 
     def _note_failure(
         self, tx: Transaction, unit: Incident, outcome: BaseException, started_at: float
     ) -> None:
-        self._left.pop(unit.identity, None)
         reason = exception_text(outcome) or ""
         if isinstance(outcome, BzCtrlError) and outcome.is_permanent and outcome.concerns == "todo":
-            self._reject(tx, unit, reason)
+            incidents.note_rejected(tx, unit, reason)
+            problems.release(tx, unit.identity)
+            # What a rejected summary represented is listed and sent by itself, in the next round of this delivery.
+            self._delivery.tried.difference_update(one.identity for one in self._members[unit.identity])
+            self._delivery.reject(unit, reason)
             return
         is_unknown = getattr(outcome, "outcome_unknown", True)
         unanswered_at = format_time(started_at) if is_unknown else None
         incidents.note_waiting(tx, unit, reason, unanswered_at=unanswered_at)
         self._delivery.keep([unit], reason)
 
-    def _reject(self, tx: Transaction, unit: Incident, reason: str) -> None:
-        incidents.note_rejected(tx, unit, reason)
-        problems.release(tx, unit.identity)
-        for member in self._members_of(unit):
-            unanswered = (*member.unanswered, *unit.unanswered)
-            self._left[member.identity] = replace(
-                member, summary=None, is_single=True, unanswered=unanswered
-            )
-            self._has_dissolved = True
-        self._delivery.reject(unit, reason)
-
     def _report_created(self, unit: Incident, todo: Any) -> None:
-        members = self._members_of(unit) if unit.is_summary else []
+        members = self._members[unit.identity]
         for one in (unit, *members):
-            self._left.pop(one.identity, None)
             self._delivery.todos[one.identity] = todo.as_dict()
         self._delivery.result.created.append({"identity": unit.identity, "key": todo.key, "link": todo.link})
         ids = {name: unit.facts[name] for name in ("dag_id", "run_id") if unit.facts.get(name)}
@@ -464,8 +440,9 @@ class _OfConnection:
                 deliveries.resume(tx, self._conn_id)
 
 
-def _may_be_grouped(incident: Incident, values: Mapping[str, Any]) -> bool:
-    return not (incident.is_summary or incident.is_single) and values["todo_type"] == "INCIDENT"
+def _is_new(unit: Incident) -> bool:
+    """Return whether a unit is a summary that is not in the store yet."""
+    return unit.is_summary and not unit.number
 
 
 def _find_error_of_connection(errors: Sequence[Exception], *, is_any_created: bool) -> Exception | None:

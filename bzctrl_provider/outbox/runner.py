@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,6 @@ def deliver(
         group_above=settings().group_above,
         ignore_pauses=ignore_pauses,
         batch=_BATCH,
-        first_batch=_BATCH,
         may_start=lambda _: ends_at is None or time.monotonic() < ends_at,
     )
     return _deliver(database(), options).result
@@ -100,8 +100,6 @@ def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
         group_above=settings().group_above,
         beside=True,
         batch=WORKERS,
-        # The token may be there already: one todo shows how long a request takes, before many are sent.
-        first_batch=1,
         may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
     )
     try:
@@ -134,10 +132,8 @@ def note_scheduled() -> None:
 
 
 def _deliver(store: Database, options: Options, *, ends_at: float | None = None) -> Delivery:
-    def connect(conn_id: str) -> BzCtrlSender:
-        return BzCtrlSender(conn_id, workers=WORKERS, ends_at=ends_at)
-
     holder = secrets.token_hex(16)
+    connect = partial(BzCtrlSender, ends_at=ends_at)
     delivery = Delivery(store, holder=holder, connect=connect, options=options)
     with _lease(store, holder) as is_held:
         if is_held:
@@ -218,22 +214,19 @@ _CALL_MAX_S = 1800.0
 
 
 class BzCtrlSender:
-    """Create todos with one connection.
+    """One connection to BzCtrl, which creates todos.
 
     :param conn_id: the Airflow connection.
-    :param workers: how many requests at a time.
     :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
     :raises Exception: if the connection is missing or invalid.
     """
 
-    def __init__(self, conn_id: str, *, workers: int, ends_at: float | None = None) -> None:
+    def __init__(self, conn_id: str, *, ends_at: float | None = None) -> None:
         # Only here: a process that has just written may find that nothing is to be sent.
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
         self._client = BzCtrlHook(conn_id).get_conn()
-        self._workers = workers
         self._ends_at = ends_at
-        self._call_max_s = min(self._client.total_s, _CALL_MAX_S)
 
     def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that the message format of the connection has; a note names the others."""
@@ -257,14 +250,13 @@ class BzCtrlSender:
 
     def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
         """Create todos, and return for each what was created or why it was not."""
-        results = self._client.create_todos(todos, max_workers=self._workers, limit_s=self._limit_s())
+        results = self._client.create_todos(todos, max_workers=WORKERS, limit_s=self._limit_s())
         count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
         return results
 
     def _limit_s(self) -> float:
-        if self._ends_at is None:
-            return self._call_max_s
-        return min(self._call_max_s, self._ends_at - time.monotonic())
+        limit_s = min(self._client.total_s, _CALL_MAX_S)
+        return limit_s if self._ends_at is None else min(limit_s, self._ends_at - time.monotonic())
 
     def close(self) -> None:
         """Close the connections; the token stays with the process."""

@@ -110,11 +110,6 @@ def count(tx: Transaction, *states: State) -> tuple[int, float | None]:
     return int(number), oldest
 
 
-def waiting_identities(tx: Transaction) -> set[str]:
-    """Return the identities of all that waits."""
-    return set(tx.connection.scalars(select(_c.identity).where(_c.state == "waiting")))
-
-
 def waiting_conn_ids(tx: Transaction) -> set[str]:
     """Return the connections of all that waits."""
     return set(tx.connection.scalars(select(_c.conn_id).where(_c.state == "waiting").distinct()))
