@@ -17,6 +17,7 @@ from bench.worker import forked, log_at_info, run
 from bzctrl_provider.outbox.delivery import LEASE_S, Delivery, Options
 from bzctrl_provider.store import deliveries, problems, schema
 from bzctrl_provider.store.database import Database
+from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +92,7 @@ class _Year:
 
 
 def _open_window(tx: Transaction, identity: str) -> None:
-    key = problems.key_of("window", identity)
+    key = digest_of("window", identity)
     problem = problems.lock(tx, key, f"bzctrl_default:EXA-CON-BUS-WOR:{identity}").with_failure(
         identity, now=tx.now
     )

@@ -409,7 +409,7 @@ class _OfConnection:
         if isinstance(outcome, BzCtrlError) and outcome.is_permanent and outcome.concerns == "todo":
             incidents.note_rejected(tx, unit, reason)
             problems.release(tx, unit.identity)
-            # What a rejected summary represented is listed and sent by itself, in the next round of this delivery.
+            # The incidents of a rejected summary are sent by themselves, in the next round of this delivery.
             self._delivery.tried.difference_update(one.identity for one in self._members[unit.identity])
             self._delivery.reject(unit, reason)
             return

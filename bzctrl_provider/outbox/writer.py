@@ -117,15 +117,11 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    # Not for others: the first look-up of a type among the abstract ones takes longer than all the rest here.
-    if not isinstance(value, str | int | float) and isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    return _masked(value)
-
-
-def _masked(value: Any) -> Any:
     text = _text(value)
     masked = str(redact(text))
+    # JSON has no other numbers.
     is_number = isinstance(value, int | float) and abs(value) < 10**DIGITS_MAX
     return value if is_number and masked == text else masked
 
@@ -134,7 +130,7 @@ def _text(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, int) and abs(value) >= 10**DIGITS_MAX:
-        return hex(value)
+        return hex(value)  # Python writes no decimal of so many digits
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= DIGITS_MAX:
         return f"{value:f}"  # without the exponent, as a todo writes it
     # No object's own text: it may hold a secret, and a todo takes none anyway.
@@ -229,7 +225,7 @@ def judge(
     repeats = incident.repeats
     if repeats is None:
         return incident
-    key = problems.key_of("window", repeats.key)
+    key = digest_of("window", repeats.key)
     problem = problems.lock(tx, key, repeats.key) if is_counted else problems.find(tx, key)
     if success.is_known and is_counted and _has_succeeded(tx, repeats, success.at):
         problem = problem.ended()
@@ -278,7 +274,7 @@ def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
     if repeats.pass_key:
         # Locked, and so written: a pass is noted only where a failure was.
         at = problems.lock(tx, repeats.pass_key, f"passes of {repeats.source}").passed_at
-    key = problems.key_of("success", repeats.key, repeats.pass_key or repeats.source)
+    key = digest_of("success", repeats.key, repeats.pass_key or repeats.source)
     before = problems.lock(tx, key, f"last success of {repeats.pass_key or repeats.source}")
     after = before.after_success(at)
     problems.save(tx, key, replace(after, failed_at=tx.now, until=tx.now + repeats.window_s))

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
@@ -125,18 +125,12 @@ def note_created(tx: Transaction, todos: Iterable[tuple[Incident, str | None, st
 
     :param todos: each incident with the key and the link of its todo.
     """
-    noted = [
-        (incident, {"of": incident.identity, "todo_key": key, "todo_link": link})
-        for incident, key, link in todos
-    ]
-    for column, rows in (
-        (_c.identity, [row for _, row in noted]),
-        (_c.summary, [row for incident, row in noted if incident.is_summary]),
-    ):
-        if rows:
-            values = {"state": "delivered", "reason": "", "changed_at": tx.now}
-            # One statement for all, because the time of a batch's notes is added to that of its requests.
-            tx.connection.execute(update(_table).where(column == bindparam("of")).values(values), rows)
+    rows = [{"of": incident.identity, "todo_key": key, "todo_link": link} for incident, key, link in todos]
+    if rows:
+        is_of = or_(_c.identity == bindparam("of"), _c.summary == bindparam("of"))
+        values = {"state": "delivered", "reason": "", "changed_at": tx.now}
+        # One statement for all, because the time of a batch's notes is added to that of its requests.
+        tx.connection.execute(update(_table).where(is_of).values(values), rows)
 
 
 def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
@@ -169,8 +163,7 @@ def dissolve_unsent_summaries(tx: Transaction) -> None:
     query = select(_c.identity).where(
         _c.state == "waiting", _c.is_summary.is_(True), _c.unanswered == json.dumps([])
     )
-    unsent = [identity for (identity,) in tx.connection.execute(query)]
-    if unsent:
+    if unsent := list(tx.connection.scalars(query)):
         _change(tx, _c.summary.in_(unsent), summary=None)
         tx.connection.execute(delete(_table).where(_c.identity.in_(unsent)))
 

@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, literal_column, or_, select, update
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
 from bzctrl_provider.store.repeats import Problem
-from bzctrl_provider.text import digest_of, plain_text
+from bzctrl_provider.text import plain_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -27,11 +27,6 @@ _c = _table.c
 _SELECT: Select[Any] = select(literal_column("*")).select_from(_table)
 
 
-def key_of(*parts: object) -> str:
-    """Return the key of a problem: equal parts give the same one."""
-    return digest_of(*parts)
-
-
 def find(tx: Transaction, key: str) -> Problem:
     """Return what is known of a problem; nobody is kept from changing it."""
     row = tx.connection.execute(select(_table).where(_c.key == key)).mappings().first()
@@ -45,13 +40,13 @@ def lock(tx: Transaction, key: str, name: str) -> Problem:
     """
     query = _SELECT.where(_c.key == key).with_for_update()
     row = tx.connection.execute(query).mappings().first()
-    if row is not None:
-        return _problem(row)
-    problem = Problem()
-    values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(problem)}
-    if tx.insert(insert(_table), values):
-        return problem
-    return _problem(tx.connection.execute(query).mappings().one())
+    if row is None:
+        values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(Problem())}
+        if tx.insert(insert(_table), values):
+            return Problem()
+        # Another process has written it in between, and has ended its transaction.
+        row = tx.connection.execute(query).mappings().one()
+    return _problem(row)
 
 
 def save(tx: Transaction, key: str, problem: Problem) -> None:
