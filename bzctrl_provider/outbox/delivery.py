@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
+from bzctrl_provider.fields import add_duplicate_note
 from bzctrl_provider.metrics import count_todos, gauge_outbox
 from bzctrl_provider.outbox.storm import find_storms, summarize
-from bzctrl_provider.outbox.writer import format_time, is_set, todo_of
+from bzctrl_provider.outbox.writer import format_time, is_set
 from bzctrl_provider.store import deliveries, incidents, problems
 from bzctrl_provider.text import LINE_CHARS, one_line, parse_time
 
@@ -126,7 +127,7 @@ class Delivery:
     ) -> None:
         self.store = store
         self.options = options
-        self.result = DeliveryResult()
+        self.result = DeliveryResult(busy=True)
         self.todos: dict[str, dict[str, Any]] = {}
         """For the identity of each incident that is delivered, what BzCtrl created."""
         self.sent = 0
@@ -145,8 +146,8 @@ class Delivery:
         """
         with self.store.transaction() as tx:
             if not deliveries.lock_lease(tx, self.holder):
-                self.result = DeliveryResult(busy=True)
                 return self.result
+            self.result = DeliveryResult()
             # With the lease, because only then nobody is sending the rows that are noted as `sending`.
             self._recover(tx)
             waiting = self._look(tx)
@@ -199,15 +200,15 @@ class Delivery:
             self.keep(waiting, f"Not tried. {self.pause(conn_id, exc)}")
             return
         with closing(sender):
-            _OfConnection(self, conn_id, sender, was_paused=pause is not None).deliver(waiting)
+            _OfConnection(self, conn_id, sender).deliver(waiting)
 
     def pause(self, conn_id: str, exc: Exception) -> str:
         """Keep everybody from a connection for a while, and return the reason."""
         reason = (
             f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
         )
-        is_permanent = not isinstance(exc, BzCtrlError) or exc.is_permanent
-        pause_s = exc.pause_s if isinstance(exc, BzCtrlError) else None
+        is_permanent = getattr(exc, "is_permanent", True)
+        pause_s = getattr(exc, "pause_s", None)
         if self.options.beside and not is_permanent and pause_s is None:
             self.pause_beside(reason)
             return reason
@@ -233,25 +234,24 @@ class Delivery:
         if not waiting:
             return
         stay = f"and {len(waiting) - 1} more stay" if len(waiting) > 1 else "stays"
-        log.warning("%s %s in the outbox. %s", name_of(waiting[0]), stay, reason)
+        log.warning("%s %s in the outbox. %s", _name_of(waiting[0]), stay, reason)
         self.result.kept.extend({"identity": incident.identity, "reason": reason} for incident in waiting)
 
     def reject(self, incident: Incident, reason: str) -> None:
         """Report an incident that was rejected."""
-        log.error("%s was rejected, and is not tried again. %s", name_of(incident), reason)
+        log.error("%s was rejected, and is not tried again. %s", _name_of(incident), reason)
         self.result.rejected.append({"identity": incident.identity, "reason": reason})
 
 
 class _OfConnection:
     """The part of a delivery that uses one connection."""
 
-    def __init__(self, delivery: Delivery, conn_id: str, sender: Sender, *, was_paused: bool) -> None:
+    def __init__(self, delivery: Delivery, conn_id: str, sender: Sender) -> None:
         self._delivery = delivery
         self._store = delivery.store
         self._options = delivery.options
         self._conn_id = conn_id
         self._sender = sender
-        self._was_paused = was_paused
         self._members: dict[str, list[Incident]] = defaultdict(list)
         """For the identity of each summary the incidents that it represents."""
         self._stopped = ""
@@ -333,8 +333,8 @@ class _OfConnection:
 
     def _check(self, incident: Incident) -> tuple[str | None, dict[str, Any] | None]:
         """Return why an incident waits, or its complete fields; neither if it is invalid, so that it is rejected by itself."""
-        until = None if self._options.ignore_pauses else _wait_until(incident)
-        if until is not None and self._delivery.now < until:
+        until = 0.0 if self._options.ignore_pauses else _wait_until(incident)
+        if self._delivery.now < until:
             return f"Not tried before {format_time(until)}, because of attempts without a response.", None
         try:
             return None, self._sender.check(incident.fields)
@@ -373,9 +373,10 @@ class _OfConnection:
                 incidents.summarize(tx, summary, self._members[summary.identity])
             incidents.note_sending(tx, [unit.identity for unit in batch])
             started_at = tx.now
+        todos = [add_duplicate_note(unit.fields, unit.unanswered) for unit in batch]
         before = time.monotonic()
         try:
-            outcomes = list(self._sender.create_todos([todo_of(unit) for unit in batch]))
+            outcomes = list(self._sender.create_todos(todos))
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is known about any of them
             outcomes = [exc] * len(batch)
         self._took_s = time.monotonic() - before
@@ -389,8 +390,10 @@ class _OfConnection:
         with self._store.transaction() as tx:
             is_ours = deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S)
             created = [(unit, todo) for unit, todo in sent if not isinstance(todo, BaseException)]
-            # Also without the lease: the todos exist.
-            incidents.note_created(tx, [(unit, todo.key, todo.link) for unit, todo in created])
+            if created:
+                # Also without the lease: the todos exist, and the connection works.
+                incidents.note_created(tx, [(unit, todo.key, todo.link) for unit, todo in created])
+                deliveries.resume(tx, self._conn_id)
             for unit, todo in created:
                 self._report_created(unit, todo)
             for unit, outcome in sent:
@@ -423,21 +426,19 @@ class _OfConnection:
         for one in (unit, *members):
             self._delivery.todos[one.identity] = todo.as_dict()
         self._delivery.result.created.append({"identity": unit.identity, "key": todo.key, "link": todo.link})
-        ids = {name: unit.facts[name] for name in ("dag_id", "run_id") if unit.facts.get(name)}
-        log.info("%s was created for %s.", todo.key or todo.link, " ".join(ids.values()) or name_of(unit))
+        log.info("%s was created for %s.", todo.key or todo.link, _source_of(unit))
         if unit.is_summary:
             count_todos("grouped", todo_type="INCIDENT", number=len(members))
             log.info("%s is the summary of %d incidents.", todo.key or todo.link, len(members))
 
     def _pause_if_down(self, outcomes: Sequence[Any]) -> None:
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        is_any_created = len(errors) < len(outcomes)
-        if down := _find_error_of_connection(errors, is_any_created=is_any_created):
-            self._stopped = self._delivery.pause(self._conn_id, down)
-        elif self._was_paused and is_any_created:
-            self._was_paused = False
-            with self._store.transaction() as tx:
-                deliveries.resume(tx, self._conn_id)
+        # Other todos would have the same error; if none was created, this holds for one without a response, too.
+        down = [exc for exc in errors if getattr(exc, "concerns", "todo") == "connection"]
+        if not down and len(errors) == len(outcomes):
+            down = [exc for exc in errors if getattr(exc, "outcome_unknown", True)]
+        if down:
+            self._stopped = self._delivery.pause(self._conn_id, down[0])
 
 
 def _is_new(unit: Incident) -> bool:
@@ -445,25 +446,19 @@ def _is_new(unit: Incident) -> bool:
     return unit.is_summary and not unit.number
 
 
-def _find_error_of_connection(errors: Sequence[Exception], *, is_any_created: bool) -> Exception | None:
-    """Return an error that other todos would have, too; if none was created, one without a response counts as such."""
-    found = [exc for exc in errors if getattr(exc, "concerns", "todo") == "connection"]
-    if not is_any_created:
-        found += [exc for exc in errors if getattr(exc, "outcome_unknown", True)]
-    return found[0] if found else None
+def _name_of(incident: Incident) -> str:
+    return f"The incident {incident.identity} ({_source_of(incident)})"
 
 
-def name_of(incident: Incident) -> str:
-    """Return a name of an incident for a line of a log: what happened, and its identity."""
+def _source_of(incident: Incident) -> str:
+    """Return where a failure happened, for a line of a log; of a summary, the title."""
     facts = (incident.facts.get(name) for name in ("dag_id", "run_id", "file"))
-    what = " ".join(filter(None, facts)) or str(incident.fields.get("title") or "")
-    return one_line(f"The incident {incident.identity} ({what})", max_chars=LINE_CHARS)
+    source = " ".join(filter(None, facts)) or str(incident.fields.get("title") or "")
+    return one_line(source, max_chars=LINE_CHARS)
 
 
-def _wait_until(incident: Incident) -> float | None:
+def _wait_until(incident: Incident) -> float:
     """Return when an incident may be tried again: each attempt without a response may have made one more duplicate."""
-    number = len(incident.unanswered)
-    last = parse_time(incident.unanswered[-1]) if number >= _BACKOFF_FROM else None
-    if last is None:
-        return None
-    return last.timestamp() + min(60.0 * 2.0 ** min(number - _BACKOFF_FROM + 1, 10), _BACKOFF_MAX_S)
+    doublings = len(incident.unanswered) - _BACKOFF_FROM + 1
+    last = parse_time(incident.unanswered[-1]) if doublings > 0 else None
+    return last.timestamp() + min(60.0 * 2**doublings, _BACKOFF_MAX_S) if last else 0.0

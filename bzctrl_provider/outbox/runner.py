@@ -102,17 +102,15 @@ def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
         batch=WORKERS,
         may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
     )
-    try:
-        with best_effort("the delivery; it follows later"):
-            store = database()
-            with store.transaction() as tx:
-                usable = deliveries.find_usable(tx, {BESIDE, *incidents.waiting_conn_ids(tx)})
-            if BESIDE not in usable or usable == {BESIDE}:
-                return {}
-            return _deliver(store, options, ends_at=ends_at).todos
-        return {}
-    finally:
-        budget.spend(time.monotonic() - started_at)
+    todos = {}
+    with best_effort("the delivery; it follows later"):
+        store = database()
+        with store.transaction() as tx:
+            usable = deliveries.find_usable(tx, {BESIDE, *incidents.waiting_conn_ids(tx)})
+        if BESIDE in usable and len(usable) > 1:
+            todos = _deliver(store, options, ends_at=ends_at).todos
+    budget.spend(time.monotonic() - started_at)
+    return todos
 
 
 def is_scheduled() -> bool:
@@ -140,8 +138,6 @@ def _deliver(store: Database, options: Options, *, ends_at: float | None = None)
             if not options.beside:
                 _raise_incidents(store, options)
             delivery.run()
-        else:
-            delivery.result = DeliveryResult(busy=True)
     return delivery
 
 

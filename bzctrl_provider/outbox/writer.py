@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import redact
 from sqlalchemy.engine import URL
 
 from bzctrl_provider.best_effort import best_effort, exception_text
-from bzctrl_provider.fields import add_duplicate_note, add_note
+from bzctrl_provider.fields import add_note
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.store import incidents, problems
 from bzctrl_provider.store.database import Database, database
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
-
-_ATTEMPTS_LISTED = 10
 
 Outcome = Literal["dismissed", "covered", "ignored", "silenced", "counted", "represented", "known", "tested"]
 
@@ -89,14 +87,6 @@ def redacted(incident: Incident) -> Incident:
         reason=exception_text(incident.reason) or "",
         facts={name: exception_text(value) or "" for name, value in incident.facts.items() if value},
     )
-
-
-def todo_of(incident: Incident) -> dict[str, Any]:
-    """Return the fields to create, with a last line that names the attempts whose outcome is unknown."""
-    listed = list(incident.unanswered[:_ATTEMPTS_LISTED])
-    if len(incident.unanswered) > _ATTEMPTS_LISTED:
-        listed.append(f"and {len(incident.unanswered) - _ATTEMPTS_LISTED} more")
-    return add_duplicate_note(incident.fields, listed)
 
 
 def format_time(seconds: float) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
+from bzctrl_provider.text import LIST_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,7 @@ class Incident:
         ``task``, ``deadline`` or ``import``, which has ``file`` instead of the ids).
     :param state: ``waiting``, ``sending``, ``delivered`` or ``rejected``.
     :param reason: why it waits or was rejected; empty if nobody has tried.
-    :param unanswered: the times in UTC of the attempts whose outcome is unknown.
+    :param unanswered: the times in UTC of the last attempts whose outcome is unknown.
     :param summary: the identity of the summary that represents it; None if there is none.
     :param is_summary: whether it represents others.
     :param is_single: whether it is left out of summaries, because the one that had it was rejected.
@@ -143,11 +144,13 @@ def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
 def note_waiting(
     tx: Transaction, incident: Incident, reason: str, *, unanswered_at: str | None = None
 ) -> None:
-    """Note why an incident goes on waiting, and the time of an attempt whose outcome is unknown."""
-    times = (*incident.unanswered, *([unanswered_at] if unanswered_at else []))
-    _change(
-        tx, _c.identity == incident.identity, state="waiting", reason=reason, unanswered=json.dumps(times)
-    )
+    """Note why an incident goes on waiting, and the time of an attempt whose outcome is unknown.
+
+    It keeps the times of the last 20, so that the description of its todo does not grow for ever.
+    """
+    times = incident.unanswered if unanswered_at is None else (*incident.unanswered, unanswered_at)
+    values = {"reason": reason, "unanswered": json.dumps(times[-LIST_ITEMS:])}
+    _change(tx, _c.identity == incident.identity, state="waiting", **values)
 
 
 def summarize(tx: Transaction, summary: Incident, members: Sequence[Incident]) -> None:
