@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Float, create_engine, event, func, insert, select, text
 from sqlalchemy.engine import Engine, make_url
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, ColumnElement
 
-    from bzctrl_provider.outbox.delivery import Sender
     from bzctrl_provider.store.database import Transaction
 
 _FAILURES_A_DAY = 10_000
@@ -111,7 +110,7 @@ def _do_not_wait_for_the_disk(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-def _connect(conn_id: str) -> Sender:
+def _connect(conn_id: str) -> NoReturn:
     raise AssertionError(conn_id)  # nothing waits
 
 

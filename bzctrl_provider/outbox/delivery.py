@@ -11,20 +11,22 @@ import time
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
 from bzctrl_provider.fields import add_duplicate_note
-from bzctrl_provider.metrics import count_todos, gauge_outbox
+from bzctrl_provider.metrics import count_results, count_todos, gauge_outbox
 from bzctrl_provider.outbox.storm import find_storms, summarize
 from bzctrl_provider.outbox.writer import format_time, is_set
+from bzctrl_provider.rules.field_checks import leave_out_of_format
 from bzctrl_provider.store import deliveries, incidents, problems
 from bzctrl_provider.text import LINE_CHARS, one_line, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bzctrl_provider.client.todo import CreatedTodo
     from bzctrl_provider.store.database import Database, Transaction
     from bzctrl_provider.store.incidents import Incident
 
@@ -52,6 +54,10 @@ _SUPPLY_WAIT_DAYS = 3
 """How long an incident waits for its connection to supply a field: longer than a weekend. Then it is rejected."""
 
 
+WORKERS = 8
+"""How many todos a delivery sends at a time."""
+
+
 @dataclass(frozen=True)
 class DeliveryResult:
     """The result of a delivery.
@@ -72,23 +78,58 @@ class DeliveryResult:
         return asdict(self)
 
 
-class Sender(Protocol):
-    """A connection to BzCtrl."""
+_CALL_MAX_S = 1800.0
+"""The most that creating one todo may take here, whatever the connection allows."""
 
-    def fit(self, fields: Any) -> dict[str, Any]:
-        """Return the fields that the connection has; a note names the others."""
 
-    def check(self, fields: Any) -> dict[str, Any]:
-        """Return the complete and checked fields of a todo, or raise BzCtrlValidationError."""
+class BzCtrlSender:
+    """One connection to BzCtrl, which creates todos.
+
+    :param conn_id: the Airflow connection.
+    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
+    :raises Exception: if the connection is missing or invalid.
+    """
+
+    def __init__(self, conn_id: str, *, ends_at: float | None = None) -> None:
+        # Only here: a process that has just written may find that nothing is to be sent.
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+        self._client = BzCtrlHook(conn_id).get_conn()
+        self._ends_at = ends_at
+
+    def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that the message format of the connection has; a note names the others."""
+        return leave_out_of_format(fields, self._client.message_format)
+
+    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the complete and checked fields of a todo.
+
+        :raises BzCtrlValidationError: names every error of the todo.
+        """
+        from bzctrl_provider.client.todo import complete_todo
+
+        return vars(complete_todo(fields, defaults=self._client.defaults))
 
     def authenticate(self) -> None:
-        """Get a token, or raise BzCtrlError."""
+        """Get a token, so that no todo is sent for which there is no time.
 
-    def create_todos(self, todos: Sequence[Any]) -> Sequence[Any]:
-        """Create todos, and return for each what was created or the error."""
+        :raises BzCtrlError: why there is none.
+        """
+        self._client.authenticate(limit_s=self._limit_s())
+
+    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
+        """Create todos, and return for each what was created or why it was not."""
+        results = self._client.create_todos(todos, max_workers=WORKERS, limit_s=self._limit_s())
+        count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
+        return results
+
+    def _limit_s(self) -> float:
+        limit_s = min(self._client.total_s, _CALL_MAX_S)
+        return limit_s if self._ends_at is None else min(limit_s, self._ends_at - time.monotonic())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; the token stays with the process."""
+        self._client.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +164,7 @@ class Delivery:
     """
 
     def __init__(
-        self, store: Database, *, holder: str, connect: Callable[[str], Sender], options: Options
+        self, store: Database, *, holder: str, connect: Callable[[str], BzCtrlSender], options: Options
     ) -> None:
         self.store = store
         self.options = options
@@ -237,19 +278,12 @@ class Delivery:
         log.warning("%s %s in the outbox. %s", _name_of(waiting[0]), stay, reason)
         self.result.kept.extend({"identity": incident.identity, "reason": reason} for incident in waiting)
 
-    def reject(self, incident: Incident, reason: str) -> None:
-        """Report an incident that was rejected."""
-        log.error("%s was rejected, and is not tried again. %s", _name_of(incident), reason)
-        self.result.rejected.append({"identity": incident.identity, "reason": reason})
-
 
 class _OfConnection:
     """The part of a delivery that uses one connection."""
 
-    def __init__(self, delivery: Delivery, conn_id: str, sender: Sender) -> None:
+    def __init__(self, delivery: Delivery, conn_id: str, sender: BzCtrlSender) -> None:
         self._delivery = delivery
-        self._store = delivery.store
-        self._options = delivery.options
         self._conn_id = conn_id
         self._sender = sender
         self._members: dict[str, list[Incident]] = defaultdict(list)
@@ -284,11 +318,11 @@ class _OfConnection:
         if self._stopped:
             return 0
         # The token may be there already: one todo shows how long a request takes, before many are sent.
-        is_first = self._options.beside and not self._delivery.sent
-        size = 1 if is_first else self._options.batch
-        if self._options.limit is not None:
-            size = min(size, self._options.limit - self._delivery.sent)
-        if size > 0 and self._options.may_start(self._took_s):
+        is_first = self._delivery.options.beside and not self._delivery.sent
+        size = 1 if is_first else self._delivery.options.batch
+        if self._delivery.options.limit is not None:
+            size = min(size, self._delivery.options.limit - self._delivery.sent)
+        if size > 0 and self._delivery.options.may_start(self._took_s):
             return size
         self._stopped = "There was no time for it."
         self._delivery.is_out_of_time = True
@@ -300,7 +334,7 @@ class _OfConnection:
     def _plan(self, waiting: Sequence[Incident]) -> list[Incident]:
         """Return the incidents to send, with the summaries instead of those that they represent."""
         due, complete = self._choose(waiting)
-        for storm in find_storms(complete, above=self._options.group_above):
+        for storm in find_storms(complete, above=self._delivery.options.group_above):
             summary = summarize(storm)
             self._delivery.tried.add(summary.identity)
             self._members[summary.identity] = storm
@@ -333,7 +367,7 @@ class _OfConnection:
 
     def _check(self, incident: Incident) -> tuple[str | None, dict[str, Any] | None]:
         """Return why an incident waits, or its complete fields; neither if it is invalid, so that it is rejected by itself."""
-        until = 0.0 if self._options.ignore_pauses else _wait_until(incident)
+        until = 0.0 if self._delivery.options.ignore_pauses else _wait_until(incident)
         if self._delivery.now < until:
             return f"Not tried before {format_time(until)}, because of attempts without a response.", None
         try:
@@ -356,7 +390,7 @@ class _OfConnection:
             f"{one_line(self._conn_id, max_chars=LINE_CHARS)}: add it there within {_SUPPLY_WAIT_DAYS} days."
         )
         if incident.reason != reason:
-            with self._store.transaction() as tx:
+            with self._delivery.store.transaction() as tx:
                 incidents.note_waiting(tx, incident, reason)
         return reason
 
@@ -365,7 +399,7 @@ class _OfConnection:
     def _send(self, batch: list[Incident]) -> bool:
         """Send a batch and note its outcomes; return False if another process has the lease, so that nothing was sent."""
         # Committed before the request: if this process ends in between, the next delivery knows that the todos may exist.
-        with self._store.transaction() as tx:
+        with self._delivery.store.transaction() as tx:
             if not deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S):
                 self._stopped = "Another process delivers."
                 return False
@@ -376,7 +410,7 @@ class _OfConnection:
         todos = [add_duplicate_note(unit.fields, unit.unanswered) for unit in batch]
         before = time.monotonic()
         try:
-            outcomes = list(self._sender.create_todos(todos))
+            outcomes: list[Any] = list(self._sender.create_todos(todos))
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is known about any of them
             outcomes = [exc] * len(batch)
         self._took_s = time.monotonic() - before
@@ -387,7 +421,7 @@ class _OfConnection:
         return True
 
     def _note_outcomes(self, sent: list[tuple[Incident, Any]], started_at: float) -> None:
-        with self._store.transaction() as tx:
+        with self._delivery.store.transaction() as tx:
             is_ours = deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S)
             created = [(unit, todo) for unit, todo in sent if not isinstance(todo, BaseException)]
             if created:
@@ -414,7 +448,8 @@ class _OfConnection:
             problems.release(tx, unit.identity)
             # The incidents of a rejected summary are sent by themselves, in the next round of this delivery.
             self._delivery.tried.difference_update(one.identity for one in self._members[unit.identity])
-            self._delivery.reject(unit, reason)
+            log.error("%s was rejected, and is not tried again. %s", _name_of(unit), reason)
+            self._delivery.result.rejected.append({"identity": unit.identity, "reason": reason})
             return
         is_unknown = getattr(outcome, "outcome_unknown", True)
         unanswered_at = format_time(started_at) if is_unknown else None

@@ -12,27 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.metrics import count_results
-from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, Delivery, DeliveryResult, Options
-from bzctrl_provider.rules.field_checks import leave_out_of_format
+from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, WORKERS, BzCtrlSender, Delivery, Options
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import StoreError, database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
-    from bzctrl_provider.client.todo import CreatedTodo
-    from bzctrl_provider.exceptions import BzCtrlError
+    from bzctrl_provider.outbox.delivery import DeliveryResult
     from bzctrl_provider.store.database import Database
 
 log = logging.getLogger(__name__)
 
 _RAISER = "bzctrl_provider.failed_runs.raiser"
 """The module that raises the incidents of failed runs. By its name, because it is above this one, and only if there are any."""
-
-WORKERS = 8
-"""How many todos a delivery sends at a time."""
 
 _BATCH = 8 * WORKERS
 """How many are sent between two notes, and so at most how many possible duplicates a killed delivery leaves."""
@@ -204,56 +198,3 @@ class Budget:
 
 budget = Budget()
 """Of this process."""
-
-_CALL_MAX_S = 1800.0
-"""The most that creating one todo may take here, whatever the connection allows."""
-
-
-class BzCtrlSender:
-    """One connection to BzCtrl, which creates todos.
-
-    :param conn_id: the Airflow connection.
-    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
-    :raises Exception: if the connection is missing or invalid.
-    """
-
-    def __init__(self, conn_id: str, *, ends_at: float | None = None) -> None:
-        # Only here: a process that has just written may find that nothing is to be sent.
-        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-
-        self._client = BzCtrlHook(conn_id).get_conn()
-        self._ends_at = ends_at
-
-    def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that the message format of the connection has; a note names the others."""
-        return leave_out_of_format(fields, self._client.message_format)
-
-    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the complete and checked fields of a todo.
-
-        :raises BzCtrlValidationError: names every error of the todo.
-        """
-        from bzctrl_provider.client.todo import complete_todo
-
-        return vars(complete_todo(fields, defaults=self._client.defaults))
-
-    def authenticate(self) -> None:
-        """Get a token, so that no todo is sent for which there is no time.
-
-        :raises BzCtrlError: why there is none.
-        """
-        self._client.authenticate(limit_s=self._limit_s())
-
-    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
-        """Create todos, and return for each what was created or why it was not."""
-        results = self._client.create_todos(todos, max_workers=WORKERS, limit_s=self._limit_s())
-        count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
-        return results
-
-    def _limit_s(self) -> float:
-        limit_s = min(self._client.total_s, _CALL_MAX_S)
-        return limit_s if self._ends_at is None else min(limit_s, self._ends_at - time.monotonic())
-
-    def close(self) -> None:
-        """Close the connections; the token stays with the process."""
-        self._client.close()

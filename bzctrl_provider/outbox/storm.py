@@ -118,11 +118,9 @@ def _by_reason(members: Sequence[Incident]) -> list[str]:
 
 
 def _line(member: Incident) -> str:
-    amount = member.fields.get("financial_impact")
     parts = [
         _label(member),
         "" if member.facts.get("reason") else _title(member),
-        f"financial impact {amount} EUR" if amount else "",
         _fact(member, "run_url"),
     ]
     return ", ".join(dict.fromkeys(filter(None, parts)))

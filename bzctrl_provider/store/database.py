@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -39,16 +39,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Engine
-    from sqlalchemy.pool import Pool
 
 TIMEOUT_S = 5
 """For a connection to the database, for one statement, and for another process's lock."""
 
 PARAMETERS = 500
 """How many values one statement gets: SQLite takes at most 32,766, and releases before 3.32 only 999."""
-
-_CREATIONS = 5
-"""How often the tables are looked for and made, if other processes make them at the same moment."""
 
 _making_a_file = Lock()
 
@@ -159,24 +155,26 @@ class Database:
     def _begin(self, connection: Connection) -> float:
         """Begin a transaction and return the present time, after the tables were made if they were not there."""
         no_table = OperationalError if self.is_file else ProgrammingError
-        for attempt in range(_CREATIONS):
+        # Several times, because other processes may make the tables at the same moment.
+        for _ in range(5):
+            # Not in the block: an error of the lock has the same type.
             self._lock_file(connection)
-            try:
-                query = schema.first_query(connection.dialect.name, timeout_s=self._timeout_s)
-                version, now, *_ = connection.execute(query).one()
-            except (NoResultFound, no_table):
-                connection.rollback()
-                if attempt == _CREATIONS - 1:
-                    raise
-                self._create(connection)
-            else:
-                if version > schema.VERSION:
-                    raise StoreError(
-                        f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
-                        f"version {schema.VERSION}: install the newer release here, too."
-                    )
-                return float(now)
-        raise AssertionError  # the last attempt returns or raises
+            with suppress(NoResultFound, no_table):
+                return self._read_time(connection)
+            connection.rollback()
+            self._create(connection)
+        self._lock_file(connection)
+        return self._read_time(connection)
+
+    def _read_time(self, connection: Connection) -> float:
+        query = schema.first_query(connection.dialect.name, timeout_s=self._timeout_s)
+        version, now, *_ = connection.execute(query).one()
+        if version > schema.VERSION:
+            raise StoreError(
+                f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
+                f"version {schema.VERSION}: install the newer release here, too."
+            )
+        return float(now)
 
     def _lock_file(self, connection: Connection) -> None:
         if self.is_file:
@@ -247,28 +245,23 @@ def _check(url: URL) -> None:
 
 
 def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
-    is_file = url.get_backend_name() == "sqlite"
-    arguments: dict[str, Any] = {"timeout": timeout_s} if is_file else {}
-    if url.get_driver_name() in ("psycopg2", "psycopg"):
-        # A server that does not respond any more ends a statement after this time, too.
-        arguments = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
-    # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
-    more: dict[str, Any] = {} if is_file else {"isolation_level": "READ COMMITTED"}
-    if url.get_driver_name() == "psycopg2":
-        # By itself psycopg2 sends a statement for many rows once for each of them.
-        more["executemany_mode"] = "values_plus_batch"
-    pool: type[Pool] = NullPool
-    if keeps_connection and not is_file:  # a file is opened in no time
-        pool = QueuePool
-        more |= {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
-    engine = create_engine(
-        url, poolclass=pool, connect_args=arguments, hide_parameters=True, future=True, **more
-    )
-    if is_file:
+    options: dict[str, Any] = {"hide_parameters": True, "future": True, "poolclass": NullPool}
+    if url.get_backend_name() == "sqlite":
+        # Without an isolation level, the driver begins no transactions by itself.
+        engine = create_engine(url, connect_args={"timeout": timeout_s, "isolation_level": None}, **options)
         if url.database:  # not in memory
             event.listen(engine, "do_connect", _make_private)
-        event.listen(engine, "connect", _leave_transactions_to_us)
-    return engine
+        return engine
+    if url.get_driver_name() in ("psycopg2", "psycopg"):
+        # A server that does not respond any more ends a statement after this time, too.
+        options["connect_args"] = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
+    if url.get_driver_name() == "psycopg2":
+        # By itself psycopg2 sends a statement for many rows once for each of them.
+        options["executemany_mode"] = "values_plus_batch"
+    if keeps_connection:
+        options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
+    # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
+    return create_engine(url, isolation_level="READ COMMITTED", **options)
 
 
 def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
@@ -279,10 +272,6 @@ def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: A
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
 
 
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, literal_column, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
@@ -14,8 +14,6 @@ from bzctrl_provider.store.repeats import Problem
 from bzctrl_provider.text import plain_text
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
-
     from bzctrl_provider.store.database import Transaction
 
 _KEPT_S = 30 * 86_400.0
@@ -24,7 +22,6 @@ _LISTS = ("counted", "occurrences")
 
 _table = schema.problem
 _c = _table.c
-_SELECT: Select[Any] = select(literal_column("*")).select_from(_table)
 
 
 def find(tx: Transaction, key: str) -> Problem:
@@ -38,7 +35,7 @@ def lock(tx: Transaction, key: str, name: str) -> Problem:
 
     :param name: for people who read the table.
     """
-    query = _SELECT.where(_c.key == key).with_for_update()
+    query = select(_table).where(_c.key == key).with_for_update()
     row = tx.connection.execute(query).mappings().first()
     if row is None:
         values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(Problem())}
