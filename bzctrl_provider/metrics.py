@@ -26,9 +26,7 @@ def count_todos(outcome: Outcome, *, todo_type: object, number: int = 1) -> None
     :param number: how many todos.
     """
     if number > 0:
-        _send(
-            lambda stats: stats.incr(f"bzctrl.todos.{outcome}", number, tags={"todo_type": _tag(todo_type)})
-        )
+        _send("incr", f"bzctrl.todos.{outcome}", number, tags={"todo_type": _tag(todo_type)})
 
 
 def count_results(results: Iterable[object], *, todo_types: Iterable[object] = ()) -> None:
@@ -60,7 +58,7 @@ def time_create(*, todo_type: object, clock: Callable[[], float] = time.monotoni
     finally:
         # A timedelta, because the unit of a number depends on Airflow's version and options.
         elapsed = timedelta(seconds=clock() - started)
-        _send(lambda stats: stats.timing("bzctrl.create", elapsed, tags={"todo_type": _tag(todo_type)}))
+        _send("timing", "bzctrl.create", elapsed, tags={"todo_type": _tag(todo_type)})
 
 
 def gauge_outbox(*, waiting: int, oldest_s: float) -> None:
@@ -69,9 +67,9 @@ def gauge_outbox(*, waiting: int, oldest_s: float) -> None:
     :param waiting: how many todos wait in the outbox.
     :param oldest_s: the age of the oldest in seconds; 0 if none waits.
     """
-    _send(lambda stats: stats.gauge("bzctrl.outbox.waiting", waiting))
+    _send("gauge", "bzctrl.outbox.waiting", waiting)
     # Whole seconds; a negative gauge would be a difference.
-    _send(lambda stats: stats.gauge("bzctrl.outbox.oldest_s", max(0, round(oldest_s))))
+    _send("gauge", "bzctrl.outbox.oldest_s", max(0, round(oldest_s)))
 
 
 def gauge_unwritten(number: int) -> None:
@@ -79,15 +77,15 @@ def gauge_unwritten(number: int) -> None:
 
     :param number: how many failed runs a scheduler keeps in memory, because the store cannot be used.
     """
-    _send(lambda stats: stats.gauge("bzctrl.failed_runs.unwritten", number))
+    _send("gauge", "bzctrl.failed_runs.unwritten", number)
 
 
-def _send(send: Callable[[Any], None]) -> None:
+def _send(kind: Literal["incr", "timing", "gauge"], *values: Any, **tags: Any) -> None:
     try:
         # Imported here: with the first metric, Airflow reads its options for them.
         from airflow.providers.common.compat.sdk import Stats
 
-        send(Stats)
+        getattr(Stats, kind)(*values, **tags)
     except Exception as exc:  # noqa: BLE001 - a metric must not cost an incident, whatever its client raises
         log.debug("A metric could not be sent: %s", type(exc).__name__)
 

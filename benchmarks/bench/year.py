@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Float, create_engine, event, func, insert, select, text
 from sqlalchemy.engine import Engine, make_url
@@ -17,13 +17,13 @@ from bench.worker import forked, log_at_info, run
 from bzctrl_provider.outbox.delivery import LEASE_S, Delivery, Options
 from bzctrl_provider.store import deliveries, problems, schema
 from bzctrl_provider.store.database import Database
+from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Column, ColumnElement
 
-    from bzctrl_provider.outbox.delivery import Sender
     from bzctrl_provider.store.database import Transaction
 
 _FAILURES_A_DAY = 10_000
@@ -91,7 +91,7 @@ class _Year:
 
 
 def _open_window(tx: Transaction, identity: str) -> None:
-    key = problems.key_of("window", identity)
+    key = digest_of("window", identity)
     problem = problems.lock(tx, key, f"bzctrl_default:EXA-CON-BUS-WOR:{identity}").with_failure(
         identity, now=tx.now
     )
@@ -110,7 +110,7 @@ def _do_not_wait_for_the_disk(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-def _connect(conn_id: str) -> Sender:
+def _connect(conn_id: str) -> NoReturn:
     raise AssertionError(conn_id)  # nothing waits
 
 

@@ -22,7 +22,7 @@ from bzctrl_provider.rules.routes import RoutesFile, find_dead_fields
 from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
-from bzctrl_provider.store.database import REMEDY, StoreError, database, find_misplacement
+from bzctrl_provider.store.database import StoreError, database, find_misplacement
 from bzctrl_provider.text import TEXT_CHARS, count, one_line
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def check_outbox(hosts: Sequence[str]) -> Finding:
     if rejected:
         faults.append(_REJECTED)
     if misplacement := find_misplacement(hosts):
-        faults.append(f"{misplacement} To fix it, {REMEDY}.")
+        faults.append(misplacement)
     age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
     message = f"{store} can be used; {waiting} waiting{age}, {rejected} rejected."
     facts = {"address": str(store), "waiting": waiting, "oldest_s": oldest_s, "rejected": rejected}

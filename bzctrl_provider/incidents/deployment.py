@@ -14,7 +14,7 @@ from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import problems
 from bzctrl_provider.store.database import database
-from bzctrl_provider.text import LIST_ITEMS
+from bzctrl_provider.text import LIST_ITEMS, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -146,7 +146,7 @@ def find_silencing(
         return Silencing()
     if not is_counted:
         return Silencing(silence)
-    key = problems.key_of("silenced", failure.dag_id, *sorted(failure.task_ids))
+    key = digest_of("silenced", failure.dag_id, *sorted(failure.task_ids))
     with best_effort("the count of silenced failures"), database().transaction() as tx:
         if silence is None:
             return _with_note(problems.find(tx, key), key)

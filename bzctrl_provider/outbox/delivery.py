@@ -9,22 +9,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
-from bzctrl_provider.metrics import count_todos, gauge_outbox
-from bzctrl_provider.outbox.storm import Member, find_storms, summarize
-from bzctrl_provider.outbox.writer import format_time, is_set, todo_of
+from bzctrl_provider.fields import add_duplicate_note
+from bzctrl_provider.metrics import count_results, count_todos, gauge_outbox
+from bzctrl_provider.outbox.storm import find_storms, summarize
+from bzctrl_provider.outbox.writer import format_time, is_set
+from bzctrl_provider.rules.field_checks import leave_out_of_format
 from bzctrl_provider.store import deliveries, incidents, problems
 from bzctrl_provider.text import LINE_CHARS, one_line, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bzctrl_provider.client.todo import CreatedTodo
     from bzctrl_provider.store.database import Database, Transaction
-    from bzctrl_provider.store.deliveries import Pause
     from bzctrl_provider.store.incidents import Incident
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,10 @@ _SUPPLY_WAIT_DAYS = 3
 """How long an incident waits for its connection to supply a field: longer than a weekend. Then it is rejected."""
 
 
+WORKERS = 8
+"""How many todos a delivery sends at a time."""
+
+
 @dataclass(frozen=True)
 class DeliveryResult:
     """The result of a delivery.
@@ -71,23 +78,58 @@ class DeliveryResult:
         return asdict(self)
 
 
-class Sender(Protocol):
-    """A connection to BzCtrl."""
+_CALL_MAX_S = 1800.0
+"""The most that creating one todo may take here, whatever the connection allows."""
 
-    def fit(self, fields: Any) -> dict[str, Any]:
-        """Return the fields that the connection has; a note names the others."""
 
-    def check(self, fields: Any) -> dict[str, Any]:
-        """Return the complete and checked fields of a todo, or raise BzCtrlValidationError."""
+class BzCtrlSender:
+    """One connection to BzCtrl, which creates todos.
+
+    :param conn_id: the Airflow connection.
+    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
+    :raises Exception: if the connection is missing or invalid.
+    """
+
+    def __init__(self, conn_id: str, *, ends_at: float | None = None) -> None:
+        # Only here: a process that has just written may find that nothing is to be sent.
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+
+        self._client = BzCtrlHook(conn_id).get_conn()
+        self._ends_at = ends_at
+
+    def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that the message format of the connection has; a note names the others."""
+        return leave_out_of_format(fields, self._client.message_format)
+
+    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the complete and checked fields of a todo.
+
+        :raises BzCtrlValidationError: names every error of the todo.
+        """
+        from bzctrl_provider.client.todo import complete_todo
+
+        return vars(complete_todo(fields, defaults=self._client.defaults))
 
     def authenticate(self) -> None:
-        """Get a token, or raise BzCtrlError."""
+        """Get a token, so that no todo is sent for which there is no time.
 
-    def create_todos(self, todos: Sequence[Any]) -> Sequence[Any]:
-        """Create todos, and return for each what was created or the error."""
+        :raises BzCtrlError: why there is none.
+        """
+        self._client.authenticate(limit_s=self._limit_s())
+
+    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
+        """Create todos, and return for each what was created or why it was not."""
+        results = self._client.create_todos(todos, max_workers=WORKERS, limit_s=self._limit_s())
+        count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
+        return results
+
+    def _limit_s(self) -> float:
+        limit_s = min(self._client.total_s, _CALL_MAX_S)
+        return limit_s if self._ends_at is None else min(limit_s, self._ends_at - time.monotonic())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; the token stays with the process."""
+        self._client.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +142,7 @@ class Options:
     :param ignore_pauses: whether to try connections that are paused, and incidents that have to wait.
     :param beside: whether the process has other work, and little time: if BzCtrl is too slow for that, only such
         processes keep from it for a while.
-    :param batch: how many to send between two notes.
-    :param first_batch: how many to send at first.
+    :param batch: how many to send between two notes; beside other work, one at first.
     :param may_start: whether there is time for a batch if the last one, or the token, took so many seconds.
     """
 
@@ -111,7 +152,6 @@ class Options:
     ignore_pauses: bool = False
     beside: bool = False
     batch: int = 8
-    first_batch: int = 8
     may_start: Callable[[float], bool] = lambda _: True
 
 
@@ -124,11 +164,11 @@ class Delivery:
     """
 
     def __init__(
-        self, store: Database, *, holder: str, connect: Callable[[str], Sender], options: Options
+        self, store: Database, *, holder: str, connect: Callable[[str], BzCtrlSender], options: Options
     ) -> None:
         self.store = store
         self.options = options
-        self.result = DeliveryResult()
+        self.result = DeliveryResult(busy=True)
         self.todos: dict[str, dict[str, Any]] = {}
         """For the identity of each incident that is delivered, what BzCtrl created."""
         self.sent = 0
@@ -147,42 +187,46 @@ class Delivery:
         """
         with self.store.transaction() as tx:
             if not deliveries.lock_lease(tx, self.holder):
-                self.result = DeliveryResult(busy=True)
                 return self.result
+            self.result = DeliveryResult()
+            # With the lease, because only then nobody is sending the rows that are noted as `sending`.
             self._recover(tx)
-        while True:
+            waiting = self._look(tx)
+        while waiting:
+            self._deliver_all(waiting)
             with self.store.transaction() as tx:
-                waiting = incidents.list_of(tx, "waiting")
-                self.now = tx.now
-            self._deliver_all([one for one in waiting if one.identity not in self.tried])
-            with self.store.transaction() as tx:
-                if (
-                    not self.is_out_of_time
-                    and deliveries.lock_lease(tx, self.holder)
-                    # Not by the numbers of the rows: a row may get its number long before it can be seen.
-                    and not self.tried.issuperset(incidents.waiting_identities(tx))
-                ):
-                    continue
-                incidents.prune(tx)
-                problems.prune(tx)
-                number, oldest = incidents.count(tx, "waiting", "sending")
-                gauge_outbox(waiting=number, oldest_s=tx.now - oldest if oldest else 0)
-                # Last, so that nobody who writes before finds the lease taken by a process that looks no more.
-                deliveries.give_lease_back(tx, self.holder)
-                return self.result
+                waiting = self._look(tx)
+        return self.result
 
     def _recover(self, tx: Transaction) -> None:
         for incident in incidents.list_of(tx, "sending"):
             reason = "A delivery ended in the middle of an attempt."
             incidents.note_waiting(tx, incident, reason, unanswered_at=format_time(incident.changed_at))
+        # After that: a summary that may have been sent has an attempt without a response by now, and stays.
         incidents.dissolve_unsent_summaries(tx)
+
+    def _look(self, tx: Transaction) -> list[Incident]:
+        """Return what waits and was not tried yet; if there is nothing, delete what is old and give the lease back."""
+        self.now = tx.now
+        # Locked before the look: who writes later finds that the lease was given back, and delivers by itself.
+        if deliveries.lock_lease(tx, self.holder) and not self.is_out_of_time:
+            # Not by the numbers of the rows: a row may get its number long before it can be seen.
+            waiting = [one for one in incidents.list_of(tx, "waiting") if one.identity not in self.tried]
+            if waiting:
+                return waiting
+        incidents.prune(tx)
+        problems.prune(tx)
+        number, oldest = incidents.count(tx, "waiting", "sending")
+        gauge_outbox(waiting=number, oldest_s=tx.now - oldest if oldest else 0)
+        deliveries.give_lease_back(tx, self.holder)
+        return []
 
     def _deliver_all(self, waiting: Sequence[Incident]) -> None:
         by_connection: dict[str, list[Incident]] = defaultdict(list)
         for incident in waiting:
+            self.tried.add(incident.identity)
             by_connection[self.options.bzctrl_conn_id or incident.bzctrl_conn_id].append(incident)
         for conn_id, some in by_connection.items():
-            self.tried.update(incident.identity for incident in some)
             self._deliver(conn_id, some)
 
     def _deliver(self, conn_id: str, waiting: list[Incident]) -> None:
@@ -196,18 +240,16 @@ class Delivery:
         except Exception as exc:  # noqa: BLE001 - a connection that is missing is Airflow's error, not ours
             self.keep(waiting, f"Not tried. {self.pause(conn_id, exc)}")
             return
-        try:
-            _OfConnection(self, conn_id, sender, waiting, pause).run()
-        finally:
-            sender.close()
+        with closing(sender):
+            _OfConnection(self, conn_id, sender).deliver(waiting)
 
     def pause(self, conn_id: str, exc: Exception) -> str:
         """Keep everybody from a connection for a while, and return the reason."""
         reason = (
             f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
         )
-        is_permanent = not isinstance(exc, BzCtrlError) or exc.is_permanent
-        pause_s = exc.pause_s if isinstance(exc, BzCtrlError) else None
+        is_permanent = getattr(exc, "is_permanent", True)
+        pause_s = getattr(exc, "pause_s", None)
         if self.options.beside and not is_permanent and pause_s is None:
             self.pause_beside(reason)
             return reason
@@ -233,73 +275,34 @@ class Delivery:
         if not waiting:
             return
         stay = f"and {len(waiting) - 1} more stay" if len(waiting) > 1 else "stays"
-        log.warning("%s %s in the outbox. %s", name_of(waiting[0]), stay, reason)
+        log.warning("%s %s in the outbox. %s", _name_of(waiting[0]), stay, reason)
         self.result.kept.extend({"identity": incident.identity, "reason": reason} for incident in waiting)
-
-    def reject(self, incident: Incident, reason: str) -> None:
-        """Report an incident that was rejected."""
-        log.error("%s was rejected, and is not tried again. %s", name_of(incident), reason)
-        self.result.rejected.append({"identity": incident.identity, "reason": reason})
 
 
 class _OfConnection:
     """The part of a delivery that uses one connection."""
 
-    def __init__(
-        self, delivery: Delivery, conn_id: str, sender: Sender, waiting: list[Incident], pause: Pause | None
-    ) -> None:
+    def __init__(self, delivery: Delivery, conn_id: str, sender: BzCtrlSender) -> None:
         self._delivery = delivery
-        self._store = delivery.store
-        self._options = delivery.options
         self._conn_id = conn_id
         self._sender = sender
-        self._left = {one.identity: replace(one, fields=sender.fit(one.fields)) for one in waiting}
-        self._was_paused = pause is not None
-        self._stopped: str | None = None
-        self._has_dissolved = False
-        self._waits: dict[str, list[Incident]] = defaultdict(list)
-        """The incidents that are not tried this time, by the reason."""
-        self._took_s: float | None = None
-        self._unnoted: list[tuple[Incident, Any, float]] = []
-        """Todos that were sent, with their outcomes and times: noted with the next batch, or at the end."""
+        self._members: dict[str, list[Incident]] = defaultdict(list)
+        """For the identity of each summary the incidents that it represents."""
+        self._stopped = ""
+        """Why nothing more is sent."""
+        self._took_s = 0.0
+        """The seconds of the last batch, and at first those of the token."""
 
-    def run(self) -> None:
-        """Send what is due; once more, if a summary was rejected and its incidents have to be sent one by one."""
-        self._run_once()
-        if self._has_dissolved and not self._stopped:
-            self._run_once()
-        for reason, waiting in self._waits.items():
-            self._delivery.keep(waiting, reason)
-
-    def _run_once(self) -> None:
-        self._waits.clear()
-        units = self._plan()
-        try:
-            while units and (size := self._next_size()):
-                self._send(units[:size])
-                units = units[size:]
-        finally:
-            if self._unnoted:
-                with self._store.transaction() as tx:
-                    self._note_outcomes(tx)
+    def deliver(self, waiting: Sequence[Incident]) -> None:
+        """Send what is due, and report what stays."""
+        units = self._plan(waiting)
         if units:
-            self._delivery.keep(list(self._represented(units)), f"Not tried. {self._stopped}")
-
-    def _next_size(self) -> int:
-        """Return how many are sent next; if none, note why."""
-        if self._took_s is None:
             self._authenticate()
-        if self._stopped is not None:
-            return 0
-        size = self._options.batch if self._delivery.sent else self._options.first_batch
-        if self._options.limit is not None:
-            size = min(size, self._options.limit - self._delivery.sent)
-        if size > 0 and self._options.may_start(self._took_s or 0.0):
-            return size
-        self._stopped = "There was no time for it."
-        self._delivery.is_out_of_time = True
-        self._delivery.pause_beside(self._stopped)
-        return 0
+        while units and (size := self._next_size()) and self._send(units[:size]):
+            units = units[size:]
+        # Of a summary that is not written, those that it was to represent.
+        left = [one for unit in units for one in (self._members[unit.identity] if _is_new(unit) else [unit])]
+        self._delivery.keep(left, f"Not tried. {self._stopped}")
 
     def _authenticate(self) -> None:
         """Get the token before an attempt is noted: its time shows whether there is enough for a todo."""
@@ -310,46 +313,62 @@ class _OfConnection:
             self._stopped = self._delivery.pause(self._conn_id, exc)
         self._took_s = time.monotonic() - before
 
-    def _represented(self, units: Sequence[Incident]) -> Iterator[Incident]:
-        """Return the incidents; of a summary that is not written, those that it was to represent."""
-        for unit in units:
-            if unit.identity in self._left or unit.number:
-                yield unit
-            else:
-                yield from self._members_of(unit)
-
-    def _members_of(self, summary: Incident) -> list[Incident]:
-        return [one for one in self._left.values() if one.summary == summary.identity]
+    def _next_size(self) -> int:
+        """Return how many are sent next; if none, note why."""
+        if self._stopped:
+            return 0
+        # The token may be there already: one todo shows how long a request takes, before many are sent.
+        is_first = self._delivery.options.beside and not self._delivery.sent
+        size = 1 if is_first else self._delivery.options.batch
+        if self._delivery.options.limit is not None:
+            size = min(size, self._delivery.options.limit - self._delivery.sent)
+        if size > 0 and self._delivery.options.may_start(self._took_s):
+            return size
+        self._stopped = "There was no time for it."
+        self._delivery.is_out_of_time = True
+        self._delivery.pause_beside(self._stopped)
+        return 0
 
     # What to send
 
-    def _plan(self) -> list[Incident]:
+    def _plan(self, waiting: Sequence[Incident]) -> list[Incident]:
         """Return the incidents to send, with the summaries instead of those that they represent."""
-        due: list[Incident] = []
-        members: list[Member] = []
-        for incident in self._left.values():
-            if incident.summary is not None:
-                continue  # its summary is among those that wait
-            reason, values = self._check(incident)
-            if reason is not None:
-                self._waits[reason].append(incident)
-                continue
-            due.append(incident)
-            if values and _may_be_grouped(incident, values):
-                members.append(Member(incident, values))
-        for storm in find_storms(members, above=self._options.group_above):
+        due, complete = self._choose(waiting)
+        for storm in find_storms(complete, above=self._delivery.options.group_above):
             summary = summarize(storm)
             self._delivery.tried.add(summary.identity)
+            self._members[summary.identity] = storm
             for member in storm:
-                self._left[member.incident.identity] = replace(member.incident, summary=summary.identity)
-            due = [one for one in due if self._left[one.identity].summary is None]
-            due.append(summary)
-        return sorted(due, key=lambda one: (one.written_at, one.number))
+                del due[member.identity]
+            due[summary.identity] = summary
+        return sorted(due.values(), key=lambda one: (one.written_at, one.number))
+
+    def _choose(self, waiting: Sequence[Incident]) -> tuple[dict[str, Incident], list[Incident]]:
+        """Return the incidents that are due, by their identities, and with complete fields those that may be grouped."""
+        due: dict[str, Incident] = {}
+        complete: list[Incident] = []
+        later: dict[str, list[Incident]] = defaultdict(list)
+        for one in waiting:
+            if one.summary is not None:
+                self._members[one.summary].append(one)  # the summary is among those that wait
+                continue
+            incident = replace(one, fields=self._sender.fit(one.fields))
+            reason, values = self._check(incident)
+            if reason is not None:
+                later[reason].append(incident)
+                continue
+            due[incident.identity] = incident
+            may_be_grouped = not incident.is_summary and not incident.is_single
+            if may_be_grouped and values and values["todo_type"] == "INCIDENT":
+                complete.append(replace(incident, fields=values))
+        for reason, some in later.items():
+            self._delivery.keep(some, reason)
+        return due, complete
 
     def _check(self, incident: Incident) -> tuple[str | None, dict[str, Any] | None]:
         """Return why an incident waits, or its complete fields; neither if it is invalid, so that it is rejected by itself."""
-        until = None if self._options.ignore_pauses else _wait_until(incident)
-        if until is not None and self._delivery.now < until:
+        until = 0.0 if self._delivery.options.ignore_pauses else _wait_until(incident)
+        if self._delivery.now < until:
             return f"Not tried before {format_time(until)}, because of attempts without a response.", None
         try:
             return None, self._sender.check(incident.fields)
@@ -371,120 +390,110 @@ class _OfConnection:
             f"{one_line(self._conn_id, max_chars=LINE_CHARS)}: add it there within {_SUPPLY_WAIT_DAYS} days."
         )
         if incident.reason != reason:
-            with self._store.transaction() as tx:
+            with self._delivery.store.transaction() as tx:
                 incidents.note_waiting(tx, incident, reason)
         return reason
 
     # Sending
 
-    def _send(self, batch: list[Incident]) -> None:
-        with self._store.transaction() as tx:
-            # In one transaction with the note of what is sent next, because each commit is a write to the disk.
-            if not self._note_outcomes(tx):
+    def _send(self, batch: list[Incident]) -> bool:
+        """Send a batch and note its outcomes; return False if another process has the lease, so that nothing was sent."""
+        # Committed before the request: if this process ends in between, the next delivery knows that the todos may exist.
+        with self._delivery.store.transaction() as tx:
+            if not deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S):
                 self._stopped = "Another process delivers."
-                self._delivery.keep(list(self._represented(batch)), f"Not tried. {self._stopped}")
-                return
-            for unit in batch:
-                if unit.is_summary and not unit.number:
-                    incidents.summarize(tx, unit, self._members_of(unit))
+                return False
+            for summary in filter(_is_new, batch):
+                incidents.summarize(tx, summary, self._members[summary.identity])
             incidents.note_sending(tx, [unit.identity for unit in batch])
             started_at = tx.now
+        todos = [add_duplicate_note(unit.fields, unit.unanswered) for unit in batch]
         before = time.monotonic()
         try:
-            outcomes = list(self._sender.create_todos([todo_of(unit) for unit in batch]))
+            outcomes: list[Any] = list(self._sender.create_todos(todos))
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is known about any of them
             outcomes = [exc] * len(batch)
         self._took_s = time.monotonic() - before
         self._delivery.sent += len(batch)
-        self._unnoted = [(unit, outcome, started_at) for unit, outcome in zip(batch, outcomes, strict=True)]
+        # Before the pause, because until this commit the todos count as possible duplicates.
+        self._note_outcomes(list(zip(batch, outcomes, strict=True)), started_at)
         self._pause_if_down(outcomes)
+        return True
 
-    def _note_outcomes(self, tx: Transaction) -> bool:
-        """Note the outcomes of what was sent, and return whether this process still has the lease."""
-        is_ours = deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S)
-        unnoted, self._unnoted = self._unnoted, []
-        created = [(unit, todo) for unit, todo, _ in unnoted if not isinstance(todo, BaseException)]
-        if created:
-            incidents.note_created(tx, [(unit, todo.key, todo.link) for unit, todo in created])
-        for unit, outcome, started_at in unnoted:
-            if not isinstance(outcome, BaseException):
-                self._report_created(unit, outcome)
-            elif is_ours:
-                self._note_failure(tx, unit, outcome, started_at)
-            else:
-                # The process that took over has noted an attempt without a response, and may have created the todo since.
-                self._left.pop(unit.identity, None)
-                self._delivery.keep([unit], exception_text(outcome) or "")
-        return is_ours
+    def _note_outcomes(self, sent: list[tuple[Incident, Any]], started_at: float) -> None:
+        with self._delivery.store.transaction() as tx:
+            is_ours = deliveries.renew_lease(tx, self._delivery.holder, for_s=LEASE_S)
+            created = [(unit, todo) for unit, todo in sent if not isinstance(todo, BaseException)]
+            if created:
+                # Also without the lease: the todos exist, and the connection works.
+                incidents.note_created(tx, [(unit, todo.key, todo.link) for unit, todo in created])
+                deliveries.resume(tx, self._conn_id)
+            for unit, todo in created:
+                self._report_created(unit, todo)
+            for unit, outcome in sent:
+                if not isinstance(outcome, BaseException):
+                    continue
+                if is_ours:
+                    self._note_failure(tx, unit, outcome, started_at)
+                else:
+                    # The process that took over has noted an attempt without a response, and may have created the todo since.
+                    self._delivery.keep([unit], exception_text(outcome) or "")
 
     def _note_failure(
         self, tx: Transaction, unit: Incident, outcome: BaseException, started_at: float
     ) -> None:
-        self._left.pop(unit.identity, None)
         reason = exception_text(outcome) or ""
         if isinstance(outcome, BzCtrlError) and outcome.is_permanent and outcome.concerns == "todo":
-            self._reject(tx, unit, reason)
+            incidents.note_rejected(tx, unit, reason)
+            problems.release(tx, unit.identity)
+            # The incidents of a rejected summary are sent by themselves, in the next round of this delivery.
+            self._delivery.tried.difference_update(one.identity for one in self._members[unit.identity])
+            log.error("%s was rejected, and is not tried again. %s", _name_of(unit), reason)
+            self._delivery.result.rejected.append({"identity": unit.identity, "reason": reason})
             return
         is_unknown = getattr(outcome, "outcome_unknown", True)
         unanswered_at = format_time(started_at) if is_unknown else None
         incidents.note_waiting(tx, unit, reason, unanswered_at=unanswered_at)
         self._delivery.keep([unit], reason)
 
-    def _reject(self, tx: Transaction, unit: Incident, reason: str) -> None:
-        incidents.note_rejected(tx, unit, reason)
-        problems.release(tx, unit.identity)
-        for member in self._members_of(unit):
-            unanswered = (*member.unanswered, *unit.unanswered)
-            self._left[member.identity] = replace(member, summary=None, is_single=True, unanswered=unanswered)
-            self._has_dissolved = True
-        self._delivery.reject(unit, reason)
-
     def _report_created(self, unit: Incident, todo: Any) -> None:
-        members = self._members_of(unit) if unit.is_summary else []
+        members = self._members[unit.identity]
         for one in (unit, *members):
-            self._left.pop(one.identity, None)
             self._delivery.todos[one.identity] = todo.as_dict()
         self._delivery.result.created.append({"identity": unit.identity, "key": todo.key, "link": todo.link})
-        ids = {name: unit.facts[name] for name in ("dag_id", "run_id") if unit.facts.get(name)}
-        log.info("%s was created for %s.", todo.key or todo.link, " ".join(ids.values()) or name_of(unit))
+        log.info("%s was created for %s.", todo.key or todo.link, _source_of(unit))
         if unit.is_summary:
             count_todos("grouped", todo_type="INCIDENT", number=len(members))
             log.info("%s is the summary of %d incidents.", todo.key or todo.link, len(members))
 
     def _pause_if_down(self, outcomes: Sequence[Any]) -> None:
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        is_any_created = len(errors) < len(outcomes)
-        if down := _find_error_of_connection(errors, is_any_created=is_any_created):
-            self._stopped = self._delivery.pause(self._conn_id, down)
-        elif self._was_paused and is_any_created:
-            self._was_paused = False
-            with self._store.transaction() as tx:
-                deliveries.resume(tx, self._conn_id)
+        # Other todos would have the same error; if none was created, this holds for one without a response, too.
+        down = [exc for exc in errors if getattr(exc, "concerns", "todo") == "connection"]
+        if not down and len(errors) == len(outcomes):
+            down = [exc for exc in errors if getattr(exc, "outcome_unknown", True)]
+        if down:
+            self._stopped = self._delivery.pause(self._conn_id, down[0])
 
 
-def _may_be_grouped(incident: Incident, values: Mapping[str, Any]) -> bool:
-    return not (incident.is_summary or incident.is_single) and values["todo_type"] == "INCIDENT"
+def _is_new(unit: Incident) -> bool:
+    """Return whether a unit is a summary that is not in the store yet."""
+    return unit.is_summary and not unit.number
 
 
-def _find_error_of_connection(errors: Sequence[Exception], *, is_any_created: bool) -> Exception | None:
-    """Return an error that other todos would have, too; if none was created, one without a response counts as such."""
-    found = [exc for exc in errors if getattr(exc, "concerns", "todo") == "connection"]
-    if not is_any_created:
-        found += [exc for exc in errors if getattr(exc, "outcome_unknown", True)]
-    return found[0] if found else None
+def _name_of(incident: Incident) -> str:
+    return f"The incident {incident.identity} ({_source_of(incident)})"
 
 
-def name_of(incident: Incident) -> str:
-    """Return a name of an incident for a line of a log: what happened, and its identity."""
+def _source_of(incident: Incident) -> str:
+    """Return where a failure happened, for a line of a log; of a summary, the title."""
     facts = (incident.facts.get(name) for name in ("dag_id", "run_id", "file"))
-    what = " ".join(filter(None, facts)) or str(incident.fields.get("title") or "")
-    return one_line(f"The incident {incident.identity} ({what})", max_chars=LINE_CHARS)
+    source = " ".join(filter(None, facts)) or str(incident.fields.get("title") or "")
+    return one_line(source, max_chars=LINE_CHARS)
 
 
-def _wait_until(incident: Incident) -> float | None:
+def _wait_until(incident: Incident) -> float:
     """Return when an incident may be tried again: each attempt without a response may have made one more duplicate."""
-    number = len(incident.unanswered)
-    last = parse_time(incident.unanswered[-1]) if number >= _BACKOFF_FROM else None
-    if last is None:
-        return None
-    return last.timestamp() + min(60.0 * 2.0 ** min(number - _BACKOFF_FROM + 1, 10), _BACKOFF_MAX_S)
+    doublings = len(incident.unanswered) - _BACKOFF_FROM + 1
+    last = parse_time(incident.unanswered[-1]) if doublings > 0 else None
+    return last.timestamp() + min(60.0 * 2**doublings, _BACKOFF_MAX_S) if last else 0.0

@@ -7,31 +7,26 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.metrics import count_results
-from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, Delivery, DeliveryResult, Options
-from bzctrl_provider.rules.field_checks import leave_out_of_format
+from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, WORKERS, BzCtrlSender, Delivery, Options
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import StoreError, database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
-    from bzctrl_provider.client.todo import CreatedTodo
-    from bzctrl_provider.exceptions import BzCtrlError
+    from bzctrl_provider.outbox.delivery import DeliveryResult
     from bzctrl_provider.store.database import Database
 
 log = logging.getLogger(__name__)
 
 _RAISER = "bzctrl_provider.failed_runs.raiser"
 """The module that raises the incidents of failed runs. By its name, because it is above this one, and only if there are any."""
-
-WORKERS = 8
-"""How many todos a delivery sends at a time."""
 
 _BATCH = 8 * WORKERS
 """How many are sent between two notes, and so at most how many possible duplicates a killed delivery leaves."""
@@ -76,7 +71,6 @@ def deliver(
         group_above=settings().group_above,
         ignore_pauses=ignore_pauses,
         batch=_BATCH,
-        first_batch=_BATCH,
         may_start=lambda _: ends_at is None or time.monotonic() < ends_at,
     )
     return _deliver(database(), options).result
@@ -100,21 +94,17 @@ def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
         group_above=settings().group_above,
         beside=True,
         batch=WORKERS,
-        # The token may be there already: one todo shows how long a request takes, before many are sent.
-        first_batch=1,
         may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
     )
-    try:
-        with best_effort("the delivery; it follows later"):
-            store = database()
-            with store.transaction() as tx:
-                usable = deliveries.find_usable(tx, {BESIDE, *incidents.waiting_conn_ids(tx)})
-            if BESIDE not in usable or usable == {BESIDE}:
-                return {}
-            return _deliver(store, options, ends_at=ends_at).todos
-        return {}
-    finally:
-        budget.spend(time.monotonic() - started_at)
+    todos = {}
+    with best_effort("the delivery; it follows later"):
+        store = database()
+        with store.transaction() as tx:
+            usable = deliveries.find_usable(tx, {BESIDE, *incidents.waiting_conn_ids(tx)})
+        if BESIDE in usable and len(usable) > 1:
+            todos = _deliver(store, options, ends_at=ends_at).todos
+    budget.spend(time.monotonic() - started_at)
+    return todos
 
 
 def is_scheduled() -> bool:
@@ -134,18 +124,14 @@ def note_scheduled() -> None:
 
 
 def _deliver(store: Database, options: Options, *, ends_at: float | None = None) -> Delivery:
-    def connect(conn_id: str) -> BzCtrlSender:
-        return BzCtrlSender(conn_id, workers=WORKERS, ends_at=ends_at)
-
     holder = secrets.token_hex(16)
+    connect = partial(BzCtrlSender, ends_at=ends_at)
     delivery = Delivery(store, holder=holder, connect=connect, options=options)
     with _lease(store, holder) as is_held:
         if is_held:
             if not options.beside:
                 _raise_incidents(store, options)
             delivery.run()
-        else:
-            delivery.result = DeliveryResult(busy=True)
     return delivery
 
 
@@ -212,60 +198,3 @@ class Budget:
 
 budget = Budget()
 """Of this process."""
-
-_CALL_MAX_S = 1800.0
-"""The most that creating one todo may take here, whatever the connection allows."""
-
-
-class BzCtrlSender:
-    """Create todos with one connection.
-
-    :param conn_id: the Airflow connection.
-    :param workers: how many requests at a time.
-    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
-    :raises Exception: if the connection is missing or invalid.
-    """
-
-    def __init__(self, conn_id: str, *, workers: int, ends_at: float | None = None) -> None:
-        # Only here: a process that has just written may find that nothing is to be sent.
-        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-
-        self._client = BzCtrlHook(conn_id).get_conn()
-        self._workers = workers
-        self._ends_at = ends_at
-        self._call_max_s = min(self._client.total_s, _CALL_MAX_S)
-
-    def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that the message format of the connection has; a note names the others."""
-        return leave_out_of_format(fields, self._client.message_format)
-
-    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the complete and checked fields of a todo.
-
-        :raises BzCtrlValidationError: names every error of the todo.
-        """
-        from bzctrl_provider.client.todo import complete_todo
-
-        return vars(complete_todo(fields, defaults=self._client.defaults))
-
-    def authenticate(self) -> None:
-        """Get a token, so that no todo is sent for which there is no time.
-
-        :raises BzCtrlError: why there is none.
-        """
-        self._client.authenticate(limit_s=self._limit_s())
-
-    def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
-        """Create todos, and return for each what was created or why it was not."""
-        results = self._client.create_todos(todos, max_workers=self._workers, limit_s=self._limit_s())
-        count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
-        return results
-
-    def _limit_s(self) -> float:
-        if self._ends_at is None:
-            return self._call_max_s
-        return min(self._call_max_s, self._ends_at - time.monotonic())
-
-    def close(self) -> None:
-        """Close the connections; the token stays with the process."""
-        self._client.close()

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import redact
 from sqlalchemy.engine import URL
 
 from bzctrl_provider.best_effort import best_effort, exception_text
-from bzctrl_provider.fields import add_duplicate_note, add_note
+from bzctrl_provider.fields import add_note
 from bzctrl_provider.metrics import count_todos
 from bzctrl_provider.store import incidents, problems
 from bzctrl_provider.store.database import Database, database
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
-
-_ATTEMPTS_LISTED = 10
 
 Outcome = Literal["dismissed", "covered", "ignored", "silenced", "counted", "represented", "known", "tested"]
 
@@ -91,14 +89,6 @@ def redacted(incident: Incident) -> Incident:
     )
 
 
-def todo_of(incident: Incident) -> dict[str, Any]:
-    """Return the fields to create, with a last line that names the attempts whose outcome is unknown."""
-    listed = list(incident.unanswered[:_ATTEMPTS_LISTED])
-    if len(incident.unanswered) > _ATTEMPTS_LISTED:
-        listed.append(f"and {len(incident.unanswered) - _ATTEMPTS_LISTED} more")
-    return add_duplicate_note(incident.fields, listed)
-
-
 def format_time(seconds: float) -> str:
     """Return seconds since 1970 as a time in UTC, such as ``2026-11-21T19:15:00Z``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -117,15 +107,11 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    # Not for others: the first look-up of a type among the abstract ones takes longer than all the rest here.
-    if not isinstance(value, str | int | float) and isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    return _masked(value)
-
-
-def _masked(value: Any) -> Any:
     text = _text(value)
     masked = str(redact(text))
+    # JSON has no other numbers.
     is_number = isinstance(value, int | float) and abs(value) < 10**DIGITS_MAX
     return value if is_number and masked == text else masked
 
@@ -134,7 +120,7 @@ def _text(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, int) and abs(value) >= 10**DIGITS_MAX:
-        return hex(value)
+        return hex(value)  # Python writes no decimal of so many digits
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= DIGITS_MAX:
         return f"{value:f}"  # without the exponent, as a todo writes it
     # No object's own text: it may hold a secret, and a todo takes none anyway.
@@ -229,7 +215,7 @@ def judge(
     repeats = incident.repeats
     if repeats is None:
         return incident
-    key = problems.key_of("window", repeats.key)
+    key = digest_of("window", repeats.key)
     problem = problems.lock(tx, key, repeats.key) if is_counted else problems.find(tx, key)
     if success.is_known and is_counted and _has_succeeded(tx, repeats, success.at):
         problem = problem.ended()
@@ -278,7 +264,7 @@ def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
     if repeats.pass_key:
         # Locked, and so written: a pass is noted only where a failure was.
         at = problems.lock(tx, repeats.pass_key, f"passes of {repeats.source}").passed_at
-    key = problems.key_of("success", repeats.key, repeats.pass_key or repeats.source)
+    key = digest_of("success", repeats.key, repeats.pass_key or repeats.source)
     before = problems.lock(tx, key, f"last success of {repeats.pass_key or repeats.source}")
     after = before.after_success(at)
     problems.save(tx, key, replace(after, failed_at=tx.now, until=tx.now + repeats.window_s))

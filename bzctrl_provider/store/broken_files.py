@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, select, update
 
 from bzctrl_provider.store import schema
-from bzctrl_provider.store.problems import key_of
+from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
     from bzctrl_provider.store.database import Transaction
@@ -44,7 +44,7 @@ def lock(tx: Transaction, file: str) -> BrokenFile | None:
 
     Two processes that see a new file at the same moment write the same row, the second one after the first.
     """
-    query = select(_table).where(_c.key == key_of(file)).with_for_update()
+    query = select(_table).where(_c.key == digest_of(file)).with_for_update()
     row = tx.connection.execute(query).mappings().first()
     return BrokenFile(**{name: row[name] for name in BrokenFile.__dataclass_fields__}) if row else None
 
@@ -52,11 +52,11 @@ def lock(tx: Transaction, file: str) -> BrokenFile | None:
 def save(tx: Transaction, broken: BrokenFile) -> None:
     """Write what is known of a file."""
     values: dict[str, Any] = vars(broken)
-    where = _c.key == key_of(broken.file)
+    where = _c.key == digest_of(broken.file)
     if tx.connection.execute(update(_table).where(where).values(values)).rowcount:
         return
     # If another process wrote it in between, it did so a moment ago.
-    tx.insert(insert(_table), {"key": key_of(broken.file), **values})
+    tx.insert(insert(_table), {"key": digest_of(broken.file), **values})
 
 
 def prune(tx: Transaction) -> None:

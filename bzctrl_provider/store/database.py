@@ -6,15 +6,15 @@ which its children do not use. Nothing is opened while this module is imported.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from tempfile import mkstemp
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.configuration import get_airflow_home
 from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import create_engine, event, insert, select
 from sqlalchemy.engine import URL, make_url
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Engine
-    from sqlalchemy.pool import Pool
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_S = 5
 """For a connection to the database, for one statement, and for another process's lock."""
@@ -49,8 +46,7 @@ TIMEOUT_S = 5
 PARAMETERS = 500
 """How many values one statement gets: SQLite takes at most 32,766, and releases before 3.32 only 999."""
 
-_CREATIONS = 5
-"""How often the tables are looked for and made, if other processes make them at the same moment."""
+_making_a_file = Lock()
 
 _REMEDY = "Correct the option database in the section [bzctrl] of Airflow's configuration"
 
@@ -126,10 +122,10 @@ class Database:
 
     def __str__(self) -> str:
         """Return the address of the database without its credentials."""
+        url = self._url
         if self.is_file:
-            return str(self._url.database)
-        host = f"{self._url.host or ''}:{self._url.port}" if self._url.port else self._url.host or ""
-        return f"{self._url.get_backend_name()}://{host}/{self._url.database or ''}"
+            return str(url.database)
+        return str(URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database))
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -144,46 +140,41 @@ class Database:
         if self._error and started_at < self._closed_until:
             raise self._error.with_traceback(None)
         try:
-            with self._connect() as connection:
+            connection = self._engine.connect()
+        except Exception as exc:  # noqa: BLE001 - a driver raises errors of its own if an argument of the URL is invalid
+            raise self._failure(exc, started_at) from None
+        try:
+            with connection:
                 now = self._begin(connection)
                 yield Transaction(connection, self._clock() if self._clock else now)
                 connection.commit()
         except SQLAlchemyError as exc:
-            error = self._failure(exc)
-            if time.monotonic() - started_at > 1:
-                self._error, self._closed_until = error, time.monotonic() + 30
-            raise error from None
+            raise self._failure(exc, started_at) from None
         self._error = None
-
-    def _connect(self) -> Connection:
-        try:
-            return self._engine.connect()
-        except SQLAlchemyError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - a driver raises errors of its own if an argument of the URL is invalid
-            raise self._failure(exc) from None
 
     def _begin(self, connection: Connection) -> float:
         """Begin a transaction and return the present time, after the tables were made if they were not there."""
         no_table = OperationalError if self.is_file else ProgrammingError
-        for attempt in range(_CREATIONS):
+        # Several times, because other processes may make the tables at the same moment.
+        for _ in range(5):
+            # Not in the block: an error of the lock has the same type.
             self._lock_file(connection)
-            try:
-                query = schema.first_query(connection.dialect.name, timeout_s=self._timeout_s)
-                version, now, *_ = connection.execute(query).one()
-            except (NoResultFound, no_table):
-                connection.rollback()
-                if attempt == _CREATIONS - 1:
-                    raise
-                self._create(connection)
-            else:
-                if version > schema.VERSION:
-                    raise StoreError(
-                        f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
-                        f"version {schema.VERSION}: install the newer release here, too."
-                    )
-                return float(now)
-        raise AssertionError  # the last attempt returns or raises
+            with suppress(NoResultFound, no_table):
+                return self._read_time(connection)
+            connection.rollback()
+            self._create(connection)
+        self._lock_file(connection)
+        return self._read_time(connection)
+
+    def _read_time(self, connection: Connection) -> float:
+        query = schema.first_query(connection.dialect.name, timeout_s=self._timeout_s)
+        version, now, *_ = connection.execute(query).one()
+        if version > schema.VERSION:
+            raise StoreError(
+                f"The store {self} has tables of version {version}, and this release of airflow-provider-bzctrl knows "
+                f"version {schema.VERSION}: install the newer release here, too."
+            )
+        return float(now)
 
     def _lock_file(self, connection: Connection) -> None:
         if self.is_file:
@@ -201,14 +192,18 @@ class Database:
         except DBAPIError:
             connection.rollback()
 
-    def _failure(self, exc: BaseException) -> StoreError:
+    def _failure(self, exc: Exception, started_at: float) -> StoreError:
+        """Return the error of a transaction; after a long wait, it is that of the next ones, too."""
         cause = getattr(exc, "orig", None) or exc
         # A driver's further lines are hints, in place of which ours has a remedy.
         first_line = next(iter(str(cause).strip().splitlines()), "")
         text = one_line(f"{type(cause).__name__}: {first_line}", max_chars=LINE_CHARS)
         if self._url.password:
             text = text.replace(str(self._url.password), "***")
-        return StoreError(f"The store {self} cannot be used: {text}. {self._remedy(text)}")
+        error = StoreError(f"The store {self} cannot be used: {text}. {self._remedy(text)}")
+        if time.monotonic() - started_at > 1:
+            self._error, self._closed_until = error, time.monotonic() + 30
+        return error
 
     def _remedy(self, text: str) -> str:
         if not self.is_file:
@@ -220,26 +215,21 @@ class Database:
         return f"Make it a file that this process may write to, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
 
 
-def default_url() -> URL:
-    """Return the URL of the database without the option: a file in ``AIRFLOW_HOME``."""
-    from airflow.configuration import get_airflow_home
-
-    return URL.create("sqlite", database=str(Path(get_airflow_home()).absolute() / "bzctrl.db"))
-
-
 @cache
 def _database(url: str | URL, timeout_s: int, *, keeps_connection: bool) -> Database:
     return Database(url, timeout_s=timeout_s, keeps_connection=keeps_connection)
 
 
 def database(*, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> Database:
-    """Return the store of ``[bzctrl] database``.
+    """Return the store of ``[bzctrl] database``; by default it is a file in ``AIRFLOW_HOME``.
 
     :param timeout_s: the seconds for a connection, for one statement, and for another process's lock.
     :param keeps_connection: see ``Database``.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
-    return _database(settings().database or default_url(), timeout_s, keeps_connection=keeps_connection)
+    file = str(Path(get_airflow_home()).absolute() / "bzctrl.db")
+    url = settings().database or URL.create("sqlite", database=file)
+    return _database(url, timeout_s, keeps_connection=keeps_connection)
 
 
 def _check(url: URL) -> None:
@@ -255,69 +245,40 @@ def _check(url: URL) -> None:
 
 
 def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
-    is_file = url.get_backend_name() == "sqlite"
-    arguments: dict[str, Any] = {"timeout": timeout_s} if is_file else {}
-    if url.get_driver_name() in ("psycopg2", "psycopg"):
-        # A server that does not respond any more ends a statement after this time, too.
-        arguments = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
-    # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
-    more: dict[str, Any] = {} if is_file else {"isolation_level": "READ COMMITTED"}
-    if url.get_driver_name() == "psycopg2":
-        # By itself psycopg2 sends a statement for many rows once for each of them.
-        more["executemany_mode"] = "values_plus_batch"
-    pool: type[Pool] = NullPool
-    if keeps_connection and not is_file:  # a file is opened in no time
-        pool = QueuePool
-        more |= {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
-    engine = create_engine(
-        url, poolclass=pool, connect_args=arguments, hide_parameters=True, future=True, **more
-    )
-    if is_file:
+    options: dict[str, Any] = {"hide_parameters": True, "future": True, "poolclass": NullPool}
+    if url.get_backend_name() == "sqlite":
+        # Without an isolation level, the driver begins no transactions by itself.
+        engine = create_engine(url, connect_args={"timeout": timeout_s, "isolation_level": None}, **options)
         if url.database:  # not in memory
             event.listen(engine, "do_connect", _make_private)
-        event.listen(engine, "connect", _leave_transactions_to_us)
-    return engine
+        return engine
+    if url.get_driver_name() in ("psycopg2", "psycopg"):
+        # A server that does not respond any more ends a statement after this time, too.
+        options["connect_args"] = {"connect_timeout": timeout_s, "tcp_user_timeout": timeout_s * 1000}
+    if url.get_driver_name() == "psycopg2":
+        # By itself psycopg2 sends a statement for many rows once for each of them.
+        options["executemany_mode"] = "values_plus_batch"
+    if keeps_connection:
+        options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
+    # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
+    return create_engine(url, isolation_level="READ COMMITTED", **options)
 
 
 def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
     """Make the file with mode 0600 before SQLite does it with another one."""
     path = Path(arguments[0])
-    if path.exists():
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The file itself is not opened here: a process that closes a file loses all its locks of that file, also those that
-        # SQLite holds in another thread.
-        descriptor, name = mkstemp(dir=path.parent, prefix=path.name)
-    except OSError as exc:
-        raise type(exc)(exc.errno, exc.strerror, str(path)) from None
-    os.close(descriptor)
-    try:
-        os.link(name, path)
-    except FileExistsError:
-        pass  # another process made it in between
-    except OSError:  # a file system without hard links
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    finally:
-        Path(name).unlink()
-
-
-def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
+    # One thread at a time: a process that closes a file loses all its locks of it, also those that SQLite holds in another thread.
+    with _making_a_file:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
 
-REMEDY = (
-    "set database in the section [bzctrl] of Airflow's configuration to the URL of a database server, such as "
-    "postgresql+psycopg2://user:password@host/bzctrl, in each component"
-)
-
-_warned: list[bool] = []
-
 
 def find_misplacement(hosts: Collection[str] = ()) -> str | None:
-    """Return why a file is the wrong place for the store of this deployment; None if it is not.
+    """Return why a file is the wrong place for the store of this deployment, and what to do; None if it is not.
 
     :param hosts: of the running components, as far as they are known.
     """
@@ -330,16 +291,11 @@ def find_misplacement(hosts: Collection[str] = ()) -> str | None:
         why = f"the executor {executors[0]} runs tasks on other machines"
     else:
         return None
-    return f"The store is the file {store}, and {why}: what is written on one of them is not delivered by another one."
-
-
-def warn_of_a_file() -> None:
-    """Log once in this process if a file is the wrong place for the store."""
-    if _warned:
-        return
-    _warned.append(True)
-    if misplacement := find_misplacement():
-        log.warning("%s To fix it, %s.", misplacement, REMEDY)
+    return (
+        f"The store is the file {store}, and {why}: what is written on one of them is not delivered by another one. To fix it, "
+        "set database in the section [bzctrl] of Airflow's configuration to the URL of a database server, such as "
+        "postgresql+psycopg2://user:password@host/bzctrl, in each component."
+    )
 
 
 def _executors() -> list[str]:

@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
+from bzctrl_provider.text import LIST_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,7 @@ class Incident:
         ``task``, ``deadline`` or ``import``, which has ``file`` instead of the ids).
     :param state: ``waiting``, ``sending``, ``delivered`` or ``rejected``.
     :param reason: why it waits or was rejected; empty if nobody has tried.
-    :param unanswered: the times in UTC of the attempts whose outcome is unknown.
+    :param unanswered: the times in UTC of the last attempts whose outcome is unknown.
     :param summary: the identity of the summary that represents it; None if there is none.
     :param is_summary: whether it represents others.
     :param is_single: whether it is left out of summaries, because the one that had it was rejected.
@@ -110,11 +111,6 @@ def count(tx: Transaction, *states: State) -> tuple[int, float | None]:
     return int(number), oldest
 
 
-def waiting_identities(tx: Transaction) -> set[str]:
-    """Return the identities of all that waits."""
-    return set(tx.connection.scalars(select(_c.identity).where(_c.state == "waiting")))
-
-
 def waiting_conn_ids(tx: Transaction) -> set[str]:
     """Return the connections of all that waits."""
     return set(tx.connection.scalars(select(_c.conn_id).where(_c.state == "waiting").distinct()))
@@ -130,18 +126,12 @@ def note_created(tx: Transaction, todos: Iterable[tuple[Incident, str | None, st
 
     :param todos: each incident with the key and the link of its todo.
     """
-    noted = [
-        (incident, {"of": incident.identity, "todo_key": key, "todo_link": link})
-        for incident, key, link in todos
-    ]
-    for column, rows in (
-        (_c.identity, [row for _, row in noted]),
-        (_c.summary, [row for incident, row in noted if incident.is_summary]),
-    ):
-        if rows:
-            values = {"state": "delivered", "reason": "", "changed_at": tx.now}
-            # One statement for all, because the time of a batch's notes is added to that of its requests.
-            tx.connection.execute(update(_table).where(column == bindparam("of")).values(values), rows)
+    rows = [{"of": incident.identity, "todo_key": key, "todo_link": link} for incident, key, link in todos]
+    if rows:
+        is_of = or_(_c.identity == bindparam("of"), _c.summary == bindparam("of"))
+        values = {"state": "delivered", "reason": "", "changed_at": tx.now}
+        # One statement for all, because the time of a batch's notes is added to that of its requests.
+        tx.connection.execute(update(_table).where(is_of).values(values), rows)
 
 
 def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
@@ -154,11 +144,13 @@ def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
 def note_waiting(
     tx: Transaction, incident: Incident, reason: str, *, unanswered_at: str | None = None
 ) -> None:
-    """Note why an incident goes on waiting, and the time of an attempt whose outcome is unknown."""
-    times = (*incident.unanswered, *([unanswered_at] if unanswered_at else []))
-    _change(
-        tx, _c.identity == incident.identity, state="waiting", reason=reason, unanswered=json.dumps(times)
-    )
+    """Note why an incident goes on waiting, and the time of an attempt whose outcome is unknown.
+
+    It keeps the times of the last 20, so that the description of its todo does not grow for ever.
+    """
+    times = incident.unanswered if unanswered_at is None else (*incident.unanswered, unanswered_at)
+    values = {"reason": reason, "unanswered": json.dumps(times[-LIST_ITEMS:])}
+    _change(tx, _c.identity == incident.identity, state="waiting", **values)
 
 
 def summarize(tx: Transaction, summary: Incident, members: Sequence[Incident]) -> None:
@@ -174,8 +166,7 @@ def dissolve_unsent_summaries(tx: Transaction) -> None:
     query = select(_c.identity).where(
         _c.state == "waiting", _c.is_summary.is_(True), _c.unanswered == json.dumps([])
     )
-    unsent = [identity for (identity,) in tx.connection.execute(query)]
-    if unsent:
+    if unsent := list(tx.connection.scalars(query)):
         _change(tx, _c.summary.in_(unsent), summary=None)
         tx.connection.execute(delete(_table).where(_c.identity.in_(unsent)))
 

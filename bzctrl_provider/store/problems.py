@@ -6,16 +6,14 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, literal_column, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
 from bzctrl_provider.store.repeats import Problem
-from bzctrl_provider.text import digest_of, plain_text
+from bzctrl_provider.text import plain_text
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
-
     from bzctrl_provider.store.database import Transaction
 
 _KEPT_S = 30 * 86_400.0
@@ -24,12 +22,6 @@ _LISTS = ("counted", "occurrences")
 
 _table = schema.problem
 _c = _table.c
-_SELECT: Select[Any] = select(literal_column("*")).select_from(_table)
-
-
-def key_of(*parts: object) -> str:
-    """Return the key of a problem: equal parts give the same one."""
-    return digest_of(*parts)
 
 
 def find(tx: Transaction, key: str) -> Problem:
@@ -43,15 +35,15 @@ def lock(tx: Transaction, key: str, name: str) -> Problem:
 
     :param name: for people who read the table.
     """
-    query = _SELECT.where(_c.key == key).with_for_update()
+    query = select(_table).where(_c.key == key).with_for_update()
     row = tx.connection.execute(query).mappings().first()
-    if row is not None:
-        return _problem(row)
-    problem = Problem()
-    values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(problem)}
-    if tx.insert(insert(_table), values):
-        return problem
-    return _problem(tx.connection.execute(query).mappings().one())
+    if row is None:
+        values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(Problem())}
+        if tx.insert(insert(_table), values):
+            return Problem()
+        # Another process has written it in between, and has ended its transaction.
+        row = tx.connection.execute(query).mappings().one()
+    return _problem(row)
 
 
 def save(tx: Transaction, key: str, problem: Problem) -> None:

@@ -97,7 +97,7 @@ def test_delivery_without_time_sends_nothing_more(store, bzctrl):
     """A batch is begun only if there is time for it."""
     add(store, *range(12))
     answers = iter([True, False])
-    result = deliver_to(store, bzctrl, first_batch=1, may_start=lambda _: next(answers))
+    result = deliver_to(store, bzctrl, batch=1, may_start=lambda _: next(answers))
     assert (len(result.created), len(result.kept)) == (1, 11)
     assert result.kept[0]["reason"] == "Not tried. There was no time for it."
 

@@ -9,6 +9,7 @@ from bzctrl_provider.outbox.writer import NotRaised, identify, note_created, rel
 from bzctrl_provider.store import incidents, problems
 from bzctrl_provider.store.incidents import Incident
 from bzctrl_provider.store.repeats import Repeats
+from bzctrl_provider.text import digest_of
 
 HOUR = 3600
 
@@ -57,7 +58,7 @@ def test_failures_of_one_key_at_the_same_moment_are_one_incident(store):
     assert [one.identity for one in written if is_raised(one)] == [raised.identity]
     assert {one.first.identity for one in written if not is_raised(one)} == {raised.identity}
     with store.transaction() as tx:
-        assert problems.find(tx, problems.key_of("window", "feed")).count == 50
+        assert problems.find(tx, digest_of("window", "feed")).count == 50
 
 
 def test_failures_in_a_row_at_the_same_moment_are_all_counted(store):
@@ -68,7 +69,7 @@ def test_failures_in_a_row_at_the_same_moment_are_all_counted(store):
     waits = sorted(one.why for one in written if not is_raised(one))
     assert waits == ["failure 1 of 3 in a row", "failure 2 of 3 in a row"]
     with store.transaction() as tx:
-        assert problems.find(tx, problems.key_of("window", "feed")).in_a_row == 30
+        assert problems.find(tx, digest_of("window", "feed")).in_a_row == 30
     assert len(read(store)) == 28
 
 
@@ -180,7 +181,7 @@ def test_task_announces_its_incident_and_releases_it(store, clock):
 
 def test_pass_of_a_roll_up_ends_the_window(store, clock):
     """The last pass of the checks is read in the transaction of the decision; without an earlier failure none is written."""
-    key = problems.key_of("pass", "dag", "raise_incident")
+    key = digest_of("pass", "dag", "raise_incident")
     rules = {"window_s": 10 * HOUR, "pass_key": key}
     with store.transaction() as tx:
         problems.note_pass(tx, key)

@@ -5,6 +5,7 @@ import pytest
 from bzctrl_provider.outbox import Incident, Repeats, write
 from bzctrl_provider.rules.routes import RUN_TYPES
 from bzctrl_provider.store import problems
+from bzctrl_provider.text import digest_of
 
 ROUTES = """\
 [[route]]
@@ -197,7 +198,7 @@ def test_explain_names_silence_window_and_count(run_command, configure, stored, 
     text = run_command(*command)[1]
     assert "No incident: silenced until 2126-12-01 06:00:00 UTC (OPS-123)." in text
     with store.transaction() as tx:
-        assert problems.find(tx, problems.key_of("window", key)).count == 1
+        assert problems.find(tx, digest_of("window", key)).count == 1
 
 
 def test_explain_with_a_faulty_file_shows_its_faults(run_command, routes_file, stored):

@@ -9,7 +9,7 @@ from bzctrl_provider.outbox.delivery import BESIDE
 from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.store import deliveries, failed_runs, problems
 from bzctrl_provider.store.failed_runs import FailedRun
-from bzctrl_provider.store.problems import key_of
+from bzctrl_provider.text import digest_of
 
 COUNTED = ("created", "kept", "rejected")
 
@@ -183,12 +183,12 @@ def test_discard_deletes_and_releases_the_window(store, run_command, connection,
     add(store, "i1")
     add(store, "i2", state="rejected")
     with store.transaction() as tx:
-        problem = problems.lock(tx, key_of("k"), "k").with_incident("i1", now=tx.now, window_s=3600)
-        problems.save(tx, key_of("k"), problem)
+        problem = problems.lock(tx, digest_of("k"), "k").with_incident("i1", now=tx.now, window_s=3600)
+        problems.save(tx, digest_of("k"), problem)
     assert run_command("outbox", "discard", "i1", "i2") == (0, "discarded i1\ndiscarded i2\n")
     assert read(store, *STATES) == []
     with store.transaction() as tx:
-        assert problems.find(tx, key_of("k")).identity is None
+        assert problems.find(tx, digest_of("k")).identity is None
     assert run_command("outbox", "deliver")[0] == 0
     assert bzctrl.request_history == []
 

@@ -72,11 +72,9 @@ def test_delivery_task_notes_that_it_is_at_work_even_if_it_fails(run, noted):
 
 
 def test_delivery_task_warns_of_a_file_for_several_machines(run, monkeypatch, caplog):
-    """With an executor that has remote workers, the log says once that a file is the wrong place."""
+    """With an executor that has remote workers, the log says that a file is the wrong place."""
     monkeypatch.setattr("bzctrl_provider.store.database._executors", lambda: ["CeleryExecutor"])
-    monkeypatch.setattr("bzctrl_provider.store.database._warned", [])
-    for _ in range(2):
-        run(DeliveryResult(created=[CREATED]))
+    run(DeliveryResult(created=[CREATED]))
     assert caplog.text.count("the executor CeleryExecutor runs tasks on other machines") == 1
     assert "set database in the section [bzctrl]" in caplog.text
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bzctrl_provider.client.todo import Level, complete_todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.outbox.writer import format_time, identify, is_set, redacted, todo_of
+from bzctrl_provider.outbox.writer import identify, is_set, redacted
 from bzctrl_provider.store.incidents import Incident
 
 
@@ -126,7 +126,7 @@ def test_any_value_of_a_todo_survives(fields):
     with pytest.MonkeyPatch.context() as patch:
         # Other tests of the process have secrets, such as "…", which Airflow 2 masks from then on.
         patch.setattr("bzctrl_provider.outbox.writer.redact", lambda value: value)
-        todo = json.loads(json.dumps(todo_of(incident_of(fields))))
+        todo = json.loads(json.dumps(incident_of(fields).fields))
     for name in ("title", "description", "category", "order_id", "lrn"):
         taken, before = outcome({name: fields.get(name)})
         assert not taken or outcome({name: todo.get(name)}) == (True, before)
@@ -155,24 +155,6 @@ def test_number_that_no_todo_takes_becomes_text():
         fields = json.loads(json.dumps(incident_of({"title": "T", "lrn": number}).fields, allow_nan=False))
         assert fields["title"] == "T"
         assert isinstance(fields["lrn"], str)
-
-
-def test_todo_of_an_incident_without_a_description_gets_no_note():
-    """The note is not a description; the client names the error."""
-    assert todo_of(incident_of({"title": "T"}, unanswered=("then",))) == {"title": "T"}
-
-
-def test_todo_of_an_incident_after_attempts_without_a_response_names_ten():
-    """The description does not grow for ever."""
-    at = format_time(1_800_000_000)
-    table = [
-        (0, "D"),
-        (1, f"An attempt at {at} had no response, so this may be a duplicate."),
-        (30, f"{at}, and 20 more had no response, so this may be a duplicate."),
-    ]
-    for number, end in table:
-        fields = todo_of(incident_of({"title": "T", "description": "D"}, unanswered=(at,) * number))
-        assert fields["description"].endswith(end)
 
 
 def test_is_set_means_that_a_todo_has_the_field():

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.security, pytest.mark.usefixtures("connection")]
 def test_sender_hostile_incident_is_data(bzctrl):
     """No template in it is rendered, and it goes to BzCtrl's host only."""
     todo = {"todo_type": "INCIDENT", "title": "{{ 7 * 7 }}", "description": TEMPLATE, "order_id": "o"}
-    sender = BzCtrlSender("bzctrl_default", workers=1)
+    sender = BzCtrlSender("bzctrl_default")
     (created,) = sender.create_todos([todo])
     sender.close()
     assert created.key == KEY
@@ -33,14 +33,14 @@ def test_sender_uses_no_connection_of_another_system(monkeypatch):
         ("no\nsuch", "Airflow has no connection"),
     ):
         with pytest.raises(Exception, match=message) as raised:
-            BzCtrlSender(conn_id, workers=1)
+            BzCtrlSender(conn_id)
         assert "of-the-crm" not in str(raised.value)
         assert "\nsuch" not in str(raised.value)
 
 
 def test_sender_after_its_time_makes_no_request(bzctrl):
     """A callback that has spent its time gets an error that nothing was sent."""
-    sender = BzCtrlSender("bzctrl_default", workers=1, ends_at=0.0)
+    sender = BzCtrlSender("bzctrl_default", ends_at=0.0)
     with pytest.raises(BzCtrlTransportError) as raised:
         sender.authenticate()
     (error,) = sender.create_todos(
