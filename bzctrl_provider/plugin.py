@@ -81,9 +81,9 @@ def _begin_scheduler() -> None:
     try:
         if settings().incident_on_failed_run:
             # With all that a failed run needs: to import it in the loop costs time.
-            from bzctrl_provider.failed_runs.scheduler import writer
+            from bzctrl_provider.failed_runs.scheduler import begin_heartbeat
 
-            writer.begin_heartbeat()
+            begin_heartbeat()
     except Exception as exc:  # noqa: BLE001 - a scheduler that does not start is worse
         _log_once(_RUNS_LOST, exc)
 
