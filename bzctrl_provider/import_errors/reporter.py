@@ -136,34 +136,27 @@ def is_due(broken: BrokenFile, grace_s: float) -> bool:
     return not broken.outcome and broken.seen - broken.since >= grace_s
 
 
-def advance(
-    previous: BrokenFile | None, *, file: str, is_new: bool, now: float, parse_interval_s: float
-) -> BrokenFile:
+def advance(previous: BrokenFile | None, *, file: str, is_new: bool, now: float) -> BrokenFile:
     """Return the episode after one more parse that failed.
 
     :param previous: the remembered episode of the file.
     :param is_new: whether Airflow says that the error is new.
-    :param parse_interval_s: the seconds between two parses of a file, as they are configured.
     """
     if previous is None:
         return BrokenFile(file=file, since=now, seen=now, is_confirmed=not is_new)
     gap_s = max(0.0, now - previous.seen)
-    if is_new and (previous.is_confirmed or gap_s > _longest_gap(previous, parse_interval_s)):
+    if is_new and (previous.is_confirmed or gap_s > _longest_gap(previous)):
         return BrokenFile(file=file, since=now, seen=now, gap_s=gap_s)
-    return replace(
-        previous,
-        seen=max(now, previous.since),
-        gap_s=gap_s,
-        is_confirmed=previous.is_confirmed or not is_new,
-    )
+    is_confirmed = previous.is_confirmed or not is_new
+    return replace(previous, seen=max(now, previous.since), gap_s=gap_s, is_confirmed=is_confirmed)
 
 
-def _longest_gap(previous: BrokenFile, parse_interval_s: float) -> float:
+def _longest_gap(previous: BrokenFile) -> float:
     """Return after how many seconds a file was clean in between, if Airflow calls each error a new one.
 
     It does so if it cannot keep its own note of the error.
     """
-    return max(_PARSES_MISSED * parse_interval_s, 2 * previous.gap_s)
+    return max(_PARSES_MISSED * parse_interval_s(), 2 * previous.gap_s)
 
 
 _TIMEOUT_S = 1
@@ -212,13 +205,7 @@ report = Reporter().report
 
 
 def _note(tx: Transaction, filename: str, stacktrace: str, *, is_new: bool) -> None:
-    broken = advance(
-        broken_files.lock(tx, filename),
-        file=filename,
-        is_new=is_new,
-        now=tx.now,
-        parse_interval_s=parse_interval_s(),
-    )
+    broken = advance(broken_files.lock(tx, filename), file=filename, is_new=is_new, now=tx.now)
     if is_due(broken, settings().import_error_grace_s):
         broken = _raise_incident(tx, broken, stacktrace)
         broken_files.prune(tx)
