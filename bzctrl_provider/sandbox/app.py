@@ -2,8 +2,7 @@
 
 Each response is complete before its first byte is sent, so that a fault can still delay it, cut it or drop it.
 
-The pages are all todos at ``/app/``, one todo at ``/app/#/todo/<key>``. The part of an address after ``#`` never reaches a server. A
-small script therefore fetches ``/app/todo/<key>``, which is also a complete page for a browser without scripts.
+The page at ``/app/`` has all todos. At ``/app/#/todo/<key>``, of which a server gets only the part before ``#``, it shows one.
 """
 
 from __future__ import annotations
@@ -33,15 +32,13 @@ if TYPE_CHECKING:
 _KINDS = {("POST", TOKEN_PATH): "token", ("POST", CREATE_PATH): "create", ("PUT", CREATE_PATH): "create"}
 """The requests that can get a fault: those that would have an effect."""
 
-_FOLDERS = ("/app/todo/", "/app/static/")
-"""The paths to which a name is added; it may hold a slash."""
-
 # Texts of DAGs are on the pages. They are escaped; the policy holds if one of them should be forgotten.
 _PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'",
 }
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
+_CSS = {"Content-Type": "text/css; charset=utf-8"}
 _SIGN_IN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
 
 
@@ -134,14 +131,14 @@ class Api:
         self._clock = clock
         todos = state.todos
         home = Response(HTTPStatus.TEMPORARY_REDIRECT, b"", {"Location": "/app/", **_PAGE_HEADERS})
+        style = Response(HTTPStatus.OK, (_HERE / "static" / "sandbox.css").read_bytes(), _CSS | _PAGE_HEADERS)
         self._routes: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("POST", TOKEN_PATH): self._issue_token,
             ("POST", CREATE_PATH): self._create,
             ("PUT", CREATE_PATH): self._create,
             ("GET", "/"): lambda _: home,
-            ("GET", "/app/"): self._show_list,
-            ("GET", "/app/todo/"): self._show_todo,
-            ("GET", "/app/static/"): self._show_static,
+            ("GET", "/app/"): self._show_todos,
+            ("GET", "/app/sandbox.css"): lambda _: style,
             ("GET", "/sandbox/health"): lambda _: make_json({"status": "ok", "todos": len(todos.all())}),
             ("GET", "/sandbox/todos"): lambda _: make_json(todos.all()),
             ("GET", "/sandbox/requests"): lambda _: make_json([asdict(one) for one in state.requests]),
@@ -204,8 +201,7 @@ class Api:
         return replace(response, body=b"") if status == HTTPStatus.NOT_MODIFIED else response
 
     def _respond(self, request: Request) -> Response:
-        path = next((folder for folder in _FOLDERS if request.path.startswith(folder)), request.path)
-        if endpoint := self._routes.get((request.method, path)):
+        if endpoint := self._routes.get((request.method, request.path)):
             return endpoint(request)
         return refuse(HTTPStatus.NOT_FOUND, f"There is nothing for {request.method} at {request.path}.")
 
@@ -246,23 +242,9 @@ class Api:
         response = {key: todo[key] for key in ("title", "description", "taskLink", "tags")}
         return make_json({**response, "taskType": todo["todoType"]})
 
-    def _show_list(self, request: Request) -> Response:
+    def _show_todos(self, request: Request) -> Response:
         body = render("list.html", todos=self._state.todos.all()[::-1], url=request.base_url)
         return Response(HTTPStatus.OK, body, _HTML | _PAGE_HEADERS)
-
-    def _show_todo(self, request: Request) -> Response:
-        key = request.path.removeprefix("/app/todo/")
-        todo = self._state.todos.get(key)
-        template = "unknown.html" if todo is None else "todo.html"
-        status = HTTPStatus.NOT_FOUND if todo is None else HTTPStatus.OK
-        return Response(status, render(template, key=key, todo=todo), _HTML | _PAGE_HEADERS)
-
-    def _show_static(self, request: Request) -> Response:
-        name = request.path.removeprefix("/app/static/")
-        if name not in STATIC:
-            return refuse(HTTPStatus.NOT_FOUND, f"There is nothing at {request.path}.")
-        headers = {"Content-Type": STATIC[name], **_PAGE_HEADERS}
-        return Response(HTTPStatus.OK, (_HERE / "static" / name).read_bytes(), headers)
 
 
 def _call(method: Callable[..., None]) -> Callable[[Request], Response]:
@@ -304,13 +286,6 @@ def make_connection_json(
 
 
 _HERE = Path(__file__).parent
-STATIC = {
-    "sandbox.css": "text/css; charset=utf-8",
-    "sandbox.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
-"""The files of the pages, and their types."""
-
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(_HERE / "templates"),
     autoescape=True,
@@ -326,5 +301,5 @@ def render(template: str, **values: Any) -> bytes:
     :param template: the name of its template.
     :param values: what the template shows.
     """
-    # A page may repeat a key from the address, half of a surrogate pair included.
+    # A todo may have half of a surrogate pair.
     return _ENVIRONMENT.get_template(template).render(**values).encode("utf-8", errors="replace")

@@ -173,13 +173,6 @@ class TodoStore:
         with self._lock:
             return [dict(todo) for todo in self._todos.values()]
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return the todo with this key, or None.
-
-        :param key: such as ``EXA-CON-BUS-WOR-01``.
-        """
-        return self._todos.get(key)
-
     def clear(self) -> None:
         """Remove every todo; keys start at 01 again."""
         with self._lock:

@@ -85,7 +85,7 @@ def test_stop_with_clients_of_every_kind_is_prompt_and_leaves_nothing(make_calle
         connect(sandbox.url, b"GET /app"),
         connect(sandbox.url, LINE + b"Content-Length: 100\r\n\r\nhalf"),
         # Responses that the client never reads, until the sandbox cannot send any more.
-        connect(sandbox.url, b"GET /app/static/sandbox.css HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000),
+        connect(sandbox.url, b"GET /app/sandbox.css HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000),
     ]
     caller.create()
     with within(seconds=2):
