@@ -91,9 +91,7 @@ class Writer:
             self._is_ending = True
             self._changed.notify_all()
         self._thread.join(_JOIN_S)
-        with self._changed:
-            left, self._runs = self._runs, {}
-        _log_lost(left.values())
+        _log_lost(list(self._runs.values()))
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():

@@ -114,10 +114,9 @@ def describe_import_error(stacktrace: str, broken: BrokenFile) -> Failure:
 
 def last_line(stacktrace: str) -> str:
     """Return the last line of a trace, redacted and bounded."""
-    lines = [line for line in stacktrace[-_TRACE_CHARS:].splitlines() if line.strip()]
+    last = stacktrace[-_TRACE_CHARS:].rstrip().rpartition("\n")[2]
     # The DAG processor did not read the secrets of the DAG file, so Airflow masks fewer of them here than in a task.
-    text = _CREDENTIALS.sub(r"\1:***@", lines[-1]) if lines else ""
-    return one_line(exception_text(text) or "", max_chars=LINE_CHARS)
+    return one_line(exception_text(_CREDENTIALS.sub(r"\1:***@", last)) or "", max_chars=LINE_CHARS)
 
 
 def find_line(stacktrace: str) -> str | None:

@@ -29,7 +29,6 @@ def make_parser() -> argparse.ArgumentParser:
         dest="token_lifetime_s",
         type=float,
         default=3600,
-        metavar="SECONDS",
         help="seconds after which a token is refused (default: %(default)s)",
     )
     return parser

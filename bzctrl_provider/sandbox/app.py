@@ -113,8 +113,7 @@ def refuse_credentials(description: str, error: str) -> Response:
     :param description: a sentence for people.
     :param error: a short name.
     """
-    headers = {"WWW-Authenticate": "Bearer"}
-    return refuse(HTTPStatus.UNAUTHORIZED, description, error=error, headers=headers)
+    return refuse(HTTPStatus.UNAUTHORIZED, description, error=error, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Api:
@@ -159,12 +158,12 @@ class Api:
         fault = self._controls.take_fault(_KINDS.get((request.method, request.path)))
         takes_effect = fault is None or fault.takes_effect
         response = self._respond(request) if takes_effect else Response(HTTPStatus.OK)
-        if fault is not None and response.status != HTTPStatus.OK:
+        if fault is not None and response.status == HTTPStatus.OK:
+            response = replace(self._inject(fault, response, request.base_url), delay_s=fault.delay_s)
+        elif fault is not None:
             # Nothing was created: a fault after the creation waits for the next request.
             self._controls.give_back(fault)
             fault = None
-        if fault is not None:
-            response = replace(self._inject(fault, response, request.base_url), delay_s=fault.delay_s)
         # Recorded before the first byte is sent: a client that has its response finds the record.
         recorded = RecordedRequest(
             request.method,

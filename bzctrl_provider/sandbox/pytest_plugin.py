@@ -5,7 +5,6 @@ pytest imports this module in every run, so it imports very little until the fix
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -32,8 +31,7 @@ def bzctrl_sandbox(
     from bzctrl_provider.sandbox.app import CONNECTION_VARIABLE, PASSWORD, make_connection_json
 
     for variable in ("no_proxy", "NO_PROXY"):
-        already = os.environ.get(variable)
-        monkeypatch.setenv(variable, f"{already},127.0.0.1" if already else "127.0.0.1")
+        monkeypatch.setenv(variable, "127.0.0.1", prepend=",")
     monkeypatch.setenv("AIRFLOW__BZCTRL__IN_TEST_RUNS", "True")
     database = tmp_path_factory.mktemp("bzctrl") / "bzctrl.db"
     monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", f"sqlite:///{database}")

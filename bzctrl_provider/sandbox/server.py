@@ -191,13 +191,12 @@ class Sandbox(SandboxControls):
         token_lifetime_s: float = 3600,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
+        is_lifetime = 0 < token_lifetime_s <= 10**9
         check(
             {
                 "username and password go together": (username is None) == (password is None),
                 "username and password must not be empty": "" not in (username, password),
-                f"token_lifetime_s must be seconds, more than 0 and at most 1,000,000,000, not {token_lifetime_s!r}": (
-                    0 < token_lifetime_s <= 10**9
-                ),
+                f"token_lifetime_s must be seconds, more than 0 and at most 1,000,000,000, not {token_lifetime_s!r}": is_lifetime,
                 f"port must be from 0 (any free one) to 65535, not {port!r}": port in range(65536),
             }
         )
@@ -210,10 +209,7 @@ class Sandbox(SandboxControls):
         """Start serving; requests are answered when this returns.
 
         :raises OSError: if the address, the port or the data file cannot be used.
-        :raises RuntimeError: if it runs already.
         """
-        if self._server is not None:
-            raise RuntimeError(f"the sandbox runs already, at {self.url}")
         self._state.todos.open()
         try:
             self._server = SandboxServer(self._host, self._port, Api(self._state, self, self._clock))

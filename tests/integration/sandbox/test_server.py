@@ -163,14 +163,12 @@ def test_server_that_serves_logs_nothing(make_caller, caplog, capfd):
 
 
 def test_sandbox_in_the_wrong_state_raises(make_caller):
-    """A second start and the address of a stopped one are errors; todos and requests can be read after `stop`."""
+    """The address of a stopped one is an error; todos and requests can be read after `stop`."""
     sandbox = Sandbox()
     with pytest.raises(RuntimeError, match="not running"):
         _ = sandbox.url
     with sandbox:
         make_caller(sandbox.url).log_in().create()
-        with pytest.raises(RuntimeError, match="runs already"):
-            sandbox.start()
     with pytest.raises(RuntimeError, match="not running"):
         _ = sandbox.url
     sandbox.stop()
@@ -267,7 +265,7 @@ def test_fixture_in_a_test_sets_the_connection(bzctrl_sandbox, monkeypatch):
         "login": "sandbox@example.com",
         "extra": {"domain_workspace": "EXA-CON-BUS-WOR", "reporter": "sandbox@example.com"},
     }
-    assert os.environ["NO_PROXY"].endswith("127.0.0.1")
+    assert "127.0.0.1" in os.environ["NO_PROXY"].split(",")
     monkeypatch.undo()
     assert "AIRFLOW_CONN_BZCTRL_DEFAULT" not in os.environ
 
