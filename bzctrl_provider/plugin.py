@@ -77,9 +77,9 @@ def on_starting() -> None:
         with _log_once(_RUNS_LOST):
             if job == ["scheduler"] and settings().incident_on_failed_run:
                 # With all that a failed run needs: to import it in the loop costs time.
-                from bzctrl_provider.failed_runs.scheduler import writer
+                from bzctrl_provider.failed_runs.scheduler import begin_heartbeat
 
-                writer.begin_heartbeat()
+                begin_heartbeat()
     if job == ["dag-processor"]:
         _preload()
 

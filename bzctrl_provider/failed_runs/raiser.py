@@ -7,6 +7,7 @@ again, and the identity of the incident makes it one.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
@@ -28,16 +29,10 @@ from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 from bzctrl_provider.text import LINE_CHARS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
-
-    RollUps = Mapping[str, Mapping[str, bool]]
-
-    States = Mapping[str, Mapping[int, str]]
-
-    HasCounted = Callable[[str, int], bool]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +60,8 @@ def raise_incidents(store: Database, may_go_on: Callable[[], bool]) -> None:
             except StoreError:
                 raise
             except Exception as exc:  # noqa: BLE001 - it stays noted, and must not keep the others from their incidents
-                _report_error(noted.run, exc)
+                text = "%s raises no incident yet: the next delivery tries again. %s"
+                log.error(text, _name(noted.run), exception_text(exc))  # noqa: TRY400 - its frames may show secrets
         with store.transaction() as tx:
             part = failed_runs.list_undecided(tx, after=part[-1].number)
 
@@ -87,13 +83,9 @@ def _decide(store: Database, noted: Noted, now: float) -> None:
         log.info("%s %s.", decision, _name(run))
     else:
         log.info("%s failed; its incident is %s.", _name(run), decision.identity)
+    # After the incident is written: a delivery that ends in between writes the same one again.
     with store.transaction() as tx:
         failed_runs.note_decided(tx, noted.key)
-
-
-def _report_error(run: FailedRun, exc: Exception) -> None:
-    # Its frames may show secrets.
-    log.error("%s raises no incident yet: the next delivery tries again. %s", _name(run), exception_text(exc))
 
 
 def _name(run: FailedRun) -> str:
@@ -107,20 +99,15 @@ def describe_failed_run(run: FailedRun) -> Failure:
     options, read = settings(), partial(_read_xcom, run, EXCEPTION_XCOM_KEY)
     keeps = options.remember_exceptions
     reasons = read_reasons(found, read, lambda _: keeps, log_lines=options.include_log_lines)
+    tasks = []
+    for task_id, index in found:
+        operator, owner = run.operators.get(task_id, (None, None))
+        url = find_log_address(run_url, task_id, index)
+        task = FailedTask(task_id=task_id, map_index=index, operator=operator, owner=owner, log_url=url)
+        tasks.append(replace(task, **reasons[task_id, index]._asdict()))
     return Failure(
         kind="run",
-        tasks=tuple(
-            FailedTask(
-                task_id=task_id,
-                map_index=index,
-                operator=operator,
-                owner=owner,
-                log_url=find_log_address(run_url, task_id, index),
-                **reasons[task_id, index]._asdict(),
-            )
-            for task_id, index in found
-            for operator, owner in [run.operators.get(task_id, (None, None))]
-        ),
+        tasks=tuple(tasks),
         instances={task_id: len(instances) for task_id, instances in run.states.items()},
         did_not_run=tuple(run.did_not_run),
         not_updated=tuple(run.not_updated),
@@ -136,9 +123,6 @@ def describe_failed_run(run: FailedRun) -> Failure:
 def read_failed_run(run: FailedRun, failure: Failure) -> Occurrence:
     """Return the occurrence of a failed run, with the identity that a callback of its DAG would give it."""
 
-    def has_counted(roll_up: str, map_index: int) -> bool:
-        return bool(_read_xcom(run, COUNTED_XCOM_KEY, roll_up, map_index))
-
     def find_success() -> float | None:
         at = find_last_successful_run(run.dag_id)
         return at.timestamp() if at else None
@@ -150,7 +134,7 @@ def read_failed_run(run: FailedRun, failure: Failure) -> Occurrence:
         tags=run.tags,
         team=run.team,
         is_of_policy=True,
-        find_roll_ups=lambda: find_roll_ups(failure.tasks, run.roll_ups, run.states, has_counted),
+        find_roll_ups=lambda: _find_roll_ups(run, failure.tasks),
         find_success=find_success,
         source=run.dag_id,
     )
@@ -181,36 +165,13 @@ def _read_xcom(run: FailedRun, key: str, task_id: str, map_index: int) -> Any:
     return read_xcom(key, dag_id=run.dag_id, run_id=run.run_id, task_id=task_id, map_index=map_index)
 
 
-def find_roll_ups(
-    tasks: Iterable[FailedTask], roll_ups: RollUps, states: States, has_counted: HasCounted
-) -> list[str]:
-    """Return the ids of the roll-ups that together handled each of the failed tasks; none if a task is left.
-
-    One that succeeded raised an incident, and one that counted a failure waits for more in a row. Any other did not see the
-    failure: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is ``skipped``.
-
-    :param tasks: the tasks that failed.
-    :param roll_ups: the roll-ups of the DAG, each with the ids of the tasks before it, and whether a failure of these belongs to its
-        first instance.
-    :param states: for each task the state of each of its instances, by map index.
-    :param has_counted: returns whether an instance of a roll-up that was skipped has counted a failure.
-    """
+def _find_roll_ups(run: FailedRun, tasks: Sequence[FailedTask]) -> list[str]:
+    """Return the ids of the roll-ups that together handled each of the failed tasks; none if a task is left."""
     handled: set[str] = set()
     # A second incident is better than none.
     with best_effort("the states of the roll-ups"):
         for task in tasks:
-            by = {
-                roll_up
-                for roll_up, before in roll_ups.items()
-                if task.task_id in before
-                and all(
-                    state == "success" or (state == "skipped" and has_counted(roll_up, index))
-                    for index, state in _find_own(
-                        states.get(roll_up, {}), task, is_of_first=before[task.task_id]
-                    ).items()
-                )
-                and states.get(roll_up)
-            }
+            by = {roll_up for roll_up in run.roll_ups if _has_handled(run, roll_up, task)}
             if not by:
                 return []
             handled |= by
@@ -218,11 +179,24 @@ def find_roll_ups(
     return []
 
 
-def _find_own(states: Mapping[int, str], task: FailedTask, *, is_of_first: bool) -> Mapping[int, str]:
-    """Return the instances of a roll-up that handle a failed task.
+def _has_handled(run: FailedRun, roll_up: str, task: FailedTask) -> bool:
+    """Return whether the instances of a roll-up to which a failed task belongs saw its failure.
 
-    In a mapped task group, that is the instance with the task's index, and the first one for a task before the group.
+    One that succeeded raised an incident, and one that was skipped after it counted a failure waits for more in a row. Any other
+    did not see the failure: if its setup failed, it is ``upstream_failed``, and after a timeout of the run, it is ``skipped``.
     """
-    if is_of_first and states:
-        return {min(states): states[min(states)]}
-    return {task.map_index: states[task.map_index]} if task.map_index in states else states
+    before, states = run.roll_ups[roll_up], run.states.get(roll_up)
+    if task.task_id not in before or not states:
+        return False
+    # In a mapped task group, that is the instance with the task's index, and the first one for a task before the group.
+    if before[task.task_id]:
+        indexes = [min(states)]
+    elif task.map_index in states:
+        indexes = [task.map_index]
+    else:
+        indexes = list(states)
+    return all(
+        states[index] == "success"
+        or (states[index] == "skipped" and _read_xcom(run, COUNTED_XCOM_KEY, roll_up, index))
+        for index in indexes
+    )

@@ -1,8 +1,8 @@
 """Failed runs as the scheduler sees them, read when it commits, and written into the store by one daemon thread.
 
 All runs of one scheduling loop are read by one query and written together. Nothing here asks anybody but the session in which
-the scheduler works. Only the thread uses the database, also one that accepts a statement and never responds. The scheduler waits
-one second for it, and then not at all until the store has worked again; the thread tries it each 30 seconds.
+the scheduler works. Only daemon threads use the database, also one that accepts a statement and never responds. The scheduler
+waits one second for it, and then not at all until the store has worked again; the thread tries it each 30 seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
@@ -35,8 +35,6 @@ from bzctrl_provider.text import LINE_CHARS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    Write = Callable[[Sequence[FailedRun], bool], None]
-
     States = Mapping[str, Mapping[int, str]]
 
 log = logging.getLogger(__name__)
@@ -51,57 +49,22 @@ _KEPT = 10_000
 """The runs that are kept in memory while the store cannot be used."""
 
 
-class _Work(NamedTuple):
-    """The next attempt.
-
-    :param runs: by their keys.
-    :param is_last: whether the process ends.
-    """
-
-    runs: dict[str, FailedRun]
-    is_heartbeat_due: bool
-    is_last: bool
-
-
 class Writer:
     """The failed runs of this process that are not in the store yet, and the thread that writes them.
 
-    :param write: writes runs, and a heartbeat if that is due; it may raise anything and take any time.
-    :param clock: returns seconds, as ``time.monotonic`` does.
+    :param write: writes runs; it may raise anything and take any time.
     """
 
-    def __init__(
-        self,
-        write: Write,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wait_s: float = WAIT_S,
-        pause_s: float = PAUSE_S,
-        join_s: float = _JOIN_S,
-    ) -> None:
+    def __init__(self, write: Callable[[Sequence[FailedRun]], None]) -> None:
         self._write = write
-        self._clock = clock
-        self._wait_s = wait_s
-        self._pause_s = pause_s
-        self._join_s = join_s
         self._changed = threading.Condition()
         self._runs: dict[str, FailedRun] = {}
         """By their keys, the oldest first."""
         self._thread: threading.Thread | None = None
-        self._heartbeat_at: float | None = None
-        """When the next heartbeat is due; None if this process has none."""
         self._is_closed = False
         """Whether nobody waits for the store."""
         self._is_ending = False
         self._process = os.getpid()
-
-    def begin_heartbeat(self) -> None:
-        """Write a heartbeat from now on each minute."""
-        # Here, not in the thread: a child that is forked in the middle of an import could never import the same.
-        database(keeps_connection=True)
-        with self._changed:
-            self._heartbeat_at = self._clock()
-            self._start()
 
     def add(self, runs: Iterable[FailedRun]) -> None:
         """Have runs written, and wait for them for a bounded time."""
@@ -111,30 +74,24 @@ class Writer:
             lost = [self._runs.pop(key) for key in list(self._runs)[:-_KEPT]]
             self._start()
             self._changed.notify_all()
-            is_late = not (
-                self._is_closed
-                or self._changed.wait_for(
-                    lambda: self._is_closed or self._runs.keys().isdisjoint(added), self._wait_s
-                )
+            # The lock is free while it waits. A closed store is not waited for.
+            is_in_time = self._changed.wait_for(
+                lambda: self._is_closed or self._runs.keys().isdisjoint(added), WAIT_S
             )
-            self._is_closed = self._is_closed or is_late
-        if is_late:
-            self._report_closed(f"It did not respond within {self._wait_s:.0f} s.")
+            if not is_in_time:
+                self._close(f"It did not respond within {WAIT_S:.0f} s.")
         _log_lost(lost)
 
     def finish(self) -> None:
         """Write what is left, for a bounded time; log what cannot be written, whole."""
-        if os.getpid() != self._process:
+        # The memory of a forked child has the runs of its parent.
+        if self._thread is None or os.getpid() != self._process:
             return
         with self._changed:
             self._is_ending = True
             self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(self._join_s)
-        with self._changed:
-            left, self._runs = self._runs, {}
-        _log_lost(left.values())
+        self._thread.join(_JOIN_S)
+        _log_lost(list(self._runs.values()))
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -142,62 +99,44 @@ class Writer:
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="bzctrl-failed-runs", daemon=True)
         self._thread.start()
-        atexit.unregister(self.finish)
-        atexit.register(self.finish)
 
     def _run(self) -> None:
-        while work := self._next():
+        while runs := self._next():
             try:
-                self._write(list(work.runs.values()), work.is_heartbeat_due)
+                self._write(list(runs.values()))
             except Exception as exc:  # noqa: BLE001 - the next attempt may succeed, and this thread is the only one
                 reason = str(exc) if isinstance(exc, StoreError) else exception_text(exc)
-                self._pause(reason or "")
-                if work.is_last:
-                    return
+                # Under one lock: an end that comes before the pause makes this the last attempt, and one in it the next.
+                with self._changed:
+                    self._close(reason or "")
+                    if self._is_ending:
+                        return
+                    self._changed.wait_for(lambda: self._is_ending, PAUSE_S)
             else:
-                self._note_written(work)
+                self._note_written(runs)
 
-    def _next(self) -> _Work | None:
-        """Wait until there is something to write, and return it; None at the end."""
+    def _next(self) -> dict[str, FailedRun]:
+        """Wait for runs, and return the oldest, by their keys; none at the end."""
         with self._changed:
-            while True:
-                due_in_s = None if self._heartbeat_at is None else self._heartbeat_at - self._clock()
-                is_due = due_in_s is not None and due_in_s <= 0
-                if self._runs or (is_due and not self._is_ending):
-                    return _Work(dict(islice(self._runs.items(), PARAMETERS)), is_due, self._is_ending)
-                if self._is_ending:
-                    return None
-                self._changed.wait(due_in_s)
+            self._changed.wait_for(lambda: self._runs or self._is_ending)
+            return dict(islice(self._runs.items(), PARAMETERS))
 
-    def _note_written(self, work: _Work) -> None:
+    def _note_written(self, runs: Iterable[str]) -> None:
         with self._changed:
-            for key in work.runs:
+            for key in runs:
                 self._runs.pop(key, None)
-            if work.is_heartbeat_due:
-                self._heartbeat_at = self._clock() + HEARTBEAT_S
             was_closed, self._is_closed = self._is_closed, False
             self._changed.notify_all()
         if was_closed:
-            log.info("The store can be used again; the scheduler has written %d failed runs.", len(work.runs))
+            log.info("The store can be used again; failed runs that still wait: %d.", len(self._runs))
             gauge_unwritten(len(self._runs))
 
-    def _pause(self, reason: str) -> None:
-        """Let nobody wait for the store, and wait before it is tried again, unless the process ends."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-        self._report_closed(reason)
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_ending, self._pause_s)
-
-    def _report_closed(self, reason: str) -> None:
+    def _close(self, reason: str) -> None:
+        """Let nobody wait for the store until it has worked again."""
+        self._is_closed = True
+        self._changed.notify_all()
         number = len(self._runs)
-        log.log(
-            logging.ERROR if number else logging.WARNING,
-            "The store does not take failed runs. Kept in memory until it does: %d. %s",
-            number,
-            reason,
-        )
+        log.error("The store does not take failed runs. Kept in memory until it does: %d. %s", number, reason)
         gauge_unwritten(number)
 
 
@@ -209,17 +148,29 @@ def _log_lost(runs: Iterable[FailedRun]) -> None:
         )
 
 
-def _write_into_store(runs: Sequence[FailedRun], is_heartbeat_due: bool) -> None:
-    store = database(keeps_connection=True)
-    if is_heartbeat_due:
-        with store.transaction() as tx:
-            failed_runs.note_heartbeat(tx, "scheduler")
-    if runs:
-        failed_runs.add_all(store, runs)
+def _write_into_store(runs: Sequence[FailedRun]) -> None:
+    failed_runs.add_all(database(keeps_connection=True), runs)
 
 
 writer = Writer(_write_into_store)
 """Of this process."""
+
+atexit.register(writer.finish)
+
+
+def begin_heartbeat() -> None:
+    """Write from now on each minute that the listener is at work, in a thread of its own."""
+    # Here, not in a thread: a child that is forked in the middle of an import could never import the same.
+    database(keeps_connection=True)
+    threading.Thread(target=_beat, name="bzctrl-heartbeat", daemon=True).start()
+
+
+def _beat() -> None:
+    while True:
+        with best_effort("the heartbeat of the scheduler"), database().transaction() as tx:
+            failed_runs.note_heartbeat(tx, "scheduler")
+        time.sleep(HEARTBEAT_S)
+
 
 TIMED_OUT = "timed_out"
 """Before Airflow 3.3, only a run that takes longer than its timeout has no reason."""
@@ -266,7 +217,7 @@ def _read(session: Any, failed: Sequence[tuple[Any, str]]) -> list[FailedRun]:
             tuple_(ti.dag_id, ti.run_id).in_([(dag_run.dag_id, dag_run.run_id) for dag_run, _ in failed])
         )
         for dag_id, run_id, task_id, map_index, state in session.execute(query):
-            states[dag_id, run_id][task_id][map_index] = _name(state or "")
+            states[dag_id, run_id][task_id][map_index] = str(state or "")
     runs = []
     for dag_run, why in failed:
         name = one_line(f"{dag_run.run_id} of {dag_run.dag_id}", max_chars=LINE_CHARS)
@@ -277,18 +228,15 @@ def _read(session: Any, failed: Sequence[tuple[Any, str]]) -> list[FailedRun]:
 
 def _read_dag_run(dag_run: Any, why: str, states: States) -> FailedRun:
     dag = getattr(dag_run, "dag", None)
-    date = getattr(dag_run, "logical_date", None)
-    run_type = getattr(dag_run, "run_type", None)
-    started_at = getattr(dag_run, "start_date", None)
     return FailedRun(
         dag_id=dag_run.dag_id,
         run_id=dag_run.run_id,
-        cleared=getattr(dag_run, "clear_number", None),
-        started_at=str(started_at or ""),
+        cleared=dag_run.clear_number,
+        started_at=str(dag_run.start_date or ""),
         why=why or TIMED_OUT,
-        run_type=None if run_type is None else _name(run_type),
-        logical_date=date.isoformat() if date else None,
-        tags=None if dag is None else sorted(map(str, dag.tags or ())),
+        run_type=str(dag_run.run_type),
+        logical_date=dag_run.logical_date.isoformat() if dag_run.logical_date else None,
+        tags=None if dag is None else sorted(dag.tags or ()),
         owner=getattr(dag, "owner", None) or None,
         team=find_team(dag_run),
         states=states,
@@ -320,7 +268,3 @@ def _read_dag(dag: Any, states: States, roll_ups: Sequence[str]) -> dict[str, An
             for roll_up in roll_ups
         }
     return found
-
-
-def _name(value: object) -> str:
-    return str(getattr(value, "value", value))

@@ -11,13 +11,12 @@ Airflow says at each parse that a file is broken, and never that it has been rep
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
 
@@ -43,78 +42,48 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DEFAULT_INTERVAL_S = 30.0
 
+def find_dag_file(filename: str) -> tuple[str, str | None]:
+    """Return the path of a DAG file, relative to the innermost bundle that it is in, and the name of this bundle.
 
-@dataclass(frozen=True, kw_only=True)
-class DagFile:
-    """Name a DAG file.
-
-    :param path: its path, relative to the root of its bundle if that is known.
-    :param bundle: the name of its bundle; None on Airflow 2, or if it is not known.
+    If it is in none that is known, that is the whole path and None; on Airflow 2 the DAGs folder has no name.
     """
-
-    path: str
-    bundle: str | None = None
-
-
-def find_dag_file(filename: str) -> DagFile:
-    """Return the names of a DAG file. Never raises."""
-    found = DagFile(path=filename)
-    root_chars = 0
-    for bundle, root in _roots():
-        relative = _relative(filename, root)
-        if relative and len(root) > root_chars:
-            found, root_chars = DagFile(path=relative, bundle=bundle), len(root)
-    return found
+    path = Path(filename)
+    found = [
+        (str(path.relative_to(folder)), bundle)
+        for bundle, root in _list_folders()
+        # Airflow 2 resolves links in the path of a file, and not in that of its folder.
+        for folder in (root, root.resolve())
+        if path.is_relative_to(folder)
+    ]
+    return min(found, key=lambda each: len(each[0]), default=(filename, None))
 
 
-def _relative(filename: str, root: str) -> str | None:
-    # Airflow 2 resolves links in the path of a file, and not in that of its folder.
-    for start in {os.path.normpath(root), os.path.realpath(root)}:
-        path = os.path.normpath(filename)
-        if path.startswith(f"{start}{os.sep}"):
-            return path[len(start) + 1 :]
-    return None
-
-
-def _roots() -> Iterator[tuple[str | None, str]]:
-    try:
-        dags_folder = conf.get("core", "dags_folder")
-        if not airflow_at_least(3, 0):
-            yield None, dags_folder
-            return
-        bundles: Any = conf.getjson("dag_processor", "dag_bundle_config_list")
-        storage = conf.get("dag_processor", "dag_bundle_storage_path", fallback=None)
-        for bundle in bundles or []:
-            name, arguments = str(bundle["name"]), bundle.get("kwargs") or {}
-            if arguments.get("path"):
-                yield name, str(arguments["path"])
-            elif str(bundle.get("classpath", "")).endswith("LocalDagBundle"):
-                yield name, dags_folder
-            else:
-                yield from ((name, root) for root in _downloaded(name, storage, arguments))
-    except Exception:  # noqa: BLE001 - the whole path names the file as well
+def _list_folders() -> Iterator[tuple[str | None, Path]]:
+    """Yield the folders in which DAG files may be, each with the name of its bundle."""
+    dags_folder = conf.get("core", "dags_folder")
+    if not airflow_at_least(3, 0):
+        yield None, Path(dags_folder)
         return
-
-
-def _downloaded(name: str, storage: str | None, arguments: dict[str, Any]) -> Iterator[str]:
-    """Yield where a bundle of Airflow's providers keeps its files."""
-    base = Path(storage or Path(tempfile.gettempdir()) / "airflow" / "dag_bundles") / name
-    subdir = str(arguments.get("subdir") or "").strip("/")
-    for folder in (base, base / "tracking_repo"):
-        yield str(folder)
-        if subdir:
-            yield str(folder / subdir)
+    storage = conf.get("dag_processor", "dag_bundle_storage_path", fallback=None)
+    downloads = Path(storage or Path(tempfile.gettempdir(), "airflow", "dag_bundles"))
+    bundles: Any = conf.getjson("dag_processor", "dag_bundle_config_list")
+    for bundle in bundles:
+        name, arguments = bundle["name"], bundle.get("kwargs") or {}
+        path = arguments.get("path")
+        if path or bundle["classpath"].endswith("LocalDagBundle"):
+            yield name, Path(path or dags_folder)
+            continue
+        # Where the bundles of Airflow's providers keep their files.
+        for folder in (downloads / name, downloads / name / "tracking_repo"):
+            yield name, folder
+            yield name, folder / (arguments.get("subdir") or "")
 
 
 def parse_interval_s() -> float:
-    """Return the configured seconds between two parses of a file. Never raises."""
-    try:
-        section = "dag_processor" if airflow_at_least(3, 0) else "scheduler"
-        return float(conf.getint(section, "min_file_process_interval"))
-    except Exception:  # noqa: BLE001 - the interval decides only when a file that Airflow forgets counts as repaired
-        return _DEFAULT_INTERVAL_S
+    """Return the configured seconds between two parses of a file."""
+    section = "dag_processor" if airflow_at_least(3, 0) else "scheduler"
+    return float(conf.getint(section, "min_file_process_interval"))
 
 
 _TRACE_CHARS = 20_000
@@ -126,14 +95,15 @@ _LIBRARY = re.compile(r"<frozen |/lib/python\d|/(?:site|dist)-packages/")
 _CREDENTIALS = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
 
 
-def describe_import_error(dag_file: DagFile, stacktrace: str, broken: BrokenFile) -> Failure:
+def describe_import_error(stacktrace: str, broken: BrokenFile) -> Failure:
     """Return the failure of a DAG file."""
+    path, bundle = find_dag_file(broken.file)
     return Failure(
         kind="import",
         dag_id="",
         run_id="",
-        file=one_line(dag_file.path, max_chars=TEXT_CHARS),
-        bundle=dag_file.bundle,
+        file=one_line(path, max_chars=TEXT_CHARS),
+        bundle=bundle,
         reason=last_line(stacktrace),
         line=find_line(stacktrace),
         run_url=find_airflow_url(),
@@ -144,10 +114,9 @@ def describe_import_error(dag_file: DagFile, stacktrace: str, broken: BrokenFile
 
 def last_line(stacktrace: str) -> str:
     """Return the last line of a trace, redacted and bounded."""
-    lines = [line for line in stacktrace[-_TRACE_CHARS:].splitlines() if line.strip()]
+    last = stacktrace[-_TRACE_CHARS:].rstrip().rpartition("\n")[2]
     # The DAG processor did not read the secrets of the DAG file, so Airflow masks fewer of them here than in a task.
-    text = _CREDENTIALS.sub(r"\1:***@", lines[-1]) if lines else ""
-    return one_line(exception_text(text) or "", max_chars=LINE_CHARS)
+    return one_line(exception_text(_CREDENTIALS.sub(r"\1:***@", last)) or "", max_chars=LINE_CHARS)
 
 
 def find_line(stacktrace: str) -> str | None:
@@ -158,16 +127,6 @@ def find_line(stacktrace: str) -> str | None:
     return None
 
 
-def read_broken_file(failure: Failure, broken: BrokenFile) -> Occurrence:
-    """Return the occurrence of a DAG file that has been broken for too long."""
-    return Occurrence(failure=failure, occasion=(broken.file, broken.since))
-
-
-def wish_nothing(failure: Failure) -> Wishes:
-    """Return wishes without any field: no DAG has set one. Templates have ``failure`` as their only variable."""
-    return Wishes(render=new_renderer({"failure": failure}))
-
-
 _PARSES_MISSED = 5
 
 
@@ -176,44 +135,32 @@ def is_due(broken: BrokenFile, grace_s: float) -> bool:
     return not broken.outcome and broken.seen - broken.since >= grace_s
 
 
-def advance(
-    previous: BrokenFile | None, *, file: str, is_new: bool, now: float, parse_interval_s: float
-) -> BrokenFile:
+def advance(previous: BrokenFile | None, *, file: str, is_new: bool, now: float) -> BrokenFile:
     """Return the episode after one more parse that failed.
 
     :param previous: the remembered episode of the file.
     :param is_new: whether Airflow says that the error is new.
-    :param parse_interval_s: the seconds between two parses of a file, as they are configured.
     """
     if previous is None:
         return BrokenFile(file=file, since=now, seen=now, is_confirmed=not is_new)
     gap_s = max(0.0, now - previous.seen)
-    if is_new and (previous.is_confirmed or gap_s > _longest_gap(previous, parse_interval_s)):
+    if is_new and (previous.is_confirmed or gap_s > _longest_gap(previous)):
         return BrokenFile(file=file, since=now, seen=now, gap_s=gap_s)
-    return replace(
-        previous,
-        seen=max(now, previous.since),
-        gap_s=gap_s,
-        is_confirmed=previous.is_confirmed or not is_new,
-    )
+    is_confirmed = previous.is_confirmed or not is_new
+    return replace(previous, seen=max(now, previous.since), gap_s=gap_s, is_confirmed=is_confirmed)
 
 
-def _longest_gap(previous: BrokenFile, parse_interval_s: float) -> float:
+def _longest_gap(previous: BrokenFile) -> float:
     """Return after how many seconds a file was clean in between, if Airflow calls each error a new one.
 
     It does so if it cannot keep its own note of the error.
     """
-    return max(_PARSES_MISSED * parse_interval_s, 2 * previous.gap_s)
+    return max(_PARSES_MISSED * parse_interval_s(), 2 * previous.gap_s)
 
 
 _TIMEOUT_S = 1
 _NOTES_MAX = 1000
 """The files that are kept in memory: each is noted again at its next parse."""
-
-
-class _Note(NamedTuple):
-    stacktrace: str
-    is_new: bool
 
 
 class Reporter:
@@ -224,7 +171,8 @@ class Reporter:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._notes: dict[str, _Note] = {}
+        self._notes: dict[str, tuple[str, bool]] = {}
+        """By the whole path: the trace, and whether a call since the last write said that the error is new."""
         self._closed_until = float("-inf")
 
     def report(self, filename: str, stacktrace: str, *, is_new: bool) -> None:
@@ -235,47 +183,41 @@ class Reporter:
         :param is_new: whether Airflow says that the error is new.
         :raises StoreError: if the store cannot be used. It is tried again after 30 seconds, at the next parse of any file.
         """
-        earlier = self._notes.pop(filename, None)
-        self._notes[filename] = _Note(stacktrace, is_new or bool(earlier and earlier.is_new))
+        _, was_new = self._notes.pop(filename, ("", False))
+        self._notes[filename] = stacktrace, is_new or was_new
         if self._clock() < self._closed_until:
             if len(self._notes) > _NOTES_MAX:
                 del self._notes[next(iter(self._notes))]
             return
         try:
-            for name, note in list(self._notes.items()):
+            for name, (trace, said_new) in list(self._notes.items()):
                 with database(timeout_s=_TIMEOUT_S).transaction() as tx:
-                    _note(tx, name, note)
+                    _note(tx, name, trace, is_new=said_new)
+                # Not before the commit: after an error, the note is written at a later parse.
                 del self._notes[name]
         except StoreError:
             self._closed_until = self._clock() + 30
             raise
 
 
-_reporter = Reporter()
-
-report = _reporter.report
+report = Reporter().report
 
 
-def _note(tx: Transaction, filename: str, note: _Note) -> None:
-    broken = advance(
-        broken_files.lock(tx, filename),
-        file=filename,
-        is_new=note.is_new,
-        now=tx.now,
-        parse_interval_s=parse_interval_s(),
-    )
+def _note(tx: Transaction, filename: str, stacktrace: str, *, is_new: bool) -> None:
+    broken = advance(broken_files.lock(tx, filename), file=filename, is_new=is_new, now=tx.now)
     if is_due(broken, settings().import_error_grace_s):
-        broken = _raise_incident(tx, broken, note.stacktrace)
+        broken = _raise_incident(tx, broken, stacktrace)
         broken_files.prune(tx)
     broken_files.save(tx, broken)
 
 
 def _raise_incident(tx: Transaction, broken: BrokenFile, stacktrace: str) -> BrokenFile:
-    failure = describe_import_error(find_dag_file(broken.file), stacktrace, broken)
+    failure = describe_import_error(stacktrace, broken)
     # In the transaction of the file: two DAG processors write one incident.
     decision = decide(
-        read_broken_file(failure, broken),
-        wish_nothing(failure),
+        Occurrence(failure=failure, occasion=(broken.file, broken.since)),
+        # No DAG has set a field, and templates have no other variable.
+        Wishes(render=new_renderer({"failure": failure})),
         record=lambda incident: add(tx, redacted(incident)),
     )
     if isinstance(decision, NotRaised):

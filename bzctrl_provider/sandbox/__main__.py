@@ -7,9 +7,8 @@ import shlex
 import signal
 import sys
 import time
-from typing import Any
 
-from bzctrl_provider.sandbox.app import CONNECTION_VARIABLE, PASSWORD, make_connection_json
+from bzctrl_provider.sandbox.app import CONNECTION_VARIABLE, LOGIN, PASSWORD, make_connection_json
 from bzctrl_provider.sandbox.server import Sandbox
 
 
@@ -30,7 +29,6 @@ def make_parser() -> argparse.ArgumentParser:
         dest="token_lifetime_s",
         type=float,
         default=3600,
-        metavar="SECONDS",
         help="seconds after which a token is refused (default: %(default)s)",
     )
     return parser
@@ -43,10 +41,10 @@ def make_greeting(url: str, *, username: str | None, loopback: bool) -> str:
     :param username: the only one accepted, if any; its password is not repeated.
     :param loopback: whether only this machine reaches it; otherwise the connection must allow clear text.
     """
-    options: dict[str, Any] = {"allow_http": not loopback}
-    if username is not None:
-        options |= {"login": username, "password": "<the password>"}
-    connection = make_connection_json(url, **options)
+    password = "<the password>" if username else PASSWORD
+    connection = make_connection_json(
+        url, login=username or LOGIN, password=password, allow_http=not loopback
+    )
     login = f"username {username}" if username else f"any username and password, such as {PASSWORD!r}"
     scheme, _, address = url.partition("://")
     host, _, port = address.rpartition(":")
@@ -68,10 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     :return: 0 after an orderly end, 1 if it could not start, with one line that says why.
     """
     arguments = make_parser().parse_args(argv)
-    loopback = arguments.host in ("localhost", "::1") or arguments.host.startswith("127.")
+    loopback = arguments.host == "localhost" or arguments.host.startswith("127.")
     # Both, because a shell's background job begins with an ignored SIGINT.
-    ends = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with Sandbox(**vars(arguments)) as sandbox:
             if not loopback:
@@ -86,12 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        sys.stderr.write(f"bzctrl-sandbox: {reason}\n")
+        sys.stderr.write(f"bzctrl-sandbox: {exc}\n")
         return 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

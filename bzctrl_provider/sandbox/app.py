@@ -2,18 +2,16 @@
 
 Each response is complete before its first byte is sent, so that a fault can still delay it, cut it or drop it.
 
-The pages are all todos at ``/app/``, one todo at ``/app/#/todo/<key>``. The part of an address after ``#`` never reaches a server. A
-small script therefore fetches ``/app/todo/<key>``, which is also a complete page for a browser without scripts.
+The page at ``/app/`` has all todos. At ``/app/#/todo/<key>``, of which a server gets only the part before ``#``, it shows one.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
+import secrets
+import uuid
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from decimal import Decimal
 from email.utils import format_datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -37,9 +35,10 @@ _KINDS = {("POST", TOKEN_PATH): "token", ("POST", CREATE_PATH): "create", ("PUT"
 # Texts of DAGs are on the pages. They are escaped; the policy holds if one of them should be forgotten.
 _PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'",
 }
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
+_CSS = {"Content-Type": "text/css; charset=utf-8"}
 _SIGN_IN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
 
 
@@ -52,14 +51,11 @@ class Request:
     """Percent-decoded, without the query."""
     headers: dict[str, str]
     """Names in lower case."""
+    media_type: str
+    """Of the Content-Type header, in lower case."""
     body: bytes
     base_url: str
     """The address that the client used, such as ``http://127.0.0.1:8137``."""
-
-    @property
-    def content_type(self) -> str:
-        """Return the Content-Type header, empty if there is none."""
-        return self.headers.get("content-type", "")
 
 
 @dataclass(frozen=True)
@@ -88,16 +84,17 @@ def make_json(content: Any, status: int = HTTPStatus.OK, headers: dict[str, str]
 
 
 def refuse(
-    status: HTTPStatus, description: str, error: str | None = None, headers: dict[str, str] | None = None
+    status: HTTPStatus, description: str, *, headers: dict[str, str] | None = None, **more: Any
 ) -> Response:
     """Return an error as JSON with ``error`` and ``error_description``.
 
     :param status: the HTTP status.
     :param description: a sentence for people.
-    :param error: a short name, by default the status' phrase.
     :param headers: more headers.
+    :param more: further keys of the JSON; ``error`` is the status' phrase by default.
     """
-    return make_json({"error": error or status.phrase, "error_description": description}, status, headers)
+    content = {"error": status.phrase, "error_description": description, **more}
+    return make_json(content, status, headers)
 
 
 def refuse_fields(errors: list[WireError], error: str) -> Response:
@@ -107,8 +104,7 @@ def refuse_fields(errors: list[WireError], error: str) -> Response:
     :param error: a short name.
     """
     description = "; ".join(f"{found['field']} {found['fault']}" for found in errors)
-    content = {"error": error, "error_description": description, "faults": errors}
-    return make_json(content, HTTPStatus.BAD_REQUEST)
+    return refuse(HTTPStatus.BAD_REQUEST, description, error=error, faults=errors)
 
 
 def refuse_credentials(description: str, error: str) -> Response:
@@ -117,36 +113,39 @@ def refuse_credentials(description: str, error: str) -> Response:
     :param description: a sentence for people.
     :param error: a short name.
     """
-    return refuse(HTTPStatus.UNAUTHORIZED, description, error, {"WWW-Authenticate": "Bearer"})
+    return refuse(HTTPStatus.UNAUTHORIZED, description, error=error, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Api:
     """The endpoints, with the faults that were asked for.
 
     :param state: what the endpoints share.
+    :param controls: of the state.
     :param clock: returns the current time.
     """
 
-    def __init__(self, state: State, clock: Callable[[], datetime]) -> None:
+    def __init__(self, state: State, controls: SandboxControls, clock: Callable[[], datetime]) -> None:
         self._state = state
+        self._controls = controls
         self._clock = clock
-        todos, controls = state.todos, SandboxControls(state)
+        todos = state.todos
         home = Response(HTTPStatus.TEMPORARY_REDIRECT, b"", {"Location": "/app/", **_PAGE_HEADERS})
-        self._routes: dict[str, dict[str, Callable[[Request], Response]]] = {
-            TOKEN_PATH: {"POST": self._issue_token},
-            CREATE_PATH: {"POST": self._create, "PUT": self._create},
-            "/": {"GET": lambda _: home},
-            "/app": {"GET": lambda _: home},
-            "/app/": {"GET": self._show_list},
-            "/app/todo/": {"GET": self._show_todo},
-            "/app/static/": {"GET": self._show_static},
-            "/sandbox/health": {"GET": lambda _: make_json({"status": "ok", "todos": len(todos.all())})},
-            "/sandbox/todos": {"GET": lambda _: make_json(todos.all())},
-            "/sandbox/requests": {"GET": lambda _: make_json([asdict(one) for one in state.requests])},
-            "/sandbox/faults": {"POST": _call(controls.fail_next), "DELETE": _call(controls.clear_faults)},
-            "/sandbox/faults/random": {"POST": _call(controls.fail_randomly)},
-            "/sandbox/tokens": {"DELETE": _call(controls.expire_tokens)},
-            "/sandbox/reset": {"POST": _call(controls.reset)},
+        style = Response(HTTPStatus.OK, (_HERE / "static" / "sandbox.css").read_bytes(), _CSS | _PAGE_HEADERS)
+        self._routes: dict[tuple[str, str], Callable[[Request], Response]] = {
+            ("POST", TOKEN_PATH): self._issue_token,
+            ("POST", CREATE_PATH): self._create,
+            ("PUT", CREATE_PATH): self._create,
+            ("GET", "/"): lambda _: home,
+            ("GET", "/app/"): self._show_todos,
+            ("GET", "/app/sandbox.css"): lambda _: style,
+            ("GET", "/sandbox/health"): lambda _: make_json({"status": "ok", "todos": len(todos.all())}),
+            ("GET", "/sandbox/todos"): lambda _: make_json(todos.all()),
+            ("GET", "/sandbox/requests"): lambda _: make_json([asdict(one) for one in state.requests]),
+            ("POST", "/sandbox/faults"): _call(controls.fail_next),
+            ("DELETE", "/sandbox/faults"): _call(controls.clear_faults),
+            ("POST", "/sandbox/faults/random"): _call(controls.fail_randomly),
+            ("DELETE", "/sandbox/tokens"): _call(controls.expire_tokens),
+            ("POST", "/sandbox/reset"): _call(controls.reset),
         }
 
     def answer(self, request: Request) -> Response:
@@ -156,21 +155,21 @@ class Api:
         """
         if request.path.startswith("/sandbox/"):
             return self._respond(request)
-        fault = self._state.faults.take(_KINDS.get((request.method, request.path)))
+        fault = self._controls.take_fault(_KINDS.get((request.method, request.path)))
         takes_effect = fault is None or fault.takes_effect
         response = self._respond(request) if takes_effect else Response(HTTPStatus.OK)
-        if fault is not None and response.status != HTTPStatus.OK:
-            # Nothing was created: a fault after the creation waits for a request that creates something.
-            self._state.faults.give_back(fault)
-            fault = None
-        if fault is not None:
+        if fault is not None and response.status == HTTPStatus.OK:
             response = replace(self._inject(fault, response, request.base_url), delay_s=fault.delay_s)
+        elif fault is not None:
+            # Nothing was created: a fault after the creation waits for the next request.
+            self._controls.give_back(fault)
+            fault = None
         # Recorded before the first byte is sent: a client that has its response finds the record.
         recorded = RecordedRequest(
             request.method,
             request.path,
             redact_headers(request.headers),
-            redact_body(request.body, path=request.path, content_type=request.content_type),
+            redact_body(request.body, path=request.path, media_type=request.media_type),
             status=None if response.ending == "reset" else response.status,
             fault=None if fault is None else str(fault.kind),
         )
@@ -201,64 +200,50 @@ class Api:
         return replace(response, body=b"") if status == HTTPStatus.NOT_MODIFIED else response
 
     def _respond(self, request: Request) -> Response:
-        methods = self._routes.get(re.sub("(?s)^(/app/(?:todo|static)/).+", r"\1", request.path), {})
-        if request.method in methods:
-            return methods[request.method](request)
-        if methods:
-            allowed = {"Allow": ", ".join(methods)}
-            return refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"Allowed are {allowed['Allow']}.", headers=allowed)
-        return refuse(HTTPStatus.NOT_FOUND, f"There is nothing at {request.path}.")
+        if endpoint := self._routes.get((request.method, request.path)):
+            return endpoint(request)
+        return refuse(HTTPStatus.NOT_FOUND, f"There is nothing for {request.method} at {request.path}.")
 
     def _issue_token(self, request: Request) -> Response:
         """Issue a token for a username and a password."""
-        if not contract.is_media_type(request.content_type, FORM):
+        if request.media_type != FORM:
             return refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {FORM}.")
-        pairs, errors = contract.read_token_form(request.body)
+        form, errors = contract.read_message(request.body, FORM, contract.TOKEN_FORM)
         if errors:
             return refuse_fields(errors, "invalid_request")
-        if self._state.credentials not in (None, (pairs["username"], pairs["password"])):
+        if self._state.credentials not in (None, (form["username"], form["password"])):
             return refuse_credentials("Bad credentials", "invalid_grant")
-        return make_json(self._state.tokens.issue())
+        token, lifetime_s = secrets.token_urlsafe(32), self._state.token_lifetime_s
+        self._state.tokens[token] = self._clock() + timedelta(seconds=lifetime_s)
+        content = {
+            "access_token": token,
+            "refresh_token": secrets.token_urlsafe(32),
+            "token_type": "Bearer",
+            "expires_in": int(lifetime_s),
+            "scope": "*",
+            "jti": str(uuid.uuid4()),
+        }
+        return make_json(content)
 
     def _create(self, request: Request) -> Response:
         """Create a todo from a message without errors."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or not self._state.tokens.is_live(token):
+        expires_at = self._state.tokens.get(token)
+        if scheme != "Bearer" or expires_at is None or self._clock() >= expires_at:
             problem = "The Authorization header must be 'Bearer' and a token of this sandbox, not expired or revoked."
             return refuse_credentials(problem, "invalid_token")
-        if not contract.is_media_type(request.content_type, JSON):
+        if request.media_type != JSON:
             return refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {JSON}.")
-        body, errors = contract.read_todo(request.body, contract.MESSAGES[request.method])
+        body, errors = contract.read_message(request.body, JSON, contract.MESSAGES[request.method])
         if errors:
             return refuse_fields(errors, HTTPStatus.BAD_REQUEST.phrase)
         todo = self._state.todos.create(body, base_url=request.base_url)
         response = {key: todo[key] for key in ("title", "description", "taskLink", "tags")}
         return make_json({**response, "taskType": todo["todoType"]})
 
-    def _show_list(self, request: Request) -> Response:
-        body = render(
-            "list.html",
-            todos=self._state.todos.all()[::-1],
-            url=request.base_url,
-            variable=CONNECTION_VARIABLE,
-            connection=make_connection_json(request.base_url),
-        )
+    def _show_todos(self, request: Request) -> Response:
+        body = render("list.html", todos=self._state.todos.all()[::-1], url=request.base_url)
         return Response(HTTPStatus.OK, body, _HTML | _PAGE_HEADERS)
-
-    def _show_todo(self, request: Request) -> Response:
-        # A key may hold a slash, as the workspace that it begins with may.
-        key = request.path.removeprefix("/app/todo/")
-        todo = self._state.todos.get(key)
-        template = "unknown.html" if todo is None else "todo.html"
-        status = HTTPStatus.NOT_FOUND if todo is None else HTTPStatus.OK
-        return Response(status, render(template, key=key, todo=todo), _HTML | _PAGE_HEADERS)
-
-    def _show_static(self, request: Request) -> Response:
-        name = request.path.removeprefix("/app/static/")
-        if name not in STATIC:
-            return refuse(HTTPStatus.NOT_FOUND, f"There is nothing at {request.path}.")
-        headers = {"Content-Type": STATIC[name], **_PAGE_HEADERS}
-        return Response(HTTPStatus.OK, read_static(name), headers)
 
 
 def _call(method: Callable[..., None]) -> Callable[[Request], Response]:
@@ -267,7 +252,6 @@ def _call(method: Callable[..., None]) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         try:
             arguments = contract.read_json(request.body or b"{}")
-            inspect.signature(method).bind(**arguments)
             method(**arguments)
         except (TypeError, ValueError) as exc:
             return refuse(HTTPStatus.BAD_REQUEST, str(exc))
@@ -301,33 +285,6 @@ def make_connection_json(
 
 
 _HERE = Path(__file__).parent
-STATIC = {
-    "sandbox.css": "text/css; charset=utf-8",
-    "sandbox.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
-"""The files of the pages, and their types."""
-
-# An address in a sentence: the punctuation at its end is the sentence's.
-_LINK = re.compile(r"(https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]])", re.IGNORECASE)
-
-
-def split_links(text: str) -> list[tuple[str, bool]]:
-    """Split a text into pieces, each with whether it is a link to an http(s) address.
-
-    :param text: as the todo has it.
-    """
-    return [(piece, number % 2 == 1) for number, piece in enumerate(_LINK.split(text))]
-
-
-def group_digits(amount: str) -> str:
-    """Return a wire amount as people read it: ``1234567.5`` becomes ``1,234,567.5``, and no digit is lost.
-
-    :param amount: digits with an optional decimal point.
-    """
-    return f"{Decimal(amount):,}"
-
-
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(_HERE / "templates"),
     autoescape=True,
@@ -335,7 +292,6 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(split_links=split_links, group_digits=group_digits)
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -344,13 +300,5 @@ def render(template: str, **values: Any) -> bytes:
     :param template: the name of its template.
     :param values: what the template shows.
     """
-    # A page may repeat a key from the address, half of a surrogate pair included.
+    # A todo may have half of a surrogate pair.
     return _ENVIRONMENT.get_template(template).render(**values).encode("utf-8", errors="replace")
-
-
-def read_static(name: str) -> bytes:
-    """Return a file of the pages.
-
-    :param name: a key of ``STATIC``.
-    """
-    return (_HERE / "static" / name).read_bytes()

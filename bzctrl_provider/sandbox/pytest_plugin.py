@@ -5,7 +5,6 @@ pytest imports this module in every run, so it imports very little until the fix
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,43 +16,33 @@ if TYPE_CHECKING:
     from bzctrl_provider.sandbox import Sandbox
 
 
-@pytest.fixture(scope="session")
-def _bzctrl_sandbox_server() -> Iterator[Sandbox]:
-    """Run one server for the whole session, at a port of its own: parallel sessions do not meet."""
-    # Not above: only a session that uses it pays for it.
-    from bzctrl_provider.sandbox import Sandbox
-
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
 def bzctrl_sandbox(
-    _bzctrl_sandbox_server: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sandbox]:
     """Return an empty stand-in BzCtrl, with the Airflow connection ``bzctrl_default`` pointed at it.
 
-    Every test gets it without todos, requests, tokens and faults. The environment variable
+    Every test gets one of its own, at a port of its own. The environment variable
     ``AIRFLOW_CONN_BZCTRL_DEFAULT`` holds the connection during the test, and ``NO_PROXY`` excludes its address.
     Callbacks send from ``dag.test()``, and wait for it. The store of the provider is empty at the beginning of each test.
     """
+    # Not above: only a session that uses it pays for it.
+    from bzctrl_provider.sandbox import Sandbox
     from bzctrl_provider.sandbox.app import CONNECTION_VARIABLE, PASSWORD, make_connection_json
 
-    _bzctrl_sandbox_server.reset()
-    # A password of its own, so that each test begins with a token request: the hook keeps tokens for the process.
-    password = f"{PASSWORD}-{uuid4()}"
-    connection = make_connection_json(_bzctrl_sandbox_server.url, password=password)
-    monkeypatch.setenv(CONNECTION_VARIABLE, connection)
     for variable in ("no_proxy", "NO_PROXY"):
-        already = os.environ.get(variable)
-        monkeypatch.setenv(variable, f"{already},127.0.0.1" if already else "127.0.0.1")
+        monkeypatch.setenv(variable, "127.0.0.1", prepend=",")
     monkeypatch.setenv("AIRFLOW__BZCTRL__IN_TEST_RUNS", "True")
     database = tmp_path_factory.mktemp("bzctrl") / "bzctrl.db"
     monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", f"sqlite:///{database}")
     # An incident is in the sandbox when the callback returns, not a moment later.
     monkeypatch.setattr("bzctrl_provider.notifications.callback.may_wait", lambda *_: True)
     _forget_process()
-    yield _bzctrl_sandbox_server
+    with Sandbox() as sandbox:
+        # A password of its own, so that each test begins with a token request: the hook keeps tokens for the process.
+        connection = make_connection_json(sandbox.url, password=f"{PASSWORD}-{uuid4()}")
+        monkeypatch.setenv(CONNECTION_VARIABLE, connection)
+        yield sandbox
     # The environment is restored after this.
     _forget_process()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import socket
 import struct
 import sys
 import threading
+from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -16,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from bzctrl_provider.sandbox.app import Api, Request, Response, refuse
-from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, TokenStore, check, utc_now
+from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
     from typing import Self
 
     from bzctrl_provider.sandbox.state import RecordedRequest
 
-_LOGGER = logging.getLogger(__name__)
+
+_utc_now = partial(datetime.now, UTC)
 
 
 class SandboxRequestHandler(BaseHTTPRequestHandler):
@@ -46,26 +47,19 @@ class SandboxRequestHandler(BaseHTTPRequestHandler):
             self._send(refuse(HTTPStatus.LENGTH_REQUIRED, problem))
             return
         body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            self.close_connection = True
+        if len(body) < int(length):  # the client has ended in the middle
             return
         request = Request(
             method=self.command,
             path=unquote(self.path.partition("?")[0]),
             headers={name.lower(): value for name, value in self.headers.items()},
+            media_type=self.headers.get_content_type(),
             body=body,
-            base_url=f"http://{self.headers['Host']}" if "Host" in self.headers else self.server.url,
+            base_url=f"http://{self.headers.get('Host', '127.0.0.1')}",
         )
-        try:
-            response = self.server.api.answer(request)
-        except Exception:
-            # A defect of the sandbox must not look like a reset, which is a fault that tests ask for.
-            _LOGGER.exception("The sandbox failed at %s %s", request.method, request.path)
-            problem = "A defect of the sandbox; its log has the traceback."
-            response = refuse(HTTPStatus.INTERNAL_SERVER_ERROR, problem)
+        response = self.server.api.answer(request)
         # A response that still waits when the server stops is broken off.
-        stopped = response.delay_s > 0 and self.server.stopping.wait(response.delay_s)
-        if stopped or response.ending == "reset":
+        if self.server.stopping.wait(response.delay_s) or response.ending == "reset":
             self._reset()
         else:
             self._send(response)
@@ -97,7 +91,7 @@ class SandboxRequestHandler(BaseHTTPRequestHandler):
 
 
 class SandboxServer(ThreadingTCPServer):
-    """The server, which has one thread for each connection.
+    """The server, which has one thread for each connection, and accepts them from the moment it is made.
 
     ``ThreadingHTTPServer`` is the same, but looks its own name up in the DNS.
 
@@ -113,17 +107,12 @@ class SandboxServer(ThreadingTCPServer):
     def __init__(self, host: str, port: int, api: Api) -> None:
         self.api = api
         self.stopping = threading.Event()
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), SandboxRequestHandler)
-        # A client cannot connect to the addresses that mean "every address of this machine".
-        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
-        name = f"[{address}]" if ":" in address else address
-        self.url = f"http://{name}:{self.socket.getsockname()[1]}"
+        # A client cannot connect to the address that means "every address of this machine".
+        name = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared with, not bound to
+        self.url = f"http://{name}:{self.server_address[1]}"
         self._open: dict[Any, threading.Thread] = {}
-        self._accepting = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-
-    def start(self) -> None:
-        """Begin to accept connections, in a thread."""
+        self._accepting = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._accepting.start()
 
     def stop(self) -> None:
@@ -159,13 +148,14 @@ class SandboxServer(ThreadingTCPServer):
         super().shutdown_request(request)
         self._open.pop(request, None)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class' signature
-        """Log the end of a connection: mostly, its client has closed it early.
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Write the traceback of a defect of the sandbox; a client that has closed its connection early is none.
 
-        :param request: not used.
-        :param client_address: not used.
+        :param request: the socket of the connection.
+        :param client_address: its address.
         """
-        _LOGGER.debug("A connection has ended", exc_info=sys.exception())
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class Sandbox(SandboxControls):
@@ -199,21 +189,19 @@ class Sandbox(SandboxControls):
         username: str | None = None,
         password: str | None = None,
         token_lifetime_s: float = 3600,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = _utc_now,
     ) -> None:
+        is_lifetime = 0 < token_lifetime_s <= 10**9
         check(
             {
                 "username and password go together": (username is None) == (password is None),
                 "username and password must not be empty": "" not in (username, password),
-                f"token_lifetime_s must be seconds, more than 0 and at most 1,000,000,000, not {token_lifetime_s!r}": (
-                    0 < token_lifetime_s <= 10**9
-                ),
+                f"token_lifetime_s must be seconds, more than 0 and at most 1,000,000,000, not {token_lifetime_s!r}": is_lifetime,
                 f"port must be from 0 (any free one) to 65535, not {port!r}": port in range(65536),
             }
         )
         credentials = None if username is None or password is None else (username, password)
-        tokens = TokenStore(lifetime_s=token_lifetime_s, clock=clock)
-        super().__init__(State(TodoStore(data, clock=clock), tokens, credentials))
+        super().__init__(State(TodoStore(data, clock), credentials, token_lifetime_s))
         self._host, self._port, self._clock = host, port, clock
         self._server: SandboxServer | None = None
 
@@ -221,18 +209,14 @@ class Sandbox(SandboxControls):
         """Start serving; requests are answered when this returns.
 
         :raises OSError: if the address, the port or the data file cannot be used.
-        :raises RuntimeError: if it runs already.
         """
-        if self._server is not None:
-            raise RuntimeError(f"the sandbox runs already, at {self.url}")
         self._state.todos.open()
         try:
-            self._server = SandboxServer(self._host, self._port, Api(self._state, self._clock))
+            self._server = SandboxServer(self._host, self._port, Api(self._state, self, self._clock))
         except OSError as exc:
             self._state.todos.close()
             problem = f"cannot listen at {self._host}, port {self._port}: {exc.strerror}; `--port 0` (port=0) takes any port that is free"
-            raise OSError(exc.errno, problem) from exc
-        self._server.start()
+            raise OSError(problem) from exc
 
     def stop(self) -> None:
         """Stop serving. Responses that wait are broken off; no thread is left. A second call does nothing."""

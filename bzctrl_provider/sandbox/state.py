@@ -6,13 +6,10 @@ import contextlib
 import json
 import random
 import re
-import secrets
 import sqlite3
 import threading
-import uuid
-from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
@@ -20,6 +17,7 @@ from bzctrl_provider.sandbox import contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
 FaultName: TypeAlias = Literal["reset_before", "reset_after", "cut", "html", "empty", "no_todo", "slow"]
@@ -39,6 +37,8 @@ TARGETS: tuple[FaultTarget, ...] = get_args(FaultTarget)
 KINDS = (*range(300, 600), *NAMES)
 
 DEFAULT_RANDOM_FAULTS: tuple[int | FaultName, ...] = (429, 500, 503, "reset_before", "reset_after")
+
+_AFTER = "a status from 500 to 599, html, empty or no_todo"
 
 
 def _is_between(value: Any, lowest: float, highest: float, kind: type = float) -> bool:
@@ -72,23 +72,20 @@ class Fault:
 
     def __post_init__(self) -> None:
         kind, seconds, location = self.kind, self.retry_after_s, self.location
+        is_whole = _is_between(seconds or 0, 0, 10**9, int)
+        may_follow = kind in (*range(500, 600), *NAMES[1:])
         check(
             {
                 f"fault must be an HTTP status from 300 to 599 or one of {', '.join(NAMES)}": kind in KINDS,
                 f"on must be one of {', '.join(TARGETS)}": self.on in TARGETS,
-                "retry_after_s must be whole seconds from 0 to 1,000,000,000": _is_between(
-                    seconds or 0, 0, 10**9, int
-                ),
+                "retry_after_s must be whole seconds from 0 to 1,000,000,000": is_whole,
                 "retry_after_s goes with an HTTP status": seconds is None or kind not in NAMES,
-                "retry_after_as_date needs retry_after_s": not self.retry_after_as_date
-                or seconds is not None,
+                "retry_after_as_date needs retry_after_s": not (self.retry_after_as_date and seconds is None),
                 "delay_s must be seconds from 0 to 86,400": _is_between(self.delay_s, 0, 86_400),
                 "'slow' needs delay_s": kind != "slow" or self.delay_s != 0,
                 "location must be a URL in printable ASCII": bool(re.fullmatch("[ -~]*", f"{location}")),
                 "location goes with a status from 300 to 399": location is None or kind in range(300, 400),
-                "after_creation goes with a status from 500 to 599, html, empty or no_todo": (
-                    not self.after_creation or kind in (*range(500, 600), *NAMES[1:])
-                ),
+                f"after_creation goes with {_AFTER}": not self.after_creation or may_follow,
             }
         )
 
@@ -98,80 +95,8 @@ class Fault:
         return self.after_creation or self.kind in ("reset_after", "cut", "slow")
 
 
-class FaultPlan:
-    """The faults of the next requests: first the queue, in order, then the random ones. Any thread may use it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._random = random.Random()  # noqa: S311 - it must be repeatable, and keeps no secret
-        self._queue: list[Fault] = []
-        self._rate = 0.0
-        self._random_faults: list[Fault] = []
-
-    def add(self, fault: Fault, *, times: int = 1) -> None:
-        """Add a fault to the queue.
-
-        :param fault: the fault of the next requests of its kind.
-        :param times: how many requests, 1 (default) to 10,000.
-        :raises ValueError: if ``times`` is anything else.
-        """
-        check({"times must be a whole number from 1 to 10,000": _is_between(times, 1, 10_000, int)})
-        with self._lock:
-            self._queue.extend([fault] * times)
-
-    def add_at_random(self, rate: float, *, faults: Sequence[Fault], seed: int) -> None:
-        """Let requests fail at random, in the same way for the same seed and the same sequence of requests.
-
-        :param rate: the share of requests that fail, from 0 (none, which ends it) to 1 (all).
-        :param faults: the faults that they may get, each equally likely.
-        :param seed: the number that the random sequence starts from.
-        :raises ValueError: if the rate is anything else.
-        """
-        check({"rate must be a number from 0 to 1": _is_between(rate, 0, 1)})
-        with self._lock:
-            self._rate, self._random_faults = rate, list(faults)
-            self._random.seed(seed)
-
-    def take(self, kind: str | None) -> Fault | None:
-        """Return the fault of a request, and remove it from the queue.
-
-        :param kind: ``create`` or ``token``; None for any other request, which gets no fault.
-        :return: None if the request gets no fault.
-        """
-        if kind is None:
-            return None
-        with self._lock:
-            for position, fault in enumerate(self._queue):
-                if fault.on in (kind, "any"):
-                    return self._queue.pop(position)
-            fitting = [fault for fault in self._random_faults if fault.on in (kind, "any")]
-            if fitting and self._random.random() < self._rate:
-                return self._random.choice(fitting)
-            return None
-
-    def give_back(self, fault: Fault) -> None:
-        """Put a fault back at the head of the queue, because its request was refused; a random one is dropped.
-
-        :param fault: the fault that ``take`` returned.
-        """
-        with self._lock:
-            if not any(fault is one for one in self._random_faults):
-                self._queue.insert(0, fault)
-
-    def clear(self) -> None:
-        """Remove every fault, those in the queue and the random ones."""
-        with self._lock:
-            self._queue.clear()
-            self._random_faults = []
-
-
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
 _SECRET_KEYS = ("password", "access_token", "refresh_token", "client_secret")
-
-
-def utc_now() -> datetime:
-    """Return the current time, in UTC."""
-    return datetime.now(UTC)
 
 
 class TodoStore:
@@ -181,23 +106,21 @@ class TodoStore:
     :param clock: returns the time of creation.
     """
 
-    def __init__(self, data: str | Path | None = None, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, data: str | Path | None, clock: Callable[[], datetime]) -> None:
         self._data = data
         self._clock = clock
         self._lock = threading.Lock()
         self._file: sqlite3.Connection | None = None
         self._todos: dict[str, dict[str, Any]] = {}
-        self._counts: Counter[str] = Counter()
 
     def open(self) -> None:
         """Read the todos of the file, or start with none in memory.
 
-        :raises OSError: if the file cannot be used: it is another program's, or another sandbox uses it.
+        :raises OSError: if the file cannot be used, for example because another sandbox uses it.
         """
-        self._todos = self._open_file() if self._data is not None else {}
-        self._counts = Counter(contract.get_workspace(todo) for todo in self._todos.values())
-
-    def _open_file(self) -> dict[str, dict[str, Any]]:
+        self._todos = {}
+        if self._data is None:
+            return
         try:
             # `isolation_level=None`: transactions begin explicitly, not where Python guesses.
             file = sqlite3.connect(str(self._data), timeout=0, isolation_level=None, check_same_thread=False)
@@ -205,16 +128,13 @@ class TodoStore:
             # Kept until the file is closed: two sandboxes would give the same keys.
             file.execute("PRAGMA locking_mode = EXCLUSIVE")
             file.execute("BEGIN EXCLUSIVE")
-            foreign = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name <> 'todo'"
-            if file.execute(foreign).fetchone():
-                raise sqlite3.DatabaseError("it is another program's database")
             file.execute("CREATE TABLE IF NOT EXISTS todo (key TEXT PRIMARY KEY, record TEXT NOT NULL)")
             rows = file.execute("SELECT key, record FROM todo ORDER BY rowid").fetchall()
             file.execute("COMMIT")
         except sqlite3.Error as exc:
             self.close()
             raise OSError(f"cannot open the sandbox's data file {self._data}: {exc}") from exc
-        return {key: json.loads(record) for key, record in rows}
+        self._todos = {key: json.loads(record) for key, record in rows}
 
     def close(self) -> None:
         """Close the file. The todos can still be read."""
@@ -232,7 +152,8 @@ class TodoStore:
         created_at = self._clock().astimezone(UTC)
         workspace = contract.get_workspace(todo)
         with self._lock:
-            key = f"{workspace}-{self._counts[workspace] + 1:02d}"
+            number = sum(contract.get_workspace(kept) == workspace for kept in self._todos.values()) + 1
+            key = f"{workspace}-{number:02d}"
             record = {
                 **todo,
                 "key": key,
@@ -244,7 +165,6 @@ class TodoStore:
                 record["dueDate"] = created_at.date().isoformat()
             if self._file is not None:
                 self._file.execute("INSERT INTO todo VALUES (?, ?)", (key, json.dumps(record)))
-            self._counts[workspace] += 1
             self._todos[key] = record
         return record
 
@@ -253,58 +173,12 @@ class TodoStore:
         with self._lock:
             return [dict(todo) for todo in self._todos.values()]
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return the todo with this key, or None.
-
-        :param key: such as ``EXA-CON-BUS-WOR-01``.
-        """
-        return self._todos.get(key)
-
     def clear(self) -> None:
         """Remove every todo; keys start at 01 again."""
         with self._lock:
             if self._file is not None:
                 self._file.execute("DELETE FROM todo")
             self._todos = {}
-            self._counts.clear()
-
-
-class TokenStore:
-    """The access tokens that were issued.
-
-    :param lifetime_s: seconds after which a token expires.
-    :param clock: returns the current time.
-    """
-
-    def __init__(self, *, lifetime_s: float, clock: Callable[[], datetime] = utc_now) -> None:
-        self._lifetime = timedelta(seconds=lifetime_s)
-        self._clock = clock
-        self._expiries: dict[str, datetime] = {}
-
-    def issue(self) -> dict[str, Any]:
-        """Issue a token, and return the content of its response."""
-        token = secrets.token_urlsafe(32)
-        self._expiries[token] = self._clock() + self._lifetime
-        return {
-            "access_token": token,
-            "refresh_token": secrets.token_urlsafe(32),
-            "token_type": "Bearer",
-            "expires_in": int(self._lifetime.total_seconds()),
-            "scope": "*",
-            "jti": str(uuid.uuid4()),
-        }
-
-    def is_live(self, token: str) -> bool:
-        """Return whether a token was issued here, has not expired and was not revoked.
-
-        :param token: the access token.
-        """
-        expiry = self._expiries.get(token)
-        return expiry is not None and self._clock() < expiry
-
-    def revoke_all(self) -> None:
-        """Revoke every token that was issued."""
-        self._expiries.clear()
 
 
 @dataclass(frozen=True)
@@ -320,7 +194,7 @@ class RecordedRequest:
     headers: dict[str, str]
     """Names in lower case."""
     body: Any
-    """The JSON, or the form as a dictionary; text if it was neither; None if there was none."""
+    """The JSON object or the form as a dictionary; text if it was neither; None if there was none."""
     status: int | None
     """The status of the response; None if the connection was reset instead."""
     fault: str | None
@@ -328,38 +202,27 @@ class RecordedRequest:
 
 
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with their secrets redacted; of an Authorization header, the scheme is kept.
+    """Return headers with their secrets redacted.
 
     :param headers: names in lower case.
     """
-    return {name: _redact(value) if name in _SECRET_HEADERS else value for name, value in headers.items()}
+    return {name: "***" if name in _SECRET_HEADERS else value for name, value in headers.items()}
 
 
-def _redact(value: str) -> str:
-    scheme = value.partition(" ")[0]
-    return f"{scheme} ***" if scheme in ("Bearer", "Basic") else "***"
-
-
-def redact_body(raw: bytes, *, path: str, content_type: str) -> Any:
-    """Return a body as it may be shown: parsed if possible, secrets redacted.
+def redact_body(raw: bytes, *, path: str, media_type: str) -> Any:
+    """Return a body as it may be shown: an object or a form as a dictionary, without its secrets; otherwise the text.
 
     :param raw: the body as it was received.
     :param path: the path of the request; an unreadable body of a token request is redacted completely.
-    :param content_type: the header's value.
+    :param media_type: the header's value, without parameters.
     """
     if not raw:
         return None
-    body = None
-    with contextlib.suppress(ValueError):
-        if contract.is_media_type(content_type, contract.JSON):
-            body = contract.read_json(raw)
-        elif contract.is_media_type(content_type, contract.FORM):
-            body = dict(contract.read_form(raw))
-    if isinstance(body, dict):
-        return {key: "***" if key in _SECRET_KEYS else value for key, value in body.items()}
-    if path == contract.TOKEN_PATH:
-        return "***"
-    return raw.decode("utf-8", errors="replace") if body is None else body
+    with contextlib.suppress(KeyError, ValueError):
+        body = contract.READERS[media_type](raw)
+        if isinstance(body, dict):
+            return {key: "***" if key in _SECRET_KEYS else value for key, value in body.items()}
+    return "***" if path == contract.TOKEN_PATH else raw.decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
@@ -367,10 +230,11 @@ class State:
     """Everything that the endpoints share."""
 
     todos: TodoStore
-    tokens: TokenStore
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     """The only username and password accepted; None accepts any."""
-    faults: FaultPlan = field(default_factory=FaultPlan)
+    token_lifetime_s: float = 3600
+    tokens: dict[str, datetime] = field(default_factory=dict, repr=False)
+    """The tokens that were issued, each with the time at which it expires."""
     requests: list[RecordedRequest] = field(default_factory=list)
 
 
@@ -382,6 +246,11 @@ class SandboxControls:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._lock = threading.Lock()
+        self._queue: list[Fault] = []
+        self._random = random.Random()  # noqa: S311 - it must be repeatable, and keeps no secret
+        self._random_faults: list[Fault] = []
+        self._rate = 0.0
 
     def fail_next(
         self,
@@ -418,7 +287,9 @@ class SandboxControls:
         :raises ValueError: naming every invalid argument and the values that are allowed.
         """
         planned = Fault(fault, on, retry_after_s, retry_after_as_date, delay_s, location, after_creation)
-        self._state.faults.add(planned, times=times)
+        check({"times must be a whole number from 1 to 10,000": _is_between(times, 1, 10_000, int)})
+        with self._lock:
+            self._queue.extend([planned] * times)
 
     def fail_randomly(
         self,
@@ -447,19 +318,49 @@ class SandboxControls:
         planned = [
             Fault(one, on, retry_after_s if isinstance(one, int) else None, delay_s=delay_s) for one in faults
         ]
-        self._state.faults.add_at_random(rate, faults=planned, seed=seed)
+        check({"rate must be a number from 0 to 1": _is_between(rate, 0, 1)})
+        with self._lock:
+            self._rate, self._random_faults = rate, planned
+            self._random.seed(seed)
+
+    def take_fault(self, kind: str | None) -> Fault | None:
+        """Return the fault of a request, and remove it from the queue.
+
+        :param kind: ``create`` or ``token``; None for any other request, which gets no fault.
+        :return: None if the request gets no fault.
+        """
+        if kind is None:
+            return None
+        with self._lock:
+            for position, fault in enumerate(self._queue):
+                if fault.on in (kind, "any"):
+                    return self._queue.pop(position)
+            fitting = [fault for fault in self._random_faults if fault.on in (kind, "any")]
+            if fitting and self._random.random() < self._rate:
+                return self._random.choice(fitting)
+            return None
+
+    def give_back(self, fault: Fault) -> None:
+        """Put a fault at the head of the queue, because its request was refused.
+
+        :param fault: the fault that ``take_fault`` returned.
+        """
+        with self._lock:
+            self._queue.insert(0, fault)
 
     def clear_faults(self) -> None:
         """Remove every fault, those in the queue and the random ones."""
-        self._state.faults.clear()
+        with self._lock:
+            self._queue = []
+            self._random_faults = []
 
     def expire_tokens(self) -> None:
         """Revoke every token: the next create request with one gets a 401."""
-        self._state.tokens.revoke_all()
+        self._state.tokens.clear()
 
     def reset(self) -> None:
         """Remove todos (also those in a data file), tokens, requests and faults; keys start at 01 again."""
-        self._state.faults.clear()
-        self._state.tokens.revoke_all()
+        self.clear_faults()
+        self.expire_tokens()
         self._state.todos.clear()
         self._state.requests.clear()

@@ -342,7 +342,6 @@ def import_error_without_a_store(lab):
 
 
 def failed_run_without_a_store(lab):
-    lab.monkeypatch.setattr("atexit.register", lambda _: None)
     lab.store("sqlite:////proc/bzctrl.db")
     lab.caplog.clear()
     writer = Writer(write_failed_runs)

@@ -108,9 +108,8 @@ def test_dag_processor_without_a_database_waits_for_it_once_in_30_seconds():
     assert time.monotonic() - started_at < 4
 
 
-def test_scheduler_without_a_database_goes_on_and_logs_its_failed_runs(monkeypatch, caplog):
+def test_scheduler_without_a_database_goes_on_and_logs_its_failed_runs(caplog):
     """It waits one second in all for a storm, and when it ends, each run is in the log, without the password of the database."""
-    monkeypatch.setattr("atexit.register", lambda _: None)
     writer = Writer(write_failed_runs)
     started_at = time.monotonic()
     for number in range(200):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import secrets
+from types import SimpleNamespace
+
 import pytest
 from local_airflow import fill_warehouse, write_readme_dag
 from support.cluster import PASSWORD, REFUSED_PASSWORD, ROOT, RUN, USERNAME, Cluster, free_ports
 
-from bzctrl_provider.sandbox import Sandbox
+from bzctrl_provider.sandbox import Sandbox, app
 
 ROUTES = """
 [[route]]
@@ -66,16 +69,13 @@ def bzctrl(tmp_path_factory, issued):
     (port,) = free_ports(1)
     data = tmp_path_factory.mktemp("sandbox") / "todos.sqlite"
     sandbox = Sandbox(port=port, data=data, username=USERNAME, password=PASSWORD)
-    tokens = sandbox._state.tokens
-    issue = tokens.issue
 
-    def noted():
-        answer = issue()
-        issued.extend([answer["access_token"], answer["refresh_token"]])
-        return answer
+    def noted(size):
+        issued.append(secrets.token_urlsafe(size))
+        return issued[-1]
 
-    tokens.issue = noted
-    with sandbox:
+    with pytest.MonkeyPatch.context() as patch, sandbox:
+        patch.setattr(app, "secrets", SimpleNamespace(token_urlsafe=noted))
         yield sandbox
 
 

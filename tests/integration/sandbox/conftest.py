@@ -9,7 +9,7 @@ import pytest
 import requests
 
 # The fixture users get, also where the provider is not installed and its entry point is unknown.
-from bzctrl_provider.sandbox.pytest_plugin import _bzctrl_sandbox_server, bzctrl_sandbox  # noqa: F401
+from bzctrl_provider.sandbox.pytest_plugin import bzctrl_sandbox  # noqa: F401
 
 TODO = {
     "todoType": "INCIDENT",

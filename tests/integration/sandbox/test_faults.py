@@ -170,7 +170,7 @@ def test_control_api_with_invalid_arguments_names_them_all(caller):
             ["fault must be", "reset_before", "on must be"],
         ),
         ("/sandbox/faults", '{"fault": 503, "wait": 1}', ["'wait'"]),
-        ("/sandbox/faults", "{}", ["missing a required argument: 'fault'"]),
+        ("/sandbox/faults", "{}", ["missing 1 required positional argument: 'fault'"]),
         ("/sandbox/faults", "[503]", ["must be a mapping"]),
         ("/sandbox/faults", "{", ["is not JSON"]),
         ("/sandbox/faults/random", '{"rate": 2}', ["rate must be"]),

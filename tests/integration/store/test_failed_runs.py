@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from support.outbox import DAY
 
+from bzctrl_provider.failed_runs import scheduler
 from bzctrl_provider.failed_runs.scheduler import Writer, _write_into_store
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
@@ -152,19 +153,21 @@ def test_text_that_no_database_takes_is_replaced(store):
     assert (noted.run.run_id, noted.run.why) == ("a\ufffdb", "\ufffd")
 
 
-def test_locked_table_costs_the_scheduler_one_wait(url, configure_url):
+def test_locked_table_costs_the_scheduler_one_wait(url, configure_url, monkeypatch):
     """While another program keeps the table locked, the scheduler goes on after its limit; the runs are written afterwards."""
     with Database(url).transaction():
         pass  # makes the tables
     attempts = queue.SimpleQueue()
 
-    def write(runs, is_heartbeat_due):
+    def write(runs):
         try:
-            _write_into_store(runs, is_heartbeat_due)
+            _write_into_store(runs)
         finally:
             attempts.put(len(runs))
 
-    writer = Writer(write, wait_s=0.2, pause_s=0.05)
+    monkeypatch.setattr(scheduler, "WAIT_S", 0.2)
+    monkeypatch.setattr(scheduler, "PAUSE_S", 0.05)
+    writer = Writer(write)
     with Database(url).transaction() as tx:
         if url.get_backend_name() != "sqlite":  # a transaction locks all of a file
             tx.connection.execute(text("LOCK TABLE bzctrl_failed_run IN ACCESS EXCLUSIVE MODE"))

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.listeners.listener import get_listener_manager
+from airflow.utils.types import DagRunType
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
@@ -77,7 +78,7 @@ def new_dag_run(**values):
             "run_id": "r",
             "clear_number": 2,
             "start_date": START,
-            "run_type": SimpleNamespace(value="scheduled"),
+            "run_type": DagRunType.SCHEDULED,
             "logical_date": START,
             "dag": new_dag(),
             **values,
@@ -251,7 +252,7 @@ def test_states_that_cannot_be_read_cost_no_incident(fail, session, caplog):
     [
         {"dag": None},
         {"dag": SimpleNamespace(tags=None, owner=None)},
-        {"start_date": None, "logical_date": None, "run_type": None, "clear_number": None},
+        {"start_date": None, "logical_date": None},
     ],
 )
 def test_run_of_which_little_is_known_is_noted_all_the_same(fail, values):
@@ -304,7 +305,7 @@ def test_heartbeat_begins_in_a_scheduler_with_the_policy(monkeypatch, configure,
     """Once per process, and not in its children, which find the note of their parent."""
     configure(incident_on_failed_run=option)
     calls = []
-    monkeypatch.setattr(scheduler.writer, "begin_heartbeat", lambda: calls.append(True))
+    monkeypatch.setattr(scheduler, "begin_heartbeat", lambda: calls.append(True))
     monkeypatch.setattr(plugin, "_job_processes", [])
     monkeypatch.setattr(sys, "argv", arguments)
     for _ in range(2):

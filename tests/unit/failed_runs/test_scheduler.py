@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,14 +25,13 @@ class Store:
 
     def __init__(self):
         self.written = []
-        self.heartbeats = 0
         self.calls = 0
         self.error = None
         self.responds = threading.Event()
         self.responds.set()
         self.changed = threading.Condition()
 
-    def __call__(self, runs, is_heartbeat_due):
+    def __call__(self, runs):
         self.responds.wait(10)
         with self.changed:
             self.calls += 1
@@ -39,7 +39,6 @@ class Store:
             if self.error:
                 raise self.error
             self.written += [run.run_id for run in runs]
-            self.heartbeats += is_heartbeat_due
 
     def wait_for(self, condition):
         with self.changed:
@@ -61,13 +60,12 @@ def fake():
 
 
 @pytest.fixture
-def new_writer(fake, gauges, monkeypatch):
+def new_writer(fake, gauges):
     """Return a function that makes writers, which end with the test."""
-    monkeypatch.setattr(module.atexit, "register", lambda _: None)
     made = []
 
-    def make(**options):
-        made.append(Writer(options.pop("write", fake), **options))
+    def make(write=fake):
+        made.append(Writer(write))
         return made[-1]
 
     yield make
@@ -83,14 +81,13 @@ def run(number):
 
 def test_run_is_in_the_store_when_the_scheduler_goes_on(new_writer, store):
     """It commits the run's state after that, so no committed failure is unknown; the same one twice is one row."""
-    writer = new_writer(write=module._write_into_store)
+    writer = new_writer(module._write_into_store)
     for each in (run(1), run(1), run(2)):
         writer.add([each])
         with store.transaction() as tx:
             assert each.run_id in [noted.run.run_id for noted in failed_runs.list_undecided(tx)]
     with store.transaction() as tx:
         assert failed_runs.count_undecided(tx)[0] == 2
-        assert failed_runs.find_heartbeat(tx, "scheduler") is None
 
 
 def test_runs_of_one_loop_are_written_together(new_writer, fake):
@@ -102,10 +99,13 @@ def test_runs_of_one_loop_are_written_together(new_writer, fake):
 
 
 @pytest.mark.security
-def test_store_that_never_responds_costs_the_scheduler_one_wait(new_writer, fake, gauges, caplog):
+def test_store_that_never_responds_costs_the_scheduler_one_wait(
+    new_writer, fake, gauges, monkeypatch, caplog
+):
     """The first run waits for its limit, a thousand others wait for nothing, and all are written when it responds again."""
     fake.responds.clear()
-    writer = new_writer(wait_s=0.05)
+    monkeypatch.setattr(module, "WAIT_S", 0.05)
+    writer = new_writer()
     began = time.monotonic()
     for number in range(1000):
         writer.add([run(number)])
@@ -120,10 +120,13 @@ def test_store_that_never_responds_costs_the_scheduler_one_wait(new_writer, fake
 
 
 @pytest.mark.security
-def test_store_that_fails_is_tried_again_and_nobody_waits_meanwhile(new_writer, fake, gauges, caplog):
+def test_store_that_fails_is_tried_again_and_nobody_waits_meanwhile(
+    new_writer, fake, gauges, monkeypatch, caplog
+):
     """Each attempt that fails logs how many are kept, and after one that succeeds the scheduler waits for its runs again."""
     fake.error = StoreError("the disk is full")
-    writer = new_writer(pause_s=0.01)
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    writer = new_writer()
     for number in range(3):
         writer.add([run(number)])
     assert gauges.get(timeout=10) > 0
@@ -172,10 +175,12 @@ def test_clean_stop_writes_what_is_left_or_logs_it_whole(new_writer, fake, caplo
     assert (fake.written, logged) == ((["0", "1", "2"], []) if works_again else ([], ["0", "1", "2"]))
 
 
-def test_clean_stop_does_not_wait_for_a_store_that_never_responds(new_writer, fake, caplog):
+def test_clean_stop_does_not_wait_for_a_store_that_never_responds(new_writer, fake, monkeypatch, caplog):
     """The scheduler ends in time, and the log has the runs."""
     fake.responds.clear()
-    writer = new_writer(wait_s=0.01, join_s=0.05)
+    monkeypatch.setattr(module, "WAIT_S", 0.01)
+    monkeypatch.setattr(module, "_JOIN_S", 0.05)
+    writer = new_writer()
     writer.add([run(1)])
     writer.finish()
     assert '"run_id": "1"' in caplog.text
@@ -184,7 +189,8 @@ def test_clean_stop_does_not_wait_for_a_store_that_never_responds(new_writer, fa
 def test_end_of_a_forked_child_touches_nothing(new_writer, fake, monkeypatch, caplog):
     """A task of the LocalExecutor is a child of the scheduler: what its memory has belongs to the parent."""
     fake.responds.clear()
-    writer = new_writer(wait_s=0.01)
+    monkeypatch.setattr(module, "WAIT_S", 0.01)
+    writer = new_writer()
     writer.add([run(1)])
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
@@ -194,31 +200,47 @@ def test_end_of_a_forked_child_touches_nothing(new_writer, fake, monkeypatch, ca
     fake.wait_for(lambda: fake.written == ["1"])
 
 
-def test_heartbeat_is_written_at_once_and_each_minute(new_writer, fake, monkeypatch):
-    """`bzctrl check` sees the listener before the first failure; runs by themselves write no heartbeat before it is due."""
-    monkeypatch.setattr(module, "database", lambda **_: None)
-    now = [0.0]
-    writer = new_writer(clock=lambda: now[0])
-    writer.begin_heartbeat()
-    fake.wait_for(lambda: fake.heartbeats == 1)
-    writer.add([run(1)])
-    assert fake.heartbeats == 1
-    now[0] = 61.0
-    writer.add([run(2)])
-    assert fake.heartbeats == 2
+@pytest.fixture
+def beat(monkeypatch):
+    """Return a function that runs the thread of the heartbeat until its second pause, and returns the pauses."""
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise SystemExit
+
+    def call():
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+        with pytest.raises(SystemExit):
+            module._beat()
+        return pauses
+
+    return call
 
 
-def test_heartbeat_that_cannot_be_written_is_a_warning(new_writer, fake, gauges, monkeypatch, caplog):
-    """Nothing is lost by it."""
-    monkeypatch.setattr(module, "database", lambda **_: None)
-    fake.error = StoreError("down")
-    new_writer().begin_heartbeat()
-    assert gauges.get(timeout=10) == 0
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-
-
-def test_heartbeat_of_the_scheduler_is_in_the_store(new_writer, store):
-    """Written by the same thread, over the same connection."""
-    module._write_into_store([], True)
+def test_heartbeat_is_written_at_once_and_each_minute(beat, store):
+    """`bzctrl check` sees the listener before the first failure."""
+    assert beat() == [60, 60]
     with store.transaction() as tx:
         assert tx.now - failed_runs.find_heartbeat(tx, "scheduler") < 60
+
+
+def test_heartbeat_that_cannot_be_written_is_a_warning(beat, monkeypatch, caplog):
+    """Nothing is lost by it, and the next one is tried."""
+
+    def fail():
+        raise StoreError("down")
+
+    monkeypatch.setattr(module, "database", fail)
+    beat()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "Skipped the heartbeat of the scheduler: " in caplog.text
+
+
+def test_heartbeat_begins_in_a_thread_that_does_not_keep_the_process_running(monkeypatch, store):
+    """The scheduler goes on at once, and ends when it wants to."""
+    began = queue.SimpleQueue()
+    monkeypatch.setattr(module, "_beat", lambda: began.put(threading.current_thread().daemon))
+    module.begin_heartbeat()
+    assert began.get(timeout=10)

@@ -6,16 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bzctrl_provider.import_errors import reporter
 from bzctrl_provider.import_errors.reporter import advance, is_due
 from bzctrl_provider.store.broken_files import BrokenFile
 
 FILE = "/dags/customs.py"
 NOON = 1_795_000_000.0
-INTERVAL_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _interval(monkeypatch):
+    monkeypatch.setattr(reporter, "parse_interval_s", lambda: 30.0)
 
 
 def parse(previous, at, *, is_new):
-    return advance(previous, file=FILE, is_new=is_new, now=NOON + at, parse_interval_s=INTERVAL_S)
+    return advance(previous, file=FILE, is_new=is_new, now=NOON + at)
 
 
 def parse_all(*parses):

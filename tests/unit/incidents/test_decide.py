@@ -9,16 +9,16 @@ from support.contexts import TaskInstance, new_task_context
 from support.store import read
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
-from bzctrl_provider.import_errors.reporter import read_broken_file, wish_nothing
+from bzctrl_provider.import_errors import reporter
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fill import Wishes
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.notifications import callback
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
-from bzctrl_provider.outbox import write
 from bzctrl_provider.outbox.writer import NotRaised
 from bzctrl_provider.store.broken_files import BrokenFile
+from bzctrl_provider.store.database import database
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -53,9 +53,10 @@ def by_notifier(monkeypatch):
     BzCtrlNotifier()(new_task_context())
 
 
-def by_reporter(_):
-    broken = BrokenFile(file="/dags/customs.py", since=0.0, seen=600.0)
-    decide(read_broken_file(FAILURE, broken), wish_nothing(FAILURE), record=write)
+def by_reporter(monkeypatch):
+    monkeypatch.setattr(reporter, "describe_import_error", lambda *_: FAILURE)
+    with database().transaction() as tx:
+        reporter._raise_incident(tx, BrokenFile(file="/dags/customs.py", since=0.0, seen=600.0), "")
 
 
 def test_same_failure_gives_the_same_fields_to_all_callers(bzctrl, store, configure, tmp_path, monkeypatch):

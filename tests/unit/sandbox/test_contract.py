@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from bzctrl_provider.sandbox.contract import (
     ADD_TASK,
+    FORM,
     JSON,
     PREDEFINED,
-    check_todo,
+    TOKEN_FORM,
+    check_message,
     get_workspace,
-    is_media_type,
     make_tags,
     read_form,
-    read_todo,
-    read_token_form,
+    read_message,
 )
 
 INCIDENT = {
@@ -52,12 +52,12 @@ OLD_SHAPE = {key: value for key, value in INCIDENT.items() if key != "domainWork
 
 def find_errors(body, message=ADD_TASK):
     found = {}
-    for error in check_todo(body, message):
+    for error in check_message(body, message):
         found.setdefault(error["field"], []).append(error["fault"])
     return found
 
 
-def test_check_todo_of_a_valid_body_finds_no_error():
+def test_check_message_of_a_valid_body_finds_no_error():
     """Every message that the documents describe is accepted, with each status in both published spellings."""
     for body, message in [(FULL_INCIDENT, ADD_TASK), (TASK, ADD_TASK), (OLD_SHAPE, PREDEFINED)]:
         assert find_errors(body, message) == {}
@@ -65,7 +65,7 @@ def test_check_todo_of_a_valid_body_finds_no_error():
         assert find_errors(INCIDENT | {"status": status}) == {}
 
 
-def test_check_todo_without_a_value_names_the_key():
+def test_check_message_without_a_value_names_the_key():
     """A mandatory key that is missing or empty is an error, and so is an optional one that is sent empty."""
     for key in INCIDENT:
         missing = {name: value for name, value in INCIDENT.items() if name != key}
@@ -76,7 +76,7 @@ def test_check_todo_without_a_value_names_the_key():
             assert find_errors(FULL_INCIDENT | {key: value})[key][0].endswith(remedy), (key, value)
 
 
-def test_check_todo_with_many_errors_names_them_all():
+def test_check_message_with_many_errors_names_them_all():
     """A sender can correct a message at once, because one response lists every error."""
     found = find_errors(
         {
@@ -96,7 +96,7 @@ def test_check_todo_with_many_errors_names_them_all():
 INVALID = {
     "todoType": ["incident", 1],
     "domainWorkSpace": [{"domain": "A"}],
-    "title": [5, "two\nlines", "two\u2028lines", "half a pair \ud800"],
+    "title": [5, "two\nlines", "two\u2028lines"],
     "description": [["text"], " indented", True],
     "status": ["In Progress", "IN_PROGRESS", ["TODO"]],
     "priority": ["High", "x" * 10_000],
@@ -109,7 +109,7 @@ INVALID = {
         "jane@",
         "j@example..com",
     ],
-    "reporter": ["@example.com", ["jane@example.com"], "\ud800@example.com"],
+    "reporter": ["@example.com", ["jane@example.com"]],
     "category": ["Data", [""], ["Data", 1], [None]],
     "subCategory": [[" Totals"]],
     "orderID": [12],
@@ -119,7 +119,7 @@ INVALID = {
 }
 
 
-def test_check_todo_with_an_invalid_value_names_only_its_key():
+def test_check_message_with_an_invalid_value_names_only_its_key():
     """Each value has its wire form; anything else is an error of only that key, with a short excerpt."""
     for key, values in INVALID.items():
         for value in values:
@@ -128,7 +128,7 @@ def test_check_todo_with_an_invalid_value_names_only_its_key():
             assert len(found[key][0]) < 200
 
 
-def test_check_todo_with_a_key_of_another_type_or_message_is_an_error():
+def test_check_message_with_a_key_of_another_type_or_message_is_an_error():
     """A key of the other type of todo, or of the other document's message, is not silently dropped."""
     for todo_type, key, value in [
         ("TASK", "impact", "HIGH"),
@@ -150,25 +150,25 @@ def test_check_todo_with_a_key_of_another_type_or_message_is_an_error():
         lambda x: st.lists(x) | st.dictionaries(st.text(), x),
     )
 )
-def test_check_todo_of_any_json_raises_nothing(value):
+def test_check_message_of_any_json_raises_nothing(value):
     """The checks return errors for any JSON value, and raise nothing."""
     for key in ADD_TASK:
-        check_todo({key: value}, ADD_TASK)
-    check_todo(value, PREDEFINED)
+        check_message({key: value}, ADD_TASK)
+    check_message(value, PREDEFINED)
 
 
-def test_read_todo_of_an_unreadable_body_is_an_error_of_the_body():
+def test_read_message_of_an_unreadable_body_is_an_error_of_the_body():
     """A body that is no JSON object in UTF-8 is one error, whatever it is instead."""
     for raw in (b"", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000, b"[]", b"1", b"null"):
-        _, [error] = read_todo(raw, ADD_TASK)
+        _, [error] = read_message(raw, JSON, ADD_TASK)
         assert error["field"] == "(body)"
-    assert read_todo('{"title": "Größe 🙂"}'.encode(), ADD_TASK)[0] == {"title": "Größe 🙂"}
+    assert read_message('{"title": "Größe 🙂"}'.encode(), JSON, ADD_TASK)[0] == {"title": "Größe 🙂"}
 
 
 def test_read_form_with_the_sample_password_returns_it():
     """The documents' sample password, percent-encoded, is read as it was."""
     form = {"grant_type": "password", "username": "jane+x@example.com", "password": "Ex@mpl3! &=%ü"}
-    assert read_token_form(urlencode(form).encode()) == (form, [])
+    assert read_message(urlencode(form).encode(), FORM, TOKEN_FORM) == (form, [])
 
 
 def test_read_form_of_an_unreadable_body_raises_without_quoting_it():
@@ -180,23 +180,17 @@ def test_read_form_of_an_unreadable_body_raises_without_quoting_it():
         assert caught.value.__suppress_context__
 
 
-def test_read_token_form_with_errors_names_each_field():
+def test_read_message_of_a_token_request_with_errors_names_each_field():
     """The form has exactly the three documented keys, each once and with a value."""
     for raw, fields in {
         b"": ["grant_type", "username", "password"],
         b"grant_type=password&username=&password=p": ["username"],
         b"grant_type=refresh_token&username=u&password=p": ["grant_type"],
-        b"grant_type=password&username=u&password=p&scope=*&username=v": ["username", "scope"],
+        b"grant_type=password&username=u&password=p&scope=*": ["scope"],
+        b"grant_type=password&username=u&password=p&username=v": ["(body)"],
         b"nonsense": ["(body)"],
     }.items():
-        assert [error["field"] for error in read_token_form(raw)[1]] == fields, raw
-
-
-def test_is_media_type_with_a_charset_accepts_only_utf_8():
-    """The type must be the expected one, and its character set UTF-8 if it names one."""
-    accepted = ("application/json", "Application/JSON; charset=UTF-8", 'application/json; charset="utf-8"')
-    refused = ("application/json; charset=latin-1", "text/json", "")
-    assert [is_media_type(header, JSON) for header in (*accepted, *refused)] == [True] * 3 + [False] * 3
+        assert [error["field"] for error in read_message(raw, FORM, TOKEN_FORM)[1]] == fields, raw
 
 
 def test_workspace_and_tags_are_those_of_the_documents():

@@ -4,77 +4,66 @@ from __future__ import annotations
 
 import pytest
 
-from bzctrl_provider.sandbox.state import (
-    NAMES,
-    Fault,
-    FaultPlan,
-    SandboxControls,
-    State,
-    TodoStore,
-    TokenStore,
-)
+from bzctrl_provider.sandbox.state import NAMES, Fault, SandboxControls, State, TodoStore
 
 
 @pytest.fixture
-def plan():
-    return FaultPlan()
+def controls():
+    return SandboxControls(State(TodoStore(None, None)))
 
 
-@pytest.fixture
-def controls(plan):
-    return SandboxControls(State(TodoStore(), TokenStore(lifetime_s=1), faults=plan))
-
-
-def taken(plan, kind="create"):
-    fault = plan.take(kind)
+def taken(controls, kind="create"):
+    fault = controls.take_fault(kind)
     return None if fault is None else fault.kind
 
 
-def test_fail_next_called_twice_injects_in_order(plan, controls):
+def test_fail_next_called_twice_injects_in_order(controls):
     """Faults are injected in the order of the calls, as often as asked for, and then no more."""
     controls.fail_next(503, times=2)
     controls.fail_next("reset_after")
-    assert [taken(plan) for _ in range(4)] == [503, 503, "reset_after", None]
+    assert [taken(controls) for _ in range(4)] == [503, 503, "reset_after", None]
 
 
-def test_take_of_another_kind_leaves_the_fault_in_the_queue(plan, controls):
+def test_take_of_another_kind_leaves_the_fault_in_the_queue(controls):
     """A fault of token requests lets create requests pass, and "any" is for whichever request comes."""
     controls.fail_next(401, on="token")
     controls.fail_next(500, on="any")
-    assert [taken(plan, None), taken(plan), taken(plan), taken(plan, "token")] == [None, 500, None, 401]
+    assert [taken(controls, None), taken(controls), taken(controls), taken(controls, "token")] == [
+        None,
+        500,
+        None,
+        401,
+    ]
 
 
-def test_give_back_puts_a_queued_fault_first_and_drops_a_random_one(plan, controls):
+def test_give_back_puts_a_fault_first(controls):
     """A fault whose request was refused is injected into the next one, before the others."""
-    controls.fail_randomly(1, faults=["cut"])
-    plan.give_back(plan.take("create"))
-    controls.fail_randomly(0)
     controls.fail_next("reset_after")
     controls.fail_next(503)
-    plan.give_back(plan.take("create"))
-    assert [taken(plan) for _ in range(3)] == ["reset_after", 503, None]
+    controls.give_back(controls.take_fault("create"))
+    assert [taken(controls) for _ in range(3)] == ["reset_after", 503, None]
 
 
-def test_fail_randomly_with_the_same_seed_repeats_itself(plan, controls):
+def test_fail_randomly_with_the_same_seed_repeats_itself(controls):
     """The same seed gives the same failures, another seed others, about as many as asked for, and only of creates."""
     runs = []
     for seed in (7, 7, 8):
         controls.fail_randomly(0.3, faults=[500, "reset_before"], seed=seed, retry_after_s=1)
-        assert taken(plan, "token") is None
-        runs.append([taken(plan) for _ in range(500)])
+        assert taken(controls, "token") is None
+        runs.append([taken(controls) for _ in range(500)])
     assert runs[0] == runs[1] != runs[2]
     assert 100 < sum(kind is not None for kind in runs[0]) < 200
     assert set(runs[0]) == {None, 500, "reset_before"}
 
 
-def test_take_with_both_kinds_prefers_the_queue(plan, controls):
+def test_take_with_both_kinds_prefers_the_queue(controls):
     """Faults of the queue come before random ones, and clearing ends both."""
     controls.fail_randomly(1, faults=[500], on="any")
     controls.fail_next(429)
-    assert [taken(plan), taken(plan), taken(plan, "token")] == [429, 500, 500]
+    assert [taken(controls), taken(controls), taken(controls, "token")] == [429, 500, 500]
     controls.fail_next(429)
     controls.clear_faults()
-    assert taken(plan) is None
+    assert taken(controls) is None
 
 
 def test_takes_effect_of_each_fault_is_whether_the_todo_is_created():
@@ -114,13 +103,13 @@ INVALID = [
 ]
 
 
-def test_fail_next_with_invalid_arguments_names_them_all(controls, plan):
+def test_fail_next_with_invalid_arguments_names_them_all(controls):
     """Every invalid argument is named in one error with what is allowed, and nothing is queued."""
     for arguments, messages in INVALID:
         with pytest.raises(ValueError) as caught:
             controls.fail_next(**arguments)
         assert all(message in str(caught.value) for message in messages), arguments
-    assert taken(plan) is None
+    assert taken(controls) is None
 
 
 def test_fail_randomly_with_invalid_arguments_names_them(controls):
