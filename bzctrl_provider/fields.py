@@ -46,6 +46,9 @@ class TodoFields(TypedDict, total=False):
 
 TODO_FIELDS = tuple(TodoFields.__annotations__)
 
+LEVELS = ("HIGH", "MEDIUM", "LOW")
+"""The levels of impact, likelihood and priority, the highest first."""
+
 _TIMES = {("numpy", "datetime64"), ("pandas", "NaTType")}
 
 

@@ -15,11 +15,11 @@ from bzctrl_provider.airflow_compat import (
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.fields import TODO_FIELDS
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_facts, find_silencing
+from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, find_silencing
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
-from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes, RoutesFile
+from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, RoutesFile, find_ignoring
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
@@ -65,14 +65,14 @@ def run_explain(arguments: argparse.Namespace, out: TextIO) -> int:
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
     if occurrence.is_of_policy and loaded.routes is not None:
-        backfill = RouteFacts(**find_facts(occurrence) | {"run_type": "backfill"})
-        if not loaded.routes.apply(backfill).ignored_by:
+        backfill = find_names(occurrence) | {"run_types": ("backfill",)}
+        if not find_ignoring(loaded.routes, backfill):
             notes.append(_BACKFILLS)
     report = {
         "ok": not loaded.errors,
         **_explain_decision(occurrence, wishes, is_raiser_known=_is_raiser_known(occurrence, stored)),
         "raised_by": _name_raisers(occurrence, stored),
-        "facts": RouteFacts(**find_facts(occurrence)).as_names(),
+        "facts": find_names(occurrence),
         "notes": notes,
         "routes_path": path,
         "errors": loaded.errors,
@@ -207,8 +207,8 @@ def _plain(value: Any) -> Any:
 
 def _judge_routes(occurrence: Occurrence, loaded: LoadedRoutes) -> list[dict[str, Any]]:
     """Return for each route whether it fits, and the first matcher that does not."""
-    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else Routes()
-    names = RouteFacts(**find_facts(occurrence)).as_names()
+    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    names = find_names(occurrence)
     verdicts = []
     for route in defaults if loaded.routes is None else loaded.routes:
         mismatch = route.mismatch(names)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.fields import LEVELS
 from bzctrl_provider.outbox.writer import format_time, identify
 from bzctrl_provider.store.incidents import Incident
 from bzctrl_provider.text import (
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _LISTED = 100
-
-_LEVELS = ("HIGH", "MEDIUM", "LOW")
 
 _NOUNS = {
     "run": "DAG runs failed",
@@ -163,7 +162,7 @@ def _fact(member: Member, name: str, *, max_chars: int = TEXT_CHARS) -> str:
 
 def _highest(levels: Iterable[object]) -> str | None:
     found = {str(level) for level in levels if level}
-    return next((level for level in _LEVELS if level in found), None)
+    return next((level for level in LEVELS if level in found), None)
 
 
 def _most_common(values: Iterable[object]) -> str | None:
