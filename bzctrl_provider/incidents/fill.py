@@ -11,10 +11,9 @@ from airflow.providers.common.compat.sdk import BaseNotifier
 
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.failure.model import as_text, fill_assignee, fill_text
-from bzctrl_provider.fields import TODO_FIELDS, add_left_out_note, add_note, add_run_link, keep_text
+from bzctrl_provider.fields import TODO_FIELDS, add_left_out_note, add_note, add_run_link
 from bzctrl_provider.incidents.deployment import find_routed
-from bzctrl_provider.outbox.writer import log_incident
-from bzctrl_provider.rules.field_checks import leave_out_invalid
+from bzctrl_provider.rules.field_checks import PLACE_FIELDS, is_given, leave_out_invalid
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
-    from jinja2 import Environment
 
     from bzctrl_provider.incidents.deployment import Routed
     from bzctrl_provider.incidents.occurrence import Occurrence
@@ -32,11 +30,6 @@ log = logging.getLogger(__name__)
 DEFAULT_CONN_ID = "bzctrl_default"
 
 TEMPLATED = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
-
-_PLACE = frozenset({"domain_workspace", "domain", "workspace"})
-
-_OF_THE_DAG = "the DAG"
-_OF_THE_OPTIONS = "[bzctrl]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +81,9 @@ class Filled:
 
         :param given: for each field a value and its source.
         """
-        taken = self.values.keys() | (_PLACE if _PLACE & self.values.keys() else set())
+        taken = set(self.values)
+        if not taken.isdisjoint(PLACE_FIELDS):
+            taken.update(PLACE_FIELDS)
         for name, (value, source) in given.items():
             if name in taken or not is_given(value):
                 continue
@@ -117,7 +112,7 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
         if not (isinstance(value, str) and value == defaults.get(name))
     }
     # They are rendered: a template in their data is none.
-    filled.add({name: (value, _OF_THE_DAG) for name, value in own.items()}, render=lambda _, value: value)
+    filled.add({name: (value, "the DAG") for name, value in own.items()}, render=lambda _, value: value)
     if wishes.routes:
         routed = find_routed(occurrence)
         filled.note, filled.ignored_by = routed.note, routed.ignored_by
@@ -131,7 +126,7 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
         "dedup_key": options.dedup_key,
         "consecutive_failures": options.consecutive_failures,
     }
-    filled.add({name: (value, _OF_THE_OPTIONS) for name, value in of_options.items()}, render=wishes.render)
+    filled.add({name: (value, "[bzctrl]") for name, value in of_options.items()}, render=wishes.render)
     return filled
 
 
@@ -141,11 +136,6 @@ def _with_window(routed: Routed) -> Mapping[str, tuple[Any, str]]:
         return routed.values
     seconds, source = routed.values["dedup_window_s"]
     return {**routed.values, "dedup_window": (timedelta(seconds=seconds), source)}
-
-
-def is_given(value: object) -> bool:
-    """Return whether a field is set: neither to nothing nor to blank text."""
-    return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
 def complete(
@@ -166,65 +156,6 @@ def complete(
     for note in filter(None, (settings().note, filled.note, *notes)):
         fields = add_note(fields, note)
     return add_left_out_note(fields, [*filled.left_out, *invalid])
-
-
-class Renderer:
-    """The templates of one call, also for contexts without a DAG and under ``airflow dags test``, whose DAG has no environment.
-
-    :param notifier: whose attributes are rendered in place.
-    :param context: of the call.
-    :param jinja_env: renders them; default: that of the DAG.
-    """
-
-    def __init__(self, notifier: Any, context: Context, jinja_env: Environment | None) -> None:
-        self._notifier = notifier
-        self._context = context
-        self._jinja_env = jinja_env
-
-    def render_fields(self) -> list[str]:
-        """Render the parameters of the notifier, and return those whose template raises, each with the reason.
-
-        A callback is the last chance, and the incident is worth more than its field.
-
-        :raises Exception: the template of the connection raises: another BzCtrl must not get the incident.
-        """
-        left_out = []
-        for name in TEMPLATED:
-            try:
-                setattr(self._notifier, name, as_text(self.render(name, getattr(self._notifier, name))))
-            except Exception as exc:
-                if name == "bzctrl_conn_id":
-                    log_incident({name: getattr(self._notifier, name) for name in TODO_FIELDS})
-                    raise
-                reason = exception_text(exc)
-                log.error(  # noqa: TRY400 - its frames may show secrets
-                    "The template of %s cannot be rendered, so the incident is raised without it. %s",
-                    name,
-                    reason,
-                )
-                left_out.append(f"{name} ({reason})")
-                setattr(self._notifier, name, None)
-        return left_out
-
-    def render(self, name: str, value: Any) -> Any:
-        """Render the value of one parameter."""
-        if _is_word(value):
-            return value
-        dag = self._context.get("dag")
-        if self._jinja_env is None:
-            self._jinja_env = self._notifier.get_template_env(
-                dag=dag if hasattr(dag, "get_template_env") else None
-            )
-        jinja_env = keep_text(self._jinja_env, name, value, dag=dag)
-        return self._notifier.render_template(value, self._context, jinja_env, set())
-
-
-def _is_word(value: object) -> bool:
-    """Return whether a field is unset, or only letters, digits, ``_`` and ``-``, as the default of a connection's id.
-
-    To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
-    """
-    return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
 
 
 class _Templates(BaseNotifier):

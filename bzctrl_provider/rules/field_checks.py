@@ -97,12 +97,12 @@ def leave_out_of_format(fields: Mapping[str, Any], message_format: str) -> dict[
 
 
 def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields without None, gaps in a table and blank texts, which mean unset."""
-    return {
-        name: value
-        for name, value in fields.items()
-        if not (is_missing(value) or (isinstance(value, str) and not value.strip()))
-    }
+    return {name: value for name, value in fields.items() if is_given(value)}
+
+
+def is_given(value: object) -> bool:
+    """Return whether a field is set: not to None, to a gap in a table or to blank text."""
+    return bool(value.strip()) if isinstance(value, str) else not is_missing(value)
 
 
 def _find_errors(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -439,7 +439,8 @@ def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(store):
 def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, store, monkeypatch):
     """From Airflow 3.1, all callbacks of a DAG file run in one process: none waits, and its end delivers a storm."""
     monkeypatch.setattr(airflow_compat, "airflow_version", lambda: (3, 1))
-    delivery = BackgroundDelivery(deliver_soon, quiet_s=60)
+    delivery = BackgroundDelivery(deliver_soon)
+    delivery.quiet_s = 60
     monkeypatch.setattr(callback, "_delivery", delivery)
     for number in range(25):
         BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))
