@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,8 +64,12 @@ def _apply_routes(occurrence: Occurrence) -> Routed:
         return Routed(
             ignored_by=by_file if ignoring.number else "a backfill raises none by default, without routes"
         )
-    given = apply_routes(routes, names)
-    return Routed({name: (value, route.label) for name, (value, route) in given.items()}, note=loaded.note)
+    values = {name: (value, route.label) for name, (value, route) in apply_routes(routes, names).items()}
+    if "dedup_window_s" in values:
+        # As operators and notifiers have it.
+        seconds, label = values.pop("dedup_window_s")
+        values["dedup_window"] = timedelta(seconds=seconds), label
+    return Routed(values, note=loaded.note)
 
 
 def find_names(occurrence: Occurrence) -> dict[str, tuple[str, ...] | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from bzctrl_provider.incidents.deployment import Routed
     from bzctrl_provider.incidents.occurrence import Occurrence
 
 log = logging.getLogger(__name__)
@@ -100,7 +98,6 @@ class Filled:
 
 def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
     """Return the values for an occurrence: for each field, the first of DAG, routes and ``[bzctrl]`` that sets it."""
-    filled = Filled(left_out=list(wishes.left_out))
     defaults = {
         "bzctrl_conn_id": DEFAULT_CONN_ID,
         "todo_type": "INCIDENT",
@@ -109,14 +106,13 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
     own = {
         name: value
         for name, value in wishes.values.items()
-        if not (isinstance(value, str) and value == defaults.get(name))
+        if is_given(value) and not (isinstance(value, str) and value == defaults.get(name))
     }
-    # They are rendered: a template in their data is none.
-    filled.add({name: (value, "the DAG") for name, value in own.items()}, render=lambda _, value: value)
+    filled = Filled(own, dict.fromkeys(own, "the DAG"), list(wishes.left_out))
     if wishes.routes:
         routed = find_routed(occurrence)
         filled.note, filled.ignored_by = routed.note, routed.ignored_by
-        filled.add(_with_window(routed), render=wishes.render)
+        filled.add(routed.values, render=wishes.render)
     options = settings()
     of_options = {
         "bzctrl_conn_id": options.conn_id,
@@ -128,14 +124,6 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
     }
     filled.add({name: (value, "[bzctrl]") for name, value in of_options.items()}, render=wishes.render)
     return filled
-
-
-def _with_window(routed: Routed) -> Mapping[str, tuple[Any, str]]:
-    """Return the values of routes with the window as operators and notifiers have it."""
-    if "dedup_window_s" not in routed.values:
-        return routed.values
-    seconds, source = routed.values["dedup_window_s"]
-    return {**routed.values, "dedup_window": (timedelta(seconds=seconds), source)}
 
 
 def complete(
