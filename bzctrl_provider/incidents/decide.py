@@ -75,8 +75,8 @@ def _decide(
     if roll_ups := list(occurrence.find_roll_ups()):
         return NotRaised(outcome="covered", why=f"{list_names(roll_ups)} handled each of the failed tasks")
     filled = fill(occurrence, wishes)
-    if filled.ignored_by:
-        return NotRaised(outcome="ignored", why=filled.ignored_by)
+    if filled.routed.ignored_by:
+        return NotRaised(outcome="ignored", why=filled.routed.ignored_by)
     may_repeat = occurrence.failure.kind not in _WITHOUT_REPEATS
     silenced = find_silencing(occurrence.failure) if may_repeat else Silencing()
     if silenced.silence:
@@ -93,21 +93,20 @@ def _new_incident(
     failure = occurrence.failure
     conn_id = str(filled.values.get("bzctrl_conn_id") or DEFAULT_CONN_ID)
     workspace = name_workspace(fields)
-    facts = {
-        "what": "task" if failure.kind == "checks" else failure.kind,
-        "dag_id": failure.dag_id,
-        "run_id": failure.run_id,
-        "file": failure.file or "",
-        # Of a DAG file, it is the address of Airflow.
-        "run_url": (failure.run_url or "") if failure.run_id else "",
-        "reason": one_line(failure.exception or failure.reason or "", max_chars=LINE_CHARS),
-    }
     place = conn_id, workspace, failure.kind, failure.dag_id, failure.run_id
     return Incident(
         identity=identify(*place, *occurrence.occasion, *wishes.templates),
         bzctrl_conn_id=conn_id,
         fields=fields,
-        facts={name: fact for name, fact in facts.items() if fact},
+        facts={
+            "what": "task" if failure.kind == "checks" else failure.kind,
+            "dag_id": failure.dag_id,
+            "run_id": failure.run_id,
+            "file": failure.file or "",
+            # Of a DAG file, it is the address of Airflow.
+            "run_url": (failure.run_url or "") if failure.run_id else "",
+            "reason": one_line(failure.exception or failure.reason or "", max_chars=LINE_CHARS),
+        },
         repeats=_new_repeats(occurrence, filled.values, conn_id, workspace),
         forget=silenced.key,
     )

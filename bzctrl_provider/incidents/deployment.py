@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.best_effort import best_effort
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.failure.model import Failure, LazyFailure
     from bzctrl_provider.incidents.occurrence import Occurrence
-    from bzctrl_provider.rules.routes import RoutesFile
-    from bzctrl_provider.rules.silences import Silence, Silences
+    from bzctrl_provider.rules.silences import Silence
     from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
@@ -51,10 +49,16 @@ def find_routed(occurrence: Occurrence) -> Routed:
 
 
 def _apply_routes(occurrence: Occurrence) -> Routed:
-    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, apply_routes, find_ignoring
+    from bzctrl_provider.rules.routes import (
+        POLICY_DEFAULTS,
+        LoadedRoutes,
+        apply_routes,
+        find_ignoring,
+        open_routes,
+    )
 
     path = settings().routes_path
-    loaded = _routes_file(path).load() if path else LoadedRoutes(None)
+    loaded = open_routes(path).load() if path else LoadedRoutes(None)
     routes = loaded.routes
     if routes is None:
         routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
@@ -94,14 +98,6 @@ def _one(name: Any) -> tuple[str, ...] | None:
     return (name,) if name else None
 
 
-@cache
-def _routes_file(path: str) -> RoutesFile:
-    """Return one for each path, because it keeps the last good version."""
-    from bzctrl_provider.rules.routes import RoutesFile
-
-    return RoutesFile(path)
-
-
 SILENCES_VARIABLE = "bzctrl_silences"
 
 
@@ -133,7 +129,14 @@ def find_silencing(
     silence, text = None, ""
     with best_effort(f"the silences of the Variable {SILENCES_VARIABLE}"):
         text = ((read_text or _read_text)() or "").strip()
-        silence = _parse(text).find_silence(failure.dag_id or None, failure.task_ids, now=datetime.now(UTC))
+        silences = parse_silences(text)
+        if silences.errors:
+            log.warning(
+                "The Variable %s has faults, and the entries with faults silence nothing: %s",
+                SILENCES_VARIABLE,
+                " ".join(silences.errors[:LIST_ITEMS]),
+            )
+        silence = silences.find_silence(failure.dag_id or None, failure.task_ids, now=datetime.now(UTC))
     if not text or not is_counted:
         return Silencing(silence)
     key = problems.key_of("silenced", failure.dag_id, *sorted(failure.task_ids))
@@ -159,14 +162,3 @@ def _read_text() -> str | None:
     # By position: the parameter's name changed with Airflow 3.
     text: str | None = Variable.get(SILENCES_VARIABLE, None)
     return text
-
-
-def _parse(text: str) -> Silences:
-    silences = parse_silences(text)
-    if silences.errors:
-        log.warning(
-            "The Variable %s has faults, and the entries with faults silence nothing: %s",
-            SILENCES_VARIABLE,
-            " ".join(silences.errors[:LIST_ITEMS]),
-        )
-    return silences

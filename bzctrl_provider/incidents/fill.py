@@ -11,15 +11,13 @@ from airflow.providers.common.compat.sdk import BaseNotifier
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.failure.model import as_text, fill_assignee, fill_text
 from bzctrl_provider.fields import TODO_FIELDS, add_left_out_note, add_note, add_run_link
-from bzctrl_provider.incidents.deployment import find_routed
+from bzctrl_provider.incidents.deployment import Routed, find_routed
 from bzctrl_provider.rules.field_checks import PLACE_FIELDS, is_given, leave_out_invalid
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from airflow.providers.common.compat.sdk import Context
 
     from bzctrl_provider.incidents.occurrence import Occurrence
 
@@ -64,15 +62,13 @@ class Filled:
     :param values: by the names of the parameters, rendered; without those that nobody sets.
     :param sources: for each of them "the DAG", "route 2" or "[bzctrl]".
     :param left_out: the templates that raise, each with the reason.
-    :param note: a sentence for the description about a routes file with faults; empty if there is none.
-    :param ignored_by: the route by which no incident is raised; None if one is raised.
+    :param routed: what the routes say.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    note: str = ""
-    ignored_by: str | None = None
+    routed: Routed = field(default_factory=Routed)
 
     def add(self, given: Mapping[str, tuple[Any, str]], *, render: Callable[[str, Any], Any]) -> None:
         """Add the values of fields that are not set yet; ``domain_workspace``, ``domain`` and ``workspace`` are one.
@@ -110,9 +106,8 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
     }
     filled = Filled(own, dict.fromkeys(own, "the DAG"), list(wishes.left_out))
     if wishes.routes:
-        routed = find_routed(occurrence)
-        filled.note, filled.ignored_by = routed.note, routed.ignored_by
-        filled.add(routed.values, render=wishes.render)
+        filled.routed = find_routed(occurrence)
+        filled.add(filled.routed.values, render=wishes.render)
     options = settings()
     of_options = {
         "bzctrl_conn_id": options.conn_id,
@@ -141,16 +136,9 @@ def complete(
     fields = fill_text(failure, fields, link_to_run=wishes.link_to_run is not False)
     fields = add_run_link(fields, failure.run_url if wishes.link_to_run else None)
     fields = fill_assignee(failure, fields)
-    for note in filter(None, (settings().note, filled.note, *notes)):
+    for note in filter(None, (settings().note, filled.routed.note, *notes)):
         fields = add_note(fields, note)
     return add_left_out_note(fields, [*filled.left_out, *invalid])
-
-
-class _Templates(BaseNotifier):
-    """The class of Airflow with templates that needs no DAG."""
-
-    def notify(self, context: Context) -> None:
-        """Do nothing."""
 
 
 def new_renderer(variables: Mapping[str, Any]) -> Callable[[str, Any], Any]:
@@ -160,7 +148,7 @@ def new_renderer(variables: Mapping[str, Any]) -> Callable[[str, Any], Any]:
 
     :param variables: the variables of the templates.
     """
-    notifier = _Templates()
+    notifier = BaseNotifier()  # a class of Airflow that has templates without a DAG
     env = notifier.get_template_env(dag=None)
     # Airflow 2 reads the key while it renders.
     context: Any = {"dag": None, **variables}

@@ -83,10 +83,7 @@ class TryState:
 
 
 def read_callback(
-    context: Mapping[str, Any],
-    failure: Failure | LazyFailure,
-    *,
-    each_try: bool = False,
+    context: Mapping[str, Any], failure: Failure | LazyFailure, *, each_try: bool
 ) -> Occurrence:
     """Return what a callback of a task, of a DAG or of a deadline alert was called for.
 
@@ -135,9 +132,9 @@ def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, t
 def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
     dag_run = context.get("dag_run")
     # In a deadline alert, the run is a mapping.
-    of_run = dag_run if isinstance(dag_run, Mapping) else {"run_type": getattr(dag_run, "run_type", None)}
+    run_type = dag_run.get("run_type") if isinstance(dag_run, Mapping) else getattr(dag_run, "run_type", None)
     return {
-        "run_type": of_run.get("run_type"),
+        "run_type": run_type,
         "tags": getattr(context.get("dag"), "tags", None),
         "team": find_team(context.get("ti")),
     }

@@ -17,7 +17,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import airflow_at_least
@@ -84,7 +83,7 @@ class Callback:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
         left_out = self._render_parameters()
         # In a thread of our own: a database may be slow.
-        await asyncio.get_running_loop().run_in_executor(_writer(), self._decide, left_out)
+        await asyncio.get_running_loop().run_in_executor(_writer, self._decide, left_out)
         if self._unstored is not None:
             await asend(self._unstored)
         elif airflow_at_least(3, 3):
@@ -182,9 +181,7 @@ def _is_word(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
 
 
-@cache
-def _writer() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
+_writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
 
 
 class BackgroundDelivery:
@@ -334,15 +331,7 @@ async def asend(incident: Incident) -> None:
     """Do the same from a coroutine; the event loop and its own threads stay free meanwhile."""
     with _logged_if_lost(incident):
         limit_s = budget.remaining_s()
-        create = _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s)
-        try:
-            # The limit of the hook does not bound the look-up of the connection.
-            await asyncio.wait_for(create, limit_s + 1)
-        except TimeoutError:
-            raise BzCtrlTransportError(
-                f"BzCtrl did not respond to the callbacks of this process within {limit_s:.0f} s.",
-                outcome_unknown=True,
-            ) from None
+        await _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s)
 
 
 @contextmanager

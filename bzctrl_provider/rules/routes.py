@@ -244,12 +244,6 @@ def _check_integer(value: Any, *, least: int, most: int) -> int:
     return value
 
 
-def _check_text(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be a text, not {safe_repr(value)}")
-    return _check_template(value)
-
-
 def _check_template(value: Any) -> Any:
     """Return a value, if its templates can be parsed."""
     for text in filter(is_template, value if isinstance(value, list) else [value]):
@@ -267,9 +261,9 @@ _RULES: Mapping[str, Callable[[Any], Any]] = {
     "run_types": _read_run_types,
     **dict.fromkeys(TODO_FIELDS, _check_template),
     "ignore": _check_ignore,
-    "bzctrl_conn_id": _check_text,
+    "bzctrl_conn_id": _check_template,
     "dedup_window_s": partial(_check_integer, least=0, most=WINDOW_MAX_S),
-    "dedup_key": _check_text,
+    "dedup_key": _check_template,
     "consecutive_failures": partial(_check_integer, least=1, most=FAILURES_MAX),
 }
 """All that a route can have: matchers and fields, each with what returns its value, or raises ``ValueError``."""
@@ -338,3 +332,7 @@ class RoutesFile:
         count = "a fault" if len(errors) == 1 else f"{len(errors)} faults"
         note = f"The routes file {self._path.name} has {count}, so {used}. The first: {errors[0]}."
         return LoadedRoutes(last_good, errors, note)
+
+
+open_routes = cache(RoutesFile)
+"""The file of a path: one for each, because it keeps the last good version."""

@@ -19,7 +19,6 @@ from bzctrl_provider.text import LINE_CHARS, fits_any, one_line, parse_time, rea
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_EVERYTHING = ("*",)
 _UNTIL = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
 
 
@@ -33,8 +32,8 @@ class Silence:
     :param comment: shown if an incident is not raised, such as a ticket's number.
     """
 
-    dags: tuple[str, ...] = _EVERYTHING
-    tasks: tuple[str, ...] = _EVERYTHING
+    dags: tuple[str, ...] = ("*",)
+    tasks: tuple[str, ...] = ("*",)
     until: datetime
     comment: str = ""
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bzctrl_provider.client.todo import complete_todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.fields import TODO_FIELDS, is_missing
 from bzctrl_provider.rules.field_checks import check_literals, find_window_errors, leave_out_invalid
 
 VALID = {
@@ -212,7 +212,7 @@ def test_check_literals_agrees_with_the_rules(fields):
     except ValueError:
         return
     literals = {
-        name: value for name, value in fields.items() if value is not None and not _is_template(value)
+        name: value for name, value in fields.items() if not is_missing(value) and not _is_template(value)
     }
     with pytest.raises(BzCtrlValidationError) as caught:  # at least the title is missing or blank
         complete_todo({**literals, "title": None}, defaults={})

@@ -88,7 +88,6 @@ categry = "x"
 assignee = "{{ failure.owner }@example.com"
 impact = "HGH"
 consecutive_failures = true
-bzctrl_conn_id = " "
 workspace = "SHQ"
 dags = []
 [route.x]
@@ -105,7 +104,6 @@ y = 1
         "route 2, priority: must be HIGH, MEDIUM or LOW, not 'URGENT'",
         "route 3, assignee: is not a valid template: unexpected '}'",
         "route 3, consecutive_failures: must be an integer from 1 to 1000, without quotes, not True",
-        "route 3, bzctrl_conn_id: must be a text, not ' '",
         "route 3, dags: must have at least one pattern: leave it out to match everything",
         f"route 3, x: is unknown: there are {', '.join((*MATCHERS, *FIELDS))}",
         "route 3, workspace: goes together with domain: give both, or only domain_workspace",
