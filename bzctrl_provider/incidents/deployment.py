@@ -80,21 +80,23 @@ def find_names(occurrence: Occurrence) -> dict[str, tuple[str, ...] | None]:
     """Return the names of an occurrence that each matcher of a route compares; None if they are not known."""
     from bzctrl_provider.rules.routes import current_run_type
 
-    failure, tags, owner = occurrence.failure, occurrence.tags, occurrence.failure.owner
+    failure = occurrence.failure
+    owner = failure.owner
+    run_type = current_run_type(occurrence.run_type) if occurrence.run_type else None
     return {
         "dags": _one(failure.dag_id),
-        "tags": None if tags is None else tuple(tags),
+        "tags": None if occurrence.tags is None else tuple(occurrence.tags),
         # Airflow joins the owners of a DAG's tasks by commas.
         "owners": None if owner is None else tuple(filter(None, map(str.strip, owner.split(",")))),
         # An incident without a known task is one whose tasks Airflow does not report.
         "tasks": tuple(failure.task_ids) or None,
-        "run_types": _one(occurrence.run_type and current_run_type(occurrence.run_type)),
+        "run_types": _one(run_type),
         "teams": _one(occurrence.team),
         "files": _one(failure.file),
     }
 
 
-def _one(name: Any) -> tuple[str, ...] | None:
+def _one(name: str | None) -> tuple[str, ...] | None:
     return (name,) if name else None
 
 

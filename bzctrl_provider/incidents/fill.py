@@ -37,7 +37,7 @@ class Wishes:
     :param render: renders a template of the routes or of ``[bzctrl]`` for a parameter.
     :param link_to_run: as in ``CreateTodoOperator``.
     :param routes: whether the routes of the deployment apply.
-    :param left_out: the parameters that could not be rendered, each with the reason.
+    :param left_out: the parameters that could not be rendered, each with its error.
     :param templates: the difference of this notifier from others of the same occurrence.
     """
 
@@ -61,7 +61,7 @@ class Filled:
 
     :param values: by the names of the parameters, rendered; without those that nobody sets.
     :param sources: for each of them "the DAG", "route 2" or "[bzctrl]".
-    :param left_out: the templates that raise, each with the reason.
+    :param left_out: the templates that raise, each with its error.
     :param routed: what the routes say.
     """
 
@@ -84,9 +84,9 @@ class Filled:
             try:
                 rendered = as_text(render(name, value)) if name in TEMPLATED else value
             except Exception as exc:  # noqa: BLE001 - a template of a user raises anything, and the other fields stay
-                reason = exception_text(exc)
-                log.error("The template of %s in %s cannot be rendered. %s", name, source, reason)  # noqa: TRY400 - its frames may show secrets
-                self.left_out.append(f"{name} of {source} ({reason})")
+                error = exception_text(exc)
+                log.error("The template of %s in %s cannot be rendered. %s", name, source, error)  # noqa: TRY400 - its frames may show secrets
+                self.left_out.append(f"{name} of {source} ({error})")
                 continue
             if is_given(rendered):
                 self.values[name], self.sources[name] = rendered, source

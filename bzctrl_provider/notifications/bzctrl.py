@@ -27,7 +27,7 @@ _SLA_ARGUMENTS = ("dag", "task_list", "blocking_task_list", "slas", "blocking_ti
 
 
 class BzCtrlNotifier(TextTemplates, BaseNotifier):
-    """A notifier that raises an incident, which says what failed.
+    """A callback that raises an incident, which says what failed.
 
     ```python
     DAG("declarations", on_failure_callback=BzCtrlNotifier())

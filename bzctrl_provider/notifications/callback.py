@@ -111,7 +111,7 @@ class Callback:
         return decision
 
     def _render_parameters(self) -> list[str]:
-        """Render the parameters of the notifier, and return those whose template raises, each with the reason.
+        """Render the parameters of the notifier, and return those whose template raises, each with its error.
 
         A callback is the last chance, and the incident is worth more than its field.
 
@@ -130,13 +130,13 @@ class Callback:
                 if name == "bzctrl_conn_id":
                     log_incident({field: getattr(self._notifier, field) for field in TODO_FIELDS})
                     raise
-                reason = exception_text(exc)
+                error = exception_text(exc)
                 log.error(  # noqa: TRY400 - its frames may show secrets
                     "The template of %s cannot be rendered, so the incident is raised without it. %s",
                     name,
-                    reason,
+                    error,
                 )
-                left_out.append(f"{name} ({reason})")
+                left_out.append(f"{name} ({error})")
                 setattr(self._notifier, name, None)
         return left_out
 

@@ -92,8 +92,8 @@ def leave_out_of_format(fields: Mapping[str, Any], message_format: str) -> dict[
             "The incident is raised without %s: %s has no such field.", ", ".join(absent), message_format
         )
     kept = {name: value for name, value in fields.items() if name not in absent}
-    reason = f"does not exist in the message format {message_format} of the connection"
-    return add_left_out_note(kept, [f"{name} ({reason})" for name in absent])
+    why = f"does not exist in the message format {message_format} of the connection"
+    return add_left_out_note(kept, [f"{name} ({why})" for name in absent])
 
 
 def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:

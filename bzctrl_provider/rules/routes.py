@@ -144,7 +144,7 @@ def parse_routes(text: str) -> tuple[Route, ...]:
     try:
         document = tomllib.loads(text.removeprefix("\ufeff"))  # some editors write a byte order mark
     except tomllib.TOMLDecodeError as exc:
-        raise RoutesError(f"is not valid TOML: {one_line(str(exc), max_chars=NAME_CHARS)}") from None
+        raise RoutesError(f"is not valid TOML: {_shown(str(exc))}") from None
     errors = [
         f"{_shown(name)} is unknown: each route begins with [[route]]" for name in document if name != "route"
     ]
@@ -207,7 +207,7 @@ def _parse_route(number: int, table: object) -> tuple[Route, list[str]]:
 
 
 def _find_todo_errors(table: Mapping[str, Any], fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Check the literals by the rules of a todo; templates are checked when they are rendered."""
+    """Return the errors of literals by the rules of a todo; templates are checked when they are rendered."""
     errors = []
     literals = {
         name: value for name, value in fields.items() if name in TODO_FIELDS and not is_template(value)
@@ -246,13 +246,12 @@ def _check_integer(value: Any, *, least: int, most: int) -> int:
 
 def _check_template(value: Any) -> Any:
     """Return a value, if its templates can be parsed."""
-    for text in filter(is_template, value if isinstance(value, list) else [value]):
+    texts = value if isinstance(value, list) else [value]
+    for text in filter(is_template, texts):
         try:
             _template_env().parse(text)
         except TemplateSyntaxError as exc:
-            raise ValueError(
-                f"is not a valid template: {one_line(str(exc.message), max_chars=NAME_CHARS)}"
-            ) from None
+            raise ValueError(f"is not a valid template: {_shown(str(exc.message))}") from None
     return value
 
 
@@ -275,8 +274,8 @@ def _template_env() -> Environment:
     return Environment(autoescape=True, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
 
 
-def _shown(name: str) -> str:
-    return one_line(name, max_chars=NAME_CHARS)
+def _shown(text: str) -> str:
+    return one_line(text, max_chars=NAME_CHARS)
 
 
 @dataclass(frozen=True)
@@ -317,8 +316,8 @@ class RoutesFile:
         except RoutesError as exc:
             self._loaded = self._with_errors(exc.errors)
         except (OSError, ValueError) as exc:  # ValueError: no UTF-8, or a path with a null character
-            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            self._loaded = self._with_errors((f"cannot be read: {reason}",))
+            error = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            self._loaded = self._with_errors((f"cannot be read: {error}",))
             version = None  # read again each time: new permissions do not change the version
         self._version = version
         return self._loaded

@@ -111,19 +111,16 @@ AT_FIRST_SIGHT = {
     "order_id": "12",
     "lrn": "{{ 1 }}",
 }
-BY_THE_RULES = {"domain", "workspace", "result", "financial_impact", "status", "reminder_date"}
-"""The fields that depend on others, and those that few DAG files have."""
 
 
 def test_check_literals_of_valid_fields_imports_no_rules():
     """A DAG file with the most frequent fields is parsed without the client, requests and pydantic."""
-    assert sorted([*AT_FIRST_SIGHT, *BY_THE_RULES]) == sorted(TODO_FIELDS)
     code = (
         "import sys, datetime; from bzctrl_provider.rules.field_checks import check_literals\n"
         f"for name, value in {AT_FIRST_SIGHT!r}.items():\n"
         "    check_literals('X', {name: value})\n"
         "    if loaded := [each for each in sys.modules if 'client' in each or each in ('requests', 'pydantic')]:\n"
-        "        sys.exit(f'{name} needs a row in field_checks.py: {loaded}')\n"
+        "        sys.exit(f'{name} is checked by the rules: {loaded}')\n"
     )
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert result.stderr == ""
