@@ -49,17 +49,13 @@ def find_routed(occurrence: Occurrence) -> Routed:
 
 
 def _apply_routes(occurrence: Occurrence) -> Routed:
-    from bzctrl_provider.rules.routes import (
-        POLICY_DEFAULTS,
-        LoadedRoutes,
-        apply_routes,
-        find_ignoring,
-        open_routes,
-    )
+    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, apply_routes, find_ignoring, open_routes
 
     path = settings().routes_path
-    loaded = open_routes(path).load() if path else LoadedRoutes(None)
-    routes = loaded.routes
+    routes, note = None, ""
+    if path:
+        loaded = open_routes(path).load()
+        routes, note = loaded.routes, loaded.note
     if routes is None:
         routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
     names = find_names(occurrence)
@@ -73,7 +69,7 @@ def _apply_routes(occurrence: Occurrence) -> Routed:
         # As operators and notifiers have it.
         seconds, label = values.pop("dedup_window_s")
         values["dedup_window"] = timedelta(seconds=seconds), label
-    return Routed(values, note=loaded.note)
+    return Routed(values, note=note)
 
 
 def find_names(occurrence: Occurrence) -> dict[str, tuple[str, ...] | None]:

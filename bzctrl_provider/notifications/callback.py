@@ -75,7 +75,9 @@ class Callback:
 
     def raise_incident(self) -> None:
         """Raise the incident of the call."""
-        link = self._deliver(self._decide(self._render_parameters()))
+        # Rendered first: the incident has a note for each template that raises.
+        left_out = self._render_parameters()
+        link = self._deliver(self._decide(left_out))
         if is_in_task(self._context):
             push_incident_link(self._context, link)
 

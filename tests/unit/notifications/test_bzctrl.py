@@ -75,6 +75,20 @@ def test_notifier_called_twice_renders_twice(bzctrl):
     assert [todo["title"] for todo in sent_todos(bzctrl)] == ["run first", "run second"]
 
 
+def test_notifier_of_a_subclass_decides_in_notify(bzctrl):
+    """A method of Airflow's class that a user overrides is called, and renders the templates."""
+
+    class Notifier(BzCtrlNotifier):
+        def notify(self, context):
+            if context["run_id"] != "quiet":
+                super().notify(context)
+
+    notifier = Notifier(title="run {{ run_id }}")
+    for run_id in ("quiet", "loud"):
+        notifier(new_task_context(run_id=run_id))
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == ["run loud"]
+
+
 def test_notifier_before_a_retry_raises_nothing(bzctrl):
     """Unless it has on_retry=True."""
     BzCtrlNotifier()(new_task_context(state="up_for_retry"))
