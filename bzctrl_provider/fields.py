@@ -49,6 +49,9 @@ TODO_FIELDS = tuple(TodoFields.__annotations__)
 PLACE = ("domain_workspace", "domain", "workspace")
 """The fields that together say where a todo belongs."""
 
+LEVELS = ("HIGH", "MEDIUM", "LOW")
+"""The levels of impact, likelihood and priority, the highest first."""
+
 
 def is_missing(value: Any) -> bool:
     """Return whether a value is None or a gap in a table: NaN, or NaT or NA of numpy or pandas, which are not imported."""

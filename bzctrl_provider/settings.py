@@ -16,6 +16,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bzctrl_provider.fields import LEVELS
 from bzctrl_provider.text import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S, fits_any
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _text(text: str) -> str | None:
 
 def _level(text: str) -> str | None:
     level = text.upper()
-    if level not in ("", "HIGH", "MEDIUM", "LOW"):
+    if level not in ("", *LEVELS):
         raise ValueError(text)
     return level or None
 

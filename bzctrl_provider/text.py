@@ -15,7 +15,7 @@ import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -52,10 +52,6 @@ MAX_WORKERS = 64
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Decimal, date, datetime)
 _CONTAINERS = (list, tuple, set, frozenset)
 
-# Compiled when they are first used: each parse of a DAG file imports this module.
-_EMAIL = r"[^@\s<>,;]+@[^@\s<>,;]+"
-_UNFIT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]"
-
 
 def digest_of(*parts: object) -> str:
     """Return 64 hexadecimal digits: equal parts give the same ones, in every process and on every machine."""
@@ -72,7 +68,7 @@ def one_line(text: str, *, max_chars: int) -> str:
 
 def plain_text(text: str) -> str:
     """Return a text of any length with its lines, and ``U+FFFD`` for characters that no database and no terminal should get."""
-    return re.sub(_UNFIT, "\ufffd", text)
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", text)
 
 
 def cut(text: str, chars: int) -> str:
@@ -89,6 +85,16 @@ def list_names(names: Sequence[str]) -> str:
     """Return the first 20 names on one line, and how many more there are."""
     more = len(names) - LIST_ITEMS
     return ", ".join(names[:LIST_ITEMS]) + (f" and {more} more" if more > 0 else "")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return the remedy for a name that is unknown: the one that it may be a typing error of, otherwise all."""
+    # Only here: each process of Airflow imports this module.
+    from difflib import get_close_matches
+
+    names = list(known)
+    close = get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
 
 
 def names_in_brackets(names: Sequence[str], *, room: int) -> str:
@@ -118,16 +124,12 @@ def web_address(link: object) -> str | None:
 
 def is_email(text: str) -> bool:
     """Return whether a text is one e-mail address, without a name around it."""
-    return re.fullmatch(_EMAIL, text) is not None
+    return re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", text) is not None
 
 
 def is_encodable(text: str) -> bool:
     """Return whether a text can be sent as UTF-8, which half a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return re.search(r"[\ud800-\udfff]", text) is None
 
 
 def json_line(data: object) -> str:
@@ -139,10 +141,11 @@ def json_line(data: object) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-def safe_repr(value: object, *, max_chars: int = NAME_CHARS) -> str:
+def safe_repr(value: Any, *, max_chars: int = NAME_CHARS) -> str:
     """Return the beginning of a value for a message; of an object that is no plain data, only its type."""
     kind = type(value)
-    if kind in _PLAIN or (kind in _CONTAINERS and _holds_plain(value)):
+    items = value if kind in _CONTAINERS else [value]
+    if len(items) < LIST_ITEMS and all(type(item) in _PLAIN for item in items):
         try:
             return f"{value!r:.{max_chars}}"
         except ValueError:  # Python writes no integer of more than 4,300 digits
@@ -150,11 +153,6 @@ def safe_repr(value: object, *, max_chars: int = NAME_CHARS) -> str:
     if isinstance(value, str):
         return f"{str.__repr__(value):.{max_chars}}"
     return f"an object of type {one_line(kind.__name__, max_chars=NAME_CHARS)}"
-
-
-def _holds_plain(container: object) -> bool:
-    items = list(container) if isinstance(container, _CONTAINERS) else []
-    return len(items) < LIST_ITEMS and all(type(item) in _PLAIN for item in items)
 
 
 def fits_any(patterns: Iterable[str], name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.airflow_compat import find_database_error, read_dag_facts, read_server_variable
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_facts, find_silencing
+from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, find_silencing
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
@@ -17,17 +17,17 @@ from bzctrl_provider.rules.routes import (
     POLICY_DEFAULTS,
     RUN_TYPES,
     LoadedRoutes,
-    RouteFacts,
-    Routes,
+    Route,
     RoutesFile,
     current_run_type,
+    find_ignoring,
 )
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _SHOWN = {
     "dags": "DAG",
@@ -62,13 +62,12 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
     occurrence = _read_occurrence(arguments, stored)
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
-    facts = find_facts(occurrence)
+    names = find_names(occurrence)
     if occurrence.is_of_policy and loaded.routes is not None:
-        backfill = RouteFacts(**facts | {"run_type": "backfill"})
-        if not loaded.routes.apply(backfill).ignored_by:
+        backfill = names | {"run_types": ("backfill",)}
+        if not find_ignoring(loaded.routes, backfill):
             notes.append(_BACKFILLS)
-    names = RouteFacts(**facts).as_names()
-    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else Routes()
+    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else ()
     raisers, is_raiser_known = _find_raisers(occurrence, stored)
     report = {
         "ok": not loaded.errors,
@@ -193,7 +192,9 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _judge_routes(names: Mapping[str, tuple[str, ...] | None], routes: Routes) -> list[dict[str, Any]]:
+def _judge_routes(
+    names: Mapping[str, tuple[str, ...] | None], routes: Iterable[Route]
+) -> list[dict[str, Any]]:
     """Return for each route whether it fits, and the first matcher that does not."""
     verdicts = []
     for route in routes:

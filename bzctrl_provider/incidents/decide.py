@@ -38,6 +38,11 @@ _WITHOUT_REPEATS = frozenset({"deadline", "import"})
 """The kinds of failures that are noticed in the triggerer and in the loop of the DAG processor, which cannot wait for a Variable.
 Each of them is an occurrence of its own."""
 
+_A_TEST = (
+    "this is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section [bzctrl] "
+    "of Airflow's configuration; it would have been"
+)
+
 
 def decide(
     occurrence: Occurrence,
@@ -70,24 +75,16 @@ def _decide(
     if roll_ups := list(occurrence.find_roll_ups()):
         return NotRaised(outcome="covered", why=f"{list_names(roll_ups)} handled each of the failed tasks")
     filled = fill(occurrence, wishes)
-    if filled.ignored_by:
-        return NotRaised(outcome="ignored", why=filled.ignored_by)
-    silenced = Silencing()
-    if occurrence.failure.kind not in _WITHOUT_REPEATS:
-        silenced = find_silencing(occurrence.failure)
+    if filled.routed.ignored_by:
+        return NotRaised(outcome="ignored", why=filled.routed.ignored_by)
+    may_repeat = occurrence.failure.kind not in _WITHOUT_REPEATS
+    silenced = find_silencing(occurrence.failure) if may_repeat else Silencing()
     if silenced.silence:
         return NotRaised(outcome="silenced", why=str(silenced.silence))
     fields = complete(occurrence, wishes, filled, notes=[silenced.note])
     if occurrence.is_test_run and not settings().in_test_runs:
-        return NotRaised(outcome="tested", why=_describe_test(fields))
+        return NotRaised(outcome="tested", why=f"{_A_TEST} {format_fields(fields)}")
     return record(_new_incident(occurrence, wishes, filled, fields, silenced))
-
-
-def _describe_test(fields: Mapping[str, Any]) -> str:
-    return (
-        "this is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section [bzctrl] "
-        f"of Airflow's configuration; it would have been {format_fields(fields)}"
-    )
 
 
 def _new_incident(
@@ -96,21 +93,20 @@ def _new_incident(
     failure = occurrence.failure
     conn_id = str(filled.values.get("bzctrl_conn_id") or DEFAULT_CONN_ID)
     workspace = name_workspace(fields)
-    kind = "task" if failure.kind == "checks" else failure.kind
-    facts = {
-        "what": kind,
-        "dag_id": failure.dag_id,
-        "run_id": failure.run_id,
-        "file": failure.file or "",
-        "run_url": (failure.run_id and failure.run_url) or "",
-        "reason": one_line(failure.exception or failure.reason or "", max_chars=LINE_CHARS),
-    }
-    of_run = (failure.kind, failure.dag_id, failure.run_id)
+    place = conn_id, workspace, failure.kind, failure.dag_id, failure.run_id
     return Incident(
-        identity=identify(conn_id, workspace, *of_run, *occurrence.occasion, *wishes.templates),
+        identity=identify(*place, *occurrence.occasion, *wishes.templates),
         bzctrl_conn_id=conn_id,
         fields=fields,
-        facts={name: fact for name, fact in facts.items() if fact},
+        facts={
+            "what": "task" if failure.kind == "checks" else failure.kind,
+            "dag_id": failure.dag_id,
+            "run_id": failure.run_id,
+            "file": failure.file or "",
+            # Of a DAG file, it is the address of Airflow.
+            "run_url": (failure.run_url or "") if failure.run_id else "",
+            "reason": one_line(failure.exception or failure.reason or "", max_chars=LINE_CHARS),
+        },
         repeats=_new_repeats(occurrence, filled.values, conn_id, workspace),
         forget=silenced.key,
     )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bzctrl_provider.best_effort import best_effort, exception_text
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import settings
@@ -21,15 +19,13 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.failure.model import Failure, LazyFailure
     from bzctrl_provider.incidents.occurrence import Occurrence
-    from bzctrl_provider.rules.routes import Route, RoutesFile, Routing
-    from bzctrl_provider.rules.silences import Silence, Silences
+    from bzctrl_provider.rules.silences import Silence
     from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Routed:
+class Routed(NamedTuple):
     """The values that the routes give to one occurrence.
 
     :param values: for each field that a route sets its value, as it is written, and the name of the route.
@@ -37,79 +33,73 @@ class Routed:
     :param note: a sentence for the description; empty if the file has no faults.
     """
 
-    values: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    values: Mapping[str, tuple[Any, str]] = {}
     ignored_by: str | None = None
     note: str = ""
 
 
 def find_routed(occurrence: Occurrence) -> Routed:
     """Return what the routes of ``[bzctrl] routes_path`` say; without a file, the policy raises none for backfills."""
-    if not _may_apply(occurrence):
-        return Routed()
-    try:
-        routing, note = _apply(occurrence)
-        if route := routing.ignored_by:
-            return Routed(ignored_by=_name_ignore(route))
-        return Routed(
-            {name: (given.value, given.route.label) for name, given in routing.fields.items()}, note=note
-        )
-    except Exception as exc:  # noqa: BLE001 - an incident without its routes is better than none
-        reason = exception_text(exc)
-        log.error("The routes could not be applied, so the incident is raised without them. %s", reason)  # noqa: TRY400 - its frames may show secrets
+    # Otherwise the modules of the routes are not loaded: that takes a callback longer than all that it writes.
+    if settings().routes_path or occurrence.is_of_policy:
+        with best_effort("the routes, so the incident is raised without them", level=logging.ERROR):
+            return _apply_routes(occurrence)
         return Routed(note="The routes could not be applied.")
+    return Routed()
 
 
-def _may_apply(occurrence: Occurrence) -> bool:
-    """Check whether the modules of the routes are needed: loading them takes a callback longer than all that it writes."""
-    return bool(settings().routes_path) or (
-        occurrence.is_of_policy and "backfill" in str(occurrence.run_type).lower()
-    )
+def _apply_routes(occurrence: Occurrence) -> Routed:
+    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, apply_routes, find_ignoring, open_routes
+
+    path = settings().routes_path
+    routes, note = None, ""
+    if path:
+        loaded = open_routes(path).load()
+        routes, note = loaded.routes, loaded.note
+    if routes is None:
+        routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    names = find_names(occurrence)
+    if ignoring := find_ignoring(routes, names):
+        by_file = f"ignore = true in {ignoring.label} of {path}"
+        return Routed(
+            ignored_by=by_file if ignoring.number else "a backfill raises none by default, without routes"
+        )
+    values = {name: (value, route.label) for name, (value, route) in apply_routes(routes, names).items()}
+    if "dedup_window_s" in values:
+        # As operators and notifiers have it.
+        seconds, label = values.pop("dedup_window_s")
+        values["dedup_window"] = timedelta(seconds=seconds), label
+    return Routed(values, note=note)
 
 
-def find_facts(occurrence: Occurrence) -> dict[str, Any]:
-    """Return the parameters of ``RouteFacts`` for an occurrence; those that this Airflow does not have are None."""
+def find_names(occurrence: Occurrence) -> dict[str, tuple[str, ...] | None]:
+    """Return the names of an occurrence that each matcher of a route compares; None if they are not known."""
+    from bzctrl_provider.rules.routes import current_run_type
+
     failure = occurrence.failure
+    owner = failure.owner
+    run_type = current_run_type(occurrence.run_type) if occurrence.run_type else None
     return {
-        "dag_id": failure.dag_id or None,
-        "tags": occurrence.tags,
-        "owner": failure.owner,
-        "task_ids": failure.task_ids,
-        "run_type": occurrence.run_type,
-        "team": occurrence.team,
-        "file": failure.file,
+        "dags": _one(failure.dag_id),
+        "tags": None if occurrence.tags is None else tuple(occurrence.tags),
+        # Airflow joins the owners of a DAG's tasks by commas.
+        "owners": None if owner is None else tuple(filter(None, map(str.strip, owner.split(",")))),
+        # An incident without a known task is one whose tasks Airflow does not report.
+        "tasks": tuple(failure.task_ids) or None,
+        "run_types": _one(run_type),
+        "teams": _one(occurrence.team),
+        "files": _one(failure.file),
     }
 
 
-def _apply(occurrence: Occurrence) -> tuple[Routing, str]:
-    """Return what the routes set, and the note of a file with faults."""
-    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, RouteFacts, Routes
-
-    path = settings().routes_path
-    loaded = _routes_file(path).load() if path else LoadedRoutes(None)
-    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else Routes()
-    routes = defaults if loaded.routes is None else loaded.routes
-    return routes.apply(RouteFacts(**find_facts(occurrence))), loaded.note
-
-
-@cache
-def _routes_file(path: str) -> RoutesFile:
-    """Return one for each path, because it keeps the last good version."""
-    from bzctrl_provider.rules.routes import RoutesFile
-
-    return RoutesFile(path)
-
-
-def _name_ignore(route: Route) -> str:
-    if route.number == 0:
-        return "a backfill raises none by default, without routes"
-    return f"ignore = true in {route.label} of {settings().routes_path}"
+def _one(name: str | None) -> tuple[str, ...] | None:
+    return (name,) if name else None
 
 
 SILENCES_VARIABLE = "bzctrl_silences"
 
 
-@dataclass(frozen=True)
-class Silencing:
+class Silencing(NamedTuple):
     """The decision about one failure.
 
     :param silence: the silence that covers it; None if its incident is raised.
@@ -125,26 +115,27 @@ class Silencing:
 def find_silencing(
     failure: Failure | LazyFailure,
     *,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     read_text: Callable[[], str | None] | None = None,
     is_counted: bool = True,
 ) -> Silencing:
     """Return whether a failure is silenced; if so, count it.
 
     :param failure: the failure.
-    :param now: returns the present time, with a time zone.
     :param read_text: returns the text of the Variable; default: as a task and a callback can read it.
     :param is_counted: whether the failure has happened; otherwise nothing is written.
     """
-    silence, is_used = None, False
+    silence, text = None, ""
     with best_effort(f"the silences of the Variable {SILENCES_VARIABLE}"):
-        text = (read_text or _read_text)()
-        is_used = bool(text and text.strip())
-        if is_used:
-            silence = _parse(text).find_silence(failure.dag_id or None, failure.task_ids, now=now())
-    if not is_used:
-        return Silencing()
-    if not is_counted:
+        text = ((read_text or _read_text)() or "").strip()
+        silences = parse_silences(text)
+        if silences.errors:
+            log.warning(
+                "The Variable %s has faults, and the entries with faults silence nothing: %s",
+                SILENCES_VARIABLE,
+                " ".join(silences.errors[:LIST_ITEMS]),
+            )
+        silence = silences.find_silence(failure.dag_id or None, failure.task_ids, now=datetime.now(UTC))
+    if not text or not is_counted:
         return Silencing(silence)
     key = digest_of("silenced", failure.dag_id, *sorted(failure.task_ids))
     with best_effort("the count of silenced failures"), database().transaction() as tx:
@@ -169,14 +160,3 @@ def _read_text() -> str | None:
     # By position: the parameter's name changed with Airflow 3.
     text: str | None = Variable.get(SILENCES_VARIABLE, None)
     return text
-
-
-def _parse(text: str | None) -> Silences:
-    silences = parse_silences(text)
-    if silences.errors:
-        log.warning(
-            "The Variable %s has faults, and the entries with faults silence nothing: %s",
-            SILENCES_VARIABLE,
-            " ".join(silences.errors[:LIST_ITEMS]),
-        )
-    return silences

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.failure.model import Failure, Kind, LazyFailure
 
 
-def _none() -> None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Occurrence:
     """Something that happened, for which an incident may be raised.
@@ -50,14 +46,14 @@ class Occurrence:
     is_test_run: bool = False
     dismissed: str = ""
     find_roll_ups: Callable[[], Iterable[str]] = tuple
-    find_success: Callable[[], float | None] = _none
+    find_success: Callable[[], float | None] = lambda: None
     source: str = ""
     pass_key: str | None = None
 
 
 @dataclass(frozen=True)
 class TryState:
-    """Say which of a task's tries this is.
+    """The place of a try among those of its task.
 
     :param generation: the same for all tries between two clears, different for others.
     :param is_first: whether nothing can have been remembered yet.
@@ -87,31 +83,33 @@ class TryState:
 
 
 def read_callback(
-    context: Mapping[str, Any],
-    failure: Failure | LazyFailure,
-    *,
-    each_try: bool = False,
+    context: Mapping[str, Any], failure: Failure | LazyFailure, *, each_try: bool
 ) -> Occurrence:
     """Return what a callback of a task, of a DAG or of a deadline alert was called for.
 
     :param each_try: whether each try that fails is an occurrence of its own.
     """
     kind = kind_of(context, in_callback=True)
-    is_of_task = kind == "task"
+    of_task = kind == "task"
+    dismissed = ""
+    if of_task and not each_try and find_state(context) == "up_for_retry":
+        dismissed = "the task will be tried again"
+    elif has_failed_in_time(context):
+        dismissed = "the run failed before its deadline, and is not late"
+
+    def find_success() -> float | None:
+        at = find_last_success(context, of_task=of_task)
+        return at.timestamp() if at else None
+
     return Occurrence(
         failure=failure,
         occasion=_occasion(context, kind, each_try=each_try),
         **_read_run(context),
-        dismissed=_dismiss(context, is_of_task=is_of_task and not each_try),
-        find_success=lambda: find_success(context, of_task=is_of_task),
-        source=_name_source(context, is_of_task=is_of_task),
+        is_test_run=is_test_run(context),
+        dismissed=dismissed,
+        find_success=find_success,
+        source=_name_source(context, of_task=of_task),
     )
-
-
-def _dismiss(context: Mapping[str, Any], *, is_of_task: bool) -> str:
-    if is_of_task and find_state(context) == "up_for_retry":
-        return "the task will be tried again"
-    return "the run failed before its deadline, and is not late" if has_failed_in_time(context) else ""
 
 
 def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, task_id: str) -> Occurrence:
@@ -124,7 +122,7 @@ def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, t
     return Occurrence(
         failure=failure,
         occasion=(task_id, index, TryState.from_ti(ti).generation),
-        **{**_read_run(context), "is_test_run": False},  # a test of a DAG shows what its tasks do
+        **_read_run(context),  # and no mark of a test, which shows what the tasks of a DAG do
         task_id=task_id,
         source=f"{failure.dag_id} {task_id}",
         pass_key=digest_of("pass", failure.dag_id, task_id, index),
@@ -134,40 +132,35 @@ def read_checks(context: Mapping[str, Any], failure: Failure | LazyFailure, *, t
 def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
     dag_run = context.get("dag_run")
     # In a deadline alert, the run is a mapping.
-    of_run = dag_run if isinstance(dag_run, Mapping) else {"run_type": getattr(dag_run, "run_type", None)}
+    run_type = dag_run.get("run_type") if isinstance(dag_run, Mapping) else getattr(dag_run, "run_type", None)
     return {
-        "run_type": of_run.get("run_type"),
+        "run_type": run_type,
         "tags": getattr(context.get("dag"), "tags", None),
         "team": find_team(context.get("ti")),
-        "is_test_run": is_test_run(context),
     }
 
 
 def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tuple[object, ...]:
     if kind == "task":
-        state = find_state(context)
+        ti, state = context["ti"], find_state(context)
+        # The callback after a lost worker may have no index where that in the worker has -1.
+        index = -1 if getattr(ti, "map_index", None) is None else ti.map_index
         # A task that warned or succeeded may still fail: that is another incident.
         end = () if state in ("failed", "up_for_retry") else (state,)
-        return (*_task_occasion(context["ti"], each_try=each_try), *end)
+        return (ti.task_id, index, TryState.from_ti(ti).generation, ti.try_number if each_try else "", *end)
+    if "slas" in context:
+        return tuple(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context["slas"]))
     if kind == "deadline":
         deadline = context.get("deadline") or {}
-        late = "/".join(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context.get("slas", ())))
-        return (deadline.get("id") or deadline.get("deadline_time") or late or secrets.token_hex(8),)
+        return (deadline.get("id") or deadline.get("deadline_time") or secrets.token_hex(8),)
     dag_run = context.get("dag_run")
     cleared = getattr(dag_run, "clear_number", None)
     # Without it, a run that was cleared and failed again looks like a callback that is called twice.
     return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
 
 
-def _task_occasion(ti: Any, *, each_try: bool) -> tuple[object, ...]:
-    index = getattr(ti, "map_index", None)
-    generation = TryState.from_ti(ti).generation
-    # The callback after a lost worker may have no index where that in the worker has -1.
-    return ti.task_id, -1 if index is None else index, generation, ti.try_number if each_try else ""
-
-
-def _name_source(context: Mapping[str, Any], *, is_of_task: bool) -> str:
-    ti = context.get("ti") if is_of_task else None
+def _name_source(context: Mapping[str, Any], *, of_task: bool) -> str:
+    ti = context.get("ti") if of_task else None
     dag_id = getattr(context.get("dag"), "dag_id", "")
     return f"{dag_id} {getattr(ti, 'task_id', '')} {getattr(ti, 'map_index', '')}".strip()
 
@@ -180,14 +173,3 @@ def is_test_run(context: Mapping[str, Any]) -> bool:
     """
     user = getattr(context.get("dag_run"), "triggering_user_name", None)
     return user == "dag_test" or context.get("test_mode") is True
-
-
-def find_success(context: Mapping[str, Any], *, of_task: bool) -> float | None:
-    """Return when the task of a callback, otherwise its DAG, last succeeded before this failure, in seconds since 1970.
-
-    By Airflow's clock: compare it only with other results of this function. Ask for it outside of a transaction.
-
-    :raises Exception: if Airflow cannot be asked.
-    """
-    at = find_last_success(context, of_task=of_task)
-    return at.timestamp() if at else None

@@ -18,19 +18,16 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from airflow.providers.common.compat.sdk import Context
-    from jinja2 import Environment
 
     from bzctrl_provider.fields import TodoFields
     from bzctrl_provider.notifications.callback import Callback
-
-log = logging.getLogger(__name__)
 
 _SLA_ARGUMENTS = ("dag", "task_list", "blocking_task_list", "slas", "blocking_tis")
 """The arguments of a ``sla_miss_callback``; templates can use them by these names."""
 
 
 class BzCtrlNotifier(TextTemplates, BaseNotifier):
-    """Raise an incident that says what failed.
+    """A callback that raises an incident, which says what failed.
 
     ```python
     DAG("declarations", on_failure_callback=BzCtrlNotifier())
@@ -88,16 +85,10 @@ class BzCtrlNotifier(TextTemplates, BaseNotifier):
             raise TypeError(
                 f"BzCtrlNotifier has no parameter {', '.join(sorted(unknown))}: its fields are {', '.join(TODO_FIELDS)}"
             )
-        errors = _find_errors(dedup_window, consecutive_failures)
+        # With a context, this is no DAG file but a deadline alert: an invalid field is left out later, and nothing repeats.
         if context is None:
-            if fields or errors:
-                check_literals("BzCtrlNotifier", fields, others=errors)
-        # With a context this is no DAG file but the last chance: an invalid field is left out later.
-        elif errors:
-            log.error(
-                "The incident is raised without an invalid %s.", " and ".join(name for name, _ in errors)
-            )
-            dedup_window = consecutive_failures = None
+            errors = find_window_errors(dedup_window) + find_number_errors(consecutive_failures)
+            check_literals("BzCtrlNotifier", fields, others=errors)
         self.bzctrl_conn_id = bzctrl_conn_id
         self.on_retry = on_retry
         self.dedup_window = dedup_window
@@ -106,7 +97,6 @@ class BzCtrlNotifier(TextTemplates, BaseNotifier):
         self.link_to_run = link_to_run
         self.routes = routes
         self.context = context or {}
-        self._callback: Callback | None = None
         self._templates = dict(fields)
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))
@@ -119,43 +109,26 @@ class BzCtrlNotifier(TextTemplates, BaseNotifier):
             with best_effort("the incident of missed SLAs", level=logging.ERROR):
                 self(dict(zip(_SLA_ARGUMENTS, args, strict=True)))
             return
-        (context,) = args
-        # Rendered from a copy: rendering replaces the templates, and a DAG's next run needs them again.
-        notifier = copy.copy(self)
-        notifier.render_template_fields(context)
-        notifier.notify(context)
+        self.notify(*args)
 
     def __await__(self) -> Generator[Any, None, None]:
         """Raise the incident of the context that was given when the notifier was made."""
-        notifier = copy.copy(self)
-        notifier.render_template_fields(self.context)
-        return notifier.async_notify(self.context).__await__()
-
-    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
-        """Render the fields, also for contexts without a DAG."""
-        self._callback = self._new_callback(context, jinja_env)
-        self._callback.render_fields()
+        return self.async_notify(self.context).__await__()
 
     def notify(self, context: Context) -> None:
-        """Raise the incident of a context for which the templates are rendered."""
-        (self._callback or self._new_callback(context)).raise_incident()
+        """Raise the incident of a context."""
+        self._new_callback(context).raise_incident()
 
     async def async_notify(self, context: Context) -> None:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
-        await (self._callback or self._new_callback(context)).araise_incident()
+        await self._new_callback(context).araise_incident()
 
-    def _new_callback(self, context: Context, jinja_env: Environment | None = None) -> Callback:
+    def _new_callback(self, context: Context) -> Callback:
         # Only here: it loads the store and the routes, and a DAG file with the notifier is parsed without them.
         from bzctrl_provider.notifications.callback import Callback
 
-        return Callback(self, context, templates=self._templates, jinja_env=jinja_env)
+        # Of a copy: rendering replaces the templates, and a DAG's next run needs them again.
+        return Callback(copy.copy(self), context, templates=self._templates)
 
 
 send_bzctrl_notification = BzCtrlNotifier
-
-
-def _find_errors(window: object, consecutive_failures: object) -> list[tuple[str, str]]:
-    """Return the errors of the parameters that are no fields of a todo."""
-    if window is None and consecutive_failures is None:
-        return []
-    return find_window_errors(window) + find_number_errors(consecutive_failures)

@@ -17,15 +17,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import airflow_at_least
+from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.failure.lookup import describe_callback, kind_of
-from bzctrl_provider.failure.model import LazyFailure
+from bzctrl_provider.failure.model import LazyFailure, as_text
+from bzctrl_provider.fields import TODO_FIELDS, keep_text
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.fill import Renderer, Wishes, read_parameters
+from bzctrl_provider.incidents.fill import TEMPLATED, Wishes, read_parameters
 from bzctrl_provider.incidents.occurrence import is_test_run, read_callback
 from bzctrl_provider.links.bzctrl import push_incident_link
 from bzctrl_provider.outbox.runner import deliver_soon, is_scheduled
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from jinja2 import Environment
 
+    from bzctrl_provider.client.todo import CreatedTodo
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
     from bzctrl_provider.store.incidents import Incident
 
@@ -50,74 +52,57 @@ _TEMPLATES_CHARS = 10**6
 
 
 class Callback:
-    """Call of a ``BzCtrlNotifier`` with a context.
+    """A call of a ``BzCtrlNotifier`` with a context.
 
     :param notifier: a copy of the notifier, whose attributes are the parameters of this call.
     :param context: with which Airflow calls it.
     :param templates: the fields as the DAG has them.
-    :param jinja_env: renders the templates; default: that of the DAG.
     """
 
-    def __init__(
-        self,
-        notifier: Any,
-        context: Context,
-        *,
-        templates: Mapping[str, Any],
-        jinja_env: Environment | None = None,
-    ) -> None:
+    def __init__(self, notifier: Any, context: Context, *, templates: Mapping[str, Any]) -> None:
         self._notifier = notifier
         self._context = context
-        self._templates = templates
-        self._renderer = Renderer(notifier, context, jinja_env)
+        # Two notifiers of one callback are two incidents. Of an object only the type: its repr may have an address, which is
+        # another one in the next process.
+        self._templates = [
+            f"{name}={safe_repr(value, max_chars=_TEMPLATES_CHARS)}"
+            for name, value in sorted(templates.items())
+        ]
+        self._jinja_env: Environment | None = None
         # The templates and the incident share one failure, so that Airflow is asked for it once.
         self._failure = LazyFailure(context, describe_callback)
-        self._left_out: list[str] = []
         self._unstored: Incident | None = None
 
-    def render_fields(self) -> None:
-        """Render the parameters of the notifier, for which ``failure`` is a variable."""
-        if self._context.get("dag") is None:
-            # Airflow 2 reads the key while it renders, also if an alert's context has no DAG.
-            self._context["dag"] = None  # type: ignore[typeddict-item]  # as get_template_env takes it
-        self._context["failure"] = self._failure  # type: ignore[typeddict-unknown-key]  # a variable of our own
-        self._left_out = self._renderer.render_fields()
-
     def raise_incident(self) -> None:
-        """Raise the incident for which the templates are rendered."""
-        decision = self._decide()
-        if self._unstored is not None:
-            created: Mapping[str, Any] = send(self._unstored)
-        else:
-            created = self._see_to_what_waits(decision)
+        """Raise the incident of the call."""
+        # Rendered first: the incident has a note for each template that raises.
+        left_out = self._render_parameters()
+        link = self._deliver(self._decide(left_out))
         if is_in_task(self._context):
-            push_incident_link(self._context, created.get("link"))
+            push_incident_link(self._context, link)
 
     async def araise_incident(self) -> None:
         """Do the same in the triggerer, whose event loop stays free meanwhile."""
+        left_out = self._render_parameters()
         # In a thread of our own: a database may be slow.
-        await asyncio.get_running_loop().run_in_executor(_writer(), self._decide)
+        await asyncio.get_running_loop().run_in_executor(_writer, self._decide, left_out)
         if self._unstored is not None:
             await asend(self._unstored)
         elif airflow_at_least(3, 3):
             # Before, a thread that looks up a connection in the triggerer can stop its channel to Airflow.
             deliver_beside()
 
-    def _decide(self) -> Incident | NotRaised:
+    def _decide(self, left_out: list[str]) -> Incident | NotRaised:
         notifier = self._notifier
-        occurrence = read_callback(
-            self._context,
-            self._failure,
-            each_try=notifier.on_retry,
-        )
         wishes = Wishes(
             values=read_parameters(notifier),
-            render=self._renderer.render,
+            render=self._render,
             link_to_run=notifier.link_to_run,
             routes=notifier.routes,
-            left_out=self._left_out,
-            templates=self._name_templates(),
+            left_out=left_out,
+            templates=self._templates,
         )
+        occurrence = read_callback(self._context, self._failure, each_try=notifier.on_retry)
         decision = decide(occurrence, wishes, record=self._write)
         if isinstance(decision, NotRaised):
             log.log(logging.WARNING if decision.outcome == "tested" else logging.INFO, "%s", decision)
@@ -127,13 +112,47 @@ class Callback:
             )
         return decision
 
-    def _name_templates(self) -> list[str]:
-        # Two notifiers of one callback are two incidents. Of an object only the type: its repr may have an address, which is
-        # another one in the next process.
-        return [
-            f"{name}={safe_repr(value, max_chars=_TEMPLATES_CHARS)}"
-            for name, value in sorted(self._templates.items())
-        ]
+    def _render_parameters(self) -> list[str]:
+        """Render the parameters of the notifier, and return those whose template raises, each with its error.
+
+        A callback is the last chance, and the incident is worth more than its field.
+
+        :raises Exception: the template of the connection raises: another BzCtrl must not get the incident.
+        """
+        context: Any = self._context
+        # Airflow 2 reads the key while it renders, also if an alert's context has no DAG.
+        context.setdefault("dag", None)
+        context["failure"] = self._failure
+        left_out = []
+        for name in TEMPLATED:
+            value = getattr(self._notifier, name)
+            try:
+                setattr(self._notifier, name, as_text(self._render(name, value)))
+            except Exception as exc:
+                if name == "bzctrl_conn_id":
+                    log_incident({field: getattr(self._notifier, field) for field in TODO_FIELDS})
+                    raise
+                error = exception_text(exc)
+                log.error(  # noqa: TRY400 - its frames may show secrets
+                    "The template of %s cannot be rendered, so the incident is raised without it. %s",
+                    name,
+                    error,
+                )
+                left_out.append(f"{name} ({error})")
+                setattr(self._notifier, name, None)
+        return left_out
+
+    def _render(self, name: str, value: Any) -> Any:
+        """Render the value of one parameter, also without a DAG, and with that of ``airflow dags test``, which has no environment."""
+        if _is_word(value):
+            return value
+        dag = self._context.get("dag")
+        if self._jinja_env is None:
+            self._jinja_env = self._notifier.get_template_env(
+                dag=dag if hasattr(dag, "get_template_env") else None
+            )
+        jinja_env = keep_text(self._jinja_env, name, value, dag=dag)
+        return self._notifier.render_template(value, self._context, jinja_env, set())
 
     def _write(self, incident: Incident) -> Incident | NotRaised:
         """Write an incident into the outbox; if the store cannot be used, note that it has to be sent."""
@@ -144,48 +163,47 @@ class Callback:
             self._unstored = incident
             return incident
 
-    def _see_to_what_waits(self, decision: Incident | NotRaised) -> Mapping[str, Any]:
-        """Have all delivered that waits, also if nothing was written; return the todo, as far as it is known yet."""
-        todos = {}
+    def _deliver(self, decision: Incident | NotRaised) -> str | None:
+        """Have all delivered that waits, also if nothing was written; return the link of the todo, if it is known yet."""
+        if self._unstored is not None:
+            return send(self._unstored).link
         incident = decision.first if isinstance(decision, NotRaised) else decision
-        if incident is not None and may_wait(self._context):
-            todos = deliver_soon()
-        else:
+        if incident is None or not may_wait(self._context):
             deliver_beside()
-        if incident is None:
-            return {}
-        return todos.get(incident.identity, {"key": incident.key, "link": incident.link})
+            return None
+        todo = deliver_soon().get(incident.identity)
+        return todo["link"] if todo else incident.link
 
 
-@cache
-def _writer() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
+def _is_word(value: object) -> bool:
+    """Return whether a field is unset, or only letters, digits, ``_`` and ``-``, as the default of a connection's id.
+
+    To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
+    """
+    return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
+
+
+_writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
 
 
 class BackgroundDelivery:
-    """Deliver in one daemon thread, when no callback has written for a moment, or the process ends.
+    """A delivery in one daemon thread, when no callback has written for a moment, or the process ends.
 
     So the callbacks of one process are all written before any of them is delivered, and a storm of them is delivered as
     one. Airflow ends such a process with ``os._exit``, but calls the functions of ``atexit`` before.
 
     :param deliver: delivers what waits, in a bounded time; raises nothing.
-    :param quiet_s: the seconds without a new request after which the delivery begins.
-    :param quiet_after_s: the seconds after which it begins in any case.
-    :param join_s: the seconds that the end of the process waits for a delivery.
     """
 
-    def __init__(
-        self,
-        deliver: Callable[[], object],
-        *,
-        quiet_s: float = 0.3,
-        quiet_after_s: float = 10.0,
-        join_s: float = 20.0,
-    ) -> None:
+    quiet_s = 0.3
+    """The seconds without a new request after which the delivery begins."""
+    quiet_after_s = 10.0
+    """The seconds after which it begins in any case."""
+    join_s = 20.0
+    """The seconds that the end of the process waits for a delivery."""
+
+    def __init__(self, deliver: Callable[[], object]) -> None:
         self._deliver = deliver
-        self._quiet_s = quiet_s
-        self._quiet_after_s = quiet_after_s
-        self._join_s = join_s
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_requested = False
@@ -211,7 +229,7 @@ class BackgroundDelivery:
             self._changed.notify()
             thread = self._thread
         if thread is not None:
-            thread.join(self._join_s)
+            thread.join(self.join_s)
 
     def _run(self) -> None:
         while self._is_wanted():
@@ -223,10 +241,10 @@ class BackgroundDelivery:
             if not self._is_requested:
                 self._thread = None
                 return False
-            ends_at = time.monotonic() + self._quiet_after_s
+            ends_at = time.monotonic() + self.quiet_after_s
             while self._is_requested and not self._is_ending and time.monotonic() < ends_at:
                 self._is_requested = False
-                self._changed.wait(self._quiet_s)
+                self._changed.wait(self.quiet_s)
             self._is_requested = False
             # An interpreter that has ended its threads by itself starts no others, which a delivery needs.
             return threading.main_thread().is_alive()
@@ -243,16 +261,18 @@ def deliver_beside() -> None:
 
 def is_in_task(context: Mapping[str, Any]) -> bool:
     """Return whether this is the task's own process; after a lost worker, there is no exception, or only a text."""
-    is_of_task = kind_of(context, in_callback=True) == "task"
-    return is_of_task and isinstance(context.get("exception"), BaseException)
+    has_exception = isinstance(context.get("exception"), BaseException)
+    return has_exception and kind_of(context, in_callback=True) == "task"
 
 
 def may_wait(context: Mapping[str, Any]) -> bool:
     """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
     if is_in_task(context) or is_test_run(context):
         return True
-    # Airflow 2 ends the process of a DAG's callback without waiting for a thread.
-    return not airflow_at_least(3, 1) and not is_scheduled()
+    if airflow_at_least(3, 1):
+        return False
+    # Airflow 2 and 3.0 end the process of a DAG's callback without waiting for a thread.
+    return not is_scheduled()
 
 
 LIMIT_S = 10.0
@@ -260,7 +280,7 @@ _PERIOD_S = 60.0
 
 
 class WaitingTime:
-    """Time that the callbacks of this process may still wait for BzCtrl in all: 10 seconds.
+    """The time that the callbacks of this process may still wait for BzCtrl in all: 10 seconds.
 
     They begin with the first callback, and again after a minute, because a triggerer runs for months.
 
@@ -297,33 +317,23 @@ budget = WaitingTime()
 """Of this process."""
 
 
-def send(incident: Incident) -> dict[str, Any]:
+def send(incident: Incident) -> CreatedTodo:
     """Create the todo of an incident within the remaining time of this process.
 
-    :return: as ``CreatedTodo.as_dict()``.
     :raises Exception: if it was not created, or the connection is missing or invalid. The log then has its fields.
     """
     with _logged_if_lost(incident):
         limit_s = budget.remaining_s()
         hook = _new_hook(incident.bzctrl_conn_id)
         fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
-        return hook.create_todo(fields, limit_s=limit_s).as_dict()
+        return hook.create_todo(fields, limit_s=limit_s)
 
 
-async def asend(incident: Incident) -> dict[str, Any]:
+async def asend(incident: Incident) -> None:
     """Do the same from a coroutine; the event loop and its own threads stay free meanwhile."""
     with _logged_if_lost(incident):
         limit_s = budget.remaining_s()
-        create = _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s)
-        try:
-            # The limit of the hook does not bound the look-up of the connection.
-            created = await asyncio.wait_for(create, limit_s + 1)
-        except TimeoutError:
-            raise BzCtrlTransportError(
-                f"BzCtrl did not respond to the callbacks of this process within {limit_s:.0f} s.",
-                outcome_unknown=True,
-            ) from None
-        return created.as_dict()
+        await _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from bzctrl_provider.fields import LEVELS
 from bzctrl_provider.outbox.writer import format_time, identify
 from bzctrl_provider.store.incidents import Incident
 from bzctrl_provider.text import (
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _LISTED = 100
-
-_LEVELS = ("HIGH", "MEDIUM", "LOW")
 
 _NOUNS = {
     "run": "DAG runs failed",
@@ -145,7 +144,7 @@ def _fact(member: Incident, name: str, *, max_chars: int = TEXT_CHARS) -> str:
 
 def _highest(levels: Iterable[object]) -> str | None:
     found = {str(level) for level in levels if level}
-    return next((level for level in _LEVELS if level in found), None)
+    return next((level for level in LEVELS if level in found), None)
 
 
 def _union(lists: Iterable[Any]) -> list[str]:

@@ -7,20 +7,25 @@ valid fields is parsed without it.
 from __future__ import annotations
 
 import logging
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.fields import is_missing
+from bzctrl_provider.fields import LEVELS, add_left_out_note, is_missing
 from bzctrl_provider.text import FAILURES_MAX, is_email, is_encodable, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 log = logging.getLogger(__name__)
 
-_TEMPLATE_MARKS = ("{{", "{%", "{#")
-_PLACE = frozenset({"domain", "workspace"})
+PLACE_FIELDS = ("domain_workspace", "domain", "workspace")
+"""The fields of one place: the first source that sets any of them gives all of them."""
+
+_PAIR = {"domain", "workspace"}
+_TEXTS = {"domain_workspace", "title", "description", "category", "sub_category", "order_id", "lrn"}
+_OF_LEVELS = {"impact", "likelihood", "priority"}
+_ADDRESSES = {"assignee", "reporter"}
 
 
 def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tuple[str, str]] = ()) -> None:
@@ -31,9 +36,9 @@ def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tu
     :param others: errors of parameters that are no fields, as names and sentences.
     :raises ValueError: names every invalid one, with its allowed values.
     """
-    literals = {name: value for name, value in _only_set(fields).items() if not _is_template(value)}
-    if any(_is_template(fields.get(name)) for name in _PLACE):
-        literals = {name: value for name, value in literals.items() if name not in _PLACE}
+    literals = {name: value for name, value in _only_set(fields).items() if not is_template(value)}
+    if any(is_template(fields.get(name)) for name in _PAIR):
+        literals = {name: value for name, value in literals.items() if name not in _PAIR}
     if errors := [*others, *_find_errors(literals)]:
         lines = "".join(f"\n- {name}: {error}" for name, error in errors)
         raise ValueError(f"{owner} cannot raise incidents like this. Fix the following:{lines}")
@@ -67,8 +72,7 @@ def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     # Leaving out one field can make another one invalid: ``workspace`` without ``domain``, for example.
     while errors := _find_errors(_only_set(valid)):
         for name, error in errors:
-            for dropped in (name, *(_PLACE if name in _PLACE else ())):
-                valid[dropped] = None
+            valid.update(dict.fromkeys(_PAIR if name in _PAIR else [name]))
             left_out[name] = f"{name} ({redact(error)})"
     if left_out:
         log.error("The incident is raised without invalid fields: %s.", ", ".join(left_out.values()))
@@ -80,7 +84,6 @@ def leave_out_of_format(fields: Mapping[str, Any], message_format: str) -> dict[
     if message_format != "predefined":
         return dict(fields)
     from bzctrl_provider.client.todo import FIELDS
-    from bzctrl_provider.fields import add_left_out_note
 
     # One without a key in either format is part of another field.
     absent = [name for name in _only_set(fields) if FIELDS[name].wire_key and not FIELDS[name].predefined_key]
@@ -89,86 +92,52 @@ def leave_out_of_format(fields: Mapping[str, Any], message_format: str) -> dict[
             "The incident is raised without %s: %s has no such field.", ", ".join(absent), message_format
         )
     kept = {name: value for name, value in fields.items() if name not in absent}
-    reason = f"does not exist in the message format {message_format} of the connection"
-    return add_left_out_note(kept, [f"{name} ({reason})" for name in absent])
+    why = f"does not exist in the message format {message_format} of the connection"
+    return add_left_out_note(kept, [f"{name} ({why})" for name in absent])
 
 
 def _only_set(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields without None, gaps in a table and blank texts, which mean unset."""
-    return {
-        name: value
-        for name, value in fields.items()
-        if not (is_missing(value) or (isinstance(value, str) and not value.strip()))
-    }
+    return {name: value for name, value in fields.items() if is_given(value)}
+
+
+def is_given(value: object) -> bool:
+    """Return whether a field is set: not to None, to a gap in a table or to blank text."""
+    return bool(value.strip()) if isinstance(value, str) else not is_missing(value)
 
 
 def _find_errors(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the names and the errors of values, also of one that lacks its counterpart, but of nothing else unset."""
-    if all(_AT_FIRST_SIGHT.get(name, _needs_the_rules)(value) for name, value in values.items()):
+    if all(_is_valid_at_first_sight(name, value) for name, value in values.items()):
         return []
     from bzctrl_provider.client.todo import complete_todo
 
     try:
         complete_todo(values, defaults={})
     except BzCtrlValidationError as exc:
-        incomplete = _PLACE if len(_PLACE & values.keys()) == 1 else frozenset()
-        return [(name, error) for name, error in exc.errors if name in values or name in incomplete]
+        named = values.keys() | (_PAIR if len(_PAIR & values.keys()) == 1 else set())
+        return [(name, error) for name, error in exc.errors if name in named]
     return []
 
 
-def _is_template(value: Any) -> bool:
+def is_template(value: Any) -> bool:
+    """Return whether a value is a template, or has one in a list."""
     if isinstance(value, str):
-        return any(mark in value for mark in _TEMPLATE_MARKS)
+        return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, list | tuple | set):
-        return any(map(_is_template, value))
+        return any(map(is_template, value))
     # Airflow resolves it at run time, as it does with the result of a task.
     return hasattr(value, "resolve") or hasattr(value, "template_fields")
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and is_encodable(value)
-
-
-def _is_texts(value: Any) -> bool:
-    return all(map(_is_text, value)) if isinstance(value, list | tuple) else _is_text(value)
-
-
-def _is_address(value: Any) -> bool:
-    return _is_text(value) and is_email(value.strip())
-
-
-def _is_one_of(*words: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and value.upper() in words
-
-
-def _needs_the_rules(_value: Any) -> bool:
-    return False
-
-
-_is_level = _is_one_of("HIGH", "MEDIUM", "LOW")
-
-_AT_FIRST_SIGHT: Mapping[str, Callable[[Any], bool]] = {
+def _is_valid_at_first_sight(name: str, value: Any) -> bool:
+    """Return whether a value is certainly valid, for the fields that most DAG files have; the rules check the others."""
+    if name in ("category", "sub_category") and isinstance(value, list | tuple):
+        return all(_is_valid_at_first_sight(name, item) for item in value)
+    if not isinstance(value, str) or not is_encodable(value):
+        return False
+    if name in _OF_LEVELS:
+        return value.upper() in LEVELS
+    if name in _ADDRESSES:
+        return is_email(value.strip())
     # A task must not have the fields of an incident.
-    "todo_type": _is_one_of("INCIDENT"),
-    "domain_workspace": _is_text,
-    # One needs the other.
-    "domain": _needs_the_rules,
-    "workspace": _needs_the_rules,
-    "title": _is_text,
-    "description": _is_text,
-    # Only a task has it.
-    "result": _needs_the_rules,
-    "financial_impact": lambda value: type(value) is int and 0 <= value < 10**15,
-    "impact": _is_level,
-    "likelihood": _is_level,
-    "status": _is_one_of("IN PROGRESS", "TODO", "DONE", "EXPIRED"),
-    "priority": _is_level,
-    "assignee": _is_address,
-    "reporter": _is_address,
-    "category": _is_texts,
-    "sub_category": _is_texts,
-    "order_id": _is_text,
-    "lrn": _is_text,
-    "reminder_date": lambda value: type(value) is date,
-}
-"""For each field, whether a value is valid without a look at the rules; the others are checked by them."""
+    return name in _TEXTS or (name == "todo_type" and value.upper() == "INCIDENT")

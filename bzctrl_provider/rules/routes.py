@@ -6,20 +6,19 @@ again after it changed, and nothing that is wrong with it costs an incident.
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
 import tomllib
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, TemplateSyntaxError
 
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.rules.field_checks import PLACE_FIELDS, is_template
 from bzctrl_provider.text import (
     FAILURES_MAX,
     NAME_CHARS,
@@ -28,11 +27,15 @@ from bzctrl_provider.text import (
     one_line,
     read_patterns,
     safe_repr,
+    suggest,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    Names = Mapping[str, tuple[str, ...] | None]
+    """The names that each matcher compares; None if they are not known."""
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +51,6 @@ RUN_TYPES = (
 )
 """Those of Airflow 3.3; earlier versions have fewer. A newer one can be written with a ``*``."""
 
-ROUTE_FIELDS = (
-    *TODO_FIELDS,
-    "ignore",
-    "bzctrl_conn_id",
-    "dedup_window_s",
-    "dedup_key",
-    "consecutive_failures",
-)
-"""All that a route can set."""
-
-_PLACE_FIELDS = ("domain_workspace", "domain", "workspace")
-
 
 def current_run_type(run_type: object) -> str:
     """Return the name that Airflow 3 has for a run type of Airflow 2.11 or 3.
@@ -72,52 +63,12 @@ def current_run_type(run_type: object) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouteFacts:
-    """The known facts of a failure that is routed. None is unknown, and fits no matcher.
-
-    :param dag_id: the id of the DAG.
-    :param tags: the DAG's tags.
-    :param owner: the DAG's owners, joined with commas as Airflow has them.
-    :param task_ids: the tasks that failed; a route fits if it matches any of them.
-    :param run_type: the type of the DAG run: its name in Airflow 2.11 or 3, or Airflow's enumeration.
-    :param team: the DAG's team, from Airflow 3.3 on.
-    :param file: the path of a DAG file with an import error, relative to its folder.
-    """
-
-    dag_id: str | None = None
-    tags: Iterable[str] | None = None
-    owner: str | None = None
-    task_ids: Iterable[str] | None = None
-    run_type: object = None
-    team: str | None = None
-    file: str | None = None
-
-    def as_names(self) -> dict[str, tuple[str, ...] | None]:
-        """Return the names to match for each matcher; None if they are unknown."""
-        owners = None if self.owner is None else map(str.strip, self.owner.split(","))
-        return {
-            "dags": _one(self.dag_id),
-            "tags": None if self.tags is None else tuple(self.tags),
-            "owners": None if owners is None else tuple(filter(None, owners)),
-            # An incident without a known task is one whose tasks Airflow does not report.
-            "tasks": tuple(self.task_ids or ()) or None,
-            "run_types": None if self.run_type is None else (current_run_type(self.run_type),),
-            "teams": _one(self.team),
-            "files": _one(self.file),
-        }
-
-
-def _one(name: str | None) -> tuple[str, ...] | None:
-    return None if name is None else (name,)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Route:
     """One ``[[route]]``.
 
     :param number: its position in the file, from 1; 0 for a default of this package.
     :param matchers: the patterns of each matcher; all have to fit, and none fits every failure.
-    :param fields: the values of ``ROUTE_FIELDS`` that it sets; templates as they are written.
+    :param fields: the values that it sets; templates as they are written.
     """
 
     number: int
@@ -126,77 +77,47 @@ class Route:
 
     @property
     def label(self) -> str:
-        """Return its number, as in ``route 2``."""
+        """Return its name, such as ``route 2``."""
         return f"route {self.number}" if self.number else "the default without routes"
 
-    def mismatch(self, names: Mapping[str, tuple[str, ...] | None]) -> str | None:
-        """Return the first matcher that does not fit, or None if the route fits.
-
-        :param names: see ``RouteFacts.as_names``.
-        """
+    def mismatch(self, names: Names) -> str | None:
+        """Return the first matcher that does not fit, or None if the route fits."""
         for matcher, patterns in self.matchers.items():
-            if not any(fits_any(patterns, name) for name in names[matcher] or ()):
+            if not any(fits_any(patterns, name) for name in names.get(matcher) or ()):
                 return matcher
         return None
 
 
-@dataclass(frozen=True)
-class RoutedField:
+class RoutedField(NamedTuple):
     """A value with the route that gives it."""
 
     value: Any
     route: Route
 
 
-@dataclass(frozen=True)
-class Routing:
-    """The fields that the routes set for one failure.
+def apply_routes(routes: Iterable[Route], names: Names) -> dict[str, RoutedField]:
+    """Return for each field the value of the first route that fits and sets it.
 
-    :param fields: the value of each field that a fitting route sets, with the route.
+    ``domain_workspace``, ``domain`` and ``workspace`` are one place: the first fitting route that sets any of them
+    gives all of them.
     """
-
-    fields: Mapping[str, RoutedField]
-
-    @property
-    def ignored_by(self) -> Route | None:
-        """Return the route by which no incident is raised; None if one is raised."""
-        given = self.fields.get("ignore")
-        return given.route if given and given.value else None
-
-
-@dataclass(frozen=True)
-class Routes:
-    """The routes of a file, in its order.
-
-    :param routes: the routes.
-    """
-
-    routes: tuple[Route, ...] = ()
-
-    def __iter__(self) -> Iterator[Route]:
-        return iter(self.routes)
-
-    def __len__(self) -> int:
-        return len(self.routes)
-
-    def apply(self, facts: RouteFacts) -> Routing:
-        """Return for each field the value of the first route that fits and sets it.
-
-        ``domain_workspace``, ``domain`` and ``workspace`` are one place: the first fitting route that sets any of them
-        gives all of them.
-        """
-        names = facts.as_names()
-        fields: dict[str, RoutedField] = {}
-        for route in self.routes:
-            if route.mismatch(names) is None:
-                has_place = any(name in fields for name in _PLACE_FIELDS)
-                for name, value in route.fields.items():
-                    if name not in fields and not (has_place and name in _PLACE_FIELDS):
-                        fields[name] = RoutedField(value, route)
-        return Routing(fields)
+    fields: dict[str, RoutedField] = {}
+    for route in routes:
+        if route.mismatch(names) is None:
+            has_place = any(name in fields for name in PLACE_FIELDS)
+            for name, value in route.fields.items():
+                if name not in fields and not (has_place and name in PLACE_FIELDS):
+                    fields[name] = RoutedField(value, route)
+    return fields
 
 
-POLICY_DEFAULTS = Routes((Route(number=0, matchers={"run_types": ("backfill",)}, fields={"ignore": True}),))
+def find_ignoring(routes: Iterable[Route], names: Names) -> Route | None:
+    """Return the route by which no incident is raised; None if one is raised."""
+    given = apply_routes(routes, names).get("ignore")
+    return given.route if given and given.value else None
+
+
+POLICY_DEFAULTS = (Route(number=0, matchers={"run_types": ("backfill",)}, fields={"ignore": True}),)
 """The routes of the policy without a routes file: a backfill raises no incidents."""
 
 
@@ -214,7 +135,7 @@ class RoutesError(ValueError):
         return "\n".join(self.errors)
 
 
-def parse_routes(text: str) -> Routes:
+def parse_routes(text: str) -> tuple[Route, ...]:
     """Read the routes of a file.
 
     :param text: the content of the file, TOML.
@@ -223,7 +144,7 @@ def parse_routes(text: str) -> Routes:
     try:
         document = tomllib.loads(text.removeprefix("\ufeff"))  # some editors write a byte order mark
     except tomllib.TOMLDecodeError as exc:
-        raise RoutesError(f"is not valid TOML: {one_line(str(exc), max_chars=NAME_CHARS)}") from None
+        raise RoutesError(f"is not valid TOML: {_shown(str(exc))}") from None
     errors = [
         f"{_shown(name)} is unknown: each route begins with [[route]]" for name in document if name != "route"
     ]
@@ -235,15 +156,15 @@ def parse_routes(text: str) -> Routes:
         errors.append("has no route: write [[route]] and its keys below it, or unset routes_path")
     else:
         for number, table in enumerate(tables, 1):
-            parser = _RouteParser(number)
-            routes.append(parser.parse(table))
-            errors += parser.errors
+            route, faults = _parse_route(number, table)
+            routes.append(route)
+            errors += faults
     if errors:
         raise RoutesError(*errors)
-    return Routes(tuple(routes))
+    return tuple(routes)
 
 
-def find_dead_fields(routes: Routes) -> list[str]:
+def find_dead_fields(routes: Iterable[Route]) -> list[str]:
     """Return the fields that never have an effect, because a route before them without a matcher sets them, too.
 
     They are no faults: the file is used as it is.
@@ -261,60 +182,53 @@ def find_dead_fields(routes: Routes) -> list[str]:
     return dead
 
 
-class _RouteParser:
-    """The reader of one route, with the faults that it has found."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self.errors: list[str] = []
-
-    def parse(self, table: object) -> Route:
-        matchers: dict[str, tuple[str, ...]] = {}
-        fields: dict[str, Any] = {}
-        if not isinstance(table, dict):
-            self._add(None, f"must be a table, not {safe_repr(table)}")
-            table = {}
-        for name, value in table.items():
-            try:
-                if name in MATCHERS:
-                    matchers[name] = _read_run_types(value) if name == "run_types" else read_patterns(value)
-                elif name in ROUTE_FIELDS:
-                    fields[name] = _RULES.get(name, _check_template)(value)
-                else:
-                    raise ValueError(f"is unknown: {_suggest(name, (*MATCHERS, *ROUTE_FIELDS))}")  # noqa: TRY301 - a fault like those of the rules
-            except ValueError as exc:
-                self._add(name, str(exc))
-        self._check_todo_fields(table, fields)
-        if not fields and not self.errors:
-            self._add(None, "sets nothing: give it a field such as domain_workspace, or ignore")
-        return Route(number=self._number, matchers=matchers, fields=fields)
-
-    def _check_todo_fields(self, table: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-        """Check the literals by the rules of a todo; templates are checked when they are rendered."""
-        literals = {
-            name: value for name, value in fields.items() if name in TODO_FIELDS and not _has_template(value)
-        }
-        for given, other in (("domain", "workspace"), ("workspace", "domain")):
-            if given in fields and other not in table:
-                self._add(given, f"goes together with {other}: give both, or only domain_workspace")
-            if other not in literals:
-                literals.pop(given, None)
+def _parse_route(number: int, table: object) -> tuple[Route, list[str]]:
+    """Return a route, and its faults."""
+    if not isinstance(table, dict):
+        return Route(number=number), [f"route {number}: must be a table, not {safe_repr(table)}"]
+    given: dict[str, Any] = {}
+    faults: list[tuple[str, str]] = []
+    for name, value in table.items():
+        if name not in _RULES:
+            faults.append((name, f"is unknown: {suggest(name, _RULES)}"))
+            continue
         try:
-            Todo(**literals)
-        except BzCtrlValidationError as exc:
-            for name, text in exc.errors:
-                self._add(name, text)
+            given[name] = _RULES[name](value)
+        except ValueError as exc:
+            faults.append((name, str(exc)))
+    matchers = {name: value for name, value in given.items() if name in MATCHERS}
+    fields = {name: value for name, value in given.items() if name not in MATCHERS}
+    faults += _find_todo_errors(table, fields)
+    if not fields and not faults:
+        sets_nothing = "sets nothing: give it a field such as domain_workspace, or ignore"
+        return Route(number=number), [f"route {number}: {sets_nothing}"]
+    route = Route(number=number, matchers=matchers, fields=fields)
+    return route, [f"{route.label}, {_shown(name)}: {fault}" for name, fault in faults]
 
-    def _add(self, name: str | None, text: str) -> None:
-        key = f", {_shown(name)}" if name else ""
-        self.errors.append(f"route {self._number}{key}: {text}")
+
+def _find_todo_errors(table: Mapping[str, Any], fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the errors of literals by the rules of a todo; templates are checked when they are rendered."""
+    errors = []
+    literals = {
+        name: value for name, value in fields.items() if name in TODO_FIELDS and not is_template(value)
+    }
+    for given, other in (("domain", "workspace"), ("workspace", "domain")):
+        if given in fields and other not in table:
+            errors.append((given, f"goes together with {other}: give both, or only domain_workspace"))
+        if other not in literals:
+            literals.pop(given, None)
+    try:
+        Todo(**literals)
+    except BzCtrlValidationError as exc:
+        errors += exc.errors
+    return errors
 
 
 def _read_run_types(value: Any) -> tuple[str, ...]:
     names = tuple(map(current_run_type, read_patterns(value)))
     for name in names:
         if name not in RUN_TYPES and set(name).isdisjoint("*?["):
-            raise ValueError(f"has the unknown run type {safe_repr(name)}: {_suggest(name, RUN_TYPES)}")
+            raise ValueError(f"has the unknown run type {safe_repr(name)}: {suggest(name, RUN_TYPES)}")
     return names
 
 
@@ -324,43 +238,34 @@ def _check_ignore(value: Any) -> bool:
     return value
 
 
-def _check_integer(least: int, most: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(
-                f"must be an integer from {least} to {most}, without quotes, not {safe_repr(value)}"
-            )
-        return value
-
-    return check
-
-
-def _check_text(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be a text, not {safe_repr(value)}")
-    return _check_template(value)
+def _check_integer(value: Any, *, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"must be an integer from {least} to {most}, without quotes, not {safe_repr(value)}")
+    return value
 
 
 def _check_template(value: Any) -> Any:
     """Return a value, if its templates can be parsed."""
-    for text in filter(_has_template, value if isinstance(value, list) else [value]):
+    texts = value if isinstance(value, list) else [value]
+    for text in filter(is_template, texts):
         try:
             _template_env().parse(text)
         except TemplateSyntaxError as exc:
-            raise ValueError(
-                f"is not a valid template: {one_line(str(exc.message), max_chars=NAME_CHARS)}"
-            ) from None
+            raise ValueError(f"is not a valid template: {_shown(str(exc.message))}") from None
     return value
 
 
 _RULES: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(MATCHERS, read_patterns),
+    "run_types": _read_run_types,
+    **dict.fromkeys(TODO_FIELDS, _check_template),
     "ignore": _check_ignore,
-    "bzctrl_conn_id": _check_text,
-    "dedup_window_s": _check_integer(0, WINDOW_MAX_S),
-    "dedup_key": _check_text,
-    "consecutive_failures": _check_integer(1, FAILURES_MAX),
+    "bzctrl_conn_id": _check_template,
+    "dedup_window_s": partial(_check_integer, least=0, most=WINDOW_MAX_S),
+    "dedup_key": _check_template,
+    "consecutive_failures": partial(_check_integer, least=1, most=FAILURES_MAX),
 }
-"""The rules of the fields that are no fields of a todo."""
+"""All that a route can have: matchers and fields, each with what returns its value, or raises ``ValueError``."""
 
 
 @cache
@@ -369,19 +274,8 @@ def _template_env() -> Environment:
     return Environment(autoescape=True, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
 
 
-def _has_template(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(map(_has_template, value))
-    return isinstance(value, str) and re.search(r"\{\{|\{%|\{#", value) is not None
-
-
-def _suggest(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-
-
-def _shown(name: str) -> str:
-    return one_line(name, max_chars=NAME_CHARS)
+def _shown(text: str) -> str:
+    return one_line(text, max_chars=NAME_CHARS)
 
 
 @dataclass(frozen=True)
@@ -393,7 +287,7 @@ class LoadedRoutes:
     :param note: a sentence for the description of an incident if there are faults; empty otherwise.
     """
 
-    routes: Routes | None
+    routes: tuple[Route, ...] | None
     errors: tuple[str, ...] = ()
     note: str = ""
 
@@ -422,8 +316,8 @@ class RoutesFile:
         except RoutesError as exc:
             self._loaded = self._with_errors(exc.errors)
         except (OSError, ValueError) as exc:  # ValueError: no UTF-8, or a path with a null character
-            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            self._loaded = self._with_errors((f"cannot be read: {reason}",))
+            error = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            self._loaded = self._with_errors((f"cannot be read: {error}",))
             version = None  # read again each time: new permissions do not change the version
         self._version = version
         return self._loaded
@@ -437,3 +331,7 @@ class RoutesFile:
         count = "a fault" if len(errors) == 1 else f"{len(errors)} faults"
         note = f"The routes file {self._path.name} has {count}, so {used}. The first: {errors[0]}."
         return LoadedRoutes(last_good, errors, note)
+
+
+open_routes = cache(RoutesFile)
+"""The file of a path: one for each, because it keeps the last good version."""

@@ -12,16 +12,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.text import LINE_CHARS, fits_any, one_line, parse_time, read_patterns, safe_repr
+from bzctrl_provider.text import LINE_CHARS, fits_any, one_line, parse_time, read_patterns, safe_repr, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
-_KEYS = ("dags", "tasks", "until", "comment")
-_EVERYTHING = ("*",)
 _UNTIL = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
 
 
@@ -35,8 +32,8 @@ class Silence:
     :param comment: shown if an incident is not raised, such as a ticket's number.
     """
 
-    dags: tuple[str, ...] = _EVERYTHING
-    tasks: tuple[str, ...] = _EVERYTHING
+    dags: tuple[str, ...] = ("*",)
+    tasks: tuple[str, ...] = ("*",)
     until: datetime
     comment: str = ""
 
@@ -67,14 +64,11 @@ class Silences:
         :param now: the present time, with a time zone.
         """
         active = [silence for silence in self.silences if now < silence.until and _fits(silence.dags, dag_id)]
-        tasks: set[str | None] = set(task_ids)
-        positions = []
-        for task in tasks or {None}:
-            position = next((n for n, silence in enumerate(active) if _fits(silence.tasks, task)), None)
-            if position is None:
-                return None
-            positions.append(position)
-        return active[min(positions)]
+        tasks: set[str | None] = set(task_ids) or {None}
+        covering = [silence for silence in active if any(_fits(silence.tasks, task) for task in tasks)]
+        if all(any(_fits(silence.tasks, task) for silence in covering) for task in tasks):
+            return covering[0]
+        return None
 
 
 def _fits(patterns: tuple[str, ...], name: str | None) -> bool:
@@ -100,48 +94,50 @@ def parse_silences(text: str | None) -> Silences:
         return Silences(errors=(f"The Variable must be a JSON list of objects, not {safe_repr(entries)}.",))
     silences, errors = [], []
     for number, entry in enumerate(entries, 1):
-        fields: dict[str, Any] = {}
-        found = list(_read_entry(entry, fields))
-        errors += [f"Entry {number}: {error}." for error in found]
-        if not found:
+        fields, faults = _read_entry(entry)
+        errors += [f"Entry {number}: {fault}." for fault in faults]
+        if not faults:
             silences.append(Silence(**fields))
     return Silences(tuple(silences), tuple(errors))
 
 
-def _read_entry(entry: Any, fields: dict[str, Any]) -> Iterator[str]:
-    """Put the values of an entry into the fields of a silence, and yield its faults."""
+def _read_entry(entry: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of an entry, and its faults."""
     if not isinstance(entry, dict):
-        yield f'must be an object such as {{"dags": "customs_*", "until": …}}, not {safe_repr(entry)}'
-        return
+        return {}, [f'must be an object such as {{"dags": "customs_*", "until": …}}, not {safe_repr(entry)}']
+    fields: dict[str, Any] = {}
+    faults = []
     for name, value in {"until": None, **entry}.items():
+        if name not in _RULES:
+            faults.append(f"{safe_repr(name)} is unknown: {suggest(name, _RULES)}")
+            continue
         try:
-            fields[name] = _read_value(name, value)
+            fields[name] = _RULES[name](value)
         except ValueError as exc:
-            yield str(exc)
-
-
-def _read_value(name: str, value: Any) -> Any:
-    if name not in _KEYS:
-        close = get_close_matches(name, _KEYS, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(_KEYS)}"
-        raise ValueError(f"{safe_repr(name)} is unknown: {remedy}")
-    if name == "until":
-        return _read_until(value)
-    if name == "comment":
-        if not isinstance(value, str | None):
-            raise ValueError(f"comment must be a text, not {safe_repr(value)}")
-        return one_line(value or "", max_chars=LINE_CHARS)
-    try:
-        return read_patterns(value)
-    except ValueError as exc:
-        raise ValueError(f"{name} {exc}") from exc
+            faults.append(f"{name} {exc}")
+    return fields, faults
 
 
 def _read_until(value: Any) -> datetime:
     if value is None:
-        raise ValueError(f"until is mandatory: give {_UNTIL}")
+        raise ValueError(f"is mandatory: give {_UNTIL}")
     until = parse_time(value.strip(), zone=UTC) if isinstance(value, str) else None
     # A date has no time.
     if until is None or len(value.strip()) <= len("2026-12-01"):
-        raise ValueError(f"until must be {_UNTIL}, not {safe_repr(value)}")
+        raise ValueError(f"must be {_UNTIL}, not {safe_repr(value)}")
     return until
+
+
+def _read_comment(value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise ValueError(f"must be a text, not {safe_repr(value)}")  # noqa: TRY004 - a fault of the Variable
+    return one_line(value or "", max_chars=LINE_CHARS)
+
+
+_RULES: Mapping[str, Callable[[Any], Any]] = {
+    "dags": read_patterns,
+    "tasks": read_patterns,
+    "until": _read_until,
+    "comment": _read_comment,
+}
+"""The keys of an entry, each with what returns its value, or raises ``ValueError``."""

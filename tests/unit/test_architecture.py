@@ -181,7 +181,7 @@ def test_client_and_sandbox_import_no_airflow(module):
     [
         ("policy", {"airflow.policies", "bzctrl_provider.settings"}),
         ("plugin", {"airflow.listeners", "airflow.plugins_manager", "bzctrl_provider.settings"}),
-        ("settings", {"bzctrl_provider.text"}),
+        ("settings", {"bzctrl_provider.fields", "bzctrl_provider.text"}),
         ("text", set()),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.rules.routes import RouteFacts, parse_routes
+from bzctrl_provider.rules.routes import find_ignoring, parse_routes
 from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import Settings
 from bzctrl_provider.text import fits_any, read_patterns
@@ -40,7 +40,7 @@ FITS = [
 
 def fits_route(pattern, name):
     routes = parse_routes(f"[[route]]\ndags = {json.dumps(pattern)}\nignore = true")
-    return routes.apply(RouteFacts(dag_id=name)).ignored_by is not None
+    return find_ignoring(routes, {"dags": (name,)}) is not None
 
 
 def fits_silence(pattern, name):

@@ -22,7 +22,7 @@ from bzctrl_provider.client.todo import (
     complete_todo,
 )
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.fields import TODO_FIELDS
+from bzctrl_provider.fields import LEVELS, TODO_FIELDS
 from bzctrl_provider.sandbox.contract import PREDEFINED
 
 
@@ -34,6 +34,11 @@ def get_faults(fields, **changes):
     with pytest.raises(BzCtrlValidationError) as caught:
         complete(fields, **changes)
     return dict(caught.value.errors)
+
+
+def test_levels_of_the_client_are_those_of_the_constant():
+    """The client's enumeration has the levels, in their order, that routes, options and summaries use."""
+    assert tuple(Level) == LEVELS
 
 
 def test_build_message_full_incident_is_as_documented():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from enum import Enum
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,8 @@ from support.bzctrl import KEY, sent_todos, set_connection
 from support.contexts import TaskInstance, new_run_context, new_task_context
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
-from bzctrl_provider.incidents.deployment import find_facts
-from bzctrl_provider.incidents.occurrence import read_checks
+from bzctrl_provider.incidents.deployment import find_names
+from bzctrl_provider.incidents.occurrence import Occurrence, read_checks
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 from bzctrl_provider.store import schema
@@ -199,7 +200,7 @@ def test_faulty_file_costs_no_incident(write_routes, bzctrl, caplog, raise_one):
 def test_routes_that_raise_cost_no_incident(write_routes, bzctrl, monkeypatch):
     """The description has a note instead."""
     write_routes(TEAM)
-    monkeypatch.setattr("bzctrl_provider.incidents.deployment.find_facts", lambda *_: 1 / 0)
+    monkeypatch.setattr("bzctrl_provider.incidents.deployment.find_names", lambda *_: 1 / 0)
     BzCtrlNotifier()(new_task_context())
     assert "The routes could not be applied." in sent_todos(bzctrl)[0]["description"]
 
@@ -235,11 +236,30 @@ def test_operator_with_a_routed_window_creates_one(write_routes, bzctrl, store):
     assert len(sent_todos(bzctrl)) == 1
 
 
-def test_facts_have_the_team_of_airflow_3_3():
+def test_names_have_the_team_of_airflow_3_3():
     """Airflow attaches it to a task instance for its metrics; another Airflow has none."""
     ti = TaskInstance(stats_tags={"team_name": "customs"})
-    for instance, team in ((ti, "customs"), (TaskInstance(), None)):
-        assert find_facts(read_checks({"ti": instance}, FAILURE, task_id="t"))["team"] == team
+    for instance, teams in ((ti, ("customs",)), (TaskInstance(), None)):
+        assert find_names(read_checks({"ti": instance}, FAILURE, task_id="t"))["teams"] == teams
+
+
+class DagRunType(str, Enum):  # noqa: UP042 - as in Airflow
+    DATASET_TRIGGERED = "dataset_triggered"
+
+
+@pytest.mark.parametrize("run_type", ["asset_triggered", "dataset_triggered", DagRunType.DATASET_TRIGGERED])
+def test_names_are_those_that_routes_are_written_for(run_type):
+    """Joined owners are several, and a run type has its name of Airflow 3, also as an enumeration whose ``str`` is not its value."""
+    failure = replace(FAILURE, owner="customs-team, finance")
+    assert find_names(Occurrence(failure=failure, tags=["eu"], run_type=run_type)) == {
+        "dags": ("customs",),
+        "tags": ("eu",),
+        "owners": ("customs-team", "finance"),
+        "tasks": ("amounts",),
+        "run_types": ("asset_triggered",),
+        "teams": None,
+        "files": None,
+    }
 
 
 def test_consecutive_failures_of_a_route_wait_for_the_third_run(write_routes, bzctrl, store, caplog):

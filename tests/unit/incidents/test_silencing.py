@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -13,14 +13,12 @@ from support.store import read
 
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.incidents import deployment
-from bzctrl_provider.incidents.deployment import find_silencing
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import IncidentOnFailureOperator
 
 pytestmark = pytest.mark.usefixtures("connection", "store")
 
 VARIABLE = "bzctrl_silences"
-NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
 def silence(variables, *, dags="customs", tasks="*", until="2126-12-01T06:00Z"):
@@ -150,15 +148,6 @@ def test_count_that_cannot_be_kept_costs_nothing(variables, bzctrl, configure, c
     notify("2")
     raise_incident("2")
     assert ["silenced" in todo["description"] for todo in sent_todos(bzctrl)] == [False, False]
-
-
-def test_silenced_failure_ends_with_its_silence(variables):
-    """By the time of the failure."""
-    silence(variables, until="2026-11-30T12:00Z")
-    failure = Failure(kind="run", dag_id="customs", run_id="r")
-    before = find_silencing(failure, now=lambda: NOON.replace(hour=11, minute=59))
-    assert before.silence
-    assert find_silencing(failure, now=lambda: NOON).silence is None
 
 
 def test_deadline_alert_is_not_silenced(variables, store):

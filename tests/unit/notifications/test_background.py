@@ -20,7 +20,9 @@ def new_delivery(deliveries, **options):
     def deliver():
         deliveries.append(threading.current_thread().name)
 
-    return BackgroundDelivery(deliver, **options)
+    delivery = BackgroundDelivery(deliver)
+    vars(delivery).update(options)
+    return delivery
 
 
 def test_background_delivery_waits_until_nobody_writes(deliveries):
@@ -55,7 +57,8 @@ def test_background_delivery_without_quiet_begins_after_a_time(deliveries):
 def test_background_delivery_that_hangs_does_not_hold_the_process():
     """The end of the process waits for a bounded time."""
     released = threading.Event()
-    delivery = BackgroundDelivery(released.wait, quiet_s=0, join_s=0.01)
+    delivery = BackgroundDelivery(released.wait)
+    delivery.quiet_s, delivery.join_s = 0, 0.01
     delivery.request()
     delivery.finish()
     assert delivery._thread.is_alive()
@@ -74,7 +77,8 @@ def test_background_delivery_at_the_end_of_the_process(end, printed):
     program = f"""
 import atexit, os, sys
 from bzctrl_provider.notifications.callback import BackgroundDelivery
-BackgroundDelivery(lambda: print("delivered", flush=True), quiet_s=60).request()
+BackgroundDelivery.quiet_s = 60
+BackgroundDelivery(lambda: print("delivered", flush=True)).request()
 {end}
 """
     done = subprocess.run(

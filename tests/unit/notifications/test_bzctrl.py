@@ -75,6 +75,20 @@ def test_notifier_called_twice_renders_twice(bzctrl):
     assert [todo["title"] for todo in sent_todos(bzctrl)] == ["run first", "run second"]
 
 
+def test_notifier_of_a_subclass_decides_in_notify(bzctrl):
+    """A method of Airflow's class that a user overrides is called, and renders the templates."""
+
+    class Notifier(BzCtrlNotifier):
+        def notify(self, context):
+            if context["run_id"] != "quiet":
+                super().notify(context)
+
+    notifier = Notifier(title="run {{ run_id }}")
+    for run_id in ("quiet", "loud"):
+        notifier(new_task_context(run_id=run_id))
+    assert [todo["title"] for todo in sent_todos(bzctrl)] == ["run loud"]
+
+
 def test_notifier_before_a_retry_raises_nothing(bzctrl):
     """Unless it has on_retry=True."""
     BzCtrlNotifier()(new_task_context(state="up_for_retry"))
@@ -439,7 +453,8 @@ def test_notifier_of_a_run_that_it_does_not_know_loses_no_failure(store):
 def test_notifier_of_many_runs_writes_all_before_it_delivers(bzctrl, store, monkeypatch):
     """From Airflow 3.1, all callbacks of a DAG file run in one process: none waits, and its end delivers a storm."""
     monkeypatch.setattr(airflow_compat, "airflow_version", lambda: (3, 1))
-    delivery = BackgroundDelivery(deliver_soon, quiet_s=60)
+    delivery = BackgroundDelivery(deliver_soon)
+    delivery.quiet_s = 60
     monkeypatch.setattr(callback, "_delivery", delivery)
     for number in range(25):
         BzCtrlNotifier()(of_dag(f"run {number}", clear_number=0))

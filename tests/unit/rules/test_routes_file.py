@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bzctrl_provider.rules.routes import RouteFacts, RoutesFile
+from bzctrl_provider.rules.routes import RoutesFile, apply_routes
 
 GOOD = '[[route]]\nlrn = "a"\n'
 FAULTY = '[[route]]\nlrn = "a"\npriority = "URGENT"\nignore = 1\n'
@@ -30,7 +30,7 @@ def write(path):
 
 
 def get_lrn(loaded):
-    return loaded.routes.apply(RouteFacts()).fields["lrn"].value
+    return apply_routes(loaded.routes, {})["lrn"].value
 
 
 def errors(caplog):

@@ -6,7 +6,16 @@ import pickle
 import pytest
 
 from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.rules.routes import MATCHERS, ROUTE_FIELDS, RoutesError, find_dead_fields, parse_routes
+from bzctrl_provider.rules.routes import MATCHERS, RoutesError, find_dead_fields, parse_routes
+
+FIELDS = (
+    *TODO_FIELDS,
+    "ignore",
+    "bzctrl_conn_id",
+    "dedup_window_s",
+    "dedup_key",
+    "consecutive_failures",
+)
 
 EXAMPLE = """\
 [[route]]
@@ -59,7 +68,7 @@ def test_parse_every_field_and_matcher_is_accepted():
     lines += ["consecutive_failures = 1"]
     (route,) = parse_routes("[[route]]\n" + "\n".join(lines))
     assert set(route.matchers) == set(MATCHERS)
-    assert set(route.fields) == set(ROUTE_FIELDS)
+    assert set(route.fields) == set(FIELDS)
 
 
 def test_parse_all_faults_are_reported_with_route_and_key():
@@ -79,7 +88,6 @@ categry = "x"
 assignee = "{{ failure.owner }@example.com"
 impact = "HGH"
 consecutive_failures = true
-bzctrl_conn_id = " "
 workspace = "SHQ"
 dags = []
 [route.x]
@@ -96,9 +104,8 @@ y = 1
         "route 2, priority: must be HIGH, MEDIUM or LOW, not 'URGENT'",
         "route 3, assignee: is not a valid template: unexpected '}'",
         "route 3, consecutive_failures: must be an integer from 1 to 1000, without quotes, not True",
-        "route 3, bzctrl_conn_id: must be a text, not ' '",
         "route 3, dags: must have at least one pattern: leave it out to match everything",
-        f"route 3, x: is unknown: there are {', '.join((*MATCHERS, *ROUTE_FIELDS))}",
+        f"route 3, x: is unknown: there are {', '.join((*MATCHERS, *FIELDS))}",
         "route 3, workspace: goes together with domain: give both, or only domain_workspace",
         "route 3, impact: must be HIGH, MEDIUM or LOW, not 'HGH'",
     ]
