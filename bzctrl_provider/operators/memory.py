@@ -21,16 +21,7 @@ from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlOutcomeUnknownError
 from bzctrl_provider.fields import PLACE, add_duplicate_note, is_missing
 from bzctrl_provider.incidents.occurrence import TryState
-from bzctrl_provider.text import (
-    LINE_CHARS,
-    LIST_ITEMS,
-    NAME_CHARS,
-    digest_of,
-    json_line,
-    list_names,
-    one_line,
-    safe_repr,
-)
+from bzctrl_provider.text import LIST_ITEMS, NAME_CHARS, digest_of, json_line, list_names, one_line, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,15 +198,7 @@ class Journal:
         finished = self.created.keys() | errors.keys()
         missing = {name: todo for name, todo in todos.items() if name not in finished}
         errors |= self._attempt(create_all, missing)
-        unanswered = {name: todos[name] for name, error in errors.items() if error.outcome_unknown}
-        # After its last try Airflow makes none that could create what had no response.
-        if unanswered and self._tries.is_last and self._may_send_again:
-            log.warning(
-                "It is not known whether this attempt created the todo, so one more follows, and its description says "
-                "so: %s",
-                errors[next(iter(unanswered))],
-            )
-            errors |= self._attempt(create_all, unanswered)
+        errors |= self._attempt_again(create_all, errors, todos)
         errors |= self._refuse_unanswered(missing)
         return [self.created[name] if name in self.created else errors[name] for name in todos]
 
@@ -230,6 +213,19 @@ class Journal:
             for name, todo in todos.items()
             if name not in self.created and self.unanswered[name]
         }
+
+    def _attempt_again(
+        self, create_all: CreateAll, errors: Mapping[str, BzCtrlError], todos: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, BzCtrlError]:
+        """Send one more request for what had no response in the last try, after which Airflow makes none."""
+        unanswered = {name: todos[name] for name, error in errors.items() if error.outcome_unknown}
+        if not (unanswered and self._tries.is_last and self._may_send_again):
+            return {}
+        log.warning(
+            "It is not known whether this attempt created the todo, so one more follows, and its description says so: %s",
+            errors[next(iter(unanswered))],
+        )
+        return self._attempt(create_all, unanswered)
 
     def _attempt(
         self, create_all: CreateAll, todos: Mapping[str, Mapping[str, Any]]
@@ -279,7 +275,7 @@ def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _where_to_look(fields: Mapping[str, Any]) -> str:
-    title, order_id = (safe_repr(fields.get(name), max_chars=LINE_CHARS) for name in ("title", "order_id"))
+    title, order_id = (safe_repr(fields.get(name)) for name in ("title", "order_id"))
     return f"Look in BzCtrl for the title {title} and the order id {order_id}"
 
 
