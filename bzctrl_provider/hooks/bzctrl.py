@@ -130,12 +130,7 @@ class BzCtrlHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the hidden, renamed and suggested fields of the connection form, for Airflow 2.11 to 3.1."""
-        behaviour = _form()["ui-field-behaviour"]
-        return {
-            "hidden_fields": behaviour["hidden-fields"],
-            "relabeling": behaviour["relabeling"],
-            "placeholders": behaviour["placeholders"],
-        }
+        return {name.replace("-", "_"): value for name, value in _form()["ui-field-behaviour"].items()}
 
     def get_conn(self) -> BzCtrlClient:
         """Return the client of this hook's connection; it makes no request by itself.
@@ -156,12 +151,7 @@ class BzCtrlHook(BaseHook):
         return self._client
 
     def create_todo(
-        self,
-        todo: Todo | Mapping[str, Any] | None = None,
-        /,
-        *,
-        limit_s: float | None = None,
-        **fields: Any,
+        self, todo: Todo | Mapping[str, Any] | None = None, /, *, limit_s: float | None = None, **fields: Any
     ) -> CreatedTodo:
         """Create one incident or task.
 
@@ -201,12 +191,7 @@ class BzCtrlHook(BaseHook):
         return results
 
     async def acreate_todo(
-        self,
-        todo: Todo | Mapping[str, Any] | None = None,
-        /,
-        *,
-        limit_s: float | None = None,
-        **fields: Any,
+        self, todo: Todo | Mapping[str, Any] | None = None, /, *, limit_s: float | None = None, **fields: Any
     ) -> CreatedTodo:
         """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
 
