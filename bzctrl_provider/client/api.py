@@ -200,6 +200,7 @@ class BzCtrlClient:
 
     def _fetch_token(self, deadline: Deadline) -> tuple[SecretStr, object]:
         token, expires_in = parse_token(self._requester.send("token", self._grant(), deadline=deadline))
+        # Masked before its first use.
         if self._on_new_token:
             self._on_new_token(token.get_secret_value())
         return token, expires_in

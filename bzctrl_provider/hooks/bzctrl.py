@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.todo import CreatedTodo, Todo
 
-
-_Result = TypeVar("_Result")
 
 _MASKED_TOKENS_MAX = 64
 _MASKED_CHARS_MAX = 100_000
@@ -49,7 +47,7 @@ def _renew_executor() -> None:
 os.register_at_fork(after_in_child=_renew_executor)
 
 
-async def _run(function: Callable[[], _Result], *, limit_s: float | None = None) -> _Result:
+async def _run(function: Callable[[], CreatedTodo], *, limit_s: float | None) -> CreatedTodo:
     """Run a function in one of the provider's own threads.
 
     It does not run if the coroutine is cancelled, or ``limit_s`` seconds have passed, before a thread is free.
@@ -258,6 +256,7 @@ def _not_found(conn_id: str) -> AirflowNotFoundException:
 def _new_client(config: BzCtrlConfig, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     from bzctrl_provider.client.api import BzCtrlClient
 
+    # Before the client can send it.
     mask_secret(config.password.get_secret_value())
     # As it is in the body of the token request, which a debug log of an HTTP library may show.
     mask_secret(quote_plus(config.password.get_secret_value()))
