@@ -305,7 +305,7 @@ def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> 
 
 def _missing(values: Mapping[str, Any], faulty: set[str]) -> Errors:
     # A domain that is invalid is one, so domain_workspace is not missing as well.
-    given = faulty | ({"domain_workspace"} if faulty & {"domain", "workspace"} else set())
+    given = {*faulty, "domain_workspace"} if faulty & {"domain", "workspace"} else faulty
     return [
         (name, f"is mandatory: give {known.mandatory}")
         for name, known in FIELDS.items()

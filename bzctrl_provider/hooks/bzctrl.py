@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
 
-from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
+from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.metrics import count_results, count_todos, time_create
 from bzctrl_provider.text import LINE_CHARS, digest_of, one_line, safe_repr
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bzctrl_provider.client.api import BzCtrlClient
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.todo import CreatedTodo, Todo
+    from bzctrl_provider.exceptions import BzCtrlError
 
 
 _MASKED_TOKENS_MAX = 64
@@ -227,11 +228,8 @@ class BzCtrlHook(BaseHook):
             client = self.get_conn()
             client.check_credentials()
         except Exception as exc:  # noqa: BLE001 - a connection that is not there, a secrets backend that is down
-            said = str(exc)
-            if isinstance(exc, BzCtrlError):
-                # From the UI, the connection has an id that nobody has given it.
-                said = said.replace(f" {self.bzctrl_conn_id!r}", "")
-            return False, said
+            # From the UI, the connection has an id that nobody has given it.
+            return False, str(exc).replace(f" {self.bzctrl_conn_id!r}", "")
         return True, (
             f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
             f"Todos will be created at {client.endpoints.create_url}; none was created now."
