@@ -60,17 +60,16 @@ class BzCtrlClient:
         self.message_format = config.message_format
         self._config = config
         self._on_new_token = on_new_token
-        self._latest = (os.getpid(), Requester(config))
+        self._requesters = {os.getpid(): Requester(config)}
 
     @property
     def _requester(self) -> Requester:
         """Return the requester of this process: a forked child must not share its parent's sockets."""
-        pid, requester = self._latest
-        if pid != os.getpid():
-            # Of two threads that make one at the same moment, the one that is late uses its own only once.
-            requester = Requester(self._config)
-            self._latest = (os.getpid(), requester)
-        return requester
+        pid = os.getpid()
+        if pid not in self._requesters:
+            # Two threads that make one at the same moment use the first one.
+            self._requesters.setdefault(pid, Requester(self._config))
+        return self._requesters[pid]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A client cannot be pickled: it holds the password.")
@@ -200,6 +199,7 @@ class BzCtrlClient:
 
     def _fetch_token(self, deadline: Deadline) -> tuple[SecretStr, object]:
         token, expires_in = parse_token(self._requester.send("token", self._grant(), deadline=deadline))
+        # Masked before its first use.
         if self._on_new_token:
             self._on_new_token(token.get_secret_value())
         return token, expires_in

@@ -61,8 +61,6 @@ class Endpoints(NamedTuple):
             raise ValueError(
                 "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
             )
-        if port and not 0 < port <= 65_535:  # noqa: PLR2004 - the numbers of TCP's ports
-            raise ValueError("cannot have this Port: give a number from 1 to 65535")
         url = host.strip()
         if "://" not in url:
             # Airflow reads an IPv6 address from a connection's URI without its brackets.

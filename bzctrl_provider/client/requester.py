@@ -130,10 +130,8 @@ class Requester:
         adapter = BzCtrlAdapter(pool_maxsize=MAX_WORKERS)
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, adapter)
-        self._urls: dict[RequestKind, str] = {
-            "token": config.endpoints.token_url,
-            "create": config.endpoints.create_url,
-        }
+        token_url, create_url = config.endpoints
+        self._urls: dict[RequestKind, str] = {"token": token_url, "create": create_url}
         self._templates: dict[RequestKind, requests.PreparedRequest] = {}
         self._settings = {kind: self._read_environment(url) for kind, url in self._urls.items()}
         passwords = [text for each in self._settings.values() for text in proxy_passwords(each["proxies"])]

@@ -393,18 +393,14 @@ _SEARCHED_CHARS = 20_000
 
 def _spellings(secret: str) -> set[str]:
     """Return a secret as it is, and as an address, a form, JSON and HTML write it."""
-    percent = {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
-    in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    in_html = html.escape(secret)
-    return {
-        secret,
-        *percent,
-        *(re.sub("%..", lambda match: match[0].lower(), text) for text in percent),
-        *in_json,
-        *(text.replace("/", r"\/") for text in in_json),
-        html.escape(secret, quote=False),
-        *(in_html.replace("&#x27;", apostrophe) for apostrophe in ("&#x27;", "&#39;", "&#039;", "&apos;")),
-    }
+    percent = [quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")]
+    small_percent = [re.sub("%..", lambda match: match[0].lower(), text) for text in percent]
+    in_json = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
+    in_json_of_php = [text.replace("/", r"\/") for text in in_json]
+    apostrophes = ("&#x27;", "&#39;", "&#039;", "&apos;")
+    in_html = [html.escape(secret).replace("&#x27;", apostrophe) for apostrophe in apostrophes]
+    in_html.append(html.escape(secret, quote=False))
+    return {secret, *percent, *small_percent, *in_json, *in_json_of_php, *in_html}
 
 
 def redact(text: str, secrets: Iterable[SecretStr]) -> str:

@@ -93,12 +93,9 @@ def parse_retry_after(retry_after: str, *, now: datetime | None = None) -> float
         seconds = float(retry_after)
     except ValueError:
         try:
-            at = parsedate_to_datetime(retry_after)
-        except (ValueError, OverflowError, TypeError):
+            seconds = (parsedate_to_datetime(retry_after) - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, OverflowError, TypeError):  # also a date without a zone
             return None
-        # A date without a zone is in GMT (RFC 9110, section 5.6.7).
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        seconds = (at - (now or datetime.now(UTC))).total_seconds()
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 

@@ -73,7 +73,7 @@ def _digits(number: object) -> str:
     """Write a number, or the text of one, as people do: without an exponent."""
     # By way of text, because Decimal does not know numpy's numbers; it refuses the text of a fraction.
     plain = Decimal(str(number))
-    if not plain.is_finite() or max(len(plain.as_tuple().digits), abs(plain.adjusted())) > DIGITS_MAX:
+    if not plain.is_finite() or abs(plain.adjusted()) >= DIGITS_MAX:
         raise InvalidOperation
     return f"{plain:f}"
 
@@ -305,7 +305,7 @@ def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> 
 
 def _missing(values: Mapping[str, Any], faulty: set[str]) -> Errors:
     # A domain that is invalid is one, so domain_workspace is not missing as well.
-    given = faulty | ({"domain_workspace"} if faulty & {"domain", "workspace"} else set())
+    given = {*faulty, "domain_workspace"} if faulty & {"domain", "workspace"} else faulty
     return [
         (name, f"is mandatory: give {known.mandatory}")
         for name, known in FIELDS.items()
@@ -335,12 +335,15 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
             kind = one_line(type(exc).__name__, max_chars=NAME_CHARS)
             errors.append((name, f"cannot be read: it raised {kind}"))
     errors += _join_domain(checked, {name for name, _ in errors})
+    todo_type = checked.get("todo_type")
     errors += [
-        (name, f"belongs to {known.only_for} only, not to {checked['todo_type']}: leave it out")
+        (name, f"belongs to {known.only_for} only, not to {todo_type}: leave it out")
         for name, known in FIELDS.items()
-        if checked.get(name) and {checked.get("todo_type"), known.only_for} == set(TodoType)
+        if todo_type and checked.get(name) and known.only_for not in (None, todo_type)
     ]
-    return checked, errors + _unknown_fields([name for name in values if name not in FIELDS])
+    if unknown := [name for name in values if name not in FIELDS]:
+        errors += _unknown_fields(unknown)
+    return checked, errors
 
 
 def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:

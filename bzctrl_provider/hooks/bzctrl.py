@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
 
-from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
+from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.metrics import count_results, count_todos, time_create
 from bzctrl_provider.text import LINE_CHARS, digest_of, one_line, safe_repr
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from bzctrl_provider.client.api import BzCtrlClient
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.todo import CreatedTodo, Todo
+    from bzctrl_provider.exceptions import BzCtrlError
 
-
-_Result = TypeVar("_Result")
 
 _MASKED_TOKENS_MAX = 64
 _MASKED_CHARS_MAX = 100_000
@@ -49,7 +48,7 @@ def _renew_executor() -> None:
 os.register_at_fork(after_in_child=_renew_executor)
 
 
-async def _run(function: Callable[[], _Result], *, limit_s: float | None = None) -> _Result:
+async def _run(function: Callable[[], CreatedTodo], *, limit_s: float | None) -> CreatedTodo:
     """Run a function in one of the provider's own threads.
 
     It does not run if the coroutine is cancelled, or ``limit_s`` seconds have passed, before a thread is free.
@@ -130,12 +129,7 @@ class BzCtrlHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the hidden, renamed and suggested fields of the connection form, for Airflow 2.11 to 3.1."""
-        behaviour = _form()["ui-field-behaviour"]
-        return {
-            "hidden_fields": behaviour["hidden-fields"],
-            "relabeling": behaviour["relabeling"],
-            "placeholders": behaviour["placeholders"],
-        }
+        return {name.replace("-", "_"): value for name, value in _form()["ui-field-behaviour"].items()}
 
     def get_conn(self) -> BzCtrlClient:
         """Return the client of this hook's connection; it makes no request by itself.
@@ -156,12 +150,7 @@ class BzCtrlHook(BaseHook):
         return self._client
 
     def create_todo(
-        self,
-        todo: Todo | Mapping[str, Any] | None = None,
-        /,
-        *,
-        limit_s: float | None = None,
-        **fields: Any,
+        self, todo: Todo | Mapping[str, Any] | None = None, /, *, limit_s: float | None = None, **fields: Any
     ) -> CreatedTodo:
         """Create one incident or task.
 
@@ -201,12 +190,7 @@ class BzCtrlHook(BaseHook):
         return results
 
     async def acreate_todo(
-        self,
-        todo: Todo | Mapping[str, Any] | None = None,
-        /,
-        *,
-        limit_s: float | None = None,
-        **fields: Any,
+        self, todo: Todo | Mapping[str, Any] | None = None, /, *, limit_s: float | None = None, **fields: Any
     ) -> CreatedTodo:
         """Create one from a trigger or another coroutine; the event loop stays free meanwhile.
 
@@ -244,11 +228,8 @@ class BzCtrlHook(BaseHook):
             client = self.get_conn()
             client.check_credentials()
         except Exception as exc:  # noqa: BLE001 - a connection that is not there, a secrets backend that is down
-            said = str(exc)
-            if isinstance(exc, BzCtrlError):
-                # From the UI, the connection has an id that nobody has given it.
-                said = said.replace(f" {self.bzctrl_conn_id!r}", "")
-            return False, said
+            # From the UI, the connection has an id that nobody has given it.
+            return False, str(exc).replace(f" {self.bzctrl_conn_id!r}", "")
         return True, (
             f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
             f"Todos will be created at {client.endpoints.create_url}; none was created now."
@@ -273,6 +254,7 @@ def _not_found(conn_id: str) -> AirflowNotFoundException:
 def _new_client(config: BzCtrlConfig, *, on_new_token: Callable[[str], object]) -> BzCtrlClient:
     from bzctrl_provider.client.api import BzCtrlClient
 
+    # Before the client can send it.
     mask_secret(config.password.get_secret_value())
     # As it is in the body of the token request, which a debug log of an HTTP library may show.
     mask_secret(quote_plus(config.password.get_secret_value()))

@@ -144,9 +144,7 @@ def _credential_errors(field: str, name: str, text: str) -> list[tuple[str, str]
 
 def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
     """Return the fields of todos that leave them out; a login that is an e-mail address is the reporter."""
-    defaults = {
-        name: value for name in ("domain_workspace", "reporter", "assignee") if (value := extras[name])
-    }
+    defaults = {name: extras[name] for name in ("domain_workspace", "reporter", "assignee") if extras[name]}
     try:
         Todo(**defaults)
     except BzCtrlValidationError as exc:

@@ -115,7 +115,7 @@ def test_test_connection_failure_has_a_reason_and_no_secret(bzctrl, monkeypatch)
     assert BzCtrlHook("broken").test_connection()[0] is False
     works, said = BzCtrlHook("not_there").test_connection()
     assert not works
-    assert "not_there" in said
+    assert "AIRFLOW_CONN_NOT_THERE" in said
 
 
 def test_hook_missing_connection_raises_with_the_remedy(monkeypatch):
