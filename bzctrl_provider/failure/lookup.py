@@ -302,7 +302,7 @@ def _states(
 ) -> dict[str, dict[int, str]]:
     """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
     states: dict[str, dict[int, str]] = defaultdict(dict)
-    if not airflow_at_least(3, 0):  # its tasks and callbacks can read the database
+    if not airflow_at_least(3, 0):  # tasks and callbacks of Airflow 2 can read the database
         wanted = set(task_ids)
         for found in context["dag_run"].get_task_instances():
             if found.task_id in wanted:

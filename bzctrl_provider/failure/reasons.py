@@ -118,6 +118,7 @@ def count_kept_lines(task: Any) -> int:
 
 def read_log_lines(context: Mapping[str, Any]) -> str | None:
     """Return what the task of a callback has kept, redacted by Airflow; None if there is nothing."""
+    # In this order: a color within a secret would hide it from the redaction, and so would a cut.
     without_colors = re.sub(r"\x1b\[[0-9;]*m", "", _tail.read(context.get("ti")))
     return last_lines(plain_text(str(redact(without_colors))), LOG_LINES_MAX)
 
@@ -244,6 +245,7 @@ def _text(value: object) -> str | None:
 
 
 def _line(value: object, chars: int) -> str:
+    # Cut last: half a secret would not be recognized.
     return cut(one_line(str(redact(str(value))), max_chars=chars + 1), chars)
 
 
