@@ -98,7 +98,7 @@ class Writer:
     def begin_heartbeat(self) -> None:
         """Write a heartbeat from now on each minute."""
         # Here, not in the thread: a child that is forked in the middle of an import could never import the same.
-        database(keeps_connection=True)
+        database()
         with self._changed:
             self._heartbeat_at = self._clock()
             self._start()
@@ -210,7 +210,7 @@ def _log_lost(runs: Iterable[FailedRun]) -> None:
 
 
 def _write_into_store(runs: Sequence[FailedRun], is_heartbeat_due: bool) -> None:
-    store = database(keeps_connection=True)
+    store = database()
     if is_heartbeat_due:
         with store.transaction() as tx:
             failed_runs.note_heartbeat(tx, "scheduler")

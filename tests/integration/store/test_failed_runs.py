@@ -12,7 +12,7 @@ from support.outbox import DAY
 from bzctrl_provider.failed_runs.scheduler import Writer, _write_into_store
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
-from bzctrl_provider.store.database import Database, database
+from bzctrl_provider.store.database import Database
 from bzctrl_provider.store.failed_runs import FailedRun
 
 RUN = FailedRun(
@@ -41,7 +41,6 @@ def configure_url(url, monkeypatch):
     monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", url.render_as_string(hide_password=False))
     settings.cache_clear()
     yield
-    database(keeps_connection=True)._engine.dispose()
     monkeypatch.undo()
     settings.cache_clear()
 
