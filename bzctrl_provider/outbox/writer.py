@@ -200,11 +200,9 @@ class Success(NamedTuple):
 def _find_success(repeats: Repeats | None) -> Success:
     if repeats is None or repeats.find_success is None:
         return Success()
-    try:
+    with best_effort("the look-up of the last success, so the window counts as ended"):
         return Success(repeats.find_success())
-    except Exception as exc:  # noqa: BLE001 - a look-up must not cost an incident
-        log.warning("The last success could not be looked up: %s", exc)
-        return Success(is_known=False)
+    return Success(is_known=False)
 
 
 def judge(

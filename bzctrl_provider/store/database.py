@@ -48,7 +48,7 @@ PARAMETERS = 500
 
 _making_a_file = Lock()
 
-_REMEDY = "Correct the option database in the section [bzctrl] of Airflow's configuration"
+_OPTION = "the option database in the section [bzctrl] of Airflow's configuration"
 
 
 class StoreError(Exception):
@@ -85,11 +85,7 @@ class Database:
     """
 
     def __init__(
-        self,
-        url: str | URL,
-        *,
-        clock: Callable[[], float] | None = None,
-        timeout_s: int = TIMEOUT_S,
+        self, url: str | URL, *, clock: Callable[[], float] | None = None, timeout_s: int = TIMEOUT_S
     ) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
@@ -104,12 +100,12 @@ class Database:
         # Before ArgumentError, whose subclass the first one is.
         except (NoSuchModuleError, ImportError) as exc:
             raise StoreError(
-                f"The driver of the store's database is not installed here: {exc}. Install it, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+                f"The driver of the store's database is not installed here: {exc}. Install it, or correct {_OPTION}."
             ) from None
         except (ArgumentError, ValueError):
             # Its message may have the URL as it is.
             raise StoreError(
-                f"The URL of the store cannot be parsed. {_REMEDY}: dialect://user:password@host/name, with special "
+                f"The URL of the store cannot be parsed. Correct {_OPTION}: dialect://user:password@host/name, with special "
                 f"characters of the password in percent-encoding, such as %40 for @."
             ) from None
 
@@ -205,12 +201,12 @@ class Database:
 
     def _remedy(self, text: str) -> str:
         if not self.is_file:
-            return f"Start the database, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+            return f"Start the database, or correct {_OPTION}."
         if "locked" in text:
             return "Another process has kept it locked for too long; several machines need a database server."
         if "full" in text:
             return "Make room on its disk."
-        return f"Make it a file that this process may write to, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+        return f"Make it a file that this process may write to, or correct {_OPTION}."
 
 
 @cache
@@ -234,7 +230,7 @@ def _check(url: URL) -> None:
         if not Path(url.database or "").is_absolute():
             raise StoreError(
                 "The file of the store needs an absolute path, so that all processes use the same one. "
-                f"{_REMEDY}: sqlite:////path/of/bzctrl.db."
+                f"Correct {_OPTION}: sqlite:////path/of/bzctrl.db."
             )
     elif "@" in "".join((url.host or "", url.database or "", *url.query)):
         # The rest of a password with an @: it would be shown as a part of the address.
