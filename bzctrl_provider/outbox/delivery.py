@@ -300,8 +300,10 @@ class _OfConnection:
             self._authenticate()
         while units and (size := self._next_size()) and self._send(units[:size]):
             units = units[size:]
-        # Of a summary that is not written, those that it was to represent.
-        left = [one for unit in units for one in (self._members[unit.identity] if _is_new(unit) else [unit])]
+        left: list[Incident] = []
+        for unit in units:
+            # Of a summary that is not written, those that it was to represent.
+            left += self._members[unit.identity] if _is_new(unit) else [unit]
         self._delivery.keep(left, f"Not tried. {self._stopped}")
 
     def _authenticate(self) -> None:
@@ -428,12 +430,10 @@ class _OfConnection:
                 # Also without the lease: the todos exist, and the connection works.
                 incidents.note_created(tx, [(unit, todo.key, todo.link) for unit, todo in created])
                 deliveries.resume(tx, self._conn_id)
-            for unit, todo in created:
-                self._report_created(unit, todo)
             for unit, outcome in sent:
                 if not isinstance(outcome, BaseException):
-                    continue
-                if is_ours:
+                    self._report_created(unit, outcome)
+                elif is_ours:
                     self._note_failure(tx, unit, outcome, started_at)
                 else:
                     # The process that took over has noted an attempt without a response, and may have created the todo since.

@@ -15,15 +15,13 @@ from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, WORKERS, BzCtrlSender, Delivery, Options
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
-from bzctrl_provider.store.database import StoreError, database
+from bzctrl_provider.store.database import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bzctrl_provider.outbox.delivery import DeliveryResult
     from bzctrl_provider.store.database import Database
-
-log = logging.getLogger(__name__)
 
 _RAISER = "bzctrl_provider.failed_runs.raiser"
 """The module that raises the incidents of failed runs. By its name, because it is above this one, and only if there are any."""
@@ -167,11 +165,8 @@ def _lease(store: Database, holder: str) -> Iterator[bool]:
 
 def _renew(store: Database, holder: str, ended: threading.Event) -> None:
     while not ended.wait(LEASE_S / 4):
-        try:
-            with store.transaction() as tx:
-                deliveries.renew_lease(tx, holder, for_s=LEASE_S)
-        except StoreError as exc:
-            log.warning("The lease of the delivery could not be renewed. %s", exc)
+        with best_effort("the renewal of the delivery's lease"), store.transaction() as tx:
+            deliveries.renew_lease(tx, holder, for_s=LEASE_S)
 
 
 class Budget:

@@ -117,12 +117,7 @@ def _by_reason(members: Sequence[Incident]) -> list[str]:
 
 
 def _line(member: Incident) -> str:
-    parts = [
-        _label(member),
-        "" if member.facts.get("reason") else _title(member),
-        _fact(member, "run_url"),
-    ]
-    return ", ".join(dict.fromkeys(filter(None, parts)))
+    return ", ".join(filter(None, [_label(member), _fact(member, "run_url")]))
 
 
 def _label(member: Incident) -> str:
@@ -143,8 +138,7 @@ def _fact(member: Incident, name: str, *, max_chars: int = TEXT_CHARS) -> str:
 
 
 def _highest(levels: Iterable[object]) -> str | None:
-    found = {str(level) for level in levels if level}
-    return next((level for level in LEVELS if level in found), None)
+    return min((str(level) for level in levels if level), key=LEVELS.index, default=None)
 
 
 def _union(lists: Iterable[Any]) -> list[str]:

@@ -135,6 +135,7 @@ def write(incident: Incident) -> Incident | NotRaised:
     :raises StoreError: if it could not be written. The caller must log the whole payload then.
     """
     incident = redacted(incident)
+    # Before the transaction, because it may ask Airflow, and others wait for the lock of the problem meanwhile.
     success = _find_success(incident.repeats)
     with database().transaction() as tx:
         decision = add(tx, incident, success)
@@ -152,6 +153,7 @@ def add(tx: Transaction, incident: Incident, success: Success | None = None) -> 
     decision = judge(tx, incident, success or Success())
     if isinstance(decision, NotRaised):
         return decision
+    # In the transaction of the count: both are written, or neither, so that a second call decides as the first did.
     if known := incidents.add(tx, decision):
         state = "was created for it" if known.key or known.link else "waits in the outbox for it"
         return NotRaised(outcome="known", why=f"{name_todo(known)} {state} already", first=known)
@@ -198,11 +200,9 @@ class Success(NamedTuple):
 def _find_success(repeats: Repeats | None) -> Success:
     if repeats is None or repeats.find_success is None:
         return Success()
-    try:
+    with best_effort("the look-up of the last success, so the window counts as ended"):
         return Success(repeats.find_success())
-    except Exception as exc:  # noqa: BLE001 - a look-up must not cost an incident
-        log.warning("The last success could not be looked up: %s", exc)
-        return Success(is_known=False)
+    return Success(is_known=False)
 
 
 def judge(
@@ -216,6 +216,7 @@ def judge(
     if repeats is None:
         return incident
     key = digest_of("window", repeats.key)
+    # Locked first, so that failures at the same moment are counted one after the other, each with what the one before wrote.
     problem = problems.lock(tx, key, repeats.key) if is_counted else problems.find(tx, key)
     if success.is_known and is_counted and _has_succeeded(tx, repeats, success.at):
         problem = problem.ended()

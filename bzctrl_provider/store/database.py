@@ -1,7 +1,7 @@
 """The database of the store: its URL, its transactions, its tables on first use.
 
-No connection is kept between two transactions, so that nothing is shared across a fork; the listener in the scheduler keeps one,
-which its children do not use. Nothing is opened while this module is imported.
+No connection is kept between two transactions, so that nothing is shared across a fork. Nothing is opened while this module is
+imported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool
 
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import schema
@@ -48,7 +48,7 @@ PARAMETERS = 500
 
 _making_a_file = Lock()
 
-_REMEDY = "Correct the option database in the section [bzctrl] of Airflow's configuration"
+_OPTION = "the option database in the section [bzctrl] of Airflow's configuration"
 
 
 class StoreError(Exception):
@@ -81,17 +81,11 @@ class Database:
     :param url: of SQLAlchemy; secret, because it may have a password.
     :param clock: returns seconds since 1970, in place of the database's clock.
     :param timeout_s: see ``TIMEOUT_S``.
-    :param keeps_connection: whether a connection to a server stays open for the next transaction of this process.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
 
     def __init__(
-        self,
-        url: str | URL,
-        *,
-        clock: Callable[[], float] | None = None,
-        timeout_s: int = TIMEOUT_S,
-        keeps_connection: bool = False,
+        self, url: str | URL, *, clock: Callable[[], float] | None = None, timeout_s: int = TIMEOUT_S
     ) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
@@ -102,16 +96,16 @@ class Database:
             self._url = make_url(url)
             if isinstance(url, str):
                 _check(self._url)
-            self._engine = _make_engine(self._url, timeout_s, keeps_connection=keeps_connection)
+            self._engine = _make_engine(self._url, timeout_s)
         # Before ArgumentError, whose subclass the first one is.
         except (NoSuchModuleError, ImportError) as exc:
             raise StoreError(
-                f"The driver of the store's database is not installed here: {exc}. Install it, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+                f"The driver of the store's database is not installed here: {exc}. Install it, or correct {_OPTION}."
             ) from None
         except (ArgumentError, ValueError):
             # Its message may have the URL as it is.
             raise StoreError(
-                f"The URL of the store cannot be parsed. {_REMEDY}: dialect://user:password@host/name, with special "
+                f"The URL of the store cannot be parsed. Correct {_OPTION}: dialect://user:password@host/name, with special "
                 f"characters of the password in percent-encoding, such as %40 for @."
             ) from None
 
@@ -207,29 +201,28 @@ class Database:
 
     def _remedy(self, text: str) -> str:
         if not self.is_file:
-            return f"Start the database, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+            return f"Start the database, or correct {_OPTION}."
         if "locked" in text:
             return "Another process has kept it locked for too long; several machines need a database server."
         if "full" in text:
             return "Make room on its disk."
-        return f"Make it a file that this process may write to, or {_REMEDY[0].lower()}{_REMEDY[1:]}."
+        return f"Make it a file that this process may write to, or correct {_OPTION}."
 
 
 @cache
-def _database(url: str | URL, timeout_s: int, *, keeps_connection: bool) -> Database:
-    return Database(url, timeout_s=timeout_s, keeps_connection=keeps_connection)
+def _database(url: str | URL, timeout_s: int) -> Database:
+    return Database(url, timeout_s=timeout_s)
 
 
-def database(*, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> Database:
+def database(*, timeout_s: int = TIMEOUT_S) -> Database:
     """Return the store of ``[bzctrl] database``; by default it is a file in ``AIRFLOW_HOME``.
 
     :param timeout_s: the seconds for a connection, for one statement, and for another process's lock.
-    :param keeps_connection: see ``Database``.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
     file = str(Path(get_airflow_home()).absolute() / "bzctrl.db")
     url = settings().database or URL.create("sqlite", database=file)
-    return _database(url, timeout_s, keeps_connection=keeps_connection)
+    return _database(url, timeout_s)
 
 
 def _check(url: URL) -> None:
@@ -237,14 +230,14 @@ def _check(url: URL) -> None:
         if not Path(url.database or "").is_absolute():
             raise StoreError(
                 "The file of the store needs an absolute path, so that all processes use the same one. "
-                f"{_REMEDY}: sqlite:////path/of/bzctrl.db."
+                f"Correct {_OPTION}: sqlite:////path/of/bzctrl.db."
             )
     elif "@" in "".join((url.host or "", url.database or "", *url.query)):
         # The rest of a password with an @: it would be shown as a part of the address.
         raise ValueError
 
 
-def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
+def _make_engine(url: URL, timeout_s: int) -> Engine:
     options: dict[str, Any] = {"hide_parameters": True, "future": True, "poolclass": NullPool}
     if url.get_backend_name() == "sqlite":
         # Without an isolation level, the driver begins no transactions by itself.
@@ -258,8 +251,6 @@ def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
     if url.get_driver_name() == "psycopg2":
         # By itself psycopg2 sends a statement for many rows once for each of them.
         options["executemany_mode"] = "values_plus_batch"
-    if keeps_connection:
-        options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
     # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
     return create_engine(url, isolation_level="READ COMMITTED", **options)
 

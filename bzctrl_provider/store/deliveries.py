@@ -21,7 +21,7 @@ _pause = schema.connection_state
 
 
 class Pause(NamedTuple):
-    """Why and until when a connection is not used.
+    """The time in which a connection is not used, and its reason.
 
     :param until: in seconds since 1970, by the database's clock.
     :param reason: the error that led to it.
@@ -34,7 +34,7 @@ class Pause(NamedTuple):
 
 
 class Deliveries(NamedTuple):
-    """When deliveries last began, in seconds since 1970; 0 for never.
+    """The times at which deliveries last began, in seconds since 1970; 0 for never.
 
     :param began_at: any.
     :param scheduled_at: of the delivery DAG.
@@ -100,6 +100,7 @@ def find_usable(tx: Transaction, names: Iterable[str]) -> set[str]:
 
 def pause(tx: Transaction, name: str, *, for_s: float, reason: str, refusals: int = 0) -> None:
     """Keep everybody from using a connection for a while."""
+    # Two statements, and no lock: only the process that has the lease writes here.
     resume(tx, name)
     values = {"key": digest_of(name), "until": tx.now + for_s, "reason": reason, "refusals": refusals}
     tx.connection.execute(insert(_pause).values(values))
@@ -114,6 +115,7 @@ def _lock_lease(tx: Transaction) -> Any:
     query = select(_lease).where(_lease.c.name == _NAME).with_for_update()
     row = tx.connection.execute(query).first()
     if row is None:
+        # The first delivery of all. If another process writes the row at the same moment, this one waits for its lock.
         values = {"name": _NAME, "holder": None, "until": 0.0, "began_at": 0.0, "scheduled_at": 0.0}
         tx.insert(insert(_lease), values)
         row = tx.connection.execute(query).one()

@@ -154,7 +154,7 @@ def note_waiting(
 
 
 def summarize(tx: Transaction, summary: Incident, members: Sequence[Incident]) -> None:
-    """Write a summary, and that it represents its members."""
+    """Write a summary, and that it represents its members: in one transaction, so that each is sent either by it or by itself."""
     add(tx, summary)
     for start in range(0, len(members), PARAMETERS):
         some = [member.identity for member in members[start : start + PARAMETERS]]

@@ -175,6 +175,18 @@ def test_delivery_many_unknown_outcomes_make_the_incident_wait_longer(store, bzc
     assert len(bzctrl.errors) == 100 - 10
 
 
+def test_delivery_many_unknown_outcomes_are_noted_by_the_last_twenty(store, bzctrl, clock):
+    """The description does not grow for ever."""
+    add(store, 1)
+    bzctrl.errors = [UNKNOWN] * 25
+    for _ in range(26):
+        deliver_to(store, bzctrl)
+        clock.now += HOUR
+    note = bzctrl.created[0]["description"].splitlines()[-1]
+    assert note.startswith("Attempts at 2027-01-15T13:00:00Z, ")
+    assert note.count("2027-") == 20
+
+
 def test_delivery_of_a_rejected_incident_keeps_it_apart_and_goes_on(store, bzctrl, clock, caplog):
     """It is kept with its reason and is not tried again, the others are created, and the next failure raises a new one."""
     for error in (REJECTED, INVALID):

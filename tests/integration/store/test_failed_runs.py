@@ -13,7 +13,7 @@ from bzctrl_provider.failed_runs import scheduler
 from bzctrl_provider.failed_runs.scheduler import Writer, _write_into_store
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
-from bzctrl_provider.store.database import Database, database
+from bzctrl_provider.store.database import Database
 from bzctrl_provider.store.failed_runs import FailedRun
 
 RUN = FailedRun(
@@ -42,7 +42,6 @@ def configure_url(url, monkeypatch):
     monkeypatch.setenv("AIRFLOW__BZCTRL__DATABASE", url.render_as_string(hide_password=False))
     settings.cache_clear()
     yield
-    database(keeps_connection=True)._engine.dispose()
     monkeypatch.undo()
     settings.cache_clear()
 
