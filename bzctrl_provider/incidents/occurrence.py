@@ -142,12 +142,7 @@ def _read_run(context: Mapping[str, Any]) -> dict[str, Any]:
 
 def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tuple[object, ...]:
     if kind == "task":
-        ti, state = context["ti"], find_state(context)
-        # The callback after a lost worker may have no index where that in the worker has -1.
-        index = -1 if getattr(ti, "map_index", None) is None else ti.map_index
-        # A task that warned or succeeded may still fail: that is another incident.
-        end = () if state in ("failed", "up_for_retry") else (state,)
-        return (ti.task_id, index, TryState.from_ti(ti).generation, ti.try_number if each_try else "", *end)
+        return _task_occasion(context, each_try=each_try)
     if "slas" in context:
         return tuple(sorted(f"{sla.task_id} {sla.execution_date}" for sla in context["slas"]))
     if kind == "deadline":
@@ -157,6 +152,15 @@ def _occasion(context: Mapping[str, Any], kind: Kind, *, each_try: bool) -> tupl
     cleared = getattr(dag_run, "clear_number", None)
     # Without it, a run that was cleared and failed again looks like a callback that is called twice.
     return (secrets.token_hex(8) if cleared is None else cleared, getattr(dag_run, "start_date", None))
+
+
+def _task_occasion(context: Mapping[str, Any], *, each_try: bool) -> tuple[object, ...]:
+    ti, state = context["ti"], find_state(context)
+    # The callback after a lost worker may have no index where that in the worker has -1.
+    index = -1 if getattr(ti, "map_index", None) is None else ti.map_index
+    # A task that warned or succeeded may still fail: that is another incident.
+    end = () if state in ("failed", "up_for_retry") else (state,)
+    return (ti.task_id, index, TryState.from_ti(ti).generation, ti.try_number if each_try else "", *end)
 
 
 def _name_source(context: Mapping[str, Any], *, of_task: bool) -> str:

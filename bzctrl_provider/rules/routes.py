@@ -186,18 +186,18 @@ def _parse_route(number: int, table: object) -> tuple[Route, list[str]]:
     """Return a route, and its faults."""
     if not isinstance(table, dict):
         return Route(number=number), [f"route {number}: must be a table, not {safe_repr(table)}"]
-    given: dict[str, Any] = {}
+    matchers: dict[str, tuple[str, ...]] = {}
+    fields: dict[str, Any] = {}
     faults: list[tuple[str, str]] = []
     for name, value in table.items():
         if name not in _RULES:
             faults.append((name, f"is unknown: {suggest(name, _RULES)}"))
             continue
+        given = matchers if name in MATCHERS else fields
         try:
             given[name] = _RULES[name](value)
         except ValueError as exc:
             faults.append((name, str(exc)))
-    matchers = {name: value for name, value in given.items() if name in MATCHERS}
-    fields = {name: value for name, value in given.items() if name not in MATCHERS}
     faults += _find_todo_errors(table, fields)
     if not fields and not faults:
         sets_nothing = "sets nothing: give it a field such as domain_workspace, or ignore"

@@ -37,6 +37,10 @@ class Silence:
     until: datetime
     comment: str = ""
 
+    def covered(self, tasks: set[str | None]) -> set[str | None]:
+        """Return which of some tasks it covers; None stands for one that is not known."""
+        return {task for task in tasks if _fits(self.tasks, task)}
+
     def __str__(self) -> str:
         until = self.until.strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"silenced until {until} ({self.comment})" if self.comment else f"silenced until {until}"
@@ -65,10 +69,9 @@ class Silences:
         """
         active = [silence for silence in self.silences if now < silence.until and _fits(silence.dags, dag_id)]
         tasks: set[str | None] = set(task_ids) or {None}
-        covering = [silence for silence in active if any(_fits(silence.tasks, task) for task in tasks)]
-        if all(any(_fits(silence.tasks, task) for silence in covering) for task in tasks):
-            return covering[0]
-        return None
+        covering = [silence for silence in active if silence.covered(tasks)]
+        covered = set().union(*(silence.covered(tasks) for silence in covering))
+        return covering[0] if covered == tasks else None
 
 
 def _fits(patterns: tuple[str, ...], name: str | None) -> bool:
