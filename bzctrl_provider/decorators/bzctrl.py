@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
@@ -43,6 +43,10 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
     """A task that creates the todos that a function returns; as a teardown, no failure before it is without one."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *CreateTodoOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **CreateTodoOperator.template_fields_renderers,
+    }
     custom_operator_name: str = "@task.bzctrl_todo"
 
     def __init__(self, **kwargs: Any) -> None:

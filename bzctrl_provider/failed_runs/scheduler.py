@@ -149,7 +149,7 @@ def _log_lost(runs: Iterable[FailedRun]) -> None:
 
 
 def _write_into_store(runs: Sequence[FailedRun]) -> None:
-    failed_runs.add_all(database(), runs)
+    failed_runs.add_all(database(keeps_connection=True), runs)
 
 
 writer = Writer(_write_into_store)
@@ -161,7 +161,7 @@ atexit.register(writer.finish)
 def begin_heartbeat() -> None:
     """Write from now on each minute that the listener is at work, in a thread of its own."""
     # Here, not in a thread: a child that is forked in the middle of an import could never import the same.
-    database()
+    database(keeps_connection=True)
     threading.Thread(target=_beat, name="bzctrl-heartbeat", daemon=True).start()
 
 

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ORDER_ID = "{{ run_id }}"
 _PLACE = {"domain", "workspace"}
 
 _RETRIES = {"retries": 3, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True}
@@ -91,6 +91,12 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
     """
 
     template_fields: Sequence[str] = (*TODO_FIELDS, "bzctrl_conn_id", "dedup_key")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "description": "md",
+        "result": "md",
+        "category": "json",
+        "sub_category": "json",
+    }
     operator_extra_links: Collection[BaseOperatorLink] = (BzCtrlTodoLink(),)
     todo_link: str = ""
     """The address of the todo; empty while there is none."""
@@ -117,7 +123,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         reporter: str | None = None,
         category: Sequence[Text] | Text = None,
         sub_category: Sequence[Text] | Text = None,
-        order_id: Text = _ORDER_ID,
+        order_id: Text = "{{ run_id }}",
         lrn: Text = None,
         reminder_date: date | str | None = None,
         bzctrl_conn_id: str = "bzctrl_default",
@@ -194,8 +200,14 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """
         seen_oids = set() if seen_oids is None else seen_oids
         if self._mapped_data is None:
-            # Of the defaults, only this one is a template.
-            self._mapped_data = find_mapped_data(self, context, defaults=[_ORDER_ID])
+            # Also those of a subclass.
+            defaults = [
+                parameter.default
+                for base in type(self).__mro__
+                if issubclass(base, CreateTodoOperator)
+                for parameter in signature(base.__init__).parameters.values()
+            ]
+            self._mapped_data = find_mapped_data(self, context, defaults=defaults)
             _get_failure(context)  # for the templates, by the context
         seen_oids.update(map(id, self._mapped_data))
         # Airflow says only what it renders: the first field with it that is not rendered yet, or a part of one.

@@ -268,7 +268,11 @@ def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for todo in todos:
-        digest = digest_of(json_line(todo))[:16]
+        try:
+            content = json.dumps(todo, sort_keys=True, default=str)
+        except Exception:  # noqa: BLE001 - the text of an object may raise anything: no such todo is created
+            content = ""
+        digest = digest_of(content)[:16]
         names.append(f"{digest}.{seen[digest]}")
         seen[digest] += 1
     return names

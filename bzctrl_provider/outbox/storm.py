@@ -117,6 +117,7 @@ def _by_reason(members: Sequence[Incident]) -> list[str]:
 
 
 def _line(member: Incident) -> str:
+    amount = member.fields.get("financial_impact")
     return ", ".join(filter(None, [_label(member), _fact(member, "run_url")]))
 
 

@@ -1,7 +1,7 @@
 """The database of the store: its URL, its transactions, its tables on first use.
 
-No connection is kept between two transactions, so that nothing is shared across a fork. Nothing is opened while this module is
-imported.
+No connection is kept between two transactions, so that nothing is shared across a fork; the listener in the scheduler keeps one,
+which its children do not use. Nothing is opened while this module is imported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import schema
@@ -81,11 +81,17 @@ class Database:
     :param url: of SQLAlchemy; secret, because it may have a password.
     :param clock: returns seconds since 1970, in place of the database's clock.
     :param timeout_s: see ``TIMEOUT_S``.
+    :param keeps_connection: whether a connection to a server stays open for the next transaction of this process.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
 
     def __init__(
-        self, url: str | URL, *, clock: Callable[[], float] | None = None, timeout_s: int = TIMEOUT_S
+        self,
+        url: str | URL,
+        *,
+        clock: Callable[[], float] | None = None,
+        timeout_s: int = TIMEOUT_S,
+        keeps_connection: bool = False,
     ) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
@@ -96,7 +102,7 @@ class Database:
             self._url = make_url(url)
             if isinstance(url, str):
                 _check(self._url)
-            self._engine = _make_engine(self._url, timeout_s)
+            self._engine = _make_engine(self._url, timeout_s, keeps_connection=keeps_connection)
         # Before ArgumentError, whose subclass the first one is.
         except (NoSuchModuleError, ImportError) as exc:
             raise StoreError(
@@ -210,19 +216,20 @@ class Database:
 
 
 @cache
-def _database(url: str | URL, timeout_s: int) -> Database:
-    return Database(url, timeout_s=timeout_s)
+def _database(url: str | URL, timeout_s: int, *, keeps_connection: bool) -> Database:
+    return Database(url, timeout_s=timeout_s, keeps_connection=keeps_connection)
 
 
-def database(*, timeout_s: int = TIMEOUT_S) -> Database:
+def database(*, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> Database:
     """Return the store of ``[bzctrl] database``; by default it is a file in ``AIRFLOW_HOME``.
 
     :param timeout_s: the seconds for a connection, for one statement, and for another process's lock.
+    :param keeps_connection: see ``Database``.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
     file = str(Path(get_airflow_home()).absolute() / "bzctrl.db")
     url = settings().database or URL.create("sqlite", database=file)
-    return _database(url, timeout_s)
+    return _database(url, timeout_s, keeps_connection=keeps_connection)
 
 
 def _check(url: URL) -> None:
@@ -237,7 +244,7 @@ def _check(url: URL) -> None:
         raise ValueError
 
 
-def _make_engine(url: URL, timeout_s: int) -> Engine:
+def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
     options: dict[str, Any] = {"hide_parameters": True, "future": True, "poolclass": NullPool}
     if url.get_backend_name() == "sqlite":
         # Without an isolation level, the driver begins no transactions by itself.
@@ -251,6 +258,8 @@ def _make_engine(url: URL, timeout_s: int) -> Engine:
     if url.get_driver_name() == "psycopg2":
         # By itself psycopg2 sends a statement for many rows once for each of them.
         options["executemany_mode"] = "values_plus_batch"
+    if keeps_connection:
+        options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
     # The default of MySQL and of some servers is another one, by which a transaction does not see what others have committed.
     return create_engine(url, isolation_level="READ COMMITTED", **options)
 

@@ -66,6 +66,24 @@ def test_tables_of_a_newer_release_are_refused(url):
         count_rows(url)
 
 
+def test_connection_of_the_scheduler_is_kept_and_replaced_if_it_is_lost(url):
+    """A server sees one connection for all transactions of such a store, and a new one after it has ended that one."""
+    if url.get_backend_name() == "sqlite":
+        pytest.skip("a file is opened for each transaction")
+    store = Database(url, keeps_connection=True)
+
+    def find_process():
+        with store.transaction() as tx:
+            return tx.connection.scalar(text("SELECT pg_backend_pid()"))
+
+    first = find_process()
+    assert find_process() == first
+    with Database(url).transaction() as tx:
+        tx.connection.execute(text(f"SELECT pg_terminate_backend({first})"))
+    assert find_process() != first
+    store._engine.dispose()
+
+
 def test_file_is_for_its_owner_only(tmp_path):
     """The file of the store and its folder are made on first use, the file with mode 0600."""
     path = tmp_path / "home" / "bzctrl.db"
