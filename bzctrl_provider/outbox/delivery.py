@@ -435,7 +435,9 @@ class _OfConnection:
         problems.release(tx, unit.identity)
         for member in self._members_of(unit):
             unanswered = (*member.unanswered, *unit.unanswered)
-            self._left[member.identity] = replace(member, summary=None, is_single=True, unanswered=unanswered)
+            self._left[member.identity] = replace(
+                member, summary=None, is_single=True, unanswered=unanswered
+            )
             self._has_dissolved = True
         self._delivery.reject(unit, reason)
 
