@@ -118,7 +118,13 @@ def _by_reason(members: Sequence[Incident]) -> list[str]:
 
 def _line(member: Incident) -> str:
     amount = member.fields.get("financial_impact")
-    return ", ".join(filter(None, [_label(member), _fact(member, "run_url")]))
+    parts = [
+        _label(member),
+        "" if member.facts.get("reason") else _title(member),
+        f"financial impact {amount} EUR" if amount else "",
+        _fact(member, "run_url"),
+    ]
+    return ", ".join(dict.fromkeys(filter(None, parts)))
 
 
 def _label(member: Incident) -> str:

@@ -38,7 +38,7 @@ class Silence:
     comment: str = ""
 
     def covered(self, tasks: set[str | None]) -> set[str | None]:
-        """Return which of some tasks it covers; None stands for one that is not known."""
+        """Return which of some tasks it covers; None is one that is not known."""
         return {task for task in tasks if _fits(self.tasks, task)}
 
     def __str__(self) -> str:
