@@ -106,16 +106,8 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     if current_run_type(run_type) not in RUN_TYPES:
         # Here, and not in the parser, which imports nothing that knows them.
         arguments.parser.error(f"argument --run-type: must be one of {', '.join(RUN_TYPES)}")
-    tasks = arguments.task or ()
+    failure = _read_failure(arguments, stored)
     tags = arguments.tag or stored.get("tags")
-    failure = Failure(
-        kind="run",
-        dag_id=arguments.explain,
-        run_id="",
-        tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
-        instances=dict.fromkeys(tasks, 1),
-        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
-    )
     options = settings()
     return Occurrence(
         failure=failure,
@@ -126,24 +118,28 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     )
 
 
+def _read_failure(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Failure:
+    tasks = arguments.task or ()
+    return Failure(
+        kind="run",
+        dag_id=arguments.explain,
+        run_id="",
+        tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
+        instances=dict.fromkeys(tasks, 1),
+        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
+    )
+
+
 def _find_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> tuple[list[str], bool]:
     """Return a sentence for each part of the provider that may raise an incident, and whether one does.
 
     A notifier of the DAG is not known, because Airflow's database does not have it.
     """
-    options = settings()
     if occurrence.failure.kind == "import":
-        is_on = options.incident_on_import_error
+        is_on = settings().incident_on_import_error
         state = "on" if is_on else "off: no incident is raised for a broken file"
         return [f"incident_on_import_error is {state}."], is_on
-    if occurrence.is_of_policy and stored.get("has_notifier"):
-        policy = "The policy raises none for this DAG: its own notifier raises one for each failed run."
-    elif occurrence.is_of_policy:
-        policy = "The policy raises an incident for each failed run of this DAG."
-    elif options.incident_on_failed_run:
-        policy = "The policy raises none for this DAG: its tags or its id are not included, or excluded."
-    else:
-        policy = "The policy raises none: incident_on_failed_run is off."
+    policy = _describe_policy(occurrence, stored)
     failed = set(occurrence.failure.task_ids)
     roll_ups = [
         f"The task {task_id} raises one for the tasks before it."
@@ -153,6 +149,16 @@ def _find_raisers(occurrence: Occurrence, stored: Mapping[str, Any]) -> tuple[li
     if occurrence.is_of_policy or roll_ups:
         return [policy, *roll_ups], True
     return [policy, "Only a notifier of the DAG itself would raise one."], False
+
+
+def _describe_policy(occurrence: Occurrence, stored: Mapping[str, Any]) -> str:
+    if occurrence.is_of_policy and stored.get("has_notifier"):
+        return "The policy raises none for this DAG: its own notifier raises one for each failed run."
+    if occurrence.is_of_policy:
+        return "The policy raises an incident for each failed run of this DAG."
+    if settings().incident_on_failed_run:
+        return "The policy raises none for this DAG: its tags or its id are not included, or excluded."
+    return "The policy raises none: incident_on_failed_run is off."
 
 
 def _explain_decision(occurrence: Occurrence, *, is_raiser_known: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def test_summarize_names_dags_reasons_and_addresses():
     """Equal reasons are written once with their number, the most frequent first."""
     members = [
         member(1, facts=failed_run(1)),
-        member(2, facts=failed_run(2, "a disk is full")),
+        member(2, facts=failed_run(2, "a disk is full"), financial_impact="7500"),
         member(3, facts=failed_run(3)),
     ]
     fields = summarize(members).fields
@@ -56,7 +56,7 @@ def test_summarize_names_dags_reasons_and_addresses():
         "- dag_003 run_003, http://airflow.example/dags/dag_003\n"
         "\n"
         "a disk is full\n"
-        "- dag_002 run_002, http://airflow.example/dags/dag_002"
+        "- dag_002 run_002, financial impact 7500 EUR, http://airflow.example/dags/dag_002"
     )
 
 
