@@ -21,7 +21,7 @@ from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlOutcomeUnknownError
 from bzctrl_provider.fields import PLACE, add_duplicate_note, is_missing
 from bzctrl_provider.incidents.occurrence import TryState
-from bzctrl_provider.text import LIST_ITEMS, NAME_CHARS, digest_of, json_line, list_names, one_line, safe_repr
+from bzctrl_provider.text import LIST_ITEMS, NAME_CHARS, digest_of, list_names, one_line, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
