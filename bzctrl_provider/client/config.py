@@ -61,11 +61,7 @@ class Endpoints(NamedTuple):
             raise ValueError(
                 "cannot have this Schema: give http or https, or nothing. In a connection's URI, percent-encode the password"
             )
-        url = host.strip()
-        if "://" not in url:
-            # Airflow reads an IPv6 address from a connection's URI without its brackets.
-            name = f"[{url}]" if url.count(":") > 1 and not url.startswith("[") else url
-            url = f"{schema or 'https'}://{name}"
+        url = _with_scheme(host.strip(), schema or "https")
         try:
             parts = urlsplit(url)
             own_port = parts.port
@@ -92,12 +88,24 @@ class Endpoints(NamedTuple):
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 
 
+def _with_scheme(host: str, scheme: str) -> str:
+    if "://" in host:
+        return host
+    # Airflow reads an IPv6 address from a connection's URI without its brackets.
+    name = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+    return f"{scheme}://{name}"
+
+
+def _is_address(url: str, netloc: str) -> bool:
+    is_short = len(url) <= TEXT_CHARS and len(netloc) <= LINE_CHARS
+    # Of other characters, some libraries would read another host.
+    return is_short and url.isprintable() and " " not in url and bool(re.fullmatch(_NETLOC, netloc))
+
+
 def _find_errors(url: str, parts: SplitResult, *, allow_http: bool) -> list[str]:
     """Return what is wrong with a base URL, without quoting it."""
     errors = []
-    is_plain = url.isprintable() and " " not in url and len(url) <= TEXT_CHARS
-    # Of other characters, some libraries would read another host.
-    if not is_plain or len(parts.netloc) > LINE_CHARS or not re.fullmatch(_NETLOC, parts.netloc):
+    if not _is_address(url, parts.netloc):
         errors.append(_NO_ADDRESS)
     if parts.scheme not in ("http", "https"):
         errors.append("must start with https:// (or http://, to this machine only)")

@@ -117,6 +117,11 @@ class _Session(requests.Session):
         return None
 
 
+def _log_retry(outcome: SendFailure | int, wait_s: float, left: int) -> None:
+    why = f"BzCtrl answered with {outcome}" if isinstance(outcome, int) else outcome.value
+    log.warning("%s: the next attempt follows in %.0f s (attempts left: %d).", why, wait_s, left)
+
+
 class Requester:
     """A sender of requests over one session. Safe to use from several threads.
 
@@ -174,9 +179,7 @@ class Requester:
             # A wait that the call does not survive would only delay the error.
             if wait_s >= deadline.remaining_s():
                 break
-            why = f"BzCtrl answered with {outcome}" if isinstance(outcome, int) else outcome.value
-            left = attempts - attempt
-            log.warning("%s: the next attempt follows in %.0f s (attempts left: %d).", why, wait_s, left)
+            _log_retry(outcome, wait_s, attempts - attempt)
             deadline.wait(wait_s)
             if deadline.remaining_s() <= 0:  # the call was stopped meanwhile
                 break

@@ -234,22 +234,30 @@ def parse_created(answer: Answer, message: Mapping[str, Any]) -> CreatedTodo:
         text = created.get(key)
         return show(text if isinstance(text, str) else sent)
 
-    link = web_address(created.get("taskLink"))
-    if not link or answer.request.repeats_secret(unquote(link)):
-        link = None
-        log.warning(
-            "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
-            safe_repr(message["title"], max_chars=LINE_CHARS),
-        )
-    tags = created.get("tags")
+    link = _usable_link(created, answer.request, title=message["title"])
     return CreatedTodo(
         key=_parse_key(link),
         link=link,
         title=read("title", message["title"]),
         todo_type=one_line(read("taskType", message["todoType"]), max_chars=NAME_CHARS),
         description=read("description", message["description"]),
-        tags=[show(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
+        tags=[show(tag) for tag in _texts_of(created.get("tags"))],
     )
+
+
+def _texts_of(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _usable_link(created: Mapping[str, Any], request: RequestInfo, *, title: str) -> str | None:
+    link = web_address(created.get("taskLink"))
+    if link and not request.repeats_secret(unquote(link)):
+        return link
+    log.warning(
+        "BzCtrl created the todo %s, but its response has no usable link to it (taskLink must be http or https).",
+        safe_repr(title, max_chars=LINE_CHARS),
+    )
+    return None
 
 
 def refused_fresh_token(answer: Answer) -> BzCtrlAuthError:

@@ -335,15 +335,19 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
             kind = one_line(type(exc).__name__, max_chars=NAME_CHARS)
             errors.append((name, f"cannot be read: it raised {kind}"))
     errors += _join_domain(checked, {name for name, _ in errors})
+    errors += _of_other_type(checked)
+    if unknown := [name for name in values if name not in FIELDS]:
+        errors += _unknown_fields(unknown)
+    return checked, errors
+
+
+def _of_other_type(checked: Mapping[str, Any]) -> Errors:
     todo_type = checked.get("todo_type")
-    errors += [
+    return [
         (name, f"belongs to {known.only_for} only, not to {todo_type}: leave it out")
         for name, known in FIELDS.items()
         if todo_type and checked.get(name) and known.only_for not in (None, todo_type)
     ]
-    if unknown := [name for name in values if name not in FIELDS]:
-        errors += _unknown_fields(unknown)
-    return checked, errors
 
 
 def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
