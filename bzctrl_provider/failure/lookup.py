@@ -154,11 +154,7 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     checks: list[str] = []
     if kind == "checks":
         checks = sorted(context["task"].upstream_task_ids)
-        states = _states(context, with_all_before(dag, checks), run_id, kind)
-        states = _select_own_instances(context, states)
-        # A failure further up does not count if a task between handled it, for example one with `all_done`.
-        blocked = {task_id for task_id, of in states.items() if "upstream_failed" in of.values()}
-        found = find_failed(states, with_all_before(dag, checks, through=blocked))
+        states, found = _find_failed_before(context, checks, run_id)
     else:
         states = _states(context, sorted(dag.task_ids), run_id, kind)
         found = find_failed(states, states)
@@ -186,6 +182,17 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
         "skipped": of_checks.count({"skipped"}),
         **find_consequences(dag, all_failed),
     }
+
+
+def _find_failed_before(
+    context: Mapping[str, Any], checks: list[str], run_id: str
+) -> tuple[dict[str, dict[int, str]], list[tuple[str, int]]]:
+    """Return the states of all tasks before a roll-up, and the instances whose failure it reports."""
+    dag = context["dag"]
+    states = _select_own_instances(context, _states(context, with_all_before(dag, checks), run_id, "checks"))
+    # A failure further up does not count if a task between handled it, for example one with `all_done`.
+    blocked = {task_id for task_id, of in states.items() if "upstream_failed" in of.values()}
+    return states, find_failed(states, with_all_before(dag, checks, through=blocked))
 
 
 def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]) -> list[tuple[str, int]]:
@@ -301,13 +308,9 @@ def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:
     """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
+    if not airflow_at_least(3, 0):
+        return _states_of_airflow_2(context, set(task_ids))
     states: dict[str, dict[int, str]] = defaultdict(dict)
-    if not airflow_at_least(3, 0):  # tasks and callbacks of Airflow 2 can read the database
-        wanted = set(task_ids)
-        for found in context["dag_run"].get_task_instances():
-            if found.task_id in wanted:
-                states[found.task_id][found.map_index] = _name(found.state) or ""
-        return states
     ti = context.get("ti")
     # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
     if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
@@ -320,6 +323,15 @@ def _states(
         for key, state in response.get(run_id, {}).items():
             task_id, index = _parse_state_key(key, known)
             states[task_id][index] = _name(state) or ""
+    return states
+
+
+def _states_of_airflow_2(context: Mapping[str, Any], task_ids: set[str]) -> dict[str, dict[int, str]]:
+    """Return them from Airflow's database, which tasks and callbacks of Airflow 2 can read."""
+    states: dict[str, dict[int, str]] = defaultdict(dict)
+    for found in context["dag_run"].get_task_instances():
+        if found.task_id in task_ids:
+            states[found.task_id][found.map_index] = _name(found.state) or ""
     return states
 
 

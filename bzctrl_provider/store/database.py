@@ -267,6 +267,9 @@ def _make_engine(url: URL, timeout_s: int, *, keeps_connection: bool) -> Engine:
 def _make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
     """Make the file with mode 0600 before SQLite does it with another one."""
     path = Path(arguments[0])
+    # Looked at first, so that no child is forked while the lock is held for a file that exists.
+    if path.exists():
+        return
     # One thread at a time: a process that closes a file loses all its locks of it, also those that SQLite holds in another thread.
     with _making_a_file:
         if not path.exists():
