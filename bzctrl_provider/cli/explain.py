@@ -62,12 +62,11 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
     occurrence = _read_occurrence(arguments, stored)
     path = settings().routes_path
     loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
-    names = find_names(occurrence)
-    if occurrence.is_of_policy and loaded.routes is not None:
-        backfill = names | {"run_types": ("backfill",)}
-        if not find_ignoring(loaded.routes, backfill):
-            notes.append(_BACKFILLS)
-    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    names, routes = find_names(occurrence), loaded.routes
+    if routes is None:
+        routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    elif occurrence.is_of_policy and not find_ignoring(routes, names | {"run_types": ("backfill",)}):
+        notes.append(_BACKFILLS)
     raisers, is_raiser_known = _find_raisers(occurrence, stored)
     report = {
         "ok": not loaded.errors,
@@ -77,7 +76,7 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
         "notes": notes,
         "routes_path": path,
         "errors": loaded.errors,
-        "routes": _judge_routes(names, defaults if loaded.routes is None else loaded.routes),
+        "routes": _judge_routes(names, routes),
     }
     return report, (one_line(line, max_chars=TEXT_CHARS) for line in _lines(report))
 
@@ -106,27 +105,22 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     if current_run_type(run_type) not in RUN_TYPES:
         # Here, and not in the parser, which imports nothing that knows them.
         arguments.parser.error(f"argument --run-type: must be one of {', '.join(RUN_TYPES)}")
-    failure = _read_failure(arguments, stored)
+    tasks = arguments.task or ()
     tags = arguments.tag or stored.get("tags")
     options = settings()
     return Occurrence(
-        failure=failure,
+        failure=Failure(
+            kind="run",
+            dag_id=arguments.explain,
+            run_id="",
+            tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
+            instances=dict.fromkeys(tasks, 1),
+            owner=", ".join(arguments.owner or ()) or stored.get("owner"),
+        ),
         run_type=run_type,
         tags=tags,
         team=arguments.team or stored.get("team"),
-        is_of_policy=options.incident_on_failed_run and options.applies_to(failure.dag_id, tags or ()),
-    )
-
-
-def _read_failure(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Failure:
-    tasks = arguments.task or ()
-    return Failure(
-        kind="run",
-        dag_id=arguments.explain,
-        run_id="",
-        tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
-        instances=dict.fromkeys(tasks, 1),
-        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
+        is_of_policy=options.incident_on_failed_run and options.applies_to(arguments.explain, tags or ()),
     )
 
 

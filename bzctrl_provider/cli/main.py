@@ -77,8 +77,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
 def _add_outbox(parser: argparse.ArgumentParser) -> None:
     outbox = parser.add_subparsers(metavar="COMMAND", required=True)
     listing = _add_command(outbox, "list", "outbox.run_list")
-    text = "list at most N (default: 100)"
-    listing.add_argument("--limit", type=int, default=100, metavar="N", help=text)
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="list at most N (default: 100)")
     deliver = _add_command(outbox, "deliver", "outbox.run_deliver")
     text = "the connection for all incidents (default: that of each)"
     deliver.add_argument("--conn-id", metavar="ID", help=text)
@@ -116,8 +115,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     # First: it says where Airflow looks up connections and Variables.
     use_metadata_database()
     module, _, name = arguments.function.partition(".")
-    code: int = getattr(import_module(f"bzctrl_provider.cli.{module}"), name)(arguments, out)
-    return code
+    return int(getattr(import_module(f"bzctrl_provider.cli.{module}"), name)(arguments, out))
 
 
 @contextlib.contextmanager
