@@ -95,9 +95,9 @@ _DELIVER = "Create and unpause the delivery DAG, or run `bzctrl outbox deliver` 
 _REJECTED = "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and `bzctrl outbox discard` them."
 
 _FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
-    "scheduler": "No scheduler has loaded the provider's plugin{}: it notes no failed run. Install the provider where the scheduler runs, "
+    "scheduler": "No scheduler has loaded the provider's plugin{ago}: it notes no failed run. Install the provider where the scheduler runs, "
     "set incident_on_failed_run and database there, too, and restart it.",
-    "delivery": f"No delivery has run{{}}: the incidents of failed runs wait. {_DELIVER}",
+    "delivery": f"No delivery has run{{ago}}: the incidents of failed runs wait. {_DELIVER}",
 }
 """The parts of a deployment that incidents of failed runs need, and what is said if one was not at work lately, and for how long."""
 
@@ -296,7 +296,7 @@ def check_failed_runs() -> Finding:
         for part, fault in _FAILED_RUNS_NEED.items():
             at = failed_runs.find_heartbeat(tx, part)
             if at is None or tx.now - at > SCHEDULED_FOR_S:
-                faults.append(fault.format("" if at is None else f" for {format_span(tx.now - at)}"))
+                faults.append(fault.format(ago="" if at is None else f" for {format_span(tx.now - at)}"))
         age = "" if oldest is None else f" (the oldest for {format_span(tx.now - oldest)})"
     runs = "run waits" if number == 1 else "runs wait"
     message = f"incident_on_failed_run is on; {number} failed {runs} for a delivery{age}."

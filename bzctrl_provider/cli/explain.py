@@ -9,25 +9,19 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.airflow_compat import find_database_error, read_dag_facts, read_server_variable
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, find_silencing
+from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, find_silencing, load_routes
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
-from bzctrl_provider.rules.routes import (
-    POLICY_DEFAULTS,
-    RUN_TYPES,
-    LoadedRoutes,
-    Route,
-    RoutesFile,
-    current_run_type,
-    find_ignoring,
-)
+from bzctrl_provider.rules.routes import RUN_TYPES, current_run_type, find_ignoring
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Mapping
+
+    from bzctrl_provider.rules.routes import Route
 
 _SHOWN = {
     "dags": "DAG",
@@ -60,12 +54,9 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
     """
     stored, notes = _read_stored(arguments.explain)
     occurrence = _read_occurrence(arguments, stored)
-    path = settings().routes_path
-    loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
-    names, routes = find_names(occurrence), loaded.routes
-    if routes is None:
-        routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
-    elif occurrence.is_of_policy and not find_ignoring(routes, names | {"run_types": ("backfill",)}):
+    names = find_names(occurrence)
+    routes, loaded = load_routes(occurrence)
+    if occurrence.is_of_policy and not find_ignoring(routes, names | {"run_types": ("backfill",)}):
         notes.append(_BACKFILLS)
     raisers, is_raiser_known = _find_raisers(occurrence, stored)
     report = {
@@ -74,7 +65,7 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
         "raised_by": raisers,
         "facts": names,
         "notes": notes,
-        "routes_path": path,
+        "routes_path": settings().routes_path,
         "errors": loaded.errors,
         "routes": _judge_routes(names, routes),
     }

@@ -146,9 +146,8 @@ def get_commands() -> list[Any]:
     """Return the command in Airflow's classes; every ``airflow`` command calls this."""
     from airflow.cli.cli_config import ActionCommand, Arg
 
-    make_argument: Any = Arg  # it has no types
     text = "the command with its arguments"
-    arguments = make_argument(("arguments",), nargs=argparse.REMAINDER, help=text)
+    arguments = Arg(("arguments",), nargs=argparse.REMAINDER, help=text)  # type: ignore[no-untyped-call]
     text = (
         f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\n"
         "Each has its own help: airflow bzctrl check --help"
