@@ -81,6 +81,18 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def format_span(seconds: float, *, least: int = 1) -> str:
+    """Return a time span in its largest unit, such as ``12 min``.
+
+    :param seconds: its length; less than 0 counts as 0.
+    :param least: how many of a unit there have to be; with 2, 90 seconds are ``90 s``.
+    """
+    for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= least * unit_s:
+            return f"{int(seconds // unit_s)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
 def list_names(names: Sequence[str]) -> str:
     """Return the first 20 names on one line, and how many more there are."""
     more = len(names) - LIST_ITEMS

@@ -47,11 +47,7 @@ _GOOD = {"run-results": {"pass", "success", "skipped", "no-op", "reused"}, "sour
 
 
 def checks_from_dbt(
-    run_results: object,
-    manifest: object = None,
-    *,
-    one_for_all: bool = True,
-    include_warnings: bool = False,
+    run_results: object, manifest: object = None, *, one_for_all: bool = True, include_warnings: bool = False
 ) -> dict[str, Any] | list[dict[str, Any]] | None:
     """Return todos about the tests that failed in a run of dbt, or about stale sources, for ``@task.bzctrl_todo``.
 

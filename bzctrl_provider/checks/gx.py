@@ -219,8 +219,7 @@ def _read_expectations(result: object, errors: ErrorList) -> list[_Expectation]:
     found = []
     for number, run in enumerate(runs):
         found += _suite(run, f"result.{form}[{number}]", errors)
-    _compare_success(source, "result", found, errors)
-    _compare_number(source, "result", "evaluated_validations", len(runs), errors)
+    _check_whole(source, "result", found, errors, evaluated_validations=len(runs))
     return found
 
 
@@ -245,8 +244,7 @@ def _suite(source: object, where: str, errors: ErrorList) -> list[_Expectation]:
     ]
     success = source.get("success")
     errors.check(isinstance(success, bool), f"{where}.success", "true or false", success)
-    _compare_success(source, where, expectations, errors)
-    _compare_number(source, where, "evaluated_expectations", len(entries), errors)
+    _check_whole(source, where, expectations, errors, evaluated_expectations=len(entries))
     return expectations
 
 
@@ -276,21 +274,22 @@ def _exception(info: object) -> str:
     return shown_lines("\n".join(messages))
 
 
-def _compare_success(
-    source: Mapping[str, Any], where: str, expectations: list[_Expectation], errors: ErrorList
+def _check_whole(
+    source: Mapping[str, Any], where: str, found: list[_Expectation], errors: ErrorList, **counts: int
 ) -> None:
-    """Note an error if a result that failed has no failure: it has lost a part, and must not pass for a good one."""
+    """Note an error if a result has lost a part, because it must not pass for a good one.
+
+    :param found: the expectations that it holds: if it failed, one of them failed.
+    :param counts: how many it holds, by the name under which its statistics have their number.
+    """
     success = source.get("success", True)
-    if success is not True and all(expectation.success for expectation in expectations):
+    if success is not True and all(expectation.success for expectation in found):
         error = f"is {safe_repr(success).lower()}, but no expectation of the result failed"
         errors.add(f"{where}.success", error)
-
-
-def _compare_number(source: Mapping[str, Any], where: str, name: str, number: int, errors: ErrorList) -> None:
-    """Note an error if a result holds another number than it counts."""
-    counted = mapping(source.get("statistics")).get(name)
-    if isinstance(counted, int) and counted != number:
-        errors.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")
+    for name, number in counts.items():
+        counted = mapping(source.get("statistics")).get(name)
+        if isinstance(counted, int) and counted != number:
+            errors.add(f"{where}.statistics.{name}", f"is {counted}, but the result holds {number}")
 
 
 def _some(values: object) -> str:

@@ -194,12 +194,7 @@ def make_todos(
         return None
     if not one_for_all:
         return [
-            _todo(
-                f"{tool}: {check.what}",
-                [f"{run}: {check.what}.", check.text],
-                notes,
-                check.emails,
-            )
+            _todo(f"{tool}: {check.what}", [f"{run}: {check.what}.", check.text], notes, check.emails)
             for check in checks
         ]
     labels = [check.label for check in checks]
@@ -268,7 +263,7 @@ def owners(*of: object) -> tuple[str, ...]:
     for meta in of:
         value = meta.get("owner") if isinstance(meta, dict) else None
         names = value if isinstance(value, list | tuple) else [value]
-        if found := tuple(name for name in (shown(name) for name in names if isinstance(name, str)) if name):
+        if found := tuple(filter(None, (shown(name) for name in names if isinstance(name, str)))):
             return found[:LIST_ITEMS]
     return ()
 

@@ -23,7 +23,7 @@ from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import StoreError, database, find_misplacement
-from bzctrl_provider.text import TEXT_CHARS, count, one_line
+from bzctrl_provider.text import TEXT_CHARS, count, format_span, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -67,9 +67,11 @@ def describe_error(error: BaseException) -> str:
     return one_line(text, max_chars=TEXT_CHARS)
 
 
-def show(report: Mapping[str, Any], lines: Iterable[str], arguments: argparse.Namespace, out: TextIO) -> None:
-    """Print the report of a command: one JSON object with ``--json``, otherwise lines."""
-    print(*([json.dumps(report, ensure_ascii=False)] if arguments.json else lines), sep="\n", file=out)
+def show(report: Mapping[str, Any], lines: Iterable[str], arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print the report of a command: one JSON object with ``--json``, otherwise lines. Return the exit code."""
+    for line in [json.dumps(report, ensure_ascii=False)] if arguments.json else lines:
+        print(line, file=out, flush=True)
+    return int(not report.get("ok", True))
 
 
 def fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:
@@ -79,19 +81,7 @@ def fail(message: str, arguments: argparse.Namespace, out: TextIO) -> int:
     :param arguments: those of the command.
     :param out: gets the message.
     """
-    show({"ok": False, "error": message}, [message], arguments, out)
-    return 1
-
-
-def format_age(seconds: float) -> str:
-    """Return a time span in its largest unit, such as ``12 min``.
-
-    :param seconds: its length; less than 0 counts as 0.
-    """
-    for unit, length_s in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length_s:
-            return f"{int(seconds // length_s)} {unit}"
-    return f"{max(0, int(seconds))} s"
+    return show({"ok": False, "error": message}, [message], arguments, out)
 
 
 OLDEST_AIRFLOW = (2, 11)
@@ -105,9 +95,9 @@ _DELIVER = "Create and unpause the delivery DAG, or run `bzctrl outbox deliver` 
 _REJECTED = "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and `bzctrl outbox discard` them."
 
 _FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
-    "scheduler": "No scheduler has loaded the provider's plugin{}: it notes no failed run. Install the provider where the scheduler runs, "
+    "scheduler": "No scheduler has loaded the provider's plugin{ago}: it notes no failed run. Install the provider where the scheduler runs, "
     "set incident_on_failed_run and database there, too, and restart it.",
-    "delivery": f"No delivery has run{{}}: the incidents of failed runs wait. {_DELIVER}",
+    "delivery": f"No delivery has run{{ago}}: the incidents of failed runs wait. {_DELIVER}",
 }
 """The parts of a deployment that incidents of failed runs need, and what is said if one was not at work lately, and for how long."""
 
@@ -121,18 +111,14 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     :param out: gets the report.
     """
     if arguments.explain or arguments.file:
-        report, lines = run_explain(arguments)
-        show(report, lines, arguments, out)
-        return int(not report["ok"])
-    findings: list[Finding] = []
+        return show(*run_explain(arguments), arguments, out)
+    report: dict[str, Any] = {"ok": True, "checks": []}
     for finding in check_all(arguments.conn_id or settings().conn_id, now=datetime.now(UTC)):
-        findings.append(finding)
+        report["ok"] &= finding.status != "fault"
+        report["checks"].append(finding._asdict())
         if not arguments.json:  # each at once: a server that says nothing keeps the next check waiting
-            print(*finding.lines(), sep="\n", file=out, flush=True)
-    is_ok = all(finding.status != "fault" for finding in findings)
-    if arguments.json:
-        show({"ok": is_ok, "checks": [finding._asdict() for finding in findings]}, (), arguments, out)
-    return int(not is_ok)
+            show(report, finding.lines(), arguments, out)
+    return show(report, (), arguments, out)
 
 
 def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
@@ -269,7 +255,7 @@ def check_outbox(hosts: Sequence[str]) -> Finding:
         faults.append(_REJECTED)
     if misplacement := find_misplacement(hosts):
         faults.append(misplacement)
-    age = f" (the oldest for {format_age(oldest_s)})" if oldest_s is not None else ""
+    age = f" (the oldest for {format_span(oldest_s)})" if oldest_s is not None else ""
     message = f"{store} can be used; {waiting} waiting{age}, {rejected} rejected."
     facts = {"address": str(store), "waiting": waiting, "oldest_s": oldest_s, "rejected": rejected}
     return Finding("outbox", "fault" if faults else "ok", message, faults, facts)
@@ -282,7 +268,7 @@ def _find_waiting(tx: Transaction, waiting: int, oldest: float | None) -> Iterat
     since = f"{waiting} {'waits' if waiting == 1 else 'wait'} since {format_time(oldest)}"
     began_at = deliveries.find_deliveries(tx).began_at
     if tx.now - max(began_at, oldest) > SCHEDULED_FOR_S:
-        span = f" for {format_age(tx.now - began_at)}" if began_at else ""
+        span = f" for {format_span(tx.now - began_at)}" if began_at else ""
         yield f"{since}, and no delivery has run{span}. {_DELIVER}"
     elif tx.now - oldest > WAITS_TOO_LONG_S:
         yield f"{since}: `bzctrl outbox list` has the reasons, and `bzctrl outbox deliver` sends all now."
@@ -310,8 +296,8 @@ def check_failed_runs() -> Finding:
         for part, fault in _FAILED_RUNS_NEED.items():
             at = failed_runs.find_heartbeat(tx, part)
             if at is None or tx.now - at > SCHEDULED_FOR_S:
-                faults.append(fault.format("" if at is None else f" for {format_age(tx.now - at)}"))
-        age = "" if oldest is None else f" (the oldest for {format_age(tx.now - oldest)})"
+                faults.append(fault.format(ago="" if at is None else f" for {format_span(tx.now - at)}"))
+        age = "" if oldest is None else f" (the oldest for {format_span(tx.now - oldest)})"
     runs = "run waits" if number == 1 else "runs wait"
     message = f"incident_on_failed_run is on; {number} failed {runs} for a delivery{age}."
     return Finding("failed_runs", "fault" if faults else "ok", message, faults)

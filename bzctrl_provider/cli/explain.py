@@ -9,25 +9,19 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.airflow_compat import find_database_error, read_dag_facts, read_server_variable
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.incidents.decide import decide
-from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, find_silencing
+from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, find_silencing, load_routes
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
-from bzctrl_provider.rules.routes import (
-    POLICY_DEFAULTS,
-    RUN_TYPES,
-    LoadedRoutes,
-    Route,
-    RoutesFile,
-    current_run_type,
-    find_ignoring,
-)
+from bzctrl_provider.rules.routes import RUN_TYPES, current_run_type, find_ignoring
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Mapping
+
+    from bzctrl_provider.rules.routes import Route
 
 _SHOWN = {
     "dags": "DAG",
@@ -60,14 +54,10 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
     """
     stored, notes = _read_stored(arguments.explain)
     occurrence = _read_occurrence(arguments, stored)
-    path = settings().routes_path
-    loaded = RoutesFile(path).load() if path is not None else LoadedRoutes(None)
     names = find_names(occurrence)
-    if occurrence.is_of_policy and loaded.routes is not None:
-        backfill = names | {"run_types": ("backfill",)}
-        if not find_ignoring(loaded.routes, backfill):
-            notes.append(_BACKFILLS)
-    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    routes, loaded = load_routes(occurrence)
+    if occurrence.is_of_policy and not find_ignoring(routes, names | {"run_types": ("backfill",)}):
+        notes.append(_BACKFILLS)
     raisers, is_raiser_known = _find_raisers(occurrence, stored)
     report = {
         "ok": not loaded.errors,
@@ -75,9 +65,9 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
         "raised_by": raisers,
         "facts": names,
         "notes": notes,
-        "routes_path": path,
+        "routes_path": settings().routes_path,
         "errors": loaded.errors,
-        "routes": _judge_routes(names, defaults if loaded.routes is None else loaded.routes),
+        "routes": _judge_routes(names, routes),
     }
     return report, (one_line(line, max_chars=TEXT_CHARS) for line in _lines(report))
 
@@ -106,27 +96,22 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     if current_run_type(run_type) not in RUN_TYPES:
         # Here, and not in the parser, which imports nothing that knows them.
         arguments.parser.error(f"argument --run-type: must be one of {', '.join(RUN_TYPES)}")
-    failure = _read_failure(arguments, stored)
+    tasks = arguments.task or ()
     tags = arguments.tag or stored.get("tags")
     options = settings()
     return Occurrence(
-        failure=failure,
+        failure=Failure(
+            kind="run",
+            dag_id=arguments.explain,
+            run_id="",
+            tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
+            instances=dict.fromkeys(tasks, 1),
+            owner=", ".join(arguments.owner or ()) or stored.get("owner"),
+        ),
         run_type=run_type,
         tags=tags,
         team=arguments.team or stored.get("team"),
-        is_of_policy=options.incident_on_failed_run and options.applies_to(failure.dag_id, tags or ()),
-    )
-
-
-def _read_failure(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Failure:
-    tasks = arguments.task or ()
-    return Failure(
-        kind="run",
-        dag_id=arguments.explain,
-        run_id="",
-        tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
-        instances=dict.fromkeys(tasks, 1),
-        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
+        is_of_policy=options.incident_on_failed_run and options.applies_to(arguments.explain, tags or ()),
     )
 
 

@@ -77,8 +77,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
 def _add_outbox(parser: argparse.ArgumentParser) -> None:
     outbox = parser.add_subparsers(metavar="COMMAND", required=True)
     listing = _add_command(outbox, "list", "outbox.run_list")
-    text = "list at most N (default: 100)"
-    listing.add_argument("--limit", type=int, default=100, metavar="N", help=text)
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="list at most N (default: 100)")
     deliver = _add_command(outbox, "deliver", "outbox.run_deliver")
     text = "the connection for all incidents (default: that of each)"
     deliver.add_argument("--conn-id", metavar="ID", help=text)
@@ -116,8 +115,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     # First: it says where Airflow looks up connections and Variables.
     use_metadata_database()
     module, _, name = arguments.function.partition(".")
-    code: int = getattr(import_module(f"bzctrl_provider.cli.{module}"), name)(arguments, out)
-    return code
+    return int(getattr(import_module(f"bzctrl_provider.cli.{module}"), name)(arguments, out))
 
 
 @contextlib.contextmanager
@@ -148,9 +146,8 @@ def get_commands() -> list[Any]:
     """Return the command in Airflow's classes; every ``airflow`` command calls this."""
     from airflow.cli.cli_config import ActionCommand, Arg
 
-    make_argument: Any = Arg  # it has no types
     text = "the command with its arguments"
-    arguments = make_argument(("arguments",), nargs=argparse.REMAINDER, help=text)
+    arguments = Arg(("arguments",), nargs=argparse.REMAINDER, help=text)  # type: ignore[no-untyped-call]
     text = (
         f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\n"
         "Each has its own help: airflow bzctrl check --help"

@@ -6,13 +6,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import find_database_error
-from bzctrl_provider.cli.check import describe_error, fail, format_age, show
+from bzctrl_provider.cli.check import describe_error, fail, show
 from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
 from bzctrl_provider.outbox.runner import deliver
 from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.store import deliveries, failed_runs, incidents, problems
 from bzctrl_provider.store.database import StoreError, database
-from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, TEXT_CHARS, count, cut, one_line
+from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, TEXT_CHARS, count, cut, format_span, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -42,14 +42,13 @@ def run_list(arguments: argparse.Namespace, out: TextIO) -> int:
     except StoreError as exc:
         return fail(str(exc), arguments, out)
     report = {"address": str(store), "entries": items, "more": max(0, more), "failed_runs": noted}
-    show(report, _list_lines(report), arguments, out)
-    return 0
+    return show(report, _list_lines(report), arguments, out)
 
 
 def _list_lines(report: Mapping[str, Any]) -> Iterator[str]:
     for item in report["entries"]:
         shown = (item["bzctrl_conn_id"], item["title"], item["reason"] or "not tried yet")
-        yield "  ".join((f"{item['state']:<8}", item["identity"], f"{format_age(item['age_s']):>6}", *shown))
+        yield "  ".join((f"{item['state']:<8}", item["identity"], f"{format_span(item['age_s']):>6}", *shown))
     if report["more"]:
         yield f"and {report['more']} more"
     elif not report["entries"]:
@@ -95,9 +94,8 @@ def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
         result = deliver(bzctrl_conn_id=arguments.conn_id, ignore_pauses=True)
     except Exception as exc:  # noqa: BLE001 - a database or a configuration with an error, which is the report
         return fail(f"The outbox was not delivered: {describe_error(exc)}", arguments, out)
-    is_ok = not (result.busy or result.kept or result.rejected)
-    show({"ok": is_ok, **result.as_dict()}, _delivery_lines(result), arguments, out)
-    return int(not is_ok)
+    report = {"ok": not (result.busy or result.kept or result.rejected), **result.as_dict()}
+    return show(report, _delivery_lines(result), arguments, out)
 
 
 def _delivery_lines(result: DeliveryResult) -> Iterator[str]:
@@ -127,10 +125,6 @@ def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:
                 problems.release(tx, identity)
     except StoreError as exc:
         return fail(str(exc), arguments, out)
-    is_ok = all(done.values())
-    report = {"ok": is_ok, "discarded": [identity for identity, was_there in done.items() if was_there]}
-    lines = (
-        f"{'discarded' if was_there else 'not there'} {identity}" for identity, was_there in done.items()
-    )
-    show(report, lines, arguments, out)
-    return int(not is_ok)
+    report = {"ok": all(done.values()), "discarded": list(filter(done.get, done))}
+    lines = (f"{'discarded' if done[identity] else 'not there'} {identity}" for identity in done)
+    return show(report, lines, arguments, out)

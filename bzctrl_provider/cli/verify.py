@@ -23,7 +23,7 @@ from bzctrl_provider.text import json_line, web_address
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     from bzctrl_provider.cli.check import Status
@@ -120,14 +120,9 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     facts |= {name: _show(answer) for name, answer in answers.items()}
     is_ok = all(finding.status == "held" for finding in findings)
     report = {"ok": is_ok, "statements": [finding._asdict() for finding in findings], "facts": facts}
-    show(report, _lines(findings, facts), arguments, out)
-    return int(not is_ok)
-
-
-def _lines(findings: Sequence[Finding], facts: Mapping[str, str]) -> Iterator[str]:
-    for finding in findings:
-        yield from finding.lines()
-    yield from (f"{name:<12} {text}" for name, text in facts.items())
+    lines = [line for finding in findings for line in finding.lines()]
+    lines += [f"{name:<12} {text}" for name, text in facts.items()]
+    return show(report, lines, arguments, out)
 
 
 def make_messages(client: BzCtrlClient) -> dict[str, Message]:
@@ -203,8 +198,7 @@ def _compare(name: str, answers: Mapping[str, Answer], messages: Mapping[str, Me
             said = f", {key} {answer.request.quote(json_line(value))}" if key else ""
             differed.append(f"{request}: {answer.status}{said}")
     status: Status = "differed" if differed else "held" if compared == len(requests) else "skipped"
-    message = f"{', '.join(requests)}: {text}"
-    return Finding(name, status, message, differed)
+    return Finding(name, status, f"{', '.join(requests)}: {text}", differed)
 
 
 def _show(answer: Answer) -> str:

@@ -19,6 +19,7 @@ from bzctrl_provider.text import (
     NAME_CHARS,
     count,
     cut,
+    format_span,
     is_email,
     list_names,
     names_in_brackets,
@@ -247,7 +248,7 @@ class Failure:
     def _describe_file(self, *, link_to_run: bool) -> str:
         reason = f"{self.reason} ({self.line})" if self.line else self.reason
         known = {
-            "Broken": f"for {_span(self.broken_for_s)}, since {self.broken_since}",
+            "Broken": f"for {format_span(self.broken_for_s, least=2)}, since {self.broken_since}",
             "Bundle": self.bundle,
             "Airflow": self.run_url if link_to_run else None,
         }
@@ -411,11 +412,3 @@ def as_text(value: object) -> object:
     if is_missing(value):
         return None
     return [as_text(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _span(seconds: int) -> str:
-    """Return a time in words, such as ``5 min``."""
-    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * unit_s:
-            return f"{seconds // unit_s} {unit}"
-    return f"{seconds} s"

@@ -15,10 +15,11 @@ from bzctrl_provider.store.database import database
 from bzctrl_provider.text import LIST_ITEMS, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from bzctrl_provider.failure.model import Failure, LazyFailure
     from bzctrl_provider.incidents.occurrence import Occurrence
+    from bzctrl_provider.rules.routes import LoadedRoutes, Route
     from bzctrl_provider.rules.silences import Silence
     from bzctrl_provider.store.repeats import Problem
 
@@ -48,19 +49,23 @@ def find_routed(occurrence: Occurrence) -> Routed:
     return Routed()
 
 
-def _apply_routes(occurrence: Occurrence) -> Routed:
-    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, apply_routes, find_ignoring, open_routes
+def load_routes(occurrence: Occurrence) -> tuple[Sequence[Route], LoadedRoutes]:
+    """Return the routes for an occurrence, which are the defaults if there is no good file, and what the file has."""
+    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, LoadedRoutes, open_routes
 
     path = settings().routes_path
-    routes, note = None, ""
-    if path:
-        loaded = open_routes(path).load()
-        routes, note = loaded.routes, loaded.note
-    if routes is None:
-        routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    loaded = open_routes(path).load() if path else LoadedRoutes(None)
+    defaults = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+    return defaults if loaded.routes is None else loaded.routes, loaded
+
+
+def _apply_routes(occurrence: Occurrence) -> Routed:
+    from bzctrl_provider.rules.routes import apply_routes, find_ignoring
+
+    routes, loaded = load_routes(occurrence)
     names = find_names(occurrence)
     if ignoring := find_ignoring(routes, names):
-        by_file = f"ignore = true in {ignoring.label} of {path}"
+        by_file = f"ignore = true in {ignoring.label} of {settings().routes_path}"
         return Routed(
             ignored_by=by_file if ignoring.number else "a backfill raises none by default, without routes"
         )
@@ -69,7 +74,7 @@ def _apply_routes(occurrence: Occurrence) -> Routed:
         # As operators and notifiers have it.
         seconds, label = values.pop("dedup_window_s")
         values["dedup_window"] = timedelta(seconds=seconds), label
-    return Routed(values, note=note)
+    return Routed(values, note=loaded.note)
 
 
 def find_names(occurrence: Occurrence) -> dict[str, tuple[str, ...] | None]:

@@ -4,12 +4,11 @@ import pytest
 from support.bzctrl import ACC, KEY, LINK, sent_todos
 from support.store import STATES, add, begin_delivery, hold_lease, read
 
-from bzctrl_provider.cli.check import format_age
 from bzctrl_provider.outbox.delivery import BESIDE
 from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.store import deliveries, failed_runs, problems
 from bzctrl_provider.store.failed_runs import FailedRun
-from bzctrl_provider.text import digest_of
+from bzctrl_provider.text import digest_of, format_span
 
 COUNTED = ("created", "kept", "rejected")
 
@@ -204,7 +203,7 @@ def test_discard_of_what_is_not_there_ends_with_code_1(store, run_command):
     assert [one.identity for one in read(store, *STATES)] == ["i2", "i3"]
 
 
-def test_format_age_uses_the_largest_unit():
+def test_format_span_uses_the_largest_unit():
     """An age is one number with its unit."""
     ages = {-5: "0 s", 59.9: "59 s", 60: "1 min", 7199: "1 h", 86_400 * 400: "400 d"}
-    assert {seconds: format_age(seconds) for seconds in ages} == ages
+    assert {seconds: format_span(seconds) for seconds in ages} == ages
