@@ -132,16 +132,15 @@ def parse_routes(text: str) -> tuple[Route, ...]:
         f"{_shown(name)} is unknown: each route begins with [[route]]" for name in document if name != "route"
     ]
     tables = document.get("route", [])
-    routes = []
     if not isinstance(tables, list):
-        errors.append("a route begins with [[route]], in two pairs of brackets")
-    elif not tables and not errors:
+        raise RoutesError(*errors, "a route begins with [[route]], in two pairs of brackets")
+    if not tables and not errors:
         errors.append("has no route: write [[route]] and its keys below it, or unset routes_path")
-    else:
-        for number, table in enumerate(tables, 1):
-            route, faults = _parse_route(number, table)
-            routes.append(route)
-            errors += faults
+    routes = []
+    for number, table in enumerate(tables, 1):
+        route, faults = _parse_route(number, table)
+        routes.append(route)
+        errors += faults
     if errors:
         raise RoutesError(*errors)
     return tuple(routes)
