@@ -45,6 +45,10 @@ class Silence:
     until: datetime
     comment: str = ""
 
+    def covers_any(self, tasks: Iterable[str | None]) -> bool:
+        """Return whether it covers any of some tasks; None is one that is not known."""
+        return any(_fits(self.tasks, task) for task in tasks)
+
     def __str__(self) -> str:
         until = self.until.strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"silenced until {until} ({self.comment})" if self.comment else f"silenced until {until}"
@@ -64,8 +68,8 @@ def find_silence(
     """
     active = [silence for silence in silences if now < silence.until and _fits(silence.dags, dag_id)]
     tasks: list[str | None] = [*task_ids] or [None]
-    covering = [silence for silence in active if any(_fits(silence.tasks, task) for task in tasks)]
-    is_silenced = all(any(_fits(silence.tasks, task) for silence in covering) for task in tasks)
+    covering = [silence for silence in active if silence.covers_any(tasks)]
+    is_silenced = all(any(silence.covers_any([task]) for silence in covering) for task in tasks)
     return covering[0] if is_silenced else None
 
 
