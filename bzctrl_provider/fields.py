@@ -47,7 +47,7 @@ class TodoFields(TypedDict, total=False):
 TODO_FIELDS = tuple(TodoFields.__annotations__)
 
 PLACE = ("domain_workspace", "domain", "workspace")
-"""The fields that together say where a todo belongs."""
+"""The fields that together say where a todo belongs: the first source that sets any of them gives all of them."""
 
 LEVELS = ("HIGH", "MEDIUM", "LOW")
 """The levels of impact, likelihood and priority, the highest first."""

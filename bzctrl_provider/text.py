@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import tzinfo
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 NAME_CHARS = 200
 """The most characters of a name: an id, a title, a path's last part."""
@@ -193,15 +192,30 @@ def read_patterns(value: object) -> tuple[str, ...]:
     return patterns
 
 
-def parse_time(value: object, *, zone: tzinfo | None = None) -> datetime | None:
-    """Return the time of a text in ISO 8601, in UTC; None for anything else.
+def read_values(
+    written: Mapping[str, Any], rules: Mapping[str, Callable[[Any], Any]]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the values that a user has written, and the faults of the others, each with its name.
 
-    :param zone: the time zone of a text that names none; default: such a text is no time.
+    :param rules: all names that there are, each with what returns its value, or raises ``ValueError``.
     """
+    values: dict[str, Any] = {}
+    faults = []
+    for name, value in written.items():
+        if name not in rules:
+            faults.append((name, f"is unknown: {suggest(name, rules)}"))
+            continue
+        try:
+            values[name] = rules[name](value)
+        except ValueError as exc:
+            faults.append((name, str(exc)))
+    return values, faults
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return the time of a text in ISO 8601 that names a time zone, in UTC; None for anything else."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if time is None or (time.tzinfo or zone) is None:
-            return None
-        return (time if time.tzinfo else time.replace(tzinfo=zone)).astimezone(UTC)
+        return time.astimezone(UTC) if time and time.tzinfo else None
     except (ValueError, OverflowError):
         return None

@@ -115,8 +115,8 @@ def read_mapping(source: object, *, name: str, errors: ErrorList) -> Mapping[str
         try:
             source = path.read_bytes()
         except (OSError, ValueError) as exc:
-            reason = getattr(exc, "strerror", None) or type(exc).__name__
-            errors.fail(name, shown(f"the file {path} cannot be read ({reason})"))
+            why = getattr(exc, "strerror", None) or type(exc).__name__
+            errors.fail(name, shown(f"the file {path} cannot be read ({why})"))
     if isinstance(source, str | bytes):
         source = _parse(source, name=name, errors=errors)
     if not isinstance(source, Mapping):

@@ -230,13 +230,13 @@ def check_silences(now: datetime, *, is_all_read: bool) -> Finding:
     text = read_silences()
     if text is None and not is_all_read:
         return Finding("silences", "skipped", _MAY_BE_IN_DATABASE)
-    silences = parse_silences(text)
-    if silences.errors:
+    silences, errors = parse_silences(text)
+    if errors:
         message = f"Correct the Variable {SILENCES_VARIABLE}; until then, these silences do not apply, and the incidents are raised."
-        return Finding("silences", "fault", message, silences.errors)
-    active = sum(now < silence.until for silence in silences.silences)
-    ended = len(silences.silences) - active
-    state = f"is valid; {active} active, {ended} ended" if silences.silences else "has no silences"
+        return Finding("silences", "fault", message, errors)
+    active = sum(now < silence.until for silence in silences)
+    ended = len(silences) - active
+    state = f"is valid; {active} active, {ended} ended" if silences else "has no silences"
     return Finding("silences", "ok", f"The Variable {SILENCES_VARIABLE} {state}.")
 
 

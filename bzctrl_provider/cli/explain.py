@@ -190,11 +190,11 @@ def _judge_routes(
     verdicts = []
     for route in routes:
         mismatch = route.mismatch(names)
-        reason = "fits"
+        why = "fits"
         if mismatch is not None:
-            reason = f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
+            why = f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
         fits = mismatch is None
-        verdicts.append({"route": route.number, "fits": fits, "reason": reason, "label": route.label})
+        verdicts.append({"route": route.number, "fits": fits, "reason": why, "label": route.label})
     return verdicts
 
 

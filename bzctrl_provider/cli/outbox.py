@@ -64,12 +64,12 @@ def _as_dict(tx: Transaction, incident: Incident) -> dict[str, Any]:
         "age_s": max(0, int(tx.now - incident.written_at)),
         "bzctrl_conn_id": one_line(incident.bzctrl_conn_id, max_chars=NAME_CHARS),
         "title": one_line(str(incident.fields.get("title") or ""), max_chars=NAME_CHARS),
-        "reason": one_line(_find_reason(tx, incident), max_chars=LINE_CHARS),
+        "reason": one_line(_find_why(tx, incident), max_chars=LINE_CHARS),
         "fields": incident.fields,  # for a person who creates a rejected one by hand
     }
 
 
-def _find_reason(tx: Transaction, incident: Incident) -> str:
+def _find_why(tx: Transaction, incident: Incident) -> str:
     """Return why an incident waits or was rejected; empty if it was not tried yet."""
     # After a failure that concerns the connection, the incidents themselves have no reason.
     since = tx.now if incident.reason else incident.written_at

@@ -328,7 +328,7 @@ def _parse_key(link: str | None) -> str | None:
 
 def _classify(exc: Exception) -> SendFailure:
     """Return how far a request came before an error of requests; if in doubt, that it was sent."""
-    reason = _reason(exc)
+    reason = _cause(exc)
     # A connection through SOCKS is not one of ours, and has urllib3's error for a certificate.
     causes = (reason, *getattr(reason, "args", ()))
     if any(isinstance(cause, UntrustedError | ssl.SSLCertVerificationError) for cause in causes):
@@ -341,19 +341,19 @@ def _classify(exc: Exception) -> SendFailure:
     return SendFailure.NO_RESPONSE
 
 
-def _reason(exc: BaseException) -> object:
+def _cause(exc: BaseException) -> object:
     """Return the error that requests and urllib3 have wrapped."""
-    reason: object = exc.args[0] if exc.args else exc
-    if isinstance(reason, urllib3_errors.MaxRetryError):
-        reason = reason.reason
-    if isinstance(reason, urllib3_errors.ProxyError):
-        reason = reason.original_error
-    return reason
+    cause: object = exc.args[0] if exc.args else exc
+    if isinstance(cause, urllib3_errors.MaxRetryError):
+        cause = cause.reason
+    if isinstance(cause, urllib3_errors.ProxyError):
+        cause = cause.original_error
+    return cause
 
 
 def transport_error(exc: Exception, request: RequestInfo) -> tuple[BzCtrlTransportError, SendFailure]:
     """Make the error that says why no response came, and whether BzCtrl may have acted on the request."""
-    failure, reason, connection = _classify(exc), _reason(exc), request.config.connection
+    failure, reason, connection = _classify(exc), _cause(exc), request.config.connection
     why = request.quote(_in_words(reason)).rstrip(".")
     unknown = failure is SendFailure.NO_RESPONSE and request.what == "create"
     no_token = f"{_NOTHING_CREATED} Try again, or raise the extra timeout_s of {connection}."

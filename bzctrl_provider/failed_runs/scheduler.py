@@ -105,10 +105,10 @@ class Writer:
             try:
                 self._write(list(runs.values()))
             except Exception as exc:  # noqa: BLE001 - the next attempt may succeed, and this thread is the only one
-                reason = str(exc) if isinstance(exc, StoreError) else exception_text(exc)
+                why = str(exc) if isinstance(exc, StoreError) else exception_text(exc)
                 # Under one lock: an end that comes before the pause makes this the last attempt, and one in it the next.
                 with self._changed:
-                    self._close(reason or "")
+                    self._close(why or "")
                     if self._is_ending:
                         return
                     self._changed.wait_for(lambda: self._is_ending, PAUSE_S)
@@ -131,12 +131,12 @@ class Writer:
             log.info("The store can be used again; failed runs that still wait: %d.", len(self._runs))
             gauge_unwritten(len(self._runs))
 
-    def _close(self, reason: str) -> None:
+    def _close(self, why: str) -> None:
         """Let nobody wait for the store until it has worked again."""
         self._is_closed = True
         self._changed.notify_all()
         number = len(self._runs)
-        log.error("The store does not take failed runs. Kept in memory until it does: %d. %s", number, reason)
+        log.error("The store does not take failed runs. Kept in memory until it does: %d. %s", number, why)
         gauge_unwritten(number)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox.writer import format_time
-from bzctrl_provider.rules.silences import parse_silences
+from bzctrl_provider.rules.silences import find_silence, parse_silences
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import problems
 from bzctrl_provider.store.database import database
@@ -132,14 +132,14 @@ def find_silencing(
     silence, text = None, ""
     with best_effort(f"the silences of the Variable {SILENCES_VARIABLE}"):
         text = ((read_text or _read_text)() or "").strip()
-        silences = parse_silences(text)
-        if silences.errors:
+        silences, errors = parse_silences(text)
+        if errors:
             log.warning(
                 "The Variable %s has faults, and the entries with faults silence nothing: %s",
                 SILENCES_VARIABLE,
-                " ".join(silences.errors[:LIST_ITEMS]),
+                " ".join(errors[:LIST_ITEMS]),
             )
-        silence = silences.find_silence(failure.dag_id or None, failure.task_ids, now=datetime.now(UTC))
+        silence = find_silence(silences, failure.dag_id or None, failure.task_ids, now=datetime.now(UTC))
     if not text or not is_counted:
         return Silencing(silence)
     key = digest_of("silenced", failure.dag_id, *sorted(failure.task_ids))

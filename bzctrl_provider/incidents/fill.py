@@ -10,9 +10,9 @@ from airflow.providers.common.compat.sdk import BaseNotifier
 
 from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.failure.model import as_text, fill_assignee, fill_text
-from bzctrl_provider.fields import TODO_FIELDS, add_left_out_note, add_note, add_run_link
+from bzctrl_provider.fields import PLACE, TODO_FIELDS, add_left_out_note, add_note, add_run_link
 from bzctrl_provider.incidents.deployment import Routed, find_routed
-from bzctrl_provider.rules.field_checks import PLACE_FIELDS, is_given, leave_out_invalid
+from bzctrl_provider.rules.field_checks import is_given, leave_out_invalid
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS
 
@@ -76,8 +76,8 @@ class Filled:
         :param given: for each field a value and its source.
         """
         taken = set(self.values)
-        if not taken.isdisjoint(PLACE_FIELDS):
-            taken.update(PLACE_FIELDS)
+        if not taken.isdisjoint(PLACE):
+            taken.update(PLACE)
         for name, (value, source) in given.items():
             if name in taken or not is_given(value):
                 continue

@@ -144,7 +144,9 @@ class Callback:
 
     def _render(self, name: str, value: Any) -> Any:
         """Render the value of one parameter, also without a DAG, and with that of ``airflow dags test``, which has no environment."""
-        if _is_word(value):
+        # To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
+        is_word = isinstance(value, str) and value.replace("-", "_").isidentifier()
+        if value is None or is_word:
             return value
         dag = self._context.get("dag")
         if self._jinja_env is None:
@@ -173,14 +175,6 @@ class Callback:
             return None
         todo = deliver_soon().get(incident.identity)
         return todo["link"] if todo else incident.link
-
-
-def _is_word(value: object) -> bool:
-    """Return whether a field is unset, or only letters, digits, ``_`` and ``-``, as the default of a connection's id.
-
-    To make Jinja's environment takes most of a callback's time, and each callback of a DAG is a process of its own.
-    """
-    return value is None or (isinstance(value, str) and value.replace("-", "_").isidentifier())
 
 
 _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bzctrl-outbox")
@@ -269,10 +263,8 @@ def may_wait(context: Mapping[str, Any]) -> bool:
     """Return whether the callback itself delivers: no other one waits for it, or nothing follows it."""
     if is_in_task(context) or is_test_run(context):
         return True
-    if airflow_at_least(3, 1):
-        return False
     # Airflow 2 and 3.0 end the process of a DAG's callback without waiting for a thread.
-    return not is_scheduled()
+    return not airflow_at_least(3, 1) and not is_scheduled()
 
 
 LIMIT_S = 10.0
@@ -322,31 +314,26 @@ def send(incident: Incident) -> CreatedTodo:
 
     :raises Exception: if it was not created, or the connection is missing or invalid. The log then has its fields.
     """
-    with _logged_if_lost(incident):
-        limit_s = budget.remaining_s()
-        hook = _new_hook(incident.bzctrl_conn_id)
+    with _direct_hook(incident) as (hook, limit_s):
         fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
         return hook.create_todo(fields, limit_s=limit_s)
 
 
 async def asend(incident: Incident) -> None:
     """Do the same from a coroutine; the event loop and its own threads stay free meanwhile."""
-    with _logged_if_lost(incident):
-        limit_s = budget.remaining_s()
-        await _new_hook(incident.bzctrl_conn_id).acreate_todo(incident.fields, limit_s=limit_s)
+    with _direct_hook(incident) as (hook, limit_s):
+        await hook.acreate_todo(incident.fields, limit_s=limit_s)
 
 
 @contextmanager
-def _logged_if_lost(incident: Incident) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        log_incident(incident.fields)
-        raise
-
-
-def _new_hook(bzctrl_conn_id: str) -> BzCtrlHook:
+def _direct_hook(incident: Incident) -> Iterator[tuple[BzCtrlHook, float]]:
+    """Yield the hook of an incident with its seconds; if the block raises, the incident is logged."""
     # Only here: it loads the client, which a callback that writes into the outbox does not need.
     from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
-    return BzCtrlHook(bzctrl_conn_id)
+    try:
+        limit_s = budget.remaining_s()
+        yield BzCtrlHook(incident.bzctrl_conn_id), limit_s
+    except Exception:
+        log_incident(incident.fields)
+        raise

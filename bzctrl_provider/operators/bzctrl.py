@@ -494,7 +494,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         failure = _get_failure(context)
         occurrence = read_checks(context, failure, task_id=self.task_id)
         if not failure.tasks:
-            if self._may_have_memory():
+            if self._may_repeat():
                 note_pass(occurrence.pass_key)
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         decision = decide(occurrence, self._wish(context), record=announce)
@@ -505,7 +505,7 @@ class IncidentOnFailureOperator(CreateTodoOperator):
             context["ti"].xcom_push(key=COUNTED_XCOM_KEY, value=decision.why)
         return self._not_raised(context, decision)
 
-    def _may_have_memory(self) -> bool:
+    def _may_repeat(self) -> bool:
         """Return whether failures of this task may share an incident, or be counted."""
         return (
             bool(self.get_option(self, "dedup_window"))
@@ -649,8 +649,8 @@ def _summarize(todos: list[dict[str, Any]], results: Sequence[Result], *, is_las
         return curable[0]
     if len(results) == 1:
         return AirflowFailException(str(errors[0]))
-    reason = "The reason" if len(set(map(str, errors))) == 1 else "The first reason"
-    return AirflowFailException(f"{missing}; the table above says which and why. {reason}: {errors[0]}")
+    which = "The reason" if len(set(map(str, errors))) == 1 else "The first reason"
+    return AirflowFailException(f"{missing}; the table above says which and why. {which}: {errors[0]}")
 
 
 def _warn_of_none(fields: Mapping[str, Any]) -> None:

@@ -244,15 +244,13 @@ class Delivery:
             _OfConnection(self, conn_id, sender).deliver(waiting)
 
     def pause(self, conn_id: str, exc: Exception) -> str:
-        """Keep everybody from a connection for a while, and return the reason."""
-        reason = (
-            f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
-        )
+        """Keep everybody from a connection for a while, and return why."""
+        why = f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
         is_permanent = getattr(exc, "is_permanent", True)
         pause_s = getattr(exc, "pause_s", None)
         if self.options.beside and not is_permanent and pause_s is None:
-            self.pause_beside(reason)
-            return reason
+            self.pause_beside(why)
+            return why
         for_s = max(PAUSE_S, pause_s or 0)
         with self.store.transaction() as tx:
             refusals = 0
@@ -261,14 +259,14 @@ class Delivery:
                 before = deliveries.find_pause(tx, conn_id)
                 refusals = min(before.refusals + 1 if before else 1, _REFUSALS_MAX)
                 for_s *= 2.0 ** (refusals - 1)
-            deliveries.pause(tx, conn_id, for_s=min(for_s, PAUSE_MAX_S), reason=reason, refusals=refusals)
-        return reason
+            deliveries.pause(tx, conn_id, for_s=min(for_s, PAUSE_MAX_S), reason=why, refusals=refusals)
+        return why
 
-    def pause_beside(self, reason: str) -> None:
+    def pause_beside(self, why: str) -> None:
         """Keep processes with other work from BzCtrl for a while, if this one has: each would wait as long as this one."""
         if self.options.beside:
             with self.store.transaction() as tx:
-                deliveries.pause(tx, BESIDE, for_s=PAUSE_S, reason=reason)
+                deliveries.pause(tx, BESIDE, for_s=PAUSE_S, reason=why)
 
     def keep(self, waiting: Sequence[Incident], reason: str) -> None:
         """Report incidents that go on waiting, with one line of the log for all of them."""

@@ -332,9 +332,9 @@ def queue_incident(incident: Incident, exc: Exception) -> bool:
     is_unknown = getattr(exc, "outcome_unknown", False)
     times = (format_time(time.time()),) if is_unknown else ()
     with best_effort("the outbox for the incident", level=logging.ERROR):
-        reason = str(exc) or type(exc).__name__
+        why = str(exc) or type(exc).__name__
         # Without its rules for repeats: by them it was decided before, that it is raised.
-        write(replace(incident, reason=reason, unanswered=times, repeats=None))
+        write(replace(incident, reason=why, unanswered=times, repeats=None))
         log.error(
             "BzCtrl did not take the incident, which waits in the outbox as %s and is created from there. %s",
             incident.identity,

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PLACE_FIELDS = ("domain_workspace", "domain", "workspace")
-"""The fields of one place: the first source that sets any of them gives all of them."""
-
 _PAIR = {"domain", "workspace"}
 _TEXTS = {"domain_workspace", "title", "description", "category", "sub_category", "order_id", "lrn"}
 _OF_LEVELS = {"impact", "likelihood", "priority"}

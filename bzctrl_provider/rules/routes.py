@@ -17,8 +17,8 @@ from jinja2 import Environment, TemplateSyntaxError
 
 from bzctrl_provider.client.todo import Todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.fields import TODO_FIELDS
-from bzctrl_provider.rules.field_checks import PLACE_FIELDS, is_template
+from bzctrl_provider.fields import PLACE, TODO_FIELDS
+from bzctrl_provider.rules.field_checks import is_template
 from bzctrl_provider.text import (
     FAILURES_MAX,
     NAME_CHARS,
@@ -26,12 +26,12 @@ from bzctrl_provider.text import (
     fits_any,
     one_line,
     read_patterns,
+    read_values,
     safe_repr,
     suggest,
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
 
     Names = Mapping[str, tuple[str, ...] | None]
@@ -88,33 +88,26 @@ class Route:
         return None
 
 
-class RoutedField(NamedTuple):
-    """A value with the route that gives it."""
-
-    value: Any
-    route: Route
-
-
-def apply_routes(routes: Iterable[Route], names: Names) -> dict[str, RoutedField]:
-    """Return for each field the value of the first route that fits and sets it.
+def apply_routes(routes: Iterable[Route], names: Names) -> dict[str, tuple[Any, Route]]:
+    """Return for each field the value of the first route that fits and sets it, and this route.
 
     ``domain_workspace``, ``domain`` and ``workspace`` are one place: the first fitting route that sets any of them
     gives all of them.
     """
-    fields: dict[str, RoutedField] = {}
+    fields: dict[str, tuple[Any, Route]] = {}
     for route in routes:
         if route.mismatch(names) is None:
-            has_place = any(name in fields for name in PLACE_FIELDS)
+            has_place = any(name in fields for name in PLACE)
             for name, value in route.fields.items():
-                if name not in fields and not (has_place and name in PLACE_FIELDS):
-                    fields[name] = RoutedField(value, route)
+                if name not in fields and not (has_place and name in PLACE):
+                    fields[name] = (value, route)
     return fields
 
 
 def find_ignoring(routes: Iterable[Route], names: Names) -> Route | None:
     """Return the route by which no incident is raised; None if one is raised."""
-    given = apply_routes(routes, names).get("ignore")
-    return given.route if given and given.value else None
+    is_ignored, route = apply_routes(routes, names).get("ignore", (False, None))
+    return route if is_ignored else None
 
 
 POLICY_DEFAULTS = (Route(number=0, matchers={"run_types": ("backfill",)}, fields={"ignore": True}),)
@@ -122,17 +115,7 @@ POLICY_DEFAULTS = (Route(number=0, matchers={"run_types": ("backfill",)}, fields
 
 
 class RoutesError(ValueError):
-    """All faults of a routes file.
-
-    :param errors: each is one line with the number of its route, its key and the remedy.
-    """
-
-    def __init__(self, *errors: str) -> None:
-        super().__init__(*errors)
-        self.errors = errors
-
-    def __str__(self) -> str:
-        return "\n".join(self.errors)
+    """All faults of a routes file: each argument is one line with the number of its route, its key and the remedy."""
 
 
 def parse_routes(text: str) -> tuple[Route, ...]:
@@ -149,16 +132,15 @@ def parse_routes(text: str) -> tuple[Route, ...]:
         f"{_shown(name)} is unknown: each route begins with [[route]]" for name in document if name != "route"
     ]
     tables = document.get("route", [])
-    routes = []
     if not isinstance(tables, list):
-        errors.append("a route begins with [[route]], in two pairs of brackets")
-    elif not tables and not errors:
+        raise RoutesError(*errors, "a route begins with [[route]], in two pairs of brackets")
+    if not tables and not errors:
         errors.append("has no route: write [[route]] and its keys below it, or unset routes_path")
-    else:
-        for number, table in enumerate(tables, 1):
-            route, faults = _parse_route(number, table)
-            routes.append(route)
-            errors += faults
+    routes = []
+    for number, table in enumerate(tables, 1):
+        route, faults = _parse_route(number, table)
+        routes.append(route)
+        errors += faults
     if errors:
         raise RoutesError(*errors)
     return tuple(routes)
@@ -186,23 +168,13 @@ def _parse_route(number: int, table: object) -> tuple[Route, list[str]]:
     """Return a route, and its faults."""
     if not isinstance(table, dict):
         return Route(number=number), [f"route {number}: must be a table, not {safe_repr(table)}"]
-    matchers: dict[str, tuple[str, ...]] = {}
-    fields: dict[str, Any] = {}
-    faults: list[tuple[str, str]] = []
-    for name, value in table.items():
-        if name not in _RULES:
-            faults.append((name, f"is unknown: {suggest(name, _RULES)}"))
-            continue
-        given = matchers if name in MATCHERS else fields
-        try:
-            given[name] = _RULES[name](value)
-        except ValueError as exc:
-            faults.append((name, str(exc)))
+    values, faults = read_values(table, _RULES)
+    matchers = {name: value for name, value in values.items() if name in MATCHERS}
+    fields = {name: value for name, value in values.items() if name not in MATCHERS}
     faults += _find_todo_errors(table, fields)
-    if not fields and not faults:
-        sets_nothing = "sets nothing: give it a field such as domain_workspace, or ignore"
-        return Route(number=number), [f"route {number}: {sets_nothing}"]
     route = Route(number=number, matchers=matchers, fields=fields)
+    if not fields and not faults:
+        return route, [f"{route.label}: sets nothing: give it a field such as domain_workspace, or ignore"]
     return route, [f"{route.label}, {_shown(name)}: {fault}" for name, fault in faults]
 
 
@@ -244,12 +216,16 @@ def _check_integer(value: Any, *, least: int, most: int) -> int:
     return value
 
 
+# A DAG may have switched these extensions on for its templates.
+_JINJA_ENV = Environment(autoescape=True, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
+
+
 def _check_template(value: Any) -> Any:
     """Return a value, if its templates can be parsed."""
     texts = value if isinstance(value, list) else [value]
     for text in filter(is_template, texts):
         try:
-            _template_env().parse(text)
+            _JINJA_ENV.parse(text)
         except TemplateSyntaxError as exc:
             raise ValueError(f"is not a valid template: {_shown(str(exc.message))}") from None
     return value
@@ -268,18 +244,11 @@ _RULES: Mapping[str, Callable[[Any], Any]] = {
 """All that a route can have: matchers and fields, each with what returns its value, or raises ``ValueError``."""
 
 
-@cache
-def _template_env() -> Environment:
-    # A DAG may have switched these extensions on for its templates.
-    return Environment(autoescape=True, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
-
-
 def _shown(text: str) -> str:
     return one_line(text, max_chars=NAME_CHARS)
 
 
-@dataclass(frozen=True)
-class LoadedRoutes:
+class LoadedRoutes(NamedTuple):
     """The result of loading a routes file.
 
     :param routes: the routes of the file, or of its last good version; None if there is none in this process.
@@ -301,7 +270,7 @@ class RoutesFile:
     :param path: the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._version: object = None
         self._loaded = LoadedRoutes(None)
@@ -314,7 +283,7 @@ class RoutesFile:
             if version != self._version:
                 self._loaded = LoadedRoutes(parse_routes(self._path.read_text(encoding="utf-8")))
         except RoutesError as exc:
-            self._loaded = self._with_errors(exc.errors)
+            self._loaded = self._with_errors(exc.args)
         except (OSError, ValueError) as exc:  # ValueError: no UTF-8, or a path with a null character
             error = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             self._loaded = self._with_errors((f"cannot be read: {error}",))

@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bzctrl_provider.text import LINE_CHARS, fits_any, one_line, parse_time, read_patterns, safe_repr, suggest
+from bzctrl_provider.text import (
+    LINE_CHARS,
+    fits_any,
+    one_line,
+    parse_time,
+    read_patterns,
+    read_values,
+    safe_repr,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
 _UNTIL = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
 
@@ -37,96 +45,79 @@ class Silence:
     until: datetime
     comment: str = ""
 
-    def covered(self, tasks: set[str | None]) -> set[str | None]:
-        """Return which of some tasks it covers; None is one that is not known."""
-        return {task for task in tasks if _fits(self.tasks, task)}
+    def covers_any(self, tasks: Iterable[str | None]) -> bool:
+        """Return whether it covers any of some tasks; None is one that is not known."""
+        return any(_fits(self.tasks, task) for task in tasks)
 
     def __str__(self) -> str:
         until = self.until.strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"silenced until {until} ({self.comment})" if self.comment else f"silenced until {until}"
 
 
-@dataclass(frozen=True)
-class Silences:
-    """The silences of the Variable.
+def find_silence(
+    silences: Iterable[Silence], dag_id: str | None, task_ids: Iterable[str], *, now: datetime
+) -> Silence | None:
+    """Return the silence of a failure, if all tasks that failed are silenced; otherwise None.
 
-    :param silences: the valid entries.
-    :param errors: the faults of the others; each names its entry, from 1.
+    Several silences together may cover the tasks; the first of them in the list is returned.
+
+    :param dag_id: the DAG; None if it is not known, such as for an import error.
+    :param task_ids: the tasks that failed; empty if they are not known. A silence of certain DAGs or tasks does not
+        cover what is not known.
+    :param now: the present time, with a time zone.
     """
-
-    silences: tuple[Silence, ...] = ()
-    errors: tuple[str, ...] = ()
-
-    def find_silence(self, dag_id: str | None, task_ids: Iterable[str], *, now: datetime) -> Silence | None:
-        """Return the silence of a failure, if all tasks that failed are silenced; otherwise None.
-
-        Several silences together may cover the tasks; the first of them in the list is returned.
-
-        :param dag_id: the DAG; None if it is not known, such as for an import error.
-        :param task_ids: the tasks that failed; empty if they are not known. A silence of certain DAGs or tasks does not
-            cover what is not known.
-        :param now: the present time, with a time zone.
-        """
-        active = [silence for silence in self.silences if now < silence.until and _fits(silence.dags, dag_id)]
-        tasks: set[str | None] = set(task_ids) or {None}
-        covering = [silence for silence in active if silence.covered(tasks)]
-        covered = set().union(*(silence.covered(tasks) for silence in covering))
-        return covering[0] if covered == tasks else None
+    active = [silence for silence in silences if now < silence.until and _fits(silence.dags, dag_id)]
+    tasks: list[str | None] = [*task_ids] or [None]
+    covering = [silence for silence in active if silence.covers_any(tasks)]
+    is_silenced = all(any(silence.covers_any([task]) for silence in covering) for task in tasks)
+    return covering[0] if is_silenced else None
 
 
 def _fits(patterns: tuple[str, ...], name: str | None) -> bool:
     return "*" in patterns if name is None else fits_any(patterns, name)
 
 
-def parse_silences(text: str | None) -> Silences:
-    """Read the text of the Variable.
+def parse_silences(text: str | None) -> tuple[list[Silence], list[str]]:
+    """Return the silences of the Variable, and the faults of its other entries, each with its number from 1.
 
-    Each faulty entry is left out with its faults; the others apply. A time of ``until`` without an offset is UTC, as
-    Airflow's own times are by default.
+    Each faulty entry is left out; the others apply. A time of ``until`` without an offset is UTC, as Airflow's own times
+    are by default.
 
     :param text: JSON, a list of objects; None or blank if the Variable is not set.
     """
     if text is None or not text.strip():
-        return Silences()
+        return [], []
     try:
         entries = json.loads(text)
     except ValueError as exc:
         where = f" at line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
-        return Silences(errors=(f"The Variable is not valid JSON{where}.",))
+        return [], [f"The Variable is not valid JSON{where}."]
     if not isinstance(entries, list):
-        return Silences(errors=(f"The Variable must be a JSON list of objects, not {safe_repr(entries)}.",))
+        return [], [f"The Variable must be a JSON list of objects, not {safe_repr(entries)}."]
     silences, errors = [], []
     for number, entry in enumerate(entries, 1):
         fields, faults = _read_entry(entry)
         errors += [f"Entry {number}: {fault}." for fault in faults]
         if not faults:
             silences.append(Silence(**fields))
-    return Silences(tuple(silences), tuple(errors))
+    return silences, errors
 
 
 def _read_entry(entry: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the values of an entry, and its faults."""
     if not isinstance(entry, dict):
         return {}, [f'must be an object such as {{"dags": "customs_*", "until": …}}, not {safe_repr(entry)}']
-    fields: dict[str, Any] = {}
-    faults = []
-    for name, value in {"until": None, **entry}.items():
-        if name not in _RULES:
-            faults.append(f"{safe_repr(name)} is unknown: {suggest(name, _RULES)}")
-            continue
-        try:
-            fields[name] = _RULES[name](value)
-        except ValueError as exc:
-            faults.append(f"{name} {exc}")
-    return fields, faults
+    fields, faults = read_values({"until": None, **entry}, _RULES)
+    return fields, [f"{name if name in _RULES else safe_repr(name)} {fault}" for name, fault in faults]
 
 
 def _read_until(value: Any) -> datetime:
     if value is None:
         raise ValueError(f"is mandatory: give {_UNTIL}")
-    until = parse_time(value.strip(), zone=UTC) if isinstance(value, str) else None
-    # A date has no time.
-    if until is None or len(value.strip()) <= len("2026-12-01"):
+    text = value.strip() if isinstance(value, str) else ""
+    # The second one is a time without an offset; a date takes none.
+    until = parse_time(text) or parse_time(f"{text}Z")
+    if until is None:
         raise ValueError(f"must be {_UNTIL}, not {safe_repr(value)}")
     return until
 

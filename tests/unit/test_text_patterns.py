@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bzctrl_provider.rules.routes import find_ignoring, parse_routes
-from bzctrl_provider.rules.silences import parse_silences
+from bzctrl_provider.rules.silences import find_silence, parse_silences
 from bzctrl_provider.settings import Settings
 from bzctrl_provider.text import fits_any, read_patterns
 
@@ -45,7 +45,8 @@ def fits_route(pattern, name):
 
 def fits_silence(pattern, name):
     text = json.dumps([{"dags": pattern, "tasks": pattern, "until": "2126-12-01T06:00Z"}])
-    return parse_silences(text).find_silence(name, [name], now=NOW) is not None
+    silences, _ = parse_silences(text)
+    return find_silence(silences, name, [name], now=NOW) is not None
 
 
 def fits_included(pattern, name):

@@ -26,10 +26,3 @@ def test_parse_time_returns_the_moment_in_utc(moment):
 def test_parse_time_of_anything_else_is_none(value):
     """Also of a time without a zone, or one that UTC does not have."""
     assert parse_time(value) is None
-
-
-@given(st.datetimes().filter(lambda moment: 1 < moment.year < 9999), ZONES)
-def test_parse_time_without_a_zone_takes_the_default(moment, zone):
-    """A text that names a zone does not need it."""
-    assert parse_time(moment.isoformat(), zone=zone) == moment.replace(tzinfo=zone)
-    assert parse_time(moment.replace(tzinfo=UTC).isoformat(), zone=zone) == moment.replace(tzinfo=UTC)

@@ -36,7 +36,7 @@ def make_route(number, *, fields, **matchers):
 
 
 def apply(*routes, names=NAMES):
-    return {name: given.value for name, given in apply_routes(routes, names).items()}
+    return {name: value for name, (value, _) in apply_routes(routes, names).items()}
 
 
 def test_apply_all_matchers_have_to_fit():

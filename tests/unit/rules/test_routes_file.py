@@ -30,7 +30,8 @@ def write(path):
 
 
 def get_lrn(loaded):
-    return apply_routes(loaded.routes, {})["lrn"].value
+    value, _ = apply_routes(loaded.routes, {})["lrn"]
+    return value
 
 
 def errors(caplog):

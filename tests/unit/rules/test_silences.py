@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzctrl_provider.rules.silences import Silences, parse_silences
+from bzctrl_provider.rules.silences import find_silence, parse_silences
 
 NOW = dt.datetime(2026, 11, 30, 22, tzinfo=dt.UTC)
 UNTIL = "2026-12-01T06:00Z"
@@ -17,17 +17,16 @@ def parse(*entries):
 
 
 def find(*entries, dag_id="customs_eu", tasks=("totals",), now=NOW):
-    silences = parse(*entries)
-    assert silences.errors == ()
-    return silences.find_silence(dag_id, tasks, now=now)
+    silences, errors = parse(*entries)
+    assert errors == []
+    return find_silence(silences, dag_id, tasks, now=now)
 
 
 def test_parse_without_silences_finds_none():
     """A Variable that is not set, or empty, silences nothing and is no fault."""
     for text in (None, "", " \n", "[]"):
-        silences = parse_silences(text)
-        assert silences == Silences()
-        assert silences.find_silence("a", ["b"], now=NOW) is None
+        assert parse_silences(text) == ([], [])
+    assert find_silence([], "a", ["b"], now=NOW) is None
 
 
 def test_find_silence_until_its_end():
@@ -49,7 +48,7 @@ def test_parse_until_is_a_moment():
         "20261201T060000Z",
         " 2026-12-01T06:00Z ",
     ):
-        (silence,) = parse({"until": until}).silences
+        ((silence,), _) = parse({"until": until})
         assert silence.until == dt.datetime(2026, 12, 1, 6, tzinfo=dt.UTC)
 
 
@@ -89,12 +88,12 @@ def test_parse_unreadable_variable_silences_nothing():
         ('{"dags": "a"}', "The Variable must be a JSON list of objects, not an object of type dict."),
         ("null", "The Variable must be a JSON list of objects, not None."),
     ):
-        assert parse_silences(text) == Silences(errors=(fault,))
+        assert parse_silences(text) == ([], [fault])
 
 
 def test_parse_faulty_entries_are_left_out_and_all_reported():
     """Each fault names its entry and the remedy; the silences of others apply."""
-    silences = parse(
+    silences, errors = parse(
         "customs_*",
         {"dags": "customs_*"},
         {"dag": "x", "until": UNTIL, "zzz": 1},
@@ -105,9 +104,9 @@ def test_parse_faulty_entries_are_left_out_and_all_reported():
         {"until": "0001-01-01T00:00+23:00"},
         {"until": None, "dags": None},
     )
-    assert [silence.comment for silence in silences.silences] == ["good"]
+    assert [silence.comment for silence in silences] == ["good"]
     example = 'an ISO 8601 date and time such as "2026-12-01T06:00Z"'
-    assert sorted(silences.errors) == [
+    assert sorted(errors) == [
         'Entry 1: must be an object such as {"dags": "customs_*", "until": …}, not \'customs_*\'.',
         f"Entry 2: until is mandatory: give {example}.",
         "Entry 3: 'dag' is unknown: did you mean dags?.",
@@ -125,7 +124,7 @@ def test_parse_faulty_entries_are_left_out_and_all_reported():
 
 def test_parse_comment_is_one_line():
     """A comment goes into logs and descriptions, so it forges no second line."""
-    (silence,) = parse({"until": UNTIL, "comment": "a\nERROR b" + "x" * 1000}).silences
+    ((silence,), _) = parse({"until": UNTIL, "comment": "a\nERROR b" + "x" * 1000})
     assert silence.comment.startswith("a ERROR b")
     assert len(silence.comment) == 300
 
@@ -143,6 +142,6 @@ JSON = st.recursive(
 @given(st.lists(JSON, max_size=3).map(json.dumps) | st.text())
 def test_parse_any_text_never_raises(text):
     """Any text in the Variable gives silences and faults, and looking one up works."""
-    silences = parse_silences(text)
-    silences.find_silence("a", ["b"], now=NOW)
-    assert all(isinstance(fault, str) for fault in silences.errors)
+    silences, errors = parse_silences(text)
+    find_silence(silences, "a", ["b"], now=NOW)
+    assert all(isinstance(fault, str) for fault in errors)
