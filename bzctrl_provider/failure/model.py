@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.best_effort import exception_text
-from bzctrl_provider.failure.reasons import CheckResult, format_check_results
+from bzctrl_provider.failure.reasons import Reason, format_check_results
 from bzctrl_provider.fields import is_missing
 from bzctrl_provider.text import (
     LINE_CHARS,
@@ -44,7 +44,7 @@ Kind = Literal["checks", "task", "run", "deadline", "import"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedTask:
+class FailedTask(Reason):
     """One task, or one mapped instance of a task, that failed; in its own callback, one that ended in any state.
 
     :param task_id: its id, with those of its task groups.
@@ -68,13 +68,8 @@ class FailedTask:
     operator: str | None = None
     state: str = "failed"
     log_url: str | None = None
-    exception: str | None = None
-    name: str | None = None
-    checks: tuple[CheckResult, ...] = ()
-    lost: bool = False
     owner: str | None = None
     warnings: tuple[tuple[str, str], ...] = ()
-    log: str | None = None
 
     @property
     def outcome(self) -> str:
