@@ -3,22 +3,64 @@
 # A module-level import, even of __future__ annotations, is left out on purpose: see the docstring.
 
 
-def _option(description: str, *, example: str | None = None, default: object = "") -> dict[str, str | None]:
-    return {
-        "description": description,
-        "version_added": "1.0.0",
-        "type": {bool: "boolean", int: "integer"}.get(type(default), "string"),
-        "example": example,
-        "default": str(default),
-    }
-
-
-def _switch(description: str) -> dict[str, str | None]:
-    return _option(description, default=False)
-
-
 def _field(label: str, description: str, kind: str = "string", **schema: object) -> dict[str, object]:
     return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
+
+
+def _describe_options() -> dict[str, dict[str, object]]:
+    descriptions = {
+        "incident_on_failed_run": "Whether each failed run of the DAGs chosen below raises one incident, without a change to these DAGs. Needs the delivery DAG, or the command `bzctrl outbox deliver` by cron.",
+        "remember_exceptions": "Whether failed tasks keep their exceptions as XComs for the incident. By default those do of which an incident can be raised: before an IncidentOnFailureOperator, and in DAGs with BzCtrlNotifier or to which incident_on_failed_run applies. If True is set here, all do; if False, only those to which the operator's parameter of this name applies.",
+        "conn_id": "The Airflow connection that incidents are raised with, of the policy, of IncidentOnFailureOperator, of BzCtrlNotifier and of broken DAG files. This and the next options apply where neither the DAG nor a route sets another value.",
+        "include_tags": "Tags, separated by commas: DAGs that have one of them are chosen. With include_dags empty as well, all DAGs are.",
+        "exclude_tags": "Tags, separated by commas: DAGs that have one of them are not chosen.",
+        "include_dags": "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are chosen.",
+        "exclude_dags": "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are not chosen.",
+        "domain_workspace": "The domain workspace of incidents; empty: that of the connection.",
+        "priority": "The priority of incidents: HIGH, MEDIUM or LOW; empty: none.",
+        "dedup_window_s": "Seconds for which one incident also represents further failures of the same tasks; 0: each failed run raises one.",
+        "dedup_key": "The key of the same failure for dedup_window_s, a template; empty: the DAG and the tasks that failed.",
+        "consecutive_failures": "How many runs in a row must fail with the same tasks before an incident is raised; 1: each failed run raises one.",
+        "routes_path": "The path of a TOML file with the routes: to whom an incident goes, and which runs raise none; empty: no routes.",
+        "database": "Where incidents wait until they are delivered, as a URL of SQLAlchemy; empty: the SQLite file bzctrl.db in AIRFLOW_HOME. Several machines need one database server.",
+        "group_above": "More incidents than this of one connection, workspace and assignee that wait for one delivery become one summary; 0: never.",
+        "in_test_runs": "Whether callbacks raise incidents also in runs that Airflow marks as a test.",
+        "include_check_values": "Whether incidents include the values that a SQL check found also if they are no numbers, such as a whole row, which can have personal data.",
+        "include_log_lines": "How many of the last lines of a failed task's log the incident has, at most 50; 0: none. The log can have personal data.",
+        "incident_on_import_error": "Whether a DAG file that stays broken raises an incident; it needs the delivery DAG.",
+        "import_error_grace_s": "For how many seconds a DAG file has to be broken before it raises an incident.",
+    }
+    defaults: dict[str, object] = {
+        "incident_on_failed_run": False,
+        "remember_exceptions": True,
+        "conn_id": "bzctrl_default",
+        "dedup_window_s": 0,
+        "consecutive_failures": 1,
+        "group_above": 20,
+        "in_test_runs": False,
+        "include_check_values": False,
+        "include_log_lines": 0,
+        "incident_on_import_error": False,
+        "import_error_grace_s": 300,
+    }
+    examples = {
+        "include_tags": "finance,customs",
+        "include_dags": "customs_*,feeds_*",
+        "dedup_key": "{{ failure.dag_id }}",
+        "routes_path": "/opt/airflow/config/bzctrl_routes.toml",
+        "database": "postgresql+psycopg2://bzctrl:password@db.example.com/bzctrl",
+    }
+    return {
+        name: {
+            "description": description,
+            "version_added": "1.0.0",
+            "type": {bool: "boolean", int: "integer"}.get(type(defaults.get(name)), "string"),
+            "example": examples.get(name),
+            "default": str(defaults.get(name, "")),
+            "sensitive": name == "database",
+        }
+        for name, description in descriptions.items()
+    }
 
 
 def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature that Airflow knows
@@ -27,75 +69,6 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
     Only this function describes the connection's form: Airflow 3.2 and newer read it, and for older versions the hook
     builds its widgets from it.
     """
-    options = {
-        "incident_on_failed_run": _switch(
-            "Whether each failed run of the DAGs chosen below raises one incident, without a change to these DAGs. Needs the delivery DAG, or the command `bzctrl outbox deliver` by cron."
-        ),
-        "remember_exceptions": _option(
-            "Whether failed tasks keep their exceptions as XComs for the incident. By default those do of which an incident can be raised: before an IncidentOnFailureOperator, and in DAGs with BzCtrlNotifier or to which incident_on_failed_run applies. If True is set here, all do; if False, only those to which the operator's parameter of this name applies.",
-            default=True,
-        ),
-        "conn_id": _option(
-            "The Airflow connection that incidents are raised with, of the policy, of IncidentOnFailureOperator, of BzCtrlNotifier and of broken DAG files. This and the next options apply where neither the DAG nor a route sets another value.",
-            default="bzctrl_default",
-        ),
-        "include_tags": _option(
-            "Tags, separated by commas: DAGs that have one of them are chosen. With include_dags empty as well, all DAGs are.",
-            example="finance,customs",
-        ),
-        "exclude_tags": _option("Tags, separated by commas: DAGs that have one of them are not chosen."),
-        "include_dags": _option(
-            "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are chosen.",
-            example="customs_*,feeds_*",
-        ),
-        "exclude_dags": _option(
-            "Patterns of DAG ids, separated by commas, with *, ? and [ab]: these DAGs are not chosen.",
-        ),
-        "domain_workspace": _option("The domain workspace of incidents; empty: that of the connection."),
-        "priority": _option("The priority of incidents: HIGH, MEDIUM or LOW; empty: none."),
-        "dedup_window_s": _option(
-            "Seconds for which one incident also represents further failures of the same tasks; 0: each failed run raises one.",
-            default=0,
-        ),
-        "dedup_key": _option(
-            "The key of the same failure for dedup_window_s, a template; empty: the DAG and the tasks that failed.",
-            example="{{ failure.dag_id }}",
-        ),
-        "consecutive_failures": _option(
-            "How many runs in a row must fail with the same tasks before an incident is raised; 1: each failed run raises one.",
-            default=1,
-        ),
-        "routes_path": _option(
-            "The path of a TOML file with the routes: to whom an incident goes, and which runs raise none; empty: no routes.",
-            example="/opt/airflow/config/bzctrl_routes.toml",
-        ),
-        "database": _option(
-            "Where incidents wait until they are delivered, as a URL of SQLAlchemy; empty: the SQLite file bzctrl.db in AIRFLOW_HOME. Several machines need one database server.",
-            example="postgresql+psycopg2://bzctrl:password@db.example.com/bzctrl",
-        )
-        | {"sensitive": True},
-        "group_above": _option(
-            "More incidents than this of one connection, workspace and assignee that wait for one delivery become one summary; 0: never.",
-            default=20,
-        ),
-        "in_test_runs": _switch(
-            "Whether callbacks raise incidents also in runs that Airflow marks as a test."
-        ),
-        "include_check_values": _switch(
-            "Whether incidents include the values that a SQL check found also if they are no numbers, such as a whole row, which can have personal data."
-        ),
-        "include_log_lines": _option(
-            "How many of the last lines of a failed task's log the incident has, at most 50; 0: none. The log can have personal data.",
-            default=0,
-        ),
-        "incident_on_import_error": _switch(
-            "Whether a DAG file that stays broken raises an incident; it needs the delivery DAG."
-        ),
-        "import_error_grace_s": _option(
-            "For how many seconds a DAG file has to be broken before it raises an incident.",
-            default=300,
-        ),
-    }
     fields = {
         "environment": _field(
             "Environment",
@@ -165,7 +138,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]  # the one signature 
         "config": {
             "bzctrl": {
                 "description": "Incidents for a whole deployment, see the provider's documentation.",
-                "options": options,
+                "options": _describe_options(),
             },
         },
         "connection-types": [

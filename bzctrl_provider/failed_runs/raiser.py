@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import find_last_successful_run, read_run_state, read_xcom
 from bzctrl_provider.best_effort import best_effort, exception_text
-from bzctrl_provider.failure.lookup import find_failed, find_log_address, find_run_address
-from bzctrl_provider.failure.model import FailedTask, Failure
+from bzctrl_provider.failure.lookup import find_failed, find_run_address, new_failed_task
+from bzctrl_provider.failure.model import Failure
 from bzctrl_provider.failure.reasons import read_reasons
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fill import Wishes, new_renderer
@@ -30,6 +30,7 @@ from bzctrl_provider.text import LINE_CHARS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bzctrl_provider.failure.model import FailedTask
     from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
 
@@ -100,16 +101,8 @@ def describe_failed_run(run: FailedRun) -> Failure:
     reasons = read_reasons(found, read, lambda _: keeps, log_lines=options.include_log_lines)
     tasks = []
     for task_id, index in found:
-        operator, owner = run.operators.get(task_id, (None, None))
-        task = FailedTask(
-            task_id=task_id,
-            map_index=index,
-            operator=operator,
-            owner=owner,
-            log_url=find_log_address(run_url, task_id, index),
-            **vars(reasons[task_id, index]),
-        )
-        tasks.append(task)
+        operator = run.operators.get(task_id, (None, None))
+        tasks.append(new_failed_task(task_id, index, run_url, reasons[task_id, index], operator))
     return Failure(
         kind="run",
         tasks=tuple(tasks),

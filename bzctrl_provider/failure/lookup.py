@@ -24,7 +24,7 @@ from bzctrl_provider.settings import settings
 from bzctrl_provider.text import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bzctrl_provider.failure.model import Kind
     from bzctrl_provider.failure.reasons import Reason
@@ -131,7 +131,8 @@ def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
     index = -1 if ti.map_index is None else ti.map_index
     reason = find_reason(context, log_lines=settings().include_log_lines)
     warnings = find_warnings(context) if state == "warned" else ()
-    task = _new_failed_task(context["task"], index, run_url, reason, state=state, warnings=warnings)
+    operator = read_operator(context["task"])
+    task = new_failed_task(ti.task_id, index, run_url, reason, operator, state=state, warnings=warnings)
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
@@ -167,7 +168,9 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     of_checks = [set(states.get(task_id, {}).values()) for task_id in checks]
     return {
         "tasks": tuple(
-            _new_failed_task(dag.get_task(task_id), index, run_url, reasons[task_id, index])
+            new_failed_task(
+                task_id, index, run_url, reasons[task_id, index], read_operator(dag.get_task(task_id))
+            )
             for task_id, index in found
         ),
         "instances": {task_id: len(of) for task_id, of in states.items()},
@@ -199,13 +202,20 @@ def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]
     ]
 
 
-def _new_failed_task(task: Any, index: int, run_url: str, reason: Reason, **more: Any) -> FailedTask:
+def new_failed_task(
+    task_id: str, index: int, run_url: str, reason: Reason, operator: Sequence[str | None], **more: Any
+) -> FailedTask:
+    """Return an instance of a task that failed, with the address of its log.
+
+    :param operator: the two values of ``read_operator``.
+    """
+    name, owner = operator
     return FailedTask(
-        task_id=task.task_id,
+        task_id=task_id,
         map_index=index,
-        operator=name_operator(task),
-        log_url=find_log_address(run_url, task.task_id, index),
-        owner=getattr(task, "owner", None) or None,
+        operator=name,
+        log_url=_find_log_address(run_url, task_id, index),
+        owner=owner,
         **vars(reason),
         **more,
     )
@@ -217,7 +227,7 @@ def find_run_address(dag_id: str, run_id: str) -> str:
     return f"{dag}/runs/{run}" if airflow_at_least(3, 0) else f"{dag}/grid?dag_run_id={run}"
 
 
-def find_log_address(run_url: str, task_id: str, map_index: int) -> str:
+def _find_log_address(run_url: str, task_id: str, map_index: int) -> str:
     """Return the address of the log of a task, or of one instance of it, from that of its run."""
     task = quote(task_id)
     if not airflow_at_least(3, 0):
@@ -257,7 +267,7 @@ def _missed_slas(context: Mapping[str, Any]) -> Failure:
     return Failure(
         kind="deadline",
         tasks=tuple(
-            FailedTask(task_id=sla.task_id, state="late", log_url=find_log_address(run, sla.task_id, -1))
+            FailedTask(task_id=sla.task_id, state="late", log_url=_find_log_address(run, sla.task_id, -1))
             for sla, run in zip(slas, runs, strict=True)
         ),
         dag_id=dag.dag_id,
@@ -350,10 +360,10 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     return key, -1
 
 
-def name_operator(task: Any) -> str | None:
-    """Return the name of a task's operator, such as ``@task``; None if Airflow does not know it."""
+def read_operator(task: Any) -> tuple[str | None, str | None]:
+    """Return the name of a task's operator, such as ``@task``, and its owner; None for one that Airflow does not know."""
     name = getattr(task, "operator_name", None) or getattr(task, "task_type", None)
-    return str(name) if name else None
+    return str(name) if name else None, getattr(task, "owner", None) or None
 
 
 def _name(state: object) -> str | None:

@@ -127,7 +127,9 @@ def _last_lines(text: str | None, lines: int) -> str | None:
     """Return the last lines of a text, in at most 2,000 characters; None if there are none."""
     kept = [line.rstrip() for line in (text or "").splitlines() if line.strip()]
     text = "\n".join(kept[-lines:]) if lines else ""
-    return (text if len(text) <= TEXT_CHARS else f"…{text[1 - TEXT_CHARS :]}") or None
+    if len(text) > TEXT_CHARS:
+        text = f"…{text[1 - TEXT_CHARS :]}"
+    return text or None
 
 
 _NUMBER = r"None|True|False|nan|-?inf|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
