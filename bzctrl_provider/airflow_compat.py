@@ -208,8 +208,7 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
         # A run can be successful although the task failed.
         if found and task_id and not _succeeded_in(found.run_id, ti, index):
             return None
-    end: datetime | None = getattr(found, "end_date", None)
-    return end
+    return found.end_date if found else None
 
 
 def find_last_successful_run(dag_id: str) -> datetime | None:
@@ -219,8 +218,8 @@ def find_last_successful_run(dag_id: str) -> datetime | None:
     """
     if _find_api() is None:
         return _read_last_success(dag_id, None, -1)
-    end: datetime | None = getattr(_request_last_run(dag_id), "end_date", None)
-    return end
+    run = _request_last_run(dag_id)
+    return run.end_date if run else None
 
 
 def _find_api() -> Any:
@@ -232,6 +231,13 @@ def _find_api() -> Any:
     return getattr(task_runner, "SUPERVISOR_COMMS", None)
 
 
+def _open_session() -> Any:
+    """Return a session of Airflow's database, which is committed at the end of its block."""
+    from airflow.utils.session import create_session
+
+    return create_session()
+
+
 def read_run_state(dag_id: str, run_id: str) -> str | None:
     """Return the state of a run, in a delivery; None if it cannot be found out, or there is no such run."""
     with best_effort("the look-up of the run's state"):
@@ -240,9 +246,8 @@ def read_run_state(dag_id: str, run_id: str) -> str | None:
 
             return str(RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id))
         from airflow.models.dagrun import DagRun
-        from airflow.utils.session import create_session
 
-        with create_session() as session:
+        with _open_session() as session:
             run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).first()
             return str(run.state) if run else None
     return None
@@ -259,9 +264,8 @@ def read_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
 
         return XCom.get_one(**of_task)
     from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
 
-    with create_session() as session:
+    with _open_session() as session:
         row = session.query(XComModel).filter_by(**of_task).first()
         return XComModel.deserialize_value(row) if row else None
 
@@ -280,16 +284,14 @@ def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> date
     """Return it from Airflow's database, which tasks and callbacks of Airflow 2, and the command line, can read."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
 
     date: Any = DagRun.logical_date if airflow_at_least(3, 0) else DagRun.execution_date
-    with create_session() as session:
+    successful = {"dag_id": dag_id, "state": "success"}
+    with _open_session() as session:
         if task_id is None:
-            query = session.query(DagRun.end_date).filter(
-                DagRun.dag_id == dag_id, DagRun.state == "success", date.isnot(None)
-            )
+            query = session.query(DagRun.end_date).filter_by(**successful).filter(date.isnot(None))
         else:
-            of_task = {"dag_id": dag_id, "task_id": task_id, "map_index": map_index, "state": "success"}
+            of_task = {**successful, "task_id": task_id, "map_index": map_index}
             query = session.query(TaskInstance.end_date).filter_by(**of_task).join(TaskInstance.dag_run)
         end: datetime | None = query.order_by(date.desc()).limit(1).scalar()
     return end
@@ -344,10 +346,9 @@ def find_database_error() -> str | None:
     If it cannot, the log of Airflow's look-ups is left out: it would have a trace for each connection and Variable.
     """
     from airflow.models.connection import Connection
-    from airflow.utils.session import create_session
 
     try:
-        with create_session() as session:
+        with _open_session() as session:
             session.query(Connection).limit(0).all()
     except Exception as exc:  # noqa: BLE001 - of SQLAlchemy, or of a driver that is not installed
         logging.getLogger("airflow.models").setLevel(logging.CRITICAL)
@@ -370,13 +371,10 @@ def find_hosts() -> list[str]:
     """Return the hosts of Airflow's running components, from its database; none if that is not known."""
     with best_effort("the look-up of the hosts in Airflow's database"):
         from airflow.jobs.job import Job
-        from airflow.utils.session import create_session
 
         since = datetime.now(UTC) - timedelta(minutes=2)
-        with create_session() as session:
-            rows: Any = session.query(Job.hostname).filter(
-                Job.state == "running", Job.latest_heartbeat > since
-            )
+        with _open_session() as session:
+            rows = session.query(Job.hostname).filter(Job.state == "running", Job.latest_heartbeat > since)
             return sorted({row.hostname for row in rows if row.hostname})
     return []
 
@@ -389,16 +387,15 @@ def read_dag_facts(dag_id: str) -> dict[str, Any] | None:
     """
     with best_effort("the look-up of the DAG in Airflow's database"):
         from airflow.models.dag import DagModel
-        from airflow.utils.session import create_session
 
-        with create_session() as session:
+        with _open_session() as session:
             if dag := DagModel.get_dagmodel(dag_id, session=session):
                 # Teams exist from Airflow 3.1 on.
-                find_team = getattr(DagModel, "get_team_name", None)
+                get_team_name = getattr(DagModel, "get_team_name", None)
                 return {
                     "tags": sorted(tag.name for tag in dag.tags),
                     "owner": dag.owners,
-                    "team": find_team(dag_id, session=session) if find_team else None,
+                    "team": get_team_name(dag_id, session=session) if get_team_name else None,
                     **_read_serialized(dag_id, session),
                 }
     return None

@@ -7,7 +7,6 @@ again, and the identity of the incident makes it one.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.airflow_compat import find_last_successful_run, read_run_state, read_xcom
 from bzctrl_provider.best_effort import best_effort, exception_text
-from bzctrl_provider.failure.lookup import find_failed, find_log_address, find_run_address
-from bzctrl_provider.failure.model import FailedTask, Failure
-from bzctrl_provider.failure.reasons import EXCEPTION_XCOM_KEY, read_reasons
+from bzctrl_provider.failure.lookup import find_failed, find_run_address, new_failed_task
+from bzctrl_provider.failure.model import Failure
+from bzctrl_provider.failure.reasons import read_reasons
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fill import Wishes, new_renderer
 from bzctrl_provider.incidents.occurrence import Occurrence
@@ -31,6 +30,7 @@ from bzctrl_provider.text import LINE_CHARS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bzctrl_provider.failure.model import FailedTask
     from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
 
@@ -96,15 +96,13 @@ def describe_failed_run(run: FailedRun) -> Failure:
     """Return the failure of a run; without the reasons of its tasks if they cannot be read."""
     run_url = find_run_address(run.dag_id, run.run_id)
     found = find_failed(run.states, run.states)
-    options, read = settings(), partial(_read_xcom, run, EXCEPTION_XCOM_KEY)
+    options, read = settings(), partial(_read_xcom, run)
     keeps = options.remember_exceptions
     reasons = read_reasons(found, read, lambda _: keeps, log_lines=options.include_log_lines)
     tasks = []
     for task_id, index in found:
-        operator, owner = run.operators.get(task_id, (None, None))
-        url = find_log_address(run_url, task_id, index)
-        task = FailedTask(task_id=task_id, map_index=index, operator=operator, owner=owner, log_url=url)
-        tasks.append(replace(task, **reasons[task_id, index]._asdict()))
+        operator = run.operators.get(task_id, (None, None))
+        tasks.append(new_failed_task(task_id, index, run_url, reasons[task_id, index], operator))
     return Failure(
         kind="run",
         tasks=tuple(tasks),

@@ -24,7 +24,7 @@ from sqlalchemy.orm import object_session
 from bzctrl_provider.airflow_compat import find_team, read_marks
 from bzctrl_provider.best_effort import best_effort, exception_text
 from bzctrl_provider.failure.dag_graph import find_consequences, with_all_before
-from bzctrl_provider.failure.lookup import belongs_to_first_instance, name_operator
+from bzctrl_provider.failure.lookup import belongs_to_first_instance, read_operator
 from bzctrl_provider.metrics import gauge_unwritten
 from bzctrl_provider.outbox.writer import format_fields
 from bzctrl_provider.store import failed_runs
@@ -255,10 +255,7 @@ def _read_dag(dag: Any, states: States, roll_ups: Sequence[str]) -> dict[str, An
     }
     with best_effort("the tasks of the failed run's DAG"):
         tasks = {task_id: dag.get_task(task_id) for task_id in failed if dag.has_task(task_id)}
-        found["operators"] = {
-            task_id: [name_operator(task), getattr(task, "owner", None) or None]
-            for task_id, task in tasks.items()
-        }
+        found["operators"] = {task_id: list(read_operator(task)) for task_id, task in tasks.items()}
         found |= find_consequences(dag, {task_id: failed[task_id] for task_id in tasks})
         found["roll_ups"] = {
             roll_up: {

@@ -14,10 +14,8 @@ from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.failure.dag_graph import find_consequences, get_mapped_group, with_all_before
 from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.failure.reasons import (
-    EXCEPTION_XCOM_KEY,
     find_reason,
     find_warnings,
-    last_lines,
     read_reasons,
     remembers,
     runs_elsewhere,
@@ -26,7 +24,7 @@ from bzctrl_provider.settings import settings
 from bzctrl_provider.text import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bzctrl_provider.failure.model import Kind
     from bzctrl_provider.failure.reasons import Reason
@@ -118,9 +116,8 @@ def find_state(context: Mapping[str, Any]) -> str:
     if state in ("failed", "up_for_retry"):
         return state
     if state not in ("success", "skipped"):
-        if isinstance(
-            context.get("exception"), BaseException
-        ):  # a function of the DAG's own calls the notifier
+        # A function of the DAG's own calls the notifier.
+        if isinstance(context.get("exception"), BaseException):
             return "failed"
         if runs_elsewhere(ti):
             return "failed" if ti.try_number > getattr(ti, "max_tries", 0) else "up_for_retry"
@@ -132,12 +129,10 @@ def find_state(context: Mapping[str, Any]) -> str:
 def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
-    reason = find_reason(context)
-    reason = reason._replace(log=last_lines(reason.log, settings().include_log_lines))
+    reason = find_reason(context, log_lines=settings().include_log_lines)
     warnings = find_warnings(context) if state == "warned" else ()
-    task = _new_failed_task(
-        context["task"], ti.task_id, index, run_url, reason, state=state, warnings=warnings
-    )
+    operator = read_operator(context["task"])
+    task = new_failed_task(ti.task_id, index, run_url, reason, operator, state=state, warnings=warnings)
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
@@ -159,9 +154,9 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
         states = _states(context, sorted(dag.task_ids), run_id, kind)
         found = find_failed(states, states)
 
-    def read(task_id: str, index: int) -> object:
+    def read(key: str, task_id: str, index: int) -> object:
         map_indexes = index if index >= 0 else None
-        return context["ti"].xcom_pull(task_ids=task_id, key=EXCEPTION_XCOM_KEY, map_indexes=map_indexes)
+        return context["ti"].xcom_pull(task_ids=task_id, key=key, map_indexes=map_indexes)
 
     lines = _count_log_lines(context, kind)
     reasons = read_reasons(found, read, lambda task_id: remembers(dag.get_task(task_id)), log_lines=lines)
@@ -173,7 +168,9 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     of_checks = [set(states.get(task_id, {}).values()) for task_id in checks]
     return {
         "tasks": tuple(
-            _new_failed_task(dag.get_task(task_id), task_id, index, run_url, reasons[task_id, index])
+            new_failed_task(
+                task_id, index, run_url, reasons[task_id, index], read_operator(dag.get_task(task_id))
+            )
             for task_id, index in found
         ),
         "instances": {task_id: len(of) for task_id, of in states.items()},
@@ -205,16 +202,21 @@ def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]
     ]
 
 
-def _new_failed_task(
-    task: Any, task_id: str, index: int, run_url: str, reason: Reason, **more: Any
+def new_failed_task(
+    task_id: str, index: int, run_url: str, reason: Reason, operator: Sequence[str | None], **more: Any
 ) -> FailedTask:
+    """Return an instance of a task that failed, with the address of its log.
+
+    :param operator: the two values of ``read_operator``.
+    """
+    name, owner = operator
     return FailedTask(
         task_id=task_id,
         map_index=index,
-        operator=name_operator(task),
-        log_url=find_log_address(run_url, task_id, index),
-        owner=getattr(task, "owner", None) or None,
-        **reason._asdict(),
+        operator=name,
+        log_url=_find_log_address(run_url, task_id, index),
+        owner=owner,
+        **vars(reason),
         **more,
     )
 
@@ -225,7 +227,7 @@ def find_run_address(dag_id: str, run_id: str) -> str:
     return f"{dag}/runs/{run}" if airflow_at_least(3, 0) else f"{dag}/grid?dag_run_id={run}"
 
 
-def find_log_address(run_url: str, task_id: str, map_index: int) -> str:
+def _find_log_address(run_url: str, task_id: str, map_index: int) -> str:
     """Return the address of the log of a task, or of one instance of it, from that of its run."""
     task = quote(task_id)
     if not airflow_at_least(3, 0):
@@ -265,7 +267,7 @@ def _missed_slas(context: Mapping[str, Any]) -> Failure:
     return Failure(
         kind="deadline",
         tasks=tuple(
-            FailedTask(task_id=sla.task_id, state="late", log_url=find_log_address(run, sla.task_id, -1))
+            FailedTask(task_id=sla.task_id, state="late", log_url=_find_log_address(run, sla.task_id, -1))
             for sla, run in zip(slas, runs, strict=True)
         ),
         dag_id=dag.dag_id,
@@ -317,11 +319,10 @@ def _states(
         return {}
     dag_id = context["dag"].dag_id
     room = _QUERY_CHARS - len(quote(dag_id)) - len(quote(run_id))
-    for group in _split(_group_unambiguous(task_ids), room):
-        known = set(group)
-        response = ti.get_task_states(dag_id=dag_id, task_ids=group, run_ids=[run_id])
+    for part in _split(task_ids, room):
+        response = ti.get_task_states(dag_id=dag_id, task_ids=part, run_ids=[run_id])
         for key, state in response.get(run_id, {}).items():
-            task_id, index = _parse_state_key(key, known)
+            task_id, index = _parse_state_key(key, part)
             states[task_id][index] = _name(state) or ""
     return states
 
@@ -335,25 +336,22 @@ def _states_of_airflow_2(context: Mapping[str, Any], task_ids: set[str]) -> dict
     return states
 
 
-def _group_unambiguous(task_ids: list[str]) -> list[list[str]]:
-    """Group task ids so that, within a group, no instance of a mapped task looks like another task.
+def _split(task_ids: list[str], room: int) -> Iterable[list[str]]:
+    """Split task ids so that each part fits into one query, and no instance of a mapped task looks like another task of it.
 
     Airflow's response has the key ``validate_1`` both for the task of that name and for the second instance of a
-    mapped task ``validate``.
+    mapped task ``validate``, which is therefore a part of its own.
+
+    :param room: how many characters of a query the ids of one part may have.
     """
-    known = set(task_ids)
-    lookalikes = {match[1] for task_id in task_ids if (match := re.fullmatch(r"(.+)_\d+", task_id))} & known
-    together = [task_id for task_id in task_ids if task_id not in lookalikes]
-    return [group for group in (together, *([task_id] for task_id in sorted(lookalikes))) if group]
-
-
-def _split(groups: Iterable[list[str]], room: int) -> Iterable[list[str]]:
-    """Split groups of task ids so that each fits into the room of one query."""
-    for group in groups:
-        longest = max(len("&task_ids=") + len(quote(task_id)) for task_id in group)
-        size = max(room // longest, 1)
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+    prefixes = {match[1] for task_id in task_ids if (match := re.fullmatch(r"(.+)_\d+", task_id))}
+    together = [task_id for task_id in task_ids if task_id not in prefixes]
+    longest = max((len("&task_ids=") + len(quote(task_id)) for task_id in together), default=1)
+    size = max(room // longest, 1)
+    for start in range(0, len(together), size):
+        yield together[start : start + size]
+    for task_id in sorted(prefixes.intersection(task_ids)):
+        yield [task_id]
 
 
 def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
@@ -362,10 +360,10 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     return key, -1
 
 
-def name_operator(task: Any) -> str | None:
-    """Return the name of a task's operator, such as ``@task``; None if Airflow does not know it."""
+def read_operator(task: Any) -> tuple[str | None, str | None]:
+    """Return the name of a task's operator, such as ``@task``, and its owner; None for one that Airflow does not know."""
     name = getattr(task, "operator_name", None) or getattr(task, "task_type", None)
-    return str(name) if name else None
+    return str(name) if name else None, getattr(task, "owner", None) or None
 
 
 def _name(state: object) -> str | None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from bzctrl_provider.best_effort import exception_text
-from bzctrl_provider.failure.reasons import CheckResult, format_check_results
+from bzctrl_provider.failure.reasons import Reason, format_check_results
 from bzctrl_provider.fields import is_missing
 from bzctrl_provider.text import (
     LINE_CHARS,
@@ -45,7 +45,7 @@ Kind = Literal["checks", "task", "run", "deadline", "import"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedTask:
+class FailedTask(Reason):
     """One task, or one mapped instance of a task, that failed; in its own callback, one that ended in any state.
 
     :param task_id: its id, with those of its task groups.
@@ -69,13 +69,8 @@ class FailedTask:
     operator: str | None = None
     state: str = "failed"
     log_url: str | None = None
-    exception: str | None = None
-    name: str | None = None
-    checks: tuple[CheckResult, ...] = ()
-    lost: bool = False
     owner: str | None = None
     warnings: tuple[tuple[str, str], ...] = ()
-    log: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -191,8 +186,8 @@ class Failure:
             end = ": the DAG file cannot be imported"
             # The name of the file is at the end of its path.
             return cut((self.file or "")[::-1], NAME_CHARS - len(end))[::-1] + end
-        start = f"{self.dag_id}: {self._outcome}"
-        if self._is_only_one:
+        start = f"{self.dag_id}: {self._describe_outcome()}"
+        if self._has_only_one():
             named = f"{self.dag_id}: {', '.join(self._labels())} failed"
             start = named if len(named) <= NAME_CHARS else start
         else:
@@ -219,12 +214,15 @@ class Failure:
 
     def describe(self, *, link_to_run: bool = True) -> str:
         """Return the description, with or without the address of the run."""
-        if self.kind == "import":
-            return self._describe_file(link_to_run=link_to_run)
-        consequences = {
-            "Did not run": list_names(self.did_not_run),
-            "Not updated": list_names(self.not_updated),
-        }
+        run_url = self.run_url if link_to_run else None
+        parts = self._file_parts(run_url) if self.kind == "import" else self._run_parts(run_url)
+        return "\n\n".join(filter(None, parts))
+
+    def _run_parts(self, run_url: str | None) -> Iterable[str]:
+        yield f"In the DAG {self.dag_id}, {self._describe_outcome()}."
+        yield "\n".join(self._task_lines())
+        did_not_run, not_updated = list_names(self.did_not_run), list_names(self.not_updated)
+        yield _list_known({"Did not run": did_not_run, "Not updated": not_updated})
         known = {
             "Run": self.run_id,
             "Logical date": self.logical_date,
@@ -235,55 +233,39 @@ class Failure:
                 for _, tasks in self._group()[:LIST_ITEMS]
                 for task in tasks[:LIST_ITEMS]
             },
-            "Airflow": self.run_url if link_to_run else None,
+            "Airflow": run_url,
         }
-        parts = (
-            f"In the DAG {self.dag_id}, {self._outcome}.",
-            "\n".join(self._task_lines()),
-            _list_known(consequences),
-            _list_known(known),
-        )
-        return "\n\n".join(filter(None, parts))
+        yield _list_known(known)
 
-    def _describe_file(self, *, link_to_run: bool) -> str:
-        reason = f"{self.reason} ({self.line})" if self.line else self.reason
-        known = {
-            "Broken": f"for {format_span(self.broken_for_s, least=2)}, since {self.broken_since}",
-            "Bundle": self.bundle,
-            "Airflow": self.run_url if link_to_run else None,
-        }
-        parts = (f"The DAG file {self.file} cannot be imported.", reason, _list_known(known))
-        return "\n\n".join(filter(None, parts))
+    def _file_parts(self, run_url: str | None) -> Iterable[str | None]:
+        yield f"The DAG file {self.file} cannot be imported."
+        yield f"{self.reason} ({self.line})" if self.line else self.reason
+        broken = f"for {format_span(self.broken_for_s, least=2)}, since {self.broken_since}"
+        yield _list_known({"Broken": broken, "Bundle": self.bundle, "Airflow": run_url})
 
-    @property
-    def _outcome(self) -> str:
+    def _describe_outcome(self) -> str:
+        """Return what failed in words, such as ``2 of 5 checks failed``."""
         failed = len(self.task_ids)
         if self.kind == "deadline":
-            return self._deadline_outcome
+            return self._describe_deadline()
         if self.kind == "task" and self.tasks:
             return f"{self.tasks[0].label} {self.tasks[0].outcome}"
         if self.kind == "checks" and self.not_run:
-            return self._missing_outcome
-        if self._is_only_one:
+            of = "the check" if self.checks == 1 else f"{self.not_run} of {count(self.checks, 'check')}"
+            return f"{count(failed, 'task')} failed, so that {of} did not run"
+        if self._has_only_one():
             return f"{self.tasks[0].task_id} failed"
         if failed:
             of = count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
             return f"{failed} of {of} failed"
         return _RUN_ENDS.get(self.reason or "", "the run failed")
 
-    @property
-    def _is_only_one(self) -> bool:
+    def _has_only_one(self) -> bool:
         """Return whether the task that failed is the only one that was looked at."""
         total = {"checks": self.checks, "run": len(self.instances)}.get(self.kind)
         return total == len(self.task_ids) == 1 and not self.not_run
 
-    @property
-    def _missing_outcome(self) -> str:
-        of = "the check" if self.checks == 1 else f"{self.not_run} of {count(self.checks, 'check')}"
-        return f"{count(len(self.task_ids), 'task')} failed, so that {of} did not run"
-
-    @property
-    def _deadline_outcome(self) -> str:
+    def _describe_deadline(self) -> str:
         if late := len(self.task_ids):
             return f"{count(late, 'task')} {'is' if late == 1 else 'are'} late"
         return f"the deadline {self.reason} was missed" if self.reason else "a deadline was missed"

@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import redact
 
@@ -116,18 +116,20 @@ def count_kept_lines(task: Any) -> int:
     return max((call.lines for call in calls if isinstance(call, KeepLogLines)), default=0)
 
 
-def read_log_lines(context: Mapping[str, Any]) -> str | None:
-    """Return what the task of a callback has kept, redacted by Airflow; None if there is nothing."""
+def read_log_lines(context: Mapping[str, Any], lines: int) -> str | None:
+    """Return the last lines that the task of a callback has kept, redacted by Airflow; None if there are none."""
     # In this order: a color within a secret would hide it from the redaction, and so would a cut.
     without_colors = re.sub(r"\x1b\[[0-9;]*m", "", _tail.read(context.get("ti")))
-    return last_lines(plain_text(str(redact(without_colors))), LOG_LINES_MAX)
+    return _last_lines(plain_text(str(redact(without_colors))), lines)
 
 
-def last_lines(text: str | None, lines: int) -> str | None:
+def _last_lines(text: str | None, lines: int) -> str | None:
     """Return the last lines of a text, in at most 2,000 characters; None if there are none."""
     kept = [line.rstrip() for line in (text or "").splitlines() if line.strip()]
     text = "\n".join(kept[-lines:]) if lines else ""
-    return (text if len(text) <= TEXT_CHARS else f"…{text[1 - TEXT_CHARS :]}") or None
+    if len(text) > TEXT_CHARS:
+        text = f"…{text[1 - TEXT_CHARS :]}"
+    return text or None
 
 
 _NUMBER = r"None|True|False|nan|-?inf|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
@@ -179,10 +181,10 @@ def parse_check_results(data: object) -> tuple[CheckResult, ...]:
     """Return the checks that are in an XCom, which others can write as well; those of another form are left out."""
     if not isinstance(data, list | tuple):
         return ()
-    mappings = [item for item in data[:LIST_ITEMS] if isinstance(item, Mapping)]
     names = [field.name for field in fields(CheckResult)]
-    read = [{name: _text(item.get(name)) for name in names} for item in mappings]
-    return tuple(CheckResult(check=check, **of) for of in read if (check := of.pop("check")))
+    mappings = [item for item in data[:LIST_ITEMS] if isinstance(item, Mapping)]
+    read: list[dict[str, Any]] = [{name: _text(item.get(name)) for name in names} for item in mappings]
+    return tuple(CheckResult(**texts) for texts in read if texts["check"])
 
 
 def dump_check_results(checks: Iterable[CheckResult]) -> list[dict[str, str]]:
@@ -252,8 +254,9 @@ def _line(value: object, chars: int) -> str:
 EXCEPTION_XCOM_KEY = "bzctrl_exception"
 
 
-class Reason(NamedTuple):
-    """The reason of a task's failure, as far as the task itself knows it.
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """The reason of a task's failure, as far as the task itself knows it; a ``FailedTask`` has the same attributes.
 
     :param exception: the type and the message of its exception, or Airflow's text instead of one.
     :param name: the name of a mapped instance, which its ``map_index_template`` gives.
@@ -277,18 +280,21 @@ def remember_exception(context: Context) -> None:
     ``default_args={"on_failure_callback": remember_exception}``, or add it to the callbacks that are there already.
     """
     with best_effort("the exception that is kept for the incident"):
-        reason = find_reason(context)
+        reason = find_reason(context, log_lines=LOG_LINES_MAX)
         # The DAG processor of Airflow 3 cannot write an XCom.
         if reason.lost or runs_elsewhere(context.get("ti")):
             return
-        parts = {**reason._asdict(), "checks": dump_check_results(reason.checks)}
+        parts = {**vars(reason), "checks": dump_check_results(reason.checks)}
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
         context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
 
 
-def find_reason(context: Mapping[str, Any]) -> Reason:
-    """Return the reason that the context of a task's own callback has, with all lines of the log that the task keeps."""
+def find_reason(context: Mapping[str, Any], *, log_lines: int) -> Reason:
+    """Return the reason that the context of a task's own callback has.
+
+    :param log_lines: how many of the lines of its log that the task keeps.
+    """
     include_values = settings().include_check_values
     checks = _read_checks(context, include_values=include_values)
     is_lost, exception, log = _is_lost(context), context.get("exception"), None
@@ -297,7 +303,7 @@ def find_reason(context: Mapping[str, Any]) -> Reason:
         text = "Its trigger ended the task as failed, without an exception."
     if not checks or include_values:
         with best_effort("the last lines of the task's log"):
-            log = read_log_lines(context)
+            log = read_log_lines(context, log_lines)
     elif text:
         # The rest, as the log, has the values of whole rows, and the checks say the same.
         text = text.partition("\n")[0]
@@ -321,7 +327,7 @@ def _read_checks(context: Mapping[str, Any], *, include_values: bool) -> tuple[C
 
 def read_reasons(
     failed: Sequence[tuple[str, int]],
-    read: Callable[[str, int], object],
+    read: Callable[[str, str, int], object],
     keeps: Callable[[str], bool],
     *,
     log_lines: int,
@@ -329,14 +335,14 @@ def read_reasons(
     """Return the reasons that the first 20 failed instances kept; an empty one for each other.
 
     :param failed: the id and the index of each instance.
-    :param read: returns the XCom of an instance.
+    :param read: returns the XCom with a key of an instance.
     :param keeps: returns whether a task keeps its reason, so that one without an XCom left no exception.
     :param log_lines: how many lines of the log an incident has.
     """
     reasons: dict[tuple[str, int], Reason] = defaultdict(Reason)
     with best_effort("the exceptions of the failed tasks"):
         for task_id, index in failed[:LIST_ITEMS]:
-            value = read(task_id, index)
+            value = read(EXCEPTION_XCOM_KEY, task_id, index)
             if value is not None:
                 reasons[task_id, index] = parse_reason(value, log_lines=log_lines)
             elif keeps(task_id):
@@ -356,7 +362,7 @@ def parse_reason(value: object, *, log_lines: int) -> Reason:
         exception=cut_middle(texts["exception"]) if "exception" in texts else None,
         name=_text(texts.get("name")),
         checks=parse_check_results(value.get("checks")),
-        log=last_lines(texts.get("log"), log_lines),
+        log=_last_lines(texts.get("log"), log_lines),
     )
 
 
@@ -366,9 +372,8 @@ def keep_reasons(tasks: Iterable[Any], *, log_lines: int) -> None:
     :param log_lines: how many lines of their logs they keep for it.
     """
     for task in tasks:
-        callbacks = list_callbacks(task.on_failure_callback)
-        if remember_exception not in callbacks:
-            task.on_failure_callback = [remember_exception, *callbacks]
+        if not remembers(task):
+            task.on_failure_callback = [remember_exception, *list_callbacks(task.on_failure_callback)]
         keep_log_lines(task, log_lines)
 
 

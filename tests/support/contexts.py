@@ -33,10 +33,11 @@ def new_task_context(state="failed", *, ti=None, **more):
     :param ti: another task instance than a new :class:`TaskInstance`.
     :param more: further keys, or other values.
     """
+    ti = ti or TaskInstance(state=state)
     return {
         "dag": new_dag(),
-        "ti": ti or TaskInstance(state=state),
-        "task": SimpleNamespace(task_type="@task", upstream_task_ids=set()),
+        "ti": ti,
+        "task": SimpleNamespace(task_id=ti.task_id, task_type="@task", upstream_task_ids=set()),
         "run_id": "r",
         "exception": OSError("disk full"),
         **more,

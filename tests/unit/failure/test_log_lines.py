@@ -53,8 +53,8 @@ def test_log_lines_are_the_last_ones_without_details_colors_and_gaps():
         log.info("row %d", number)
     log.debug("a detail")
     log.warning("\x1b[31mlate\x1b[0m  \n\nby %d days\x07", 3)
-    assert read_log_lines(context) == "row 8\nrow 9\nlate\nby 3 days\ufffd"
-    assert find_reason(context).log == read_log_lines(context)
+    assert read_log_lines(context, 50) == "row 8\nrow 9\nlate\nby 3 days\ufffd"
+    assert find_reason(context, log_lines=50).log == read_log_lines(context, 50)
 
 
 def test_log_lines_end_when_airflow_logs_the_failure():
@@ -68,7 +68,7 @@ def test_log_lines_end_when_airflow_logs_the_failure():
     log.info("the last line")
     logging.getLogger().handle(failed)
     log.info("a line of a callback")
-    assert read_log_lines(context) == "an error that the task goes on after\nthe last line"
+    assert read_log_lines(context, 50) == "an error that the task goes on after\nthe last line"
 
 
 @pytest.mark.skipif(VERSION < (3, 0), reason="Airflow 2 has no structlog")
@@ -96,7 +96,7 @@ def test_log_lines_of_structlog_are_kept_by_loggers_in_use(monkeypatch):
     used.info("a step of Airflow", logger="task")
     used.error("Task failed", logger_name="task")
     used.info("after")
-    assert read_log_lines(context) == "connected\nrefused"
+    assert read_log_lines(context, 50) == "connected\nrefused"
     assert len(written) == 8
 
 
@@ -106,7 +106,7 @@ def test_log_lines_of_a_bad_record_cost_nothing():
     logging.getLogger().handlers[:] = [reasons._tail]
     log.info("%d rows", "no")
     log.info("good")
-    assert read_log_lines(context) == "good"
+    assert read_log_lines(context, 50) == "good"
 
 
 @pytest.mark.security
@@ -117,7 +117,7 @@ def test_log_lines_long_line_is_redacted_before_it_is_cut():
     log.info("%ss3cret-of-a-log%s", "x" * 500, "y" * 1995)
     mask_secret("s3cret-of-later")
     log.info("token s3cret-of-later")
-    text = read_log_lines(context)
+    text = read_log_lines(context, 50)
     assert "s3cret" not in text
     assert "cret" not in text
     # The rest of the line may be a secret of another test.
@@ -129,7 +129,7 @@ def test_log_lines_of_another_task_of_the_process_are_not_read():
     """In a test run, one process runs all tasks, of which some keep lines and others do not."""
     begin(task_id="first")
     log.info("of the first")
-    assert read_log_lines(new_task_context(ti=TaskInstance(task_id="second"))) is None
+    assert read_log_lines(new_task_context(ti=TaskInstance(task_id="second")), 50) is None
 
 
 def test_log_lines_printed_by_a_task_are_kept_where_another_process_logs_them(monkeypatch):
@@ -154,7 +154,7 @@ def test_log_lines_printed_by_a_task_are_kept_where_another_process_logs_them(mo
         print("no end" * 1000, end="")  # noqa: T201
         print("\nlate")  # noqa: T201
         assert sys.stdout.write("more") == 4
-    lines = read_log_lines(context).splitlines()
+    lines = read_log_lines(context, 50).splitlines()
     assert lines[-1] == "late"
     assert "".join(written).endswith("\nlate\nmore")
     assert written[0] == "read"
@@ -273,9 +273,9 @@ def test_find_reason_failed_checks_have_no_log_lines(configure):
     context["task"].check_results = [result]
     log.info("Record: (0, 'Jan Jansen')")
     configure()
-    assert find_reason(context).log is None
+    assert find_reason(context, log_lines=50).log is None
     configure(include_check_values="True")
-    assert find_reason(context).log == "Record: (0, 'Jan Jansen')"
+    assert find_reason(context, log_lines=50).log == "Record: (0, 'Jan Jansen')"
 
 
 def test_remember_exception_keeps_the_lines_beside_the_exception(configure):
@@ -299,4 +299,4 @@ def test_add_to_task_log_reaches_a_logger_that_does_not_propagate(monkeypatch):
     begin_again(context)
     logging.getLogger("airflow.task.hooks.subprocess").info("of a hook")
     log.info("of a module")
-    assert read_log_lines(context) == "of a hook\nof a module"
+    assert read_log_lines(context, 50) == "of a hook\nof a module"

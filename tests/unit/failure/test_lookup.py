@@ -8,7 +8,7 @@ import pytest
 
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.failure.dag_graph import find_consequences
-from bzctrl_provider.failure.lookup import _group_unambiguous, _parse_state_key, describe_failure
+from bzctrl_provider.failure.lookup import _parse_state_key, _split, describe_failure
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ def test_parse_state_key_lookalike_task_id_prefers_exact_id(keys, task_ids, spli
     assert [_parse_state_key(key, task_ids) for key in keys] == split
 
 
-def test_group_unambiguous_lookalikes_are_in_groups_of_their_own():
+def test_split_lookalikes_are_in_parts_of_their_own():
     """Airflow's response has one entry for both, so each is in a request of its own."""
-    assert _group_unambiguous(["a", "validate", "validate_1", "x_2"]) == [
+    assert list(_split(["a", "validate", "validate_1", "x_2"], 1000)) == [
         ["a", "validate_1", "x_2"],
         ["validate"],
     ]
-    assert _group_unambiguous([]) == []
+    assert list(_split([], 1000)) == []
 
 
 class TaskInstance(SimpleNamespace):
@@ -69,6 +69,7 @@ def new_context(upstream, ti, **more):
     """Return a context of a task behind others; `upstream` has for each task those before it."""
     tasks = {
         name: SimpleNamespace(
+            task_id=name,
             upstream_task_ids=set(of),
             downstream_task_ids={after for after, before in upstream.items() if name in before},
             trigger_rule="all_success",

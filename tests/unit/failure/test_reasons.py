@@ -19,7 +19,7 @@ from support.contexts import TaskInstance, new_task_context
 
 from bzctrl_provider import policy
 from bzctrl_provider.failure import remember_exception
-from bzctrl_provider.failure.reasons import exception_text, find_reason, find_warnings, parse_reason
+from bzctrl_provider.failure.reasons import Reason, exception_text, find_reason, find_warnings, parse_reason
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
 from bzctrl_provider.operators.bzctrl import CreateTodoOperator, IncidentOnFailureOperator
 
@@ -233,7 +233,7 @@ def test_remember_exception_process_that_ended_leaves_no_xcom(set_airflow_versio
     context = {"ti": TaskInstance(state=state), "exception": exception, "dag_run": object()}
     remember_exception(context)
     assert context["ti"].pushed == []
-    assert find_reason(context) == (None, None, (), True, None)
+    assert find_reason(context, log_lines=50) == Reason(lost=True)
 
 
 BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
@@ -267,7 +267,7 @@ def test_find_reason_trigger_that_ended_the_task_is_named(
     set_airflow_version(*version)
     ti = TaskInstance(state=state)
     context = {"ti": ti, **more}
-    assert find_reason(context) == (exception, None, (), False, None)
+    assert find_reason(context, log_lines=50) == Reason(exception=exception)
     remember_exception(context)
     assert ti.pushed == (
         [("bzctrl_exception", {"exception": exception} if exception else {})] if is_pushed else []
@@ -319,7 +319,7 @@ def test_remember_exception_without_exception_shows_that_the_callback_ran(set_ai
 )
 def test_parse_reason_foreign_value_is_ignored(value):
     """Others can write the XCom; what has not the form is no reason and no error."""
-    assert parse_reason(value, log_lines=50) == (None, None, (), False, None)
+    assert parse_reason(value, log_lines=50) == Reason()
 
 
 @pytest.mark.security
@@ -356,11 +356,11 @@ def test_find_reason_failed_checks_replace_the_rest_of_the_exception(configure):
         "exception": ValueError("Test failed.\nResults:\n(0, 'Jan Jansen')"),
     }
     configure()
-    reason = find_reason(context)
+    reason = find_reason(context, log_lines=50)
     assert reason.exception == "ValueError: Test failed."
     assert "Jansen" not in str(reason)
     configure(include_check_values="True")
-    reason = find_reason(context)
+    reason = find_reason(context, log_lines=50)
     assert reason.exception.endswith("(0, 'Jan Jansen')")
     assert reason.checks[0].actual == "(0, 'Jan Jansen')"
 
@@ -369,7 +369,7 @@ def test_find_reason_executed_copy_of_the_task_has_the_checks():
     """Airflow 3.0 executes a copy, which is the task of the task instance but not that of the context."""
     executed = SimpleNamespace(check_results=[SimpleNamespace(success=False, name="totals")])
     context = {"ti": TaskInstance(task=executed), "task": SimpleNamespace(check_results=[])}
-    assert [check.check for check in find_reason(context).checks] == ["totals"]
+    assert [check.check for check in find_reason(context, log_lines=50).checks] == ["totals"]
 
 
 def test_find_reason_check_results_that_raise_cost_no_exception():
@@ -380,7 +380,10 @@ def test_find_reason_check_results_that_raise_cost_no_exception():
         def check_results(self):
             raise RuntimeError
 
-    assert find_reason({"task": Hostile(), "exception": OSError("why")}).exception == "OSError: why"
+    assert (
+        find_reason({"task": Hostile(), "exception": OSError("why")}, log_lines=50).exception
+        == "OSError: why"
+    )
 
 
 @pytest.mark.security
@@ -417,7 +420,7 @@ def test_find_reason_of_a_timeout_names_the_limit():
         "task": new_task("t", execution_timeout=dt.timedelta(minutes=5)),
         "exception": AirflowTaskTimeout("Timeout, PID: 42"),
     }
-    *_, last = find_reason(context).exception.splitlines()
+    *_, last = find_reason(context, log_lines=50).exception.splitlines()
     assert last == "The task ran longer than its execution_timeout of 0:05:00."
     context["exception"] = ValueError("Timeout, PID: 42")
-    assert find_reason(context).exception == "ValueError: Timeout, PID: 42"
+    assert find_reason(context, log_lines=50).exception == "ValueError: Timeout, PID: 42"

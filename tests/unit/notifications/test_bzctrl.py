@@ -416,7 +416,9 @@ def test_notifier_facts_of_a_storm_are_in_the_outbox(store, set_airflow_version)
     set_airflow_version(3, 1)
     context = of_a_run(reason="task_failure")
     context["dag"].task_ids = ["load"]
-    context["dag"].get_task = lambda _: SimpleNamespace(task_type="@task", upstream_task_ids=set())
+    context["dag"].get_task = lambda task_id: SimpleNamespace(
+        task_id=task_id, task_type="@task", upstream_task_ids=set()
+    )
     context["ti"].get_task_states = lambda **_: {"r": {"load": "failed"}}
     context["ti"].xcom_pull = lambda **_: {"exception": "OSError: disk full\non /data"}
     BzCtrlNotifier()(context)
