@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import bzctrl_provider
 from bzctrl_provider.cli.check import Finding, describe_error, fail, show
 from bzctrl_provider.client.response import parse_token, refuses_token
-from bzctrl_provider.client.todo import FIELDS, TodoType
+from bzctrl_provider.client.todo import FIELDS, TODO_TYPES
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.settings import settings
@@ -140,7 +140,7 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
     if client.message_format == "predefined":
         del fields["sub_category"]
     messages = {}
-    for todo_type in TodoType:
+    for todo_type in TODO_TYPES:
         own = {name: value for name, value in fields.items() if FIELDS[name].only_for in (None, todo_type)}
         messages[todo_type.lower()] = client.make_message({**own, "todo_type": todo_type})
     incident = messages["incident"]
