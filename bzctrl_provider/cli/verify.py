@@ -110,7 +110,10 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     except Exception as exc:  # noqa: BLE001 - no connection, its errors, a secrets backend that is down
         return fail(f"Nothing was sent. {describe_error(exc)}", arguments, out)
     versions = f"provider {bzctrl_provider.__version__}, Airflow {airflow.__version__}"
-    facts = {"sent": f"{client.endpoints.create_url}, {client.message_format}", "versions": versions}
+    facts = {
+        "sent": f"{client.config.endpoints.create_url}, {client.config.message_format}",
+        "versions": versions,
+    }
     answers: dict[str, Answer] = {}
     try:
         answers.update(send_all(client, messages))
@@ -137,7 +140,7 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
     :raises BzCtrlValidationError: the connection lacks a default.
     """
     fields = dict(_VALUES)
-    if client.message_format == "predefined":
+    if client.config.message_format == "predefined":
         del fields["sub_category"]
     messages = {}
     for todo_type in TODO_TYPES:
@@ -151,7 +154,7 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
 
 def _ask(client: BzCtrlClient, arguments: argparse.Namespace) -> None:
     """Raise ValueError unless the user agrees."""
-    url, is_production = client.endpoints.create_url, client.endpoints.is_production
+    url, is_production = client.config.endpoints.create_url, client.config.endpoints.is_production
     # First: --yes answers the question, and does not choose PROD.
     if is_production and not arguments.production:
         raise ValueError(f"{url} is PROD: use a connection to ACC, or add --production.")
@@ -175,7 +178,9 @@ def send_all(client: BzCtrlClient, messages: Mapping[str, Message]) -> Iterator[
     """
     incident = messages["incident"]
     # The report will be published: persons are hidden, too.
-    hidden = [SecretStr(str(text)) for text in (client.username, incident["reporter"], incident["assignee"])]
+    hidden = [
+        SecretStr(str(text)) for text in (client.config.username, incident["reporter"], incident["assignee"])
+    ]
     token: SecretStr | None = None
     for name in ("token", *messages):
         used = SecretStr("a-wrong-token") if name == "wrong-token" else token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from bzctrl_provider.text import LINE_CHARS, TEXT_CHARS
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from bzctrl_provider.client.todo import InProgressSpelling, MessageFormat
-
-Environment = Literal["ACC", "PROD"]
 
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
@@ -34,15 +32,6 @@ class Endpoints(NamedTuple):
     """Where a token is asked for."""
     create_url: str
     """Where a todo is created."""
-
-    @classmethod
-    def from_environment(cls, environment: Environment) -> Endpoints:
-        """Return the documented addresses; PROD's two calls are documented on two different hosts."""
-        token_host, create_host = {
-            "ACC": ("https://acc.bzctrl.com", "https://acc.bzctrl.com"),
-            "PROD": ("https://bzctrl.com", "https://www.bzctrl.com"),
-        }[environment]
-        return cls(token_host + _TOKEN_PATH, create_host + _CREATE_PATH)
 
     @classmethod
     def from_host(
@@ -81,11 +70,15 @@ class Endpoints(NamedTuple):
     @property
     def is_production(self) -> bool:
         """Return whether one of the addresses is on a host of PROD."""
-        hosts = {urlsplit(url).hostname for url in Endpoints.from_environment("PROD")}
+        hosts = {urlsplit(url).hostname for url in ENVIRONMENTS["PROD"]}
         return any((urlsplit(url).hostname or "").rstrip(".") in hosts for url in self)
 
 
-ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
+ENVIRONMENTS = {
+    "ACC": Endpoints(f"https://acc.bzctrl.com{_TOKEN_PATH}", f"https://acc.bzctrl.com{_CREATE_PATH}"),
+    "PROD": Endpoints(f"https://bzctrl.com{_TOKEN_PATH}", f"https://www.bzctrl.com{_CREATE_PATH}"),
+}
+"""The documented addresses; PROD's two calls are documented on two different hosts."""
 
 
 def _with_scheme(host: str, scheme: str) -> str:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from pydantic import SecretBytes
 
-    from bzctrl_provider.client.auth import Token
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.retry import Deadline, RequestKind, SendFailure
 
@@ -137,7 +136,6 @@ class Requester:
             self._session.mount(scheme, adapter)
         token_url, create_url = config.endpoints
         self._urls: dict[RequestKind, str] = {"token": token_url, "create": create_url}
-        self._templates: dict[RequestKind, requests.PreparedRequest] = {}
         self._settings = {kind: self._read_environment(url) for kind, url in self._urls.items()}
         passwords = [text for each in self._settings.values() for text in proxy_passwords(each["proxies"])]
         self._secrets = [config.password, *map(SecretStr, passwords)]
@@ -157,13 +155,13 @@ class Requester:
         self._session.close()
 
     def send(
-        self, kind: RequestKind, body: SecretBytes, *, deadline: Deadline, token: Token | None = None
+        self, kind: RequestKind, body: SecretBytes, *, deadline: Deadline, token: SecretStr | None = None
     ) -> Answer:
         """Send a request, again if that is safe and may help, and return the last response.
 
         :raises BzCtrlTransportError: there is none.
         """
-        secrets = (*self._secrets, token.value) if token else self._secrets
+        secrets = (*self._secrets, token) if token else self._secrets
         info = RequestInfo(kind, self._urls[kind], self._config, secrets)
         if deadline.remaining_s() <= 0:
             problem = f"{info} was not sent: the {deadline.limit_s:g} s for this call are used up."
@@ -188,7 +186,7 @@ class Requester:
         return result
 
     def _attempt(
-        self, info: RequestInfo, body: SecretBytes, token: Token | None, deadline: Deadline
+        self, info: RequestInfo, body: SecretBytes, token: SecretStr | None, deadline: Deadline
     ) -> tuple[Answer | BzCtrlTransportError, SendFailure | int]:
         """Send a request once; return the response with its status, or the error with its kind."""
         timeout_s = max(min(self._config.timeout_s, deadline.remaining_s()), 0.001)
@@ -210,17 +208,9 @@ class Requester:
             exc.__context__ = None
             raise exc.with_traceback(None) from None
 
-    def _prepare(self, info: RequestInfo, body: SecretBytes, token: Token | None) -> requests.PreparedRequest:
-        # Prepared once and copied: it costs more than the rest of a request, and all threads share one processor.
-        if info.what not in self._templates:
-            self._templates[info.what] = self._make_template(info)
-        request = self._templates[info.what].copy()
-        if token:
-            request.headers["Authorization"] = f"Bearer {token.value.get_secret_value()}"
-        request.prepare_body(body.get_secret_value(), None)
-        return request
-
-    def _make_template(self, info: RequestInfo) -> requests.PreparedRequest:
+    def _prepare(
+        self, info: RequestInfo, body: SecretBytes, token: SecretStr | None
+    ) -> requests.PreparedRequest:
         method, content_type = "POST", "application/json"
         if info.what == "token":
             content_type = "application/x-www-form-urlencoded"
@@ -232,5 +222,7 @@ class Requester:
             "Content-Type": content_type,
             "User-Agent": f"airflow-provider-bzctrl/{bzctrl_provider.__version__}",
         }
+        if token:
+            headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         # Not by the session, which would merge settings that it does not have.
-        return requests.Request(method, info.url, headers=headers).prepare()
+        return requests.Request(method, info.url, headers=headers, data=body.get_secret_value()).prepare()

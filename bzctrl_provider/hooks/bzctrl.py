@@ -13,6 +13,7 @@ from urllib.parse import quote_plus
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlTransportError
+from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.metrics import count_results, count_todos, time_create
 from bzctrl_provider.text import LINE_CHARS, digest_of, one_line, safe_repr
 
@@ -35,6 +36,7 @@ _ASYNC_THREADS = 4
 """How many todos ``acreate_todo`` creates at a time in a process. Threads of their own: a BzCtrl that does not respond must
 not occupy those of the event loop, which also look up names for everybody."""
 
+_FORM: dict[str, Any] = get_provider_info()["connection-types"][0]
 _masked: dict[str, int] = {}
 _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
 
@@ -110,7 +112,7 @@ class BzCtrlHook(BaseHook):
         from wtforms.validators import Optional, any_of
 
         widgets: dict[str, Any] = {}
-        for name, form_field in _form()["conn-fields"].items():
+        for name, form_field in _FORM["conn-fields"].items():
             schema = form_field["schema"]
             common = {
                 "label": lazy_gettext(form_field["label"]),
@@ -129,7 +131,7 @@ class BzCtrlHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the hidden, renamed and suggested fields of the connection form, for Airflow 2.11 to 3.1."""
-        return {name.replace("-", "_"): value for name, value in _form()["ui-field-behaviour"].items()}
+        return {name.replace("-", "_"): value for name, value in _FORM["ui-field-behaviour"].items()}
 
     def get_conn(self) -> BzCtrlClient:
         """Return the client of this hook's connection; it makes no request by itself.
@@ -231,8 +233,8 @@ class BzCtrlHook(BaseHook):
             # From the UI, the connection has an id that nobody has given it.
             return False, str(exc).replace(f" {self.bzctrl_conn_id!r}", "")
         return True, (
-            f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
-            f"Todos will be created at {client.endpoints.create_url}; none was created now."
+            f"BzCtrl granted {client.config.username} a token at {client.config.endpoints.token_url}. "
+            f"Todos will be created at {client.config.endpoints.create_url}; none was created now."
         )
 
 
@@ -271,10 +273,3 @@ async def _amask(secret: str) -> None:
         mask_secret(secret)
     else:
         await amask_secret(secret)
-
-
-def _form() -> dict[str, Any]:
-    from bzctrl_provider.get_provider_info import get_provider_info
-
-    form: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return form

@@ -67,12 +67,10 @@ class _Extra(NamedTuple):
 
     :param parse: returns the value as the client gets it; raises an error if it is invalid.
     :param allowed: the allowed values as an error says them.
-    :param default: the value if the extra is unset.
     """
 
     parse: Callable[[Any], Any]
     allowed: str
-    default: Any = None
 
 
 EXTRAS: Mapping[str, _Extra] = {
@@ -80,19 +78,18 @@ EXTRAS: Mapping[str, _Extra] = {
     "domain_workspace": _Extra(_text, "text"),
     "reporter": _Extra(_text, "text"),
     "assignee": _Extra(_text, "text"),
-    "timeout_s": _Extra(_seconds, f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}", 30.0),
-    "max_attempts": _Extra(_attempts, f"a whole number from 1 to {_ATTEMPTS_MAX}", 3),
-    "verify": _Extra(_boolean, "true or false", default=True),
+    "timeout_s": _Extra(_seconds, f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}"),
+    "max_attempts": _Extra(_attempts, f"a whole number from 1 to {_ATTEMPTS_MAX}"),
+    "verify": _Extra(_boolean, "true or false"),
     "ca_bundle": _Extra(_file, "the path of a file on the machine that sends the request"),
-    "message_format": _Extra(_one_of("add-task", "predefined"), "add-task or predefined", "add-task"),
-    "in_progress_spelling": _Extra(
-        _one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS", "IN PROGRESS"
-    ),
-    "allow_http": _Extra(_boolean, "true or false", default=False),
+    "message_format": _Extra(_one_of("add-task", "predefined"), "add-task or predefined"),
+    "in_progress_spelling": _Extra(_one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS"),
+    "allow_http": _Extra(_boolean, "true or false"),
 }
 """Every extra of a connection. A table and no pydantic model, whose definition costs each task 8 ms."""
 
-_DEFAULTS = {name: known.default for name, known in EXTRAS.items()}
+_OF_THE_CLIENT = ("timeout_s", "max_attempts", "verify", "message_format", "in_progress_spelling")
+"""The extras that are settings of a client, which has their defaults."""
 
 
 def read_connection(connection: Connection) -> BzCtrlConfig:
@@ -110,8 +107,9 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
     errors += _credential_errors("login", "username", username)
     errors += _credential_errors("password", "password", password.get_secret_value())
     endpoints = _endpoints(connection, extras, errors)
-    if extras["ca_bundle"] and not extras["verify"]:
+    if "ca_bundle" in extras and extras.get("verify") is False:
         errors.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
+    extras["verify"] = extras.get("ca_bundle") or extras.get("verify", True)
     defaults = _todo_defaults(extras, username, errors)
     conn_id = connection.conn_id
     # Its repr has the password, and some tracebacks show the variables of a frame.
@@ -123,13 +121,9 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
         endpoints=endpoints,
         username=username,
         password=password,
-        timeout_s=extras["timeout_s"],
-        max_attempts=extras["max_attempts"],
-        verify=extras["ca_bundle"] or extras["verify"],
-        message_format=extras["message_format"],
-        in_progress_spelling=extras["in_progress_spelling"],
         defaults=defaults,
         connection=f"the connection {conn_id!r}",
+        **{name: extras[name] for name in _OF_THE_CLIENT if name in extras},
     )
 
 
@@ -144,7 +138,9 @@ def _credential_errors(field: str, name: str, text: str) -> list[tuple[str, str]
 
 def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
     """Return the fields of todos that leave them out; a login that is an e-mail address is the reporter."""
-    defaults = {name: extras[name] for name in ("domain_workspace", "reporter", "assignee") if extras[name]}
+    defaults: dict[str, str] = {
+        name: extras[name] for name in ("domain_workspace", "reporter", "assignee") if name in extras
+    }
     try:
         Todo(**defaults)
     except BzCtrlValidationError as exc:
@@ -155,7 +151,7 @@ def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str
 
 
 def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, Any]:
-    """Check the extra; an invalid value counts as unset after that, so that the rest can be checked as well."""
+    """Return the extras that are set; an invalid one counts as unset, so that the rest can be checked as well."""
     # Not `extra_dejson`, which turns what it cannot read into an empty extra.
     try:
         extra: Any = json.loads(connection.extra or "{}")
@@ -163,7 +159,7 @@ def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, 
         extra = None
     if not isinstance(extra, dict):
         errors.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
-        return _DEFAULTS
+        return {}
     unknown = sorted(extra.keys() - EXTRAS.keys())
     if unknown:
         log.warning(
@@ -172,7 +168,7 @@ def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, 
             one_line(", ".join(unknown), max_chars=LINE_CHARS),
             ", ".join(EXTRAS),
         )
-    values = dict(_DEFAULTS)
+    values = {}
     for name, known in EXTRAS.items():
         value = extra.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -189,8 +185,8 @@ def _endpoints(
 ) -> Endpoints | None:
     host = (connection.host or "").strip()
     if not host:
-        if extras["environment"]:
-            return Endpoints.from_environment(extras["environment"])
+        if "environment" in extras:
+            return ENVIRONMENTS[extras["environment"]]
         # An extra that cannot be read may have one.
         if not dict(errors).keys() & {"extra", "extra.environment"}:
             problem = "is missing: give ACC or PROD, or the Host of another BzCtrl"
@@ -198,7 +194,7 @@ def _endpoints(
         return None
     schema, port = (connection.schema or "").strip().lower(), connection.port or None
     try:
-        return Endpoints.from_host(host, schema=schema, port=port, allow_http=extras["allow_http"])
+        return Endpoints.from_host(host, schema=schema, port=port, allow_http=extras.get("allow_http", False))
     except ValueError as exc:
         errors.append(("host", str(exc)))
         return None

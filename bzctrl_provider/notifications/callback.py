@@ -325,7 +325,7 @@ def send(incident: Incident) -> CreatedTodo:
     with _logged_if_lost(incident):
         limit_s = budget.remaining_s()
         hook = _new_hook(incident.bzctrl_conn_id)
-        fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
+        fields = leave_out_of_format(incident.fields, hook.get_conn().config.message_format)
         return hook.create_todo(fields, limit_s=limit_s)
 
 

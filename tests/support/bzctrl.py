@@ -8,9 +8,9 @@ from pydantic import SecretStr
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.config import BzCtrlConfig, Endpoints
+from bzctrl_provider.client.config import ENVIRONMENTS, BzCtrlConfig
 
-ACC = Endpoints.from_environment("ACC")
+ACC = ENVIRONMENTS["ACC"]
 USERNAME = "user@example.com"
 PASSWORD = "Ex@mpl3! & more"
 """With characters that a form, a URL and a shell write in another way."""
