@@ -72,7 +72,7 @@ class BzCtrlClient:
 
     def close(self) -> None:
         """Close the connections; the token stays for the next client."""
-        self._requester.close()
+        self._requester.session.close()
 
     def authenticate(self, *, limit_s: float | None = None) -> None:
         """Get the token that this process shares, unless it has a valid one.
@@ -152,9 +152,10 @@ class BzCtrlClient:
         :param todo: like ``create_todo``'s.
         :raises BzCtrlValidationError: names every error of the todo.
         """
-        message_format, spelling = self.config.message_format, self.config.in_progress_spelling
-        complete = complete_todo(todo, defaults=self.config.defaults, message_format=message_format)
-        return build_message(complete, message_format=message_format, in_progress_spelling=spelling)
+        defaults, message_format = self.config.defaults, self.config.message_format
+        return build_message(
+            complete_todo(todo, defaults=defaults, message_format=message_format), self.config
+        )
 
     def send_raw(self, message: Message | None = None, *, token: SecretStr | None = None) -> Answer:
         """Send a request, and return its response whatever it says.

@@ -112,10 +112,5 @@ def shared_source(config: BzCtrlConfig) -> TokenSource:
     return _sources.setdefault(key, TokenSource())
 
 
-def forget_tokens() -> None:
-    """Forget every token of this process."""
-    _sources.clear()
-
-
 # Airflow forks: a source's lock that another thread of the parent holds would stay locked in the child for ever.
-os.register_at_fork(after_in_child=forget_tokens)
+os.register_at_fork(after_in_child=_sources.clear)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from bzctrl_provider.text import LINE_CHARS, TEXT_CHARS
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from bzctrl_provider.client.todo import InProgressSpelling, MessageFormat
+MessageFormat = Literal["add-task", "predefined"]
+InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
@@ -135,8 +136,8 @@ class BzCtrlConfig:
     :param timeout_s: seconds for one attempt of one HTTP request, from connecting to the end of the response.
     :param max_attempts: how often one request is sent at most, if sending it again is safe.
     :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
-    :param message_format: ``add-task`` or ``predefined``; see ``build_message``.
-    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
+    :param message_format: ``add-task``, of the later of BzCtrl's two documents, or ``predefined``, of the earlier one.
+    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``, on which the documents differ.
     :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
     :param connection: how an error calls the place of these settings.
     """

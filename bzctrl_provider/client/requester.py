@@ -129,30 +129,26 @@ class Requester:
 
     def __init__(self, config: BzCtrlConfig) -> None:
         self._config = config
-        self._session = _Session()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.session = _Session()
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = BzCtrlAdapter(pool_maxsize=MAX_WORKERS)
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, adapter)
+            self.session.mount(scheme, adapter)
         token_url, create_url = config.endpoints
         self._urls: dict[RequestKind, str] = {"token": token_url, "create": create_url}
         self._settings = {kind: self._read_environment(url) for kind, url in self._urls.items()}
         passwords = [text for each in self._settings.values() for text in proxy_passwords(each["proxies"])]
         self._secrets = [config.password, *map(SecretStr, passwords)]
         # Only after the environment was read: without it, `.netrc` would replace the token.
-        self._session.trust_env = False
+        self.session.trust_env = False
 
     def _read_environment(self, url: str) -> Any:
         """Return the proxies and the CA file for a URL."""
-        settings = self._session.merge_environment_settings(url, {}, True, self._config.verify, None)
+        settings = self.session.merge_environment_settings(url, {}, True, self._config.verify, None)
         if url.startswith("http://") and is_loopback(url):
             # A proxy is another machine, which would see the password.
             settings["proxies"] = {}
         return settings
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
 
     def send(
         self, kind: RequestKind, body: SecretBytes, *, deadline: Deadline, token: SecretStr | None = None
@@ -191,7 +187,7 @@ class Requester:
         """Send a request once; return the response with its status, or the error with its kind."""
         timeout_s = max(min(self._config.timeout_s, deadline.remaining_s()), 0.001)
         try:
-            response = self._session.send(
+            response = self.session.send(
                 self._prepare(info, body, token),
                 # The total of both, as `(connect, read)` would allow twice the time.
                 timeout=Timeout(total=timeout_s),  # type: ignore[arg-type]  # the stubs lack urllib3's

@@ -16,7 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import LEVELS, is_missing
@@ -32,10 +32,9 @@ from bzctrl_provider.text import (
 )
 
 if TYPE_CHECKING:
+    from bzctrl_provider.client.config import BzCtrlConfig, MessageFormat
     from bzctrl_provider.fields import Text
 
-MessageFormat = Literal["add-task", "predefined"]
-InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 Message = dict[str, str | list[str]]
 Errors = list[tuple[str, str]]
 
@@ -345,30 +344,23 @@ def _unknown_fields(names: Sequence[object]) -> Errors:
     return errors
 
 
-def build_message(
-    todo: Todo,
-    /,
-    *,
-    message_format: MessageFormat = "add-task",
-    in_progress_spelling: InProgressSpelling = "IN PROGRESS",
-) -> Message:
+def build_message(todo: Todo, config: BzCtrlConfig) -> Message:
     """Write a complete todo as the JSON object that goes over the wire; unset fields are left out.
 
-    :param message_format: ``add-task``, of the later of the two documents, or ``predefined``, of the earlier one.
-    :param in_progress_spelling: how the status is spelled, on which the vendor's documents differ.
+    :param config: has the message format and the spelling of the status.
     :return: for example ``{"todoType": "INCIDENT", "domainWorkSpace": "EXA-CON-BUS-WOR", …}``.
     """
-    is_predefined = message_format == "predefined"
+    is_predefined = config.message_format == "predefined"
     message: Message = {}
     for name, known in FIELDS.items():
-        key, value = _wire_key(known, message_format), getattr(todo, name, None)
+        key, value = _wire_key(known, config.message_format), getattr(todo, name, None)
         if not key or not value:
             continue
         if isinstance(value, tuple):
             message[key] = ", ".join(value) if is_predefined else list(value)
         else:
             is_in_progress = name == "status" and value == STATES[0]
-            message[key] = in_progress_spelling if is_in_progress else str(value)
+            message[key] = config.in_progress_spelling if is_in_progress else str(value)
         if is_predefined and name == "domain_workspace":
             # The sample of the earlier document repeats the workspace in the domain.
             message["workspace"] = value.rpartition("-")[2]

@@ -6,7 +6,7 @@ import json
 import logging
 from configparser import ConfigParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -41,18 +41,14 @@ def _boolean(value: Any) -> bool:
     return ConfigParser.BOOLEAN_STATES[str(value).strip().lower()]
 
 
-def _seconds(value: Any) -> float:
-    seconds = float(_text(value))
-    if not 0 < seconds <= _TIMEOUT_MAX_S:  # also not a number
-        raise ValueError
-    return seconds
+def _up_to(most: int, kind: type[int | float]) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        number = kind(_text(value))
+        if not 0 < number <= most:  # also not a number
+            raise ValueError
+        return number
 
-
-def _attempts(value: Any) -> int:
-    attempts = int(_text(value))
-    if not 1 <= attempts <= _ATTEMPTS_MAX:
-        raise ValueError
-    return attempts
+    return parse
 
 
 def _file(value: Any) -> str:
@@ -62,31 +58,24 @@ def _file(value: Any) -> str:
     return str(path)
 
 
-class _Extra(NamedTuple):
-    """An extra of the connection.
-
-    :param parse: returns the value as the client gets it; raises an error if it is invalid.
-    :param allowed: the allowed values as an error says them.
-    """
-
-    parse: Callable[[Any], Any]
-    allowed: str
-
-
-EXTRAS: Mapping[str, _Extra] = {
-    "environment": _Extra(_one_of(*ENVIRONMENTS), "ACC or PROD"),
-    "domain_workspace": _Extra(_text, "text"),
-    "reporter": _Extra(_text, "text"),
-    "assignee": _Extra(_text, "text"),
-    "timeout_s": _Extra(_seconds, f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}"),
-    "max_attempts": _Extra(_attempts, f"a whole number from 1 to {_ATTEMPTS_MAX}"),
-    "verify": _Extra(_boolean, "true or false"),
-    "ca_bundle": _Extra(_file, "the path of a file on the machine that sends the request"),
-    "message_format": _Extra(_one_of("add-task", "predefined"), "add-task or predefined"),
-    "in_progress_spelling": _Extra(_one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS"),
-    "allow_http": _Extra(_boolean, "true or false"),
+EXTRAS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    "environment": (_one_of(*ENVIRONMENTS), "ACC or PROD"),
+    "domain_workspace": (_text, "text"),
+    "reporter": (_text, "text"),
+    "assignee": (_text, "text"),
+    "timeout_s": (
+        _up_to(_TIMEOUT_MAX_S, float),
+        f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}",
+    ),
+    "max_attempts": (_up_to(_ATTEMPTS_MAX, int), f"a whole number from 1 to {_ATTEMPTS_MAX}"),
+    "verify": (_boolean, "true or false"),
+    "ca_bundle": (_file, "the path of a file on the machine that sends the request"),
+    "message_format": (_one_of("add-task", "predefined"), "add-task or predefined"),
+    "in_progress_spelling": (_one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS"),
+    "allow_http": (_boolean, "true or false"),
 }
-"""Every extra of a connection. A table and no pydantic model, whose definition costs each task 8 ms."""
+"""Every extra of a connection: its parser, which raises an error if the value is invalid, and the allowed values as an error
+says them. A table and no pydantic model, whose definition costs each task 8 ms."""
 
 _OF_THE_CLIENT = ("timeout_s", "max_attempts", "verify", "message_format", "in_progress_spelling")
 """The extras that are settings of a client, which has their defaults."""
@@ -138,9 +127,8 @@ def _credential_errors(field: str, name: str, text: str) -> list[tuple[str, str]
 
 def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
     """Return the fields of todos that leave them out; a login that is an e-mail address is the reporter."""
-    defaults: dict[str, str] = {
-        name: extras[name] for name in ("domain_workspace", "reporter", "assignee") if name in extras
-    }
+    names = ("domain_workspace", "reporter", "assignee")
+    defaults: dict[str, Any] = {name: extras[name] for name in names if name in extras}
     try:
         Todo(**defaults)
     except BzCtrlValidationError as exc:
@@ -169,14 +157,14 @@ def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, 
             ", ".join(EXTRAS),
         )
     values = {}
-    for name, known in EXTRAS.items():
+    for name, (parse, allowed) in EXTRAS.items():
         value = extra.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         try:
-            values[name] = known.parse(value)
+            values[name] = parse(value)
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            errors.append((f"extra.{name}", f"must be {known.allowed}, not {safe_repr(value)}"))
+            errors.append((f"extra.{name}", f"must be {allowed}, not {safe_repr(value)}"))
     return values
 
 
