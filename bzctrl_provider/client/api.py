@@ -153,9 +153,8 @@ class BzCtrlClient:
         :raises BzCtrlValidationError: names every error of the todo.
         """
         defaults, message_format = self.config.defaults, self.config.message_format
-        return build_message(
-            complete_todo(todo, defaults=defaults, message_format=message_format), self.config
-        )
+        complete = complete_todo(todo, defaults=defaults, message_format=message_format)
+        return build_message(complete, self.config)
 
     def send_raw(self, message: Message | None = None, *, token: SecretStr | None = None) -> Answer:
         """Send a request, and return its response whatever it says.

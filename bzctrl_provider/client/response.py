@@ -17,6 +17,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import requests
 from pydantic import SecretStr
+from requests.exceptions import InvalidSchema, InvalidURL
 from urllib3 import exceptions as urllib3_errors
 
 from bzctrl_provider.client.config import is_loopback
@@ -51,11 +52,7 @@ HTTP_ERRORS = (requests.RequestException, urllib3_errors.HTTPError, http.client.
 ``TimeoutError``, cannot be distinguished from a socket that does."""
 
 # Of the address or of a proxy, such as socks5:// without PySocks.
-_UNSENDABLE = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    urllib3_errors.LocationValueError,
-)
+_UNSENDABLE = (InvalidURL, InvalidSchema, urllib3_errors.LocationValueError)
 
 _GUESSED_CHARS = 8
 """Shorter secrets are words of any text: they are not searched for in the fields of a created todo."""

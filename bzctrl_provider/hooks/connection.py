@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TIMEOUT_MAX_S = 600
-_ATTEMPTS_MAX = 10
-
 
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -63,11 +60,8 @@ EXTRAS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "domain_workspace": (_text, "text"),
     "reporter": (_text, "text"),
     "assignee": (_text, "text"),
-    "timeout_s": (
-        _up_to(_TIMEOUT_MAX_S, float),
-        f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}",
-    ),
-    "max_attempts": (_up_to(_ATTEMPTS_MAX, int), f"a whole number from 1 to {_ATTEMPTS_MAX}"),
+    "timeout_s": (_up_to(600, float), "a number of seconds, more than 0 and at most 600"),
+    "max_attempts": (_up_to(10, int), "a whole number from 1 to 10"),
     "verify": (_boolean, "true or false"),
     "ca_bundle": (_file, "the path of a file on the machine that sends the request"),
     "message_format": (_one_of("add-task", "predefined"), "add-task or predefined"),
