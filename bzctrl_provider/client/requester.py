@@ -136,6 +136,7 @@ class Requester:
             self.session.mount(scheme, adapter)
         token_url, create_url = config.endpoints
         self._urls: dict[RequestKind, str] = {"token": token_url, "create": create_url}
+        self._templates: dict[RequestKind, requests.PreparedRequest] = {}
         self._settings = {kind: self._read_environment(url) for kind, url in self._urls.items()}
         passwords = [text for each in self._settings.values() for text in proxy_passwords(each["proxies"])]
         self._secrets = [config.password, *map(SecretStr, passwords)]
@@ -207,6 +208,16 @@ class Requester:
     def _prepare(
         self, info: RequestInfo, body: SecretBytes, token: SecretStr | None
     ) -> requests.PreparedRequest:
+        # Prepared once and copied: otherwise, it would cost a fifth of the CPU of a todo, and all threads share one processor.
+        if info.what not in self._templates:
+            self._templates[info.what] = self._make_template(info)
+        request = self._templates[info.what].copy()
+        if token:
+            request.headers["Authorization"] = f"Bearer {token.get_secret_value()}"
+        request.prepare_body(body.get_secret_value(), None)
+        return request
+
+    def _make_template(self, info: RequestInfo) -> requests.PreparedRequest:
         method, content_type = "POST", "application/json"
         if info.what == "token":
             content_type = "application/x-www-form-urlencoded"
@@ -218,7 +229,5 @@ class Requester:
             "Content-Type": content_type,
             "User-Agent": f"airflow-provider-bzctrl/{bzctrl_provider.__version__}",
         }
-        if token:
-            headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         # Not by the session, which would merge settings that it does not have.
-        return requests.Request(method, info.url, headers=headers, data=body.get_secret_value()).prepare()
+        return requests.Request(method, info.url, headers=headers).prepare()

@@ -13,7 +13,6 @@ from urllib.parse import quote_plus
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf, mask_secret
 
 from bzctrl_provider.exceptions import BzCtrlTransportError
-from bzctrl_provider.get_provider_info import get_provider_info
 from bzctrl_provider.metrics import count_results, count_todos, time_create
 from bzctrl_provider.text import LINE_CHARS, digest_of, one_line, safe_repr
 
@@ -36,7 +35,6 @@ _ASYNC_THREADS = 4
 """How many todos ``acreate_todo`` creates at a time in a process. Threads of their own: a BzCtrl that does not respond must
 not occupy those of the event loop, which also look up names for everybody."""
 
-_FORM: dict[str, Any] = get_provider_info()["connection-types"][0]
 _masked: dict[str, int] = {}
 _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
 
@@ -112,7 +110,7 @@ class BzCtrlHook(BaseHook):
         from wtforms.validators import Optional, any_of
 
         widgets: dict[str, Any] = {}
-        for name, form_field in _FORM["conn-fields"].items():
+        for name, form_field in _form()["conn-fields"].items():
             schema = form_field["schema"]
             common = {
                 "label": lazy_gettext(form_field["label"]),
@@ -131,7 +129,7 @@ class BzCtrlHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the hidden, renamed and suggested fields of the connection form, for Airflow 2.11 to 3.1."""
-        return {name.replace("-", "_"): value for name, value in _FORM["ui-field-behaviour"].items()}
+        return {name.replace("-", "_"): value for name, value in _form()["ui-field-behaviour"].items()}
 
     def get_conn(self) -> BzCtrlClient:
         """Return the client of this hook's connection; it makes no request by itself.
@@ -273,3 +271,10 @@ async def _amask(secret: str) -> None:
         mask_secret(secret)
     else:
         await amask_secret(secret)
+
+
+def _form() -> Any:
+    # Imported here: a task has no form.
+    from bzctrl_provider.get_provider_info import get_provider_info
+
+    return get_provider_info()["connection-types"][0]

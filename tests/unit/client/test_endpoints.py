@@ -11,7 +11,7 @@ from bzctrl_provider.client.config import ENVIRONMENTS, Endpoints
 HOST = "https://bzctrl.example.com"
 
 
-def test_from_environment_hosts_are_as_documented():
+def test_environments_hosts_are_as_documented():
     """Both calls of ACC are on one host; PROD grants tokens without www and creates with it."""
     for environment, token_host, create_host in (
         ("ACC", "https://acc.bzctrl.com", "https://acc.bzctrl.com"),

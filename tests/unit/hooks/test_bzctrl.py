@@ -210,7 +210,7 @@ def test_hook_form_widgets_match_the_provider_info(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
 
     form = BzCtrlHook.get_connection_form_widgets()
-    assert list(form) == list(hook_module._FORM["conn-fields"])
+    assert list(form) == list(hook_module._form()["conn-fields"])
     # Airflow 2.11 and 3.1 drop a hook's whole form where one field is of another kind than these.
     kinds = {name: type(field).__name__ for name, field in form.items()}
     assert kinds == {
