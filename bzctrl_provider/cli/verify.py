@@ -110,10 +110,8 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     except Exception as exc:  # noqa: BLE001 - no connection, its errors, a secrets backend that is down
         return fail(f"Nothing was sent. {describe_error(exc)}", arguments, out)
     versions = f"provider {bzctrl_provider.__version__}, Airflow {airflow.__version__}"
-    facts = {
-        "sent": f"{client.config.endpoints.create_url}, {client.config.message_format}",
-        "versions": versions,
-    }
+    sent = f"{client.config.endpoints.create_url}, {client.config.message_format}"
+    facts = {"sent": sent, "versions": versions}
     answers: dict[str, Answer] = {}
     try:
         answers.update(send_all(client, messages))
@@ -178,9 +176,8 @@ def send_all(client: BzCtrlClient, messages: Mapping[str, Message]) -> Iterator[
     """
     incident = messages["incident"]
     # The report will be published: persons are hidden, too.
-    hidden = [
-        SecretStr(str(text)) for text in (client.config.username, incident["reporter"], incident["assignee"])
-    ]
+    texts = (client.config.username, incident["reporter"], incident["assignee"])
+    hidden = [SecretStr(str(text)) for text in texts]
     token: SecretStr | None = None
     for name in ("token", *messages):
         used = SecretStr("a-wrong-token") if name == "wrong-token" else token
