@@ -81,7 +81,7 @@ def _fresh_process(monkeypatch):
     from bzctrl_provider.settings import settings
 
     # A server of this test may have the port of an earlier one, whose token would spare it the login.
-    auth.forget_tokens()
+    auth._sources.clear()
     settings.cache_clear()
     callback.budget.renew()
     runner.budget.renew()

@@ -192,11 +192,11 @@ def check_connection(conn_id: str, *, is_all_read: bool) -> Finding:
         if is_all_read:
             raise
         return Finding("connection", "skipped", _MAY_BE_IN_DATABASE)
-    message = f"{conn_id} is valid; todos will be created at {client.endpoints.create_url}."
+    message = f"{conn_id} is valid; todos will be created at {client.config.endpoints.create_url}."
     details = [
         f"It has no {name}: a todo without one of its own cannot be created."
         for name in SUPPLIED_FIELDS
-        if name not in client.defaults
+        if name not in client.config.defaults
     ]
     return Finding("connection", "ok", message, details)
 

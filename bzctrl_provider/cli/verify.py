@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import bzctrl_provider
 from bzctrl_provider.cli.check import Finding, describe_error, fail, show
 from bzctrl_provider.client.response import parse_token, refuses_token
-from bzctrl_provider.client.todo import FIELDS, TodoType
+from bzctrl_provider.client.todo import FIELDS, TODO_TYPES
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.settings import settings
@@ -110,7 +110,8 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     except Exception as exc:  # noqa: BLE001 - no connection, its errors, a secrets backend that is down
         return fail(f"Nothing was sent. {describe_error(exc)}", arguments, out)
     versions = f"provider {bzctrl_provider.__version__}, Airflow {airflow.__version__}"
-    facts = {"sent": f"{client.endpoints.create_url}, {client.message_format}", "versions": versions}
+    sent = f"{client.config.endpoints.create_url}, {client.config.message_format}"
+    facts = {"sent": sent, "versions": versions}
     answers: dict[str, Answer] = {}
     try:
         answers.update(send_all(client, messages))
@@ -132,10 +133,10 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
     :raises BzCtrlValidationError: the connection lacks a default.
     """
     fields = dict(_VALUES)
-    if client.message_format == "predefined":
+    if client.config.message_format == "predefined":
         del fields["sub_category"]
     messages = {}
-    for todo_type in TodoType:
+    for todo_type in TODO_TYPES:
         own = {name: value for name, value in fields.items() if FIELDS[name].only_for in (None, todo_type)}
         messages[todo_type.lower()] = client.make_message({**own, "todo_type": todo_type})
     incident = messages["incident"]
@@ -146,7 +147,7 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
 
 def _ask(client: BzCtrlClient, arguments: argparse.Namespace) -> None:
     """Raise ValueError unless the user agrees."""
-    url, is_production = client.endpoints.create_url, client.endpoints.is_production
+    url, is_production = client.config.endpoints.create_url, client.config.endpoints.is_production
     # First: --yes answers the question, and does not choose PROD.
     if is_production and not arguments.production:
         raise ValueError(f"{url} is PROD: use a connection to ACC, or add --production.")
@@ -170,7 +171,8 @@ def send_all(client: BzCtrlClient, messages: Mapping[str, Message]) -> Iterator[
     """
     incident = messages["incident"]
     # The report will be published: persons are hidden, too.
-    hidden = [SecretStr(str(text)) for text in (client.username, incident["reporter"], incident["assignee"])]
+    texts = (client.config.username, incident["reporter"], incident["assignee"])
+    hidden = [SecretStr(str(text)) for text in texts]
     token: SecretStr | None = None
     for name in ("token", *messages):
         used = SecretStr("a-wrong-token") if name == "wrong-token" else token

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from pydantic import SecretBytes
 
-from bzctrl_provider.client.auth import Token, shared_source
+from bzctrl_provider.client.auth import shared_source
 from bzctrl_provider.client.requester import Requester
 from bzctrl_provider.client.response import parse_created, parse_token, refused_fresh_token, refuses_token
 from bzctrl_provider.client.retry import RETRY_AFTER_MAX_S, Deadline
@@ -22,7 +22,7 @@ from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlError
 from bzctrl_provider.text import LINE_CHARS, MAX_WORKERS, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from pydantic import SecretStr
 
@@ -54,11 +54,7 @@ class BzCtrlClient:
         request_s = config.max_attempts * config.timeout_s + (config.max_attempts - 1) * RETRY_AFTER_MAX_S
         # A token, the todo, a fresh token, the replay.
         self.total_s = 4 * request_s
-        self.endpoints = config.endpoints
-        self.username = config.username
-        self.defaults: Mapping[str, Any] = config.defaults
-        self.message_format = config.message_format
-        self._config = config
+        self.config = config
         self._on_new_token = on_new_token
         self._requesters = {os.getpid(): Requester(config)}
 
@@ -68,7 +64,7 @@ class BzCtrlClient:
         pid = os.getpid()
         if pid not in self._requesters:
             # Two threads that make one at the same moment use the first one.
-            self._requesters.setdefault(pid, Requester(self._config))
+            self._requesters.setdefault(pid, Requester(self.config))
         return self._requesters[pid]
 
     def __reduce__(self) -> NoReturn:
@@ -76,7 +72,7 @@ class BzCtrlClient:
 
     def close(self) -> None:
         """Close the connections; the token stays for the next client."""
-        self._requester.close()
+        self._requester.session.close()
 
     def authenticate(self, *, limit_s: float | None = None) -> None:
         """Get the token that this process shares, unless it has a valid one.
@@ -156,9 +152,9 @@ class BzCtrlClient:
         :param todo: like ``create_todo``'s.
         :raises BzCtrlValidationError: names every error of the todo.
         """
-        message_format, spelling = self._config.message_format, self._config.in_progress_spelling
-        complete = complete_todo(todo, defaults=self.defaults, message_format=message_format)
-        return build_message(complete, message_format=message_format, in_progress_spelling=spelling)
+        defaults, message_format = self.config.defaults, self.config.message_format
+        complete = complete_todo(todo, defaults=defaults, message_format=message_format)
+        return build_message(complete, self.config)
 
     def send_raw(self, message: Message | None = None, *, token: SecretStr | None = None) -> Answer:
         """Send a request, and return its response whatever it says.
@@ -170,8 +166,7 @@ class BzCtrlClient:
         deadline = self._new_deadline(None)
         if not message:
             return self._requester.send("token", self._grant(), deadline=deadline)
-        used = Token(token, renew_at=0) if token else None
-        return self._requester.send("create", _encode(message), deadline=deadline, token=used)
+        return self._requester.send("create", _encode(message), deadline=deadline, token=token)
 
     def _create(self, todo: AnyTodo, deadline: Deadline) -> CreatedTodo:
         message = self.make_message(todo)
@@ -190,11 +185,11 @@ class BzCtrlClient:
             answer = self._requester.send("create", body, deadline=deadline, token=token)
             if not refuses_token(answer):
                 return answer
-            shared_source(self._config).discard(token)
+            shared_source(self.config).discard(token)
         raise refused_fresh_token(answer)
 
-    def _get_token(self, deadline: Deadline) -> Token:
-        source = shared_source(self._config)
+    def _get_token(self, deadline: Deadline) -> SecretStr:
+        source = shared_source(self.config)
         return source.get(lambda: self._fetch_token(deadline), wait_s=deadline.remaining_s())
 
     def _fetch_token(self, deadline: Deadline) -> tuple[SecretStr, object]:
@@ -205,6 +200,6 @@ class BzCtrlClient:
         return token, expires_in
 
     def _grant(self) -> SecretBytes:
-        password = self._config.password.get_secret_value()
-        grant = {"grant_type": "password", "username": self._config.username, "password": password}
+        password = self.config.password.get_secret_value()
+        grant = {"grant_type": "password", "username": self.config.username, "password": password}
         return SecretBytes(urlencode(grant).encode())

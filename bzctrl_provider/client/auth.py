@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.text import digest_of
@@ -30,17 +30,6 @@ _UNKNOWN_LIFETIME_S = 300.0
 
 _TTL_MIN_S = 10.0
 """The shortest time that a token is used: one with a life of 0 s must not cost a request and a masked secret each time."""
-
-
-class Token(NamedTuple):
-    """A granted token.
-
-    :param value: the secret itself.
-    :param renew_at: when to ask for another one, on the clock of its source.
-    """
-
-    value: SecretStr
-    renew_at: float
 
 
 def token_ttl_s(expires_in: Any) -> float:
@@ -66,10 +55,11 @@ class TokenSource:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._token: Token | None = None
+        self._token: SecretStr | None = None
+        self._renew_at = 0.0
         self._error: BzCtrlError | None = None
 
-    def get(self, fetch: Fetch, *, wait_s: float) -> Token:
+    def get(self, fetch: Fetch, *, wait_s: float) -> SecretStr:
         """Return a live token; if there is none, one caller fetches it and the others wait for its result.
 
         The others share a failure as well: a wrong password costs one refused login, not one a thread.
@@ -84,8 +74,10 @@ class TokenSource:
             problem = f"No token: another thread has been asking BzCtrl for one for more than {wait_s:.0f} s."
             raise BzCtrlTransportError(problem)
         try:
-            if self._token and self._clock() < self._token.renew_at:
-                return self._token
+            # Read once: another thread may discard it meanwhile.
+            token = self._token
+            if token and self._clock() < self._renew_at:
+                return token
             if self._error and self._error is not known_error:
                 # One object for several threads would mix up their tracebacks.
                 raise copy.copy(self._error)
@@ -93,16 +85,16 @@ class TokenSource:
         finally:
             self._lock.release()
 
-    def _fetch(self, fetch: Fetch) -> Token:
+    def _fetch(self, fetch: Fetch) -> SecretStr:
         try:
-            value, expires_in = fetch()
+            token, expires_in = fetch()
         except BzCtrlError as exc:
             self._error = copy.copy(exc)
             raise
-        self._token = Token(value, self._clock() + token_ttl_s(expires_in))
-        return self._token
+        self._token, self._renew_at = token, self._clock() + token_ttl_s(expires_in)
+        return token
 
-    def discard(self, token: Token) -> None:
+    def discard(self, token: SecretStr) -> None:
         """Forget a token that BzCtrl refused, unless another one has taken its place meanwhile."""
         # Without the lock, which another caller's request may hold for minutes: at worst, one more token is requested.
         if self._token is token:
@@ -120,10 +112,5 @@ def shared_source(config: BzCtrlConfig) -> TokenSource:
     return _sources.setdefault(key, TokenSource())
 
 
-def forget_tokens() -> None:
-    """Forget every token of this process."""
-    _sources.clear()
-
-
 # Airflow forks: a source's lock that another thread of the parent holds would stay locked in the child for ever.
-os.register_at_fork(after_in_child=forget_tokens)
+os.register_at_fork(after_in_child=_sources.clear)

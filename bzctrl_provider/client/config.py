@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from bzctrl_provider.text import LINE_CHARS, TEXT_CHARS
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from bzctrl_provider.client.todo import InProgressSpelling, MessageFormat
-
-Environment = Literal["ACC", "PROD"]
+MessageFormat = Literal["add-task", "predefined"]
+InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
@@ -34,15 +33,6 @@ class Endpoints(NamedTuple):
     """Where a token is asked for."""
     create_url: str
     """Where a todo is created."""
-
-    @classmethod
-    def from_environment(cls, environment: Environment) -> Endpoints:
-        """Return the documented addresses; PROD's two calls are documented on two different hosts."""
-        token_host, create_host = {
-            "ACC": ("https://acc.bzctrl.com", "https://acc.bzctrl.com"),
-            "PROD": ("https://bzctrl.com", "https://www.bzctrl.com"),
-        }[environment]
-        return cls(token_host + _TOKEN_PATH, create_host + _CREATE_PATH)
 
     @classmethod
     def from_host(
@@ -81,11 +71,15 @@ class Endpoints(NamedTuple):
     @property
     def is_production(self) -> bool:
         """Return whether one of the addresses is on a host of PROD."""
-        hosts = {urlsplit(url).hostname for url in Endpoints.from_environment("PROD")}
+        hosts = {urlsplit(url).hostname for url in ENVIRONMENTS["PROD"]}
         return any((urlsplit(url).hostname or "").rstrip(".") in hosts for url in self)
 
 
-ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
+ENVIRONMENTS = {
+    "ACC": Endpoints(f"https://acc.bzctrl.com{_TOKEN_PATH}", f"https://acc.bzctrl.com{_CREATE_PATH}"),
+    "PROD": Endpoints(f"https://bzctrl.com{_TOKEN_PATH}", f"https://www.bzctrl.com{_CREATE_PATH}"),
+}
+"""The documented addresses; PROD's two calls are documented on two different hosts."""
 
 
 def _with_scheme(host: str, scheme: str) -> str:
@@ -142,8 +136,8 @@ class BzCtrlConfig:
     :param timeout_s: seconds for one attempt of one HTTP request, from connecting to the end of the response.
     :param max_attempts: how often one request is sent at most, if sending it again is safe.
     :param verify: whether the server's certificate is checked, or the path of a CA file to check it with.
-    :param message_format: ``add-task`` or ``predefined``; see ``build_message``.
-    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``.
+    :param message_format: ``add-task``, of the later of BzCtrl's two documents, or ``predefined``, of the earlier one.
+    :param in_progress_spelling: ``IN PROGRESS`` or ``INPROGRESS``, on which the documents differ.
     :param defaults: ``domain_workspace``, ``reporter`` and ``assignee`` for todos that have none.
     :param connection: how an error calls the place of these settings.
     """

@@ -414,11 +414,14 @@ def _spellings(secret: str) -> set[str]:
 def redact(text: str, secrets: Iterable[SecretStr]) -> str:
     """Return the beginning of a text with ``***`` for each secret, and never with half a secret at its end."""
     spellings = {spelled for secret in secrets for spelled in _spellings(secret.get_secret_value())} - {""}
-    cut = len(text) - _SEARCHED_CHARS
+    is_cut = len(text) > _SEARCHED_CHARS
     text = text[:_SEARCHED_CHARS]
     for spelled in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelled, REDACTED)
-    return text[: -max(map(len, spellings))] if cut > 0 and spellings else text
+    if not (is_cut and spellings):
+        return text
+    # Its end may be a part of a secret.
+    return text[: -max(map(len, spellings))]
 
 
 def proxy_passwords(proxies: Mapping[str, str]) -> list[str]:

@@ -19,15 +19,12 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from time import monotonic
+from typing import Literal
 
 RETRY_AFTER_MAX_S = 60.0
 """The longest wait that a ``Retry-After`` of BzCtrl is granted."""
@@ -103,25 +100,17 @@ class Deadline:
     """The time of one call: the bound of all its attempts and waits.
 
     :param limit_s: seconds from now on.
-    :param clock: monotonic seconds.
     :param stopped: an event that ends the waits of the call, and keeps it from sending again.
     """
 
-    def __init__(
-        self,
-        limit_s: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        stopped: threading.Event | None = None,
-    ) -> None:
+    def __init__(self, limit_s: float, *, stopped: threading.Event | None = None) -> None:
         self.limit_s = limit_s
-        self._clock = clock
-        self._ends_at = clock() + limit_s
+        self._ends_at = monotonic() + limit_s
         self._stopped = stopped or threading.Event()
 
     def remaining_s(self) -> float:
         """Return the seconds that are left; 0 when the time is used up or the call is stopped."""
-        return 0.0 if self._stopped.is_set() else max(self._ends_at - self._clock(), 0.0)
+        return 0.0 if self._stopped.is_set() else max(self._ends_at - monotonic(), 0.0)
 
     def wait(self, seconds: float) -> None:
         """Wait, but not longer than until the call is stopped."""

@@ -4,21 +4,22 @@ The fields, their spellings and the two message formats come from the two BzCtrl
 reconciles them statement by statement.
 """
 
+# ruff: noqa: RUF009 - `_row` makes a field of a dataclass, not a default that all todos share
+
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
-from bzctrl_provider.fields import is_missing
+from bzctrl_provider.fields import LEVELS, is_missing
 from bzctrl_provider.text import (
     DIGITS_MAX,
     LIST_ITEMS,
@@ -27,39 +28,19 @@ from bzctrl_provider.text import (
     is_encodable,
     one_line,
     safe_repr,
+    suggest,
 )
 
 if TYPE_CHECKING:
+    from bzctrl_provider.client.config import BzCtrlConfig, MessageFormat
     from bzctrl_provider.fields import Text
 
-MessageFormat = Literal["add-task", "predefined"]
-InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 Message = dict[str, str | list[str]]
 Errors = list[tuple[str, str]]
 
-
-class TodoType(StrEnum):
-    """A type of todo."""
-
-    INCIDENT = "INCIDENT"
-    TASK = "TASK"
-
-
-class Level(StrEnum):
-    """A level of impact, likelihood or priority."""
-
-    HIGH = "HIGH"
-    MEDIUM = "MEDIUM"
-    LOW = "LOW"
-
-
-class Status(StrEnum):
-    """A state of a todo. BzCtrl sets the due date by itself when it is DONE."""
-
-    IN_PROGRESS = "IN PROGRESS"
-    TODO = "TODO"
-    DONE = "DONE"
-    EXPIRED = "EXPIRED"
+TODO_TYPES = ("INCIDENT", "TASK")
+STATES = ("IN PROGRESS", "TODO", "DONE", "EXPIRED")
+"""The values of ``status``, the default first. BzCtrl sets the due date by itself when a todo is DONE."""
 
 
 class _WrongValueError(ValueError):
@@ -145,14 +126,14 @@ def _day(value: object) -> date | None:
         raise _WrongValueError("a date as YYYY-MM-DD", value) from None
 
 
-def _one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum | None]:
+def _one_of(choices: Sequence[str]) -> Callable[[object], str | None]:
     def letters(text: str) -> str:
         return "".join(text.split()).replace("_", "").replace("-", "").upper()
 
     by_letters = {"": None, **{letters(choice): choice for choice in choices}}
     *others, last = choices
 
-    def check(value: object) -> StrEnum | None:
+    def check(value: object) -> str | None:
         if is_missing(value):
             return None
         spelled = letters(value) if isinstance(value, str) else None
@@ -177,7 +158,7 @@ class Field(NamedTuple):
     rule: Callable[[object], Any]
     wire_key: str | None
     predefined_key: str | None
-    only_for: TodoType | None = None
+    only_for: str | None = None
     mandatory: str | None = None
 
 
@@ -185,30 +166,10 @@ _WORKSPACE = "the domain workspace, such as EXA-CON-BUS-WOR, here or in the conn
 _REPORTER = "an e-mail address, here or in the connection"
 _GENERATED_TEXT = "text (operators and the notifier write it themselves if something failed, and only then)"
 
-FIELDS: Mapping[str, Field] = {
-    "todo_type": Field(_one_of(TodoType), "todoType", "todoType", mandatory="INCIDENT or TASK"),
-    "domain_workspace": Field(_text, "domainWorkSpace", "domain", mandatory=_WORKSPACE),
-    # Together they are domain_workspace.
-    "domain": Field(_text, None, None),
-    "workspace": Field(_text, None, None),
-    "title": Field(_line, "title", "title", mandatory=_GENERATED_TEXT),
-    "description": Field(_text, "description", "description", mandatory=_GENERATED_TEXT),
-    "result": Field(_text, "result", "result", TodoType.TASK),
-    "financial_impact": Field(_euros, "financialImpact", "financialImpact", TodoType.INCIDENT),
-    "impact": Field(_one_of(Level), "impact", "impact", TodoType.INCIDENT),
-    "likelihood": Field(_one_of(Level), "likelihood", "likelihood", TodoType.INCIDENT),
-    # Status and assignee have defaults.
-    "status": Field(_one_of(Status), "status", "status"),
-    "priority": Field(_one_of(Level), "priority", "priority"),
-    "assignee": Field(_email, "assignee", "assignee"),
-    "reporter": Field(_email, "reporter", "reporter", mandatory=_REPORTER),
-    "category": Field(_texts, "category", "category"),
-    "sub_category": Field(_texts, "subCategory", None),
-    "order_id": Field(_text, "orderID", "orderID", mandatory="text, such as the id of the run"),
-    "lrn": Field(_text, "lrn", "LRN"),
-    "reminder_date": Field(_day, "reminderDate", "reminderDate"),
-}
-"""Every field of a todo, by the name that users write."""
+
+def _row(known: Field, default: object = None) -> Any:
+    """Return an attribute of ``Todo`` with all that is known of the field."""
+    return field(default=default, metadata={"known": known})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,25 +203,29 @@ class Todo:
     :raises BzCtrlValidationError: names every error at once.
     """
 
-    todo_type: str | None = None
-    domain_workspace: Text = None
-    title: Text = None
-    description: Text = None
-    result: Text = None
-    financial_impact: Text = None
-    impact: str | None = None
-    likelihood: str | None = None
-    status: str | None = Status.IN_PROGRESS
-    priority: str | None = None
-    assignee: str | None = None
-    reporter: str | None = None
-    category: Sequence[Text] | Text = ()
-    sub_category: Sequence[Text] | Text = ()
-    order_id: Text = None
-    lrn: Text = None
-    reminder_date: date | str | None = None
-    domain: InitVar[Text] = None
-    workspace: InitVar[Text] = None
+    todo_type: str | None = _row(
+        Field(_one_of(TODO_TYPES), "todoType", "todoType", mandatory="INCIDENT or TASK")
+    )
+    domain_workspace: Text = _row(Field(_text, "domainWorkSpace", "domain", mandatory=_WORKSPACE))
+    # Together they are domain_workspace.
+    domain: InitVar[Text] = _row(Field(_text, None, None))
+    workspace: InitVar[Text] = _row(Field(_text, None, None))
+    title: Text = _row(Field(_line, "title", "title", mandatory=_GENERATED_TEXT))
+    description: Text = _row(Field(_text, "description", "description", mandatory=_GENERATED_TEXT))
+    result: Text = _row(Field(_text, "result", "result", "TASK"))
+    financial_impact: Text = _row(Field(_euros, "financialImpact", "financialImpact", "INCIDENT"))
+    impact: str | None = _row(Field(_one_of(LEVELS), "impact", "impact", "INCIDENT"))
+    likelihood: str | None = _row(Field(_one_of(LEVELS), "likelihood", "likelihood", "INCIDENT"))
+    # Status and assignee have defaults when a todo is sent.
+    status: str | None = _row(Field(_one_of(STATES), "status", "status"), default=STATES[0])
+    priority: str | None = _row(Field(_one_of(LEVELS), "priority", "priority"))
+    assignee: str | None = _row(Field(_email, "assignee", "assignee"))
+    reporter: str | None = _row(Field(_email, "reporter", "reporter", mandatory=_REPORTER))
+    category: Sequence[Text] | Text = _row(Field(_texts, "category", "category"), default=())
+    sub_category: Sequence[Text] | Text = _row(Field(_texts, "subCategory", None), default=())
+    order_id: Text = _row(Field(_text, "orderID", "orderID", mandatory="text, such as the id of the run"))
+    lrn: Text = _row(Field(_text, "lrn", "LRN"))
+    reminder_date: date | str | None = _row(Field(_day, "reminderDate", "reminderDate"))
 
     def __post_init__(self, domain: Text, workspace: Text) -> None:
         checked, errors = _checked({**vars(self), "domain": domain, "workspace": workspace})
@@ -268,6 +233,10 @@ class Todo:
             raise _invalid(errors)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+FIELDS: Mapping[str, Field] = {name: row.metadata["known"] for name, row in Todo.__dataclass_fields__.items()}
+"""Every field of a todo, by the name that users write. Not by ``fields()``, which has no ``InitVar``."""
 
 
 def complete_todo(
@@ -287,7 +256,7 @@ def complete_todo(
     faulty = {name for name, _ in errors}
     unset = {name: value for name, value in defaults.items() if not (values.get(name) or name in faulty)}
     values |= _checked(unset)[0]
-    values["status"] = values.get("status") or Status.IN_PROGRESS
+    values["status"] = values.get("status") or STATES[0]
     values["assignee"] = values.get("assignee") or values.get("reporter")
     errors += [*_not_in_format(values, message_format), *_missing(values, faulty)]
     if errors:
@@ -336,8 +305,7 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
             errors.append((name, f"cannot be read: it raised {kind}"))
     errors += _join_domain(checked, {name for name, _ in errors})
     errors += _of_other_type(checked)
-    if unknown := [name for name in values if name not in FIELDS]:
-        errors += _unknown_fields(unknown)
+    errors += _unknown_fields([name for name in values if name not in FIELDS])
     return checked, errors
 
 
@@ -366,44 +334,33 @@ def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
 
 
 def _unknown_fields(names: Sequence[object]) -> Errors:
-    # Imported here, because only an error needs it.
-    import difflib
-
     errors = []
     for name in names[:LIST_ITEMS]:
         shown = one_line(name, max_chars=NAME_CHARS) if isinstance(name, str) else safe_repr(name)
         snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", shown).lower()
-        close = difflib.get_close_matches(snake, FIELDS, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}"
-        errors.append((shown, f"is no field of a todo: {remedy}"))
+        errors.append((shown, f"is no field of a todo: {suggest(snake, FIELDS)}"))
     if len(names) > LIST_ITEMS:
         errors.append(("and", f"{len(names) - LIST_ITEMS} more fields that do not exist"))
     return errors
 
 
-def build_message(
-    todo: Todo,
-    /,
-    *,
-    message_format: MessageFormat = "add-task",
-    in_progress_spelling: InProgressSpelling = "IN PROGRESS",
-) -> Message:
+def build_message(todo: Todo, config: BzCtrlConfig) -> Message:
     """Write a complete todo as the JSON object that goes over the wire; unset fields are left out.
 
-    :param message_format: ``add-task``, of the later of the two documents, or ``predefined``, of the earlier one.
-    :param in_progress_spelling: how the status is spelled, on which the vendor's documents differ.
+    :param config: has the message format and the spelling of the status.
     :return: for example ``{"todoType": "INCIDENT", "domainWorkSpace": "EXA-CON-BUS-WOR", …}``.
     """
-    is_predefined = message_format == "predefined"
+    is_predefined = config.message_format == "predefined"
     message: Message = {}
     for name, known in FIELDS.items():
-        key, value = _wire_key(known, message_format), getattr(todo, name, None)
+        key, value = _wire_key(known, config.message_format), getattr(todo, name, None)
         if not key or not value:
             continue
         if isinstance(value, tuple):
             message[key] = ", ".join(value) if is_predefined else list(value)
         else:
-            message[key] = in_progress_spelling if value is Status.IN_PROGRESS else str(value)
+            is_in_progress = name == "status" and value == STATES[0]
+            message[key] = config.in_progress_spelling if is_in_progress else str(value)
         if is_predefined and name == "domain_workspace":
             # The sample of the earlier document repeats the workspace in the domain.
             message["workspace"] = value.rpartition("-")[2]

@@ -231,8 +231,8 @@ class BzCtrlHook(BaseHook):
             # From the UI, the connection has an id that nobody has given it.
             return False, str(exc).replace(f" {self.bzctrl_conn_id!r}", "")
         return True, (
-            f"BzCtrl granted {client.username} a token at {client.endpoints.token_url}. "
-            f"Todos will be created at {client.endpoints.create_url}; none was created now."
+            f"BzCtrl granted {client.config.username} a token at {client.config.endpoints.token_url}. "
+            f"Todos will be created at {client.config.endpoints.create_url}; none was created now."
         )
 
 
@@ -273,8 +273,8 @@ async def _amask(secret: str) -> None:
         await amask_secret(secret)
 
 
-def _form() -> dict[str, Any]:
+def _form() -> Any:
+    # Imported here: a task has no form.
     from bzctrl_provider.get_provider_info import get_provider_info
 
-    form: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return form
+    return get_provider_info()["connection-types"][0]

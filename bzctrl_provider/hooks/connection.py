@@ -6,7 +6,7 @@ import json
 import logging
 from configparser import ConfigParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 log = logging.getLogger(__name__)
-
-_TIMEOUT_MAX_S = 600
-_ATTEMPTS_MAX = 10
 
 
 def _text(value: Any) -> str:
@@ -41,18 +38,14 @@ def _boolean(value: Any) -> bool:
     return ConfigParser.BOOLEAN_STATES[str(value).strip().lower()]
 
 
-def _seconds(value: Any) -> float:
-    seconds = float(_text(value))
-    if not 0 < seconds <= _TIMEOUT_MAX_S:  # also not a number
-        raise ValueError
-    return seconds
+def _up_to(most: int, kind: type[int | float]) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        number = kind(_text(value))
+        if not 0 < number <= most:  # also not a number
+            raise ValueError
+        return number
 
-
-def _attempts(value: Any) -> int:
-    attempts = int(_text(value))
-    if not 1 <= attempts <= _ATTEMPTS_MAX:
-        raise ValueError
-    return attempts
+    return parse
 
 
 def _file(value: Any) -> str:
@@ -62,37 +55,24 @@ def _file(value: Any) -> str:
     return str(path)
 
 
-class _Extra(NamedTuple):
-    """An extra of the connection.
-
-    :param parse: returns the value as the client gets it; raises an error if it is invalid.
-    :param allowed: the allowed values as an error says them.
-    :param default: the value if the extra is unset.
-    """
-
-    parse: Callable[[Any], Any]
-    allowed: str
-    default: Any = None
-
-
-EXTRAS: Mapping[str, _Extra] = {
-    "environment": _Extra(_one_of(*ENVIRONMENTS), "ACC or PROD"),
-    "domain_workspace": _Extra(_text, "text"),
-    "reporter": _Extra(_text, "text"),
-    "assignee": _Extra(_text, "text"),
-    "timeout_s": _Extra(_seconds, f"a number of seconds, more than 0 and at most {_TIMEOUT_MAX_S}", 30.0),
-    "max_attempts": _Extra(_attempts, f"a whole number from 1 to {_ATTEMPTS_MAX}", 3),
-    "verify": _Extra(_boolean, "true or false", default=True),
-    "ca_bundle": _Extra(_file, "the path of a file on the machine that sends the request"),
-    "message_format": _Extra(_one_of("add-task", "predefined"), "add-task or predefined", "add-task"),
-    "in_progress_spelling": _Extra(
-        _one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS", "IN PROGRESS"
-    ),
-    "allow_http": _Extra(_boolean, "true or false", default=False),
+EXTRAS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    "environment": (_one_of(*ENVIRONMENTS), "ACC or PROD"),
+    "domain_workspace": (_text, "text"),
+    "reporter": (_text, "text"),
+    "assignee": (_text, "text"),
+    "timeout_s": (_up_to(600, float), "a number of seconds, more than 0 and at most 600"),
+    "max_attempts": (_up_to(10, int), "a whole number from 1 to 10"),
+    "verify": (_boolean, "true or false"),
+    "ca_bundle": (_file, "the path of a file on the machine that sends the request"),
+    "message_format": (_one_of("add-task", "predefined"), "add-task or predefined"),
+    "in_progress_spelling": (_one_of("IN PROGRESS", "INPROGRESS"), "IN PROGRESS or INPROGRESS"),
+    "allow_http": (_boolean, "true or false"),
 }
-"""Every extra of a connection. A table and no pydantic model, whose definition costs each task 8 ms."""
+"""Every extra of a connection: its parser, which raises an error if the value is invalid, and the allowed values as an error
+says them. A table and no pydantic model, whose definition costs each task 8 ms."""
 
-_DEFAULTS = {name: known.default for name, known in EXTRAS.items()}
+_OF_THE_CLIENT = ("timeout_s", "max_attempts", "verify", "message_format", "in_progress_spelling")
+"""The extras that are settings of a client, which has their defaults."""
 
 
 def read_connection(connection: Connection) -> BzCtrlConfig:
@@ -110,8 +90,9 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
     errors += _credential_errors("login", "username", username)
     errors += _credential_errors("password", "password", password.get_secret_value())
     endpoints = _endpoints(connection, extras, errors)
-    if extras["ca_bundle"] and not extras["verify"]:
+    if "ca_bundle" in extras and extras.get("verify") is False:
         errors.append(("extra.ca_bundle", "contradicts verify, which is false: give one of the two"))
+    extras["verify"] = extras.get("ca_bundle") or extras.get("verify", True)
     defaults = _todo_defaults(extras, username, errors)
     conn_id = connection.conn_id
     # Its repr has the password, and some tracebacks show the variables of a frame.
@@ -123,13 +104,9 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
         endpoints=endpoints,
         username=username,
         password=password,
-        timeout_s=extras["timeout_s"],
-        max_attempts=extras["max_attempts"],
-        verify=extras["ca_bundle"] or extras["verify"],
-        message_format=extras["message_format"],
-        in_progress_spelling=extras["in_progress_spelling"],
         defaults=defaults,
         connection=f"the connection {conn_id!r}",
+        **{name: extras[name] for name in _OF_THE_CLIENT if name in extras},
     )
 
 
@@ -144,7 +121,8 @@ def _credential_errors(field: str, name: str, text: str) -> list[tuple[str, str]
 
 def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str, str]]) -> dict[str, str]:
     """Return the fields of todos that leave them out; a login that is an e-mail address is the reporter."""
-    defaults = {name: extras[name] for name in ("domain_workspace", "reporter", "assignee") if extras[name]}
+    names = ("domain_workspace", "reporter", "assignee")
+    defaults: dict[str, Any] = {name: extras[name] for name in names if name in extras}
     try:
         Todo(**defaults)
     except BzCtrlValidationError as exc:
@@ -155,7 +133,7 @@ def _todo_defaults(extras: dict[str, Any], username: str, errors: list[tuple[str
 
 
 def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, Any]:
-    """Check the extra; an invalid value counts as unset after that, so that the rest can be checked as well."""
+    """Return the extras that are set; an invalid one counts as unset, so that the rest can be checked as well."""
     # Not `extra_dejson`, which turns what it cannot read into an empty extra.
     try:
         extra: Any = json.loads(connection.extra or "{}")
@@ -163,7 +141,7 @@ def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, 
         extra = None
     if not isinstance(extra, dict):
         errors.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
-        return _DEFAULTS
+        return {}
     unknown = sorted(extra.keys() - EXTRAS.keys())
     if unknown:
         log.warning(
@@ -172,15 +150,15 @@ def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, 
             one_line(", ".join(unknown), max_chars=LINE_CHARS),
             ", ".join(EXTRAS),
         )
-    values = dict(_DEFAULTS)
-    for name, known in EXTRAS.items():
+    values = {}
+    for name, (parse, allowed) in EXTRAS.items():
         value = extra.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         try:
-            values[name] = known.parse(value)
+            values[name] = parse(value)
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            errors.append((f"extra.{name}", f"must be {known.allowed}, not {safe_repr(value)}"))
+            errors.append((f"extra.{name}", f"must be {allowed}, not {safe_repr(value)}"))
     return values
 
 
@@ -189,8 +167,8 @@ def _endpoints(
 ) -> Endpoints | None:
     host = (connection.host or "").strip()
     if not host:
-        if extras["environment"]:
-            return Endpoints.from_environment(extras["environment"])
+        if "environment" in extras:
+            return ENVIRONMENTS[extras["environment"]]
         # An extra that cannot be read may have one.
         if not dict(errors).keys() & {"extra", "extra.environment"}:
             problem = "is missing: give ACC or PROD, or the Host of another BzCtrl"
@@ -198,7 +176,7 @@ def _endpoints(
         return None
     schema, port = (connection.schema or "").strip().lower(), connection.port or None
     try:
-        return Endpoints.from_host(host, schema=schema, port=port, allow_http=extras["allow_http"])
+        return Endpoints.from_host(host, schema=schema, port=port, allow_http=extras.get("allow_http", False))
     except ValueError as exc:
         errors.append(("host", str(exc)))
         return None

@@ -315,7 +315,7 @@ def send(incident: Incident) -> CreatedTodo:
     :raises Exception: if it was not created, or the connection is missing or invalid. The log then has its fields.
     """
     with _direct_hook(incident) as (hook, limit_s):
-        fields = leave_out_of_format(incident.fields, hook.get_conn().message_format)
+        fields = leave_out_of_format(incident.fields, hook.get_conn().config.message_format)
         return hook.create_todo(fields, limit_s=limit_s)
 
 

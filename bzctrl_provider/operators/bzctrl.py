@@ -291,7 +291,8 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         hook = BzCtrlHook(incident.bzctrl_conn_id)
         try:
             # An error of the connection comes before an attempt is remembered.
-            incident = replace(incident, fields=self._fit(incident.fields, hook.get_conn().message_format))
+            message_format = hook.get_conn().config.message_format
+            incident = replace(incident, fields=self._fit(incident.fields, message_format))
             journal = open_journal(context, self.on_unknown_outcome)
             created = journal.create_one(hook.create_todo, incident.fields)
         except Exception as exc:

@@ -99,7 +99,7 @@ class BzCtrlSender:
 
     def fit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that the message format of the connection has; a note names the others."""
-        return leave_out_of_format(fields, self._client.message_format)
+        return leave_out_of_format(fields, self._client.config.message_format)
 
     def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the complete and checked fields of a todo.
@@ -108,7 +108,7 @@ class BzCtrlSender:
         """
         from bzctrl_provider.client.todo import complete_todo
 
-        return vars(complete_todo(fields, defaults=self._client.defaults))
+        return vars(complete_todo(fields, defaults=self._client.config.defaults))
 
     def authenticate(self) -> None:
         """Get a token, so that no todo is sent for which there is no time.

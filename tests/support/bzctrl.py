@@ -8,9 +8,10 @@ from pydantic import SecretStr
 
 from bzctrl_provider.client import auth
 from bzctrl_provider.client.api import BzCtrlClient
-from bzctrl_provider.client.config import BzCtrlConfig, Endpoints
+from bzctrl_provider.client.config import ENVIRONMENTS, BzCtrlConfig
+from bzctrl_provider.client.todo import build_message
 
-ACC = Endpoints.from_environment("ACC")
+ACC = ENVIRONMENTS["ACC"]
 USERNAME = "user@example.com"
 PASSWORD = "Ex@mpl3! & more"
 """With characters that a form, a URL and a shell write in another way."""
@@ -21,11 +22,16 @@ LINK = f"https://www.bzctrl.com/app/#/todo/{KEY}"
 
 def new_client(endpoints=ACC, *, on_new_token=None, **settings):
     """Return a client of a process that has no token, whose settings are the defaults unless they are given."""
-    auth.forget_tokens()
+    auth._sources.clear()
     given = {"username": USERNAME, "password": PASSWORD, **settings}
     given["password"] = SecretStr(given["password"])
     config = BzCtrlConfig(endpoints, **given)
     return BzCtrlClient(config, on_new_token=on_new_token)
+
+
+def message_of(todo, **settings):
+    """Return the message of a complete todo for a client with these settings."""
+    return build_message(todo, BzCtrlConfig(ACC, USERNAME, SecretStr(PASSWORD), **settings))
 
 
 def set_connection(monkeypatch, conn_id="bzctrl_default", *, extra=None, **changes):

@@ -7,10 +7,10 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
-from support.bzctrl import sent_todos
+from support.bzctrl import message_of, sent_todos
 from support.contexts import TaskInstance, new_dag, new_task_context
 
-from bzctrl_provider.client.todo import FIELDS, Todo, build_message, complete_todo
+from bzctrl_provider.client.todo import FIELDS, Todo, complete_todo
 from bzctrl_provider.failure import FailedTask, Failure, LazyFailure
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.notifications.bzctrl import BzCtrlNotifier
@@ -80,7 +80,7 @@ def test_whole_number_of_a_column_with_gaps_is_sent_without_a_point():
         *((TABLE["order"][0], "777"), (7.5, "7.5"), (1e22, "10000000000000000000000"), ("778.0", "778.0")),
     ]:
         todo = complete_todo({**MANDATORY, "order_id": number, "category": [number]}, defaults={})
-        assert (build_message(todo)["orderID"], build_message(todo)["category"]) == (text, [text])
+        assert (message_of(todo)["orderID"], message_of(todo)["category"]) == (text, [text])
     assert Todo(financial_impact=np.float32(5)).financial_impact == "5"
 
 

@@ -39,7 +39,7 @@ def test_hook_several_threads_share_a_token_and_keep_connections(server, hook, f
     """W threads are one token request and at most W connections, however many todos there are."""
     for threads in [1, 5, 16]:
         server.reset()
-        auth.forget_tokens()
+        auth._sources.clear()
         results = BzCtrlHook().create_todos([fields] * 100, max_workers=threads)
         assert all(result.key for result in results)
         assert len(server.sent("token")) == 1

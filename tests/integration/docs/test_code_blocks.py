@@ -257,12 +257,15 @@ def test_json_of_a_page_is_valid_for_its_use(block, surroundings, monkeypatch):
         }
         todo |= {"reporter": "a@example.com", "assignee": "a@example.com", "orderID": "O", "impact": "urgent"}
         token = requests.post(
-            client.endpoints.token_url,
+            client.config.endpoints.token_url,
             data={"grant_type": "password", "username": "a", "password": "b"},
             timeout=10,
         ).json()["access_token"]
         answer = requests.post(
-            client.endpoints.create_url, json=todo, headers={"Authorization": f"Bearer {token}"}, timeout=10
+            client.config.endpoints.create_url,
+            json=todo,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=10,
         )
         assert answer.status_code == 400
         assert answer.json()["faults"] == read["faults"]

@@ -10,10 +10,10 @@ import requests
 from support.bzctrl import ACC, PASSWORD, TOKEN, USERNAME, new_client, sent_todos, set_connection
 
 from bzctrl_provider.cli.verify import STATEMENTS, make_messages
-from bzctrl_provider.client.config import Endpoints
+from bzctrl_provider.client.config import ENVIRONMENTS
 from bzctrl_provider.sandbox.contract import MESSAGES
 
-PROD = Endpoints.from_environment("PROD")
+PROD = ENVIRONMENTS["PROD"]
 CONTRACT = Path(__file__).parents[3] / "docs" / "contract.md"
 
 GRANTED = {"access_token": TOKEN, "refresh_token": "r3fresh", "token_type": "bearer", "expires_in": 3600}
@@ -184,7 +184,7 @@ def test_verify_sends_only_what_was_agreed_to(
 ):
     """Without an answer or --yes nothing is sent, and to PROD only with --production besides."""
     set_connection(monkeypatch, extra={"environment": environment})
-    endpoints = Endpoints.from_environment(environment)
+    endpoints = ENVIRONMENTS[environment]
     answer_as_documented(requests_mock, endpoints)
     monkeypatch.setattr("sys.stdin", io.StringIO() if typed is None else Terminal(typed))
     code, output = run_command("verify", *arguments.split())

@@ -14,7 +14,7 @@ from support.clock import Clock
 
 from bzctrl_provider.client import api
 from bzctrl_provider.client.auth import TokenSource
-from bzctrl_provider.client.config import Endpoints
+from bzctrl_provider.client.config import ENVIRONMENTS, Endpoints
 from bzctrl_provider.client.todo import CreatedTodo, Todo
 from bzctrl_provider.exceptions import (
     BzCtrlAuthError,
@@ -73,7 +73,7 @@ def test_create_request_any_todo_is_as_documented(bzctrl, fields):
 
 def test_create_todo_in_production_uses_both_hosts(requests_mock, fields):
     """The token comes from the host without www, the todo goes to the one with www."""
-    prod = Endpoints.from_environment("PROD")
+    prod = ENVIRONMENTS["PROD"]
     requests_mock.post(prod.token_url, json={"access_token": TOKEN})
     requests_mock.post(prod.create_url, json=created_answer())
     client = new_client(prod)

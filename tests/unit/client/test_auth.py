@@ -9,8 +9,8 @@ from support.bzctrl import ACC
 from support.clock import Clock
 
 from bzctrl_provider.client import auth
-from bzctrl_provider.client.auth import Token, TokenSource, shared_source, token_ttl_s
-from bzctrl_provider.client.config import BzCtrlConfig, Endpoints
+from bzctrl_provider.client.auth import TokenSource, shared_source, token_ttl_s
+from bzctrl_provider.client.config import ENVIRONMENTS, BzCtrlConfig
 from bzctrl_provider.exceptions import BzCtrlAuthError, BzCtrlTransportError
 
 
@@ -36,7 +36,7 @@ class Bank:
 
 
 def get(source, bank, wait_s=5):
-    return source.get(bank, wait_s=wait_s).value.get_secret_value()
+    return source.get(bank, wait_s=wait_s).get_secret_value()
 
 
 def test_token_ttl_s_any_expires_in_ends_before_the_token():
@@ -167,7 +167,7 @@ def test_shared_source_same_credentials_is_shared():
     source = make_source()
     assert make_source() is source
     assert make_source(password="passwore") is not source
-    assert make_source(Endpoints.from_environment("PROD")) is not source
+    assert make_source(ENVIRONMENTS["PROD"]) is not source
     assert make_source(username="user\0password", password="") is not source
 
 
@@ -187,4 +187,4 @@ def test_token_repr_shows_no_secret():
     """Neither the token nor its source shows the secret."""
     source = TokenSource(Clock())
     token = source.get(lambda: (SecretStr("s3cret-token"), 3600), wait_s=1)
-    assert "s3cret" not in repr(token) + repr(source) + repr(Token(SecretStr("s3cret-token"), 1.0))
+    assert "s3cret" not in repr(token) + repr(source) + repr(vars(source))

@@ -6,18 +6,18 @@ import pytest
 from requests_mock import ANY
 from support.bzctrl import new_client
 
-from bzctrl_provider.client.config import Endpoints
+from bzctrl_provider.client.config import ENVIRONMENTS, Endpoints
 
 HOST = "https://bzctrl.example.com"
 
 
-def test_from_environment_hosts_are_as_documented():
+def test_environments_hosts_are_as_documented():
     """Both calls of ACC are on one host; PROD grants tokens without www and creates with it."""
     for environment, token_host, create_host in (
         ("ACC", "https://acc.bzctrl.com", "https://acc.bzctrl.com"),
         ("PROD", "https://bzctrl.com", "https://www.bzctrl.com"),
     ):
-        assert Endpoints.from_environment(environment) == Endpoints(
+        assert ENVIRONMENTS[environment] == Endpoints(
             f"{token_host}/bzctrl-core-api/oauth/token",
             f"{create_host}/bzctrl-core-api/api/v1/task/add-task",
         )
@@ -25,8 +25,8 @@ def test_from_environment_hosts_are_as_documented():
 
 def test_is_production_knows_the_hosts_of_prod_in_any_form():
     """Also as a Host, with another scheme, port or case, an address of PROD is one; others are not."""
-    assert Endpoints.from_environment("PROD").is_production
-    assert not Endpoints.from_environment("ACC").is_production
+    assert ENVIRONMENTS["PROD"].is_production
+    assert not ENVIRONMENTS["ACC"].is_production
     for host, is_production in (
         ("bzctrl.com", True),
         ("WWW.BzCtrl.com", True),

@@ -162,7 +162,7 @@ def test_acreate_todo_each_new_token_is_masked(bzctrl, fields, monkeypatch):
     async def create():
         hook = BzCtrlHook()
         await hook.acreate_todo(fields)
-        auth.forget_tokens()
+        auth._sources.clear()
         hook._client = None
         await hook.acreate_todo(fields)
 
@@ -240,7 +240,7 @@ def test_create_todo_many_tokens_masker_gets_a_bounded_number(bzctrl, fields, ma
     tokens = (f"{number:08}" * 1000 for number in range(200))
     bzctrl.post(ACC.token_url, json=lambda *_: {"access_token": next(tokens)})
     for _ in range(200):
-        auth.forget_tokens()
+        auth._sources.clear()
         BzCtrlHook().create_todo(fields)
     granted = [secret for secret in masked if len(secret) == 8000]
     assert 1 <= len(granted) == len(set(granted)) <= 64
@@ -250,7 +250,7 @@ def test_create_todo_many_tokens_masker_gets_a_bounded_number(bzctrl, fields, ma
 def test_create_todo_same_token_again_is_masked_once(bzctrl, fields, masked):
     """As from a BzCtrl that grants the same token until it expires."""
     for _ in range(5):
-        auth.forget_tokens()
+        auth._sources.clear()
         BzCtrlHook().create_todo(fields)
     assert masked.count(TOKEN) == 1
 

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import Connection
 from pydantic import SecretStr
 from support.bzctrl import PASSWORD
 
-from bzctrl_provider.client.config import BzCtrlConfig, Endpoints
+from bzctrl_provider.client.config import ENVIRONMENTS, BzCtrlConfig
 from bzctrl_provider.exceptions import BzCtrlConfigError
 from bzctrl_provider.hooks.connection import read_connection
 
@@ -38,7 +38,7 @@ def test_from_connection_minimal_gets_the_defaults():
     """Login, password and environment are enough."""
     config = make_config({"environment": "ACC"})
     assert config == BzCtrlConfig(
-        endpoints=Endpoints.from_environment("ACC"),
+        endpoints=ENVIRONMENTS["ACC"],
         username="user@example.com",
         password=SecretStr("topsecret"),
         timeout_s=30.0,
@@ -69,7 +69,7 @@ def test_from_connection_all_extras_are_used(tmp_path):
             "in_progress_spelling": "inprogress",
         }
     )
-    assert config.endpoints == Endpoints.from_environment("PROD")
+    assert config.endpoints == ENVIRONMENTS["PROD"]
     assert (config.timeout_s, config.max_attempts, config.verify) == (2.5, 1, str(ca_bundle))
     assert (config.message_format, config.in_progress_spelling) == ("predefined", "INPROGRESS")
     assert config.defaults == {

@@ -96,7 +96,7 @@ def test_execute_permanent_error_fails_without_a_retry(bzctrl, monkeypatch):
         (401, 200, {}),
         *((200, status, {}) for status in (401, 400, 302)),
     ]:
-        auth.forget_tokens()
+        auth._sources.clear()
         bzctrl.post(ACC.token_url, status_code=token_status, json={"access_token": TOKEN})
         bzctrl.post(ACC.create_url, status_code=create_status)
         with pytest.raises(AirflowFailException) as caught:

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bzctrl_provider.client.todo import Level, complete_todo
+from bzctrl_provider.client.todo import complete_todo
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.outbox.writer import identify, is_set, redacted
 from bzctrl_provider.store.incidents import Incident
@@ -39,7 +39,7 @@ def test_redacted_has_all_that_is_needed_to_create_the_todo():
             "financial_impact": Decimal("7500.10"),
             "order_id": 777,
             "lrn": 5.5,
-            "priority": Level.HIGH,
+            "priority": "HIGH",
             "reminder_date": date(2026, 12, 1),
         },
         reason="no response",
