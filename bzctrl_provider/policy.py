@@ -34,19 +34,20 @@ _failed_hooks: set[str] = set()
 @hookimpl
 def dag_policy(dag: DAG) -> None:
     """Mark a DAG that the options choose for the scheduler, and prepare its tasks. Never raises."""
-    _run("dag_policy", _prepare_dag, dag)
+    _run_steps("dag_policy", dag, _mark, _prepare_tasks, _prepare_notified)
 
 
 @hookimpl
 def task_policy(task: BaseOperator) -> None:
     """Keep the exceptions of tasks for the incident, if that is switched on. Never raises."""
-    _run("task_policy", _prepare_task, task)
+    _run_steps("task_policy", task, _keep_reasons_if_configured)
 
 
-def _run(hook: str, prepare: Callable[[Any], None], subject: Any) -> None:
-    """Run a hook, and log an exception of it once per process."""
+def _run_steps(hook: str, subject: Any, *steps: Callable[[Any], None]) -> None:
+    """Run the steps of a hook, and log an exception of it once per process."""
     try:
-        prepare(subject)
+        for step in steps:
+            step(subject)
     except Exception:  # Airflow would show it as an import error of every DAG
         if hook not in _failed_hooks:
             _failed_hooks.add(hook)
@@ -56,23 +57,21 @@ def _run(hook: str, prepare: Callable[[Any], None], subject: Any) -> None:
             )
 
 
-def _prepare_dag(dag: DAG) -> None:
-    """Mark the DAG for the scheduler, and prepare the tasks whose failure raises an incident, of their run or of a roll-up."""
+def _is_chosen(dag: DAG) -> bool:
     options = settings()
-    is_chosen = options.incident_on_failed_run and options.applies_to(dag.dag_id, dag.tags)
-    has_notifier = _has_notifier(dag.on_failure_callback)
-    roll_ups = _find_roll_ups(dag)
-    if is_chosen and (has_notifier or roll_ups):
-        from bzctrl_provider.airflow_compat import mark_dag
+    return options.incident_on_failed_run and options.applies_to(dag.dag_id, dag.tags)
 
-        ids = sorted(task.task_id for task in roll_ups)
-        marks: dict[str, Any] = {"has_notifier": True} if has_notifier else {"roll_ups": ids}
-        mark_dag(dag, **marks)
-    if options.remember_exceptions and (is_chosen or has_notifier):
-        _keep_reasons(dag.tasks)
-    for roll_up in roll_ups:
-        _prepare_before(dag, roll_up)
-    _prepare_notified(dag)
+
+def _mark(dag: DAG) -> None:
+    """Note what the scheduler cannot see in a DAG: whether it has a notifier of its own, and its roll-ups."""
+    if not _is_chosen(dag):
+        return
+    from bzctrl_provider.airflow_compat import mark_dag
+
+    if _has_notifier(dag.on_failure_callback):
+        mark_dag(dag, has_notifier=True)
+    elif roll_ups := _find_roll_ups(dag):
+        mark_dag(dag, roll_ups=sorted(task.task_id for task in roll_ups))
 
 
 def _has_notifier(callbacks: Any) -> bool:
@@ -83,6 +82,17 @@ def _has_notifier(callbacks: Any) -> bool:
     from bzctrl_provider.failure.dag_graph import list_callbacks
 
     return any(isinstance(callback, notifier) for callback in list_callbacks(callbacks))
+
+
+def _prepare_tasks(dag: DAG) -> None:
+    """Prepare the tasks whose failure raises an incident, of their run, or of a roll-up after them.
+
+    They keep their exceptions, and those directly before a roll-up do not skip it.
+    """
+    if settings().remember_exceptions and (_is_chosen(dag) or _has_notifier(dag.on_failure_callback)):
+        _keep_reasons(dag.tasks)
+    for roll_up in _find_roll_ups(dag):
+        _prepare_before(dag, roll_up)
 
 
 def _prepare_before(dag: DAG, roll_up: Any) -> None:
@@ -119,7 +129,7 @@ def _find_loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-def _prepare_task(task: BaseOperator) -> None:
+def _keep_reasons_if_configured(task: BaseOperator) -> None:
     options = settings()
     if options.remember_exceptions and "remember_exceptions" in options.configured:
         _keep_reasons([task])

@@ -290,9 +290,8 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
                 raise AirflowFailException(str(exc)) from None
             raise
         note_created(incident, created)
-        return self._show(
-            context, created if incident.repeats is None else {**created, "deduplicated": False}
-        )
+        shown = created if incident.repeats is None else {**created, "deduplicated": False}
+        return self._show(context, shown)
 
     def _fit(self, fields: Mapping[str, Any], message_format: str) -> Mapping[str, Any]:  # noqa: ARG002 - see IncidentOnFailureOperator
         """Return the fields to send in a message format; of a todo, all of them."""

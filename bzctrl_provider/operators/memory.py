@@ -195,30 +195,31 @@ class Journal:
             keys = [one_line(str(key), max_chars=NAME_CHARS) for key in known]
             log.info("An earlier try of this task created %s: nothing is created again.", list_names(keys))
         missing = {name: todo for name, todo in todos.items() if name not in self.created}
-        if self._may_send_again:
-            errors = self._attempt(create_all, missing)
-            errors |= self._attempt_again(create_all, errors, todos)
-        else:
-            never_sent = {name: todo for name, todo in missing.items() if not self.unanswered[name]}
-            errors = self._attempt(create_all, never_sent)
-            # Those of this attempt, too.
-            errors |= {
-                name: _outcome_unknown(todo, self.unanswered[name])
-                for name, todo in missing.items()
-                if name not in self.created and self.unanswered[name]
-            }
+        attempt = self._attempt_again if self._may_send_again else self._attempt_once
+        errors = attempt(create_all, missing)
         return [self.created[name] if name in self.created else errors[name] for name in todos]
 
-    def _attempt_again(self, create_all: CreateAll, errors: Errors, todos: Todos) -> Errors:
-        """Send one more request for what had no response in the last try, after which Airflow makes none."""
+    def _attempt_once(self, create_all: CreateAll, todos: Todos) -> Errors:
+        """Send a request for each todo that certainly does not exist, and return the errors of all."""
+        never_sent = {name: todo for name, todo in todos.items() if not self.unanswered[name]}
+        errors = self._attempt(create_all, never_sent)
+        return errors | {
+            name: _outcome_unknown(todo, self.unanswered[name])
+            for name, todo in todos.items()
+            if name not in self.created and self.unanswered[name]
+        }
+
+    def _attempt_again(self, create_all: CreateAll, todos: Todos) -> Errors:
+        """Send a request for each todo; in the last try, after which Airflow makes none, one more for what had no response."""
+        errors = self._attempt(create_all, todos)
         unanswered = {name: todos[name] for name, error in errors.items() if error.outcome_unknown}
         if not (unanswered and self.tries.is_last):
-            return {}
+            return errors
         log.warning(
             "It is not known whether this attempt created the todo, so one more follows, and its description says so: %s",
             errors[next(iter(unanswered))],
         )
-        return self._attempt(create_all, unanswered)
+        return errors | self._attempt(create_all, unanswered)
 
     def _attempt(self, create_all: CreateAll, todos: Todos) -> Errors:
         """Send one request for each todo, keep the results, and return the errors."""
