@@ -548,6 +548,7 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> Any:
         """Create the todos."""
+        # First: Airflow asks for the links of a task that fails, too.
         self._set_links(context, [])
         return self._create_all(context, self.todos)
 
