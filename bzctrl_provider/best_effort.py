@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 from traceback import format_exception_only
-from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import redact
 
 from bzctrl_provider.text import TEXT_CHARS, plain_text
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +32,7 @@ class best_effort:  # noqa: N801 - a context manager is written as a function
     def __enter__(self) -> None:
         """Begin the block."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
         """Log an error, and end it; the end of the process or of a task is no error."""
         if not isinstance(exc, Exception):
             return False

@@ -98,18 +98,13 @@ def _preload() -> None:
 def on_dag_run_failed(dag_run: Any, msg: str) -> None:
     """Note a run that failed, if the options choose its DAG."""
     with _log_once(_RUNS_LOST):
-        if _applies(dag_run, msg):
+        options = settings()
+        tags = getattr(getattr(dag_run, "dag", None), "tags", None) or ()
+        is_chosen = options.incident_on_failed_run and options.applies_to(dag_run.dag_id, tags)
+        if is_chosen and (os.getpid() in _job_processes or (options.in_test_runs and msg in _REASONS)):
             from bzctrl_provider.failed_runs.scheduler import write_before_commit
 
             write_before_commit(dag_run, msg)
-
-
-def _applies(dag_run: Any, msg: str) -> bool:
-    options = settings()
-    tags = getattr(getattr(dag_run, "dag", None), "tags", None) or ()
-    if not options.incident_on_failed_run or not options.applies_to(dag_run.dag_id, tags):
-        return False
-    return os.getpid() in _job_processes or (options.in_test_runs and msg in _REASONS)
 
 
 @hookimpl

@@ -64,8 +64,7 @@ def _option(parse: Callable[[str], T | None], default: T, allowed: str, *, is_se
     :param is_sensitive: whether it may hold a secret; Airflow also reads it from ``…_cmd`` and ``…_secret``.
     """
     metadata = {"parse": parse, "allowed": allowed, "is_sensitive": is_sensitive}
-    row: T = field(default=default, metadata=metadata, repr=not is_sensitive)
-    return row
+    return field(default=default, metadata=metadata, repr=not is_sensitive)
 
 
 def _number(default: int, unit: str, *, least: int = 0, most: int) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, overload
 
 from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
@@ -14,15 +14,12 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator, has_none
+from bzctrl_provider.best_effort import exception_text
+from bzctrl_provider.fields import TodoFields, add_note
+from bzctrl_provider.operators.bzctrl import CreateTodoOperator, CreateTodosOperator, get_failure, has_none
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeVar, Unpack
-
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
-
-    from bzctrl_provider.fields import TodoFields
 
     Returned = TypeVar("Returned", bound=Mapping[str, Any] | Sequence[Mapping[str, Any]] | None)
 
@@ -70,12 +67,9 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
 
     def _call_after_failure(self, context: Context) -> Any:
         """Call the function; if it has no todo for a failure before it, return one that says what failed."""
-        from bzctrl_provider.best_effort import exception_text
-        from bzctrl_provider.failure.lookup import describe_failure
-        from bzctrl_provider.fields import add_note
         from bzctrl_provider.incidents.occurrence import TryState
 
-        failure = describe_failure(context)
+        failure = get_failure(context)
         if failure.skipped and failure.skipped == failure.checks:
             raise AirflowSkipException("The tasks before this one were skipped.")
         todo = {"title": failure.summary, "description": failure.describe(link_to_run=False)}

@@ -107,18 +107,19 @@ def _new_incident(
             "run_url": (failure.run_url or "") if failure.run_id else "",
             "reason": one_line(failure.exception or failure.reason or "", max_chars=LINE_CHARS),
         },
-        repeats=_new_repeats(occurrence, filled.values, conn_id, workspace),
+        repeats=new_repeats(occurrence, filled.values, conn_id, workspace),
         forget=silenced.key,
     )
 
 
-def _new_repeats(
+def new_repeats(
     occurrence: Occurrence, values: Mapping[str, Any], conn_id: str, workspace: str
 ) -> Repeats | None:
     """Return the rules for a failure that may repeat; None if each raises an incident."""
     failure = occurrence.failure
     window, number = values.get("dedup_window"), values.get("consecutive_failures") or 1
-    if failure.kind in _WITHOUT_REPEATS or (not window and number == 1):
+    # The failure last: a todo without a window asks Airflow nothing about it.
+    if (not window and number == 1) or failure.kind in _WITHOUT_REPEATS:
         return None
     key = key_of_failure(
         failure,

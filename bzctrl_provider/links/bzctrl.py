@@ -30,14 +30,11 @@ class BzCtrlTodoLink(BaseOperatorLink):
         return web_address(link) or ""
 
 
-class BzCtrlFurtherTodoLink(BaseOperatorLink):
+class BzCtrlFurtherTodoLink(BzCtrlTodoLink):
     """The link "BzCtrl todo 02" and so on of a task that created several todos.
 
     :param number: of the todo, from 2. Two digits in the name, because Airflow sorts the links of a task by name.
     """
-
-    name = ""
-    xcom_key = ""
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,22 +19,19 @@ from bzctrl_provider.airflow_compat import (
     is_mapped_instance,
 )
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
-from bzctrl_provider.fields import TODO_FIELDS, TextTemplates, keep_text, name_workspace
+from bzctrl_provider.fields import TODO_FIELDS, Text, TextTemplates, add_run_link, keep_text, name_workspace
 from bzctrl_provider.links.bzctrl import LINKS_OF_TODOS, BzCtrlTodoLink
 from bzctrl_provider.rules.field_checks import check_literals, find_number_errors, find_window_errors
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import LOG_LINES_MAX, MAX_WORKERS, safe_repr, web_address
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
     from jinja2 import Environment
 
     from bzctrl_provider.failure.model import LazyFailure
-    from bzctrl_provider.fields import Text
     from bzctrl_provider.incidents.fill import Wishes
-    from bzctrl_provider.operators.memory import OnUnknownOutcome, Result
+    from bzctrl_provider.operators.memory import OnUnknownOutcome
     from bzctrl_provider.outbox.writer import NotRaised
     from bzctrl_provider.store.incidents import Incident
 
@@ -208,7 +205,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
                 for parameter in signature(base.__init__).parameters.values()
             ]
             self._mapped_data = find_mapped_data(self, context, defaults=defaults)
-            _get_failure(context)  # for the templates, by the context
+            get_failure(context)  # for the templates, by the context
         seen_oids.update(map(id, self._mapped_data))
         # Airflow says only what it renders: the first field with it that is not rendered yet, or a part of one.
         name = next((name for name in self.template_fields if getattr(self, name, None) is content), "")
@@ -217,13 +214,10 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the todo."""
-        from bzctrl_provider.outbox.writer import NotRaised, announce
+        from bzctrl_provider.outbox.writer import announce
 
         fields = self._write_text(context, self._get_fields())
-        decision = announce(self._new_todo(context, fields))
-        if isinstance(decision, NotRaised):
-            return self._not_raised(context, decision)
-        return self._create(context, decision)
+        return self._carry_out(context, announce(self._new_todo(context, fields)))
 
     def _get_fields(self) -> dict[str, Any]:
         from bzctrl_provider.failure.model import as_text
@@ -234,47 +228,39 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         """Return the fields with the texts that are left out, and with the address of the run."""
         from bzctrl_provider.failure.lookup import find_run_url
         from bzctrl_provider.failure.model import fill_text
-        from bzctrl_provider.fields import add_run_link
 
-        filled = fill_text(_get_failure(context), fields, link_to_run=self.link_to_run is not False)
+        filled = fill_text(get_failure(context), fields, link_to_run=self.link_to_run is not False)
         return add_run_link(filled, find_run_url(context)) if self.link_to_run else filled
 
     def _new_todo(self, context: Context, fields: Mapping[str, Any]) -> Incident:
-        from bzctrl_provider.incidents.occurrence import TryState
+        from bzctrl_provider.incidents.decide import new_repeats
+        from bzctrl_provider.incidents.occurrence import Occurrence, TryState
         from bzctrl_provider.outbox.writer import identify
         from bzctrl_provider.store.incidents import Incident
-        from bzctrl_provider.store.repeats import Repeats, key_of_failure
 
         # Not of the failure, for which Airflow would be asked: a todo may need nothing of it.
         dag_id = getattr(context.get("dag"), "dag_id", None) or ""
         run_id = str(context.get("run_id") or "")
         index = getattr(context["ti"], "map_index", None)
         generation = TryState.from_ti(context["ti"]).generation
-        repeats = None
-        if self.dedup_window:
-            key = key_of_failure(
-                _get_failure(context),
-                bzctrl_conn_id=self.bzctrl_conn_id,
-                workspace=name_workspace(fields),
-                key=self.dedup_key,
-                task_id=self.task_id,
-            )
-            window_s = self.dedup_window.total_seconds()
-            repeats = Repeats(key=key, occurrence=f"{dag_id} {run_id}", window_s=window_s)
+        occurrence = Occurrence(failure=get_failure(context), task_id=self.task_id)
+        values = {"dedup_window": self.dedup_window, "dedup_key": self.dedup_key}
         return Incident(
             identity=identify("todo", self.bzctrl_conn_id, dag_id, run_id, self.task_id, index, generation),
             bzctrl_conn_id=self.bzctrl_conn_id,
             fields=fields,
-            repeats=repeats,
+            repeats=new_repeats(occurrence, values, self.bzctrl_conn_id, name_workspace(fields)),
         )
 
-    def _not_raised(self, context: Context, decision: NotRaised) -> dict[str, Any]:
-        """Return the todo that represents this one.
+    def _carry_out(self, context: Context, decision: Incident | NotRaised) -> dict[str, Any]:
+        """Create a todo that is to be raised; otherwise return the one that represents it.
 
         :raises AirflowSkipException: there is none.
         """
-        from bzctrl_provider.outbox.writer import as_dict
+        from bzctrl_provider.outbox.writer import NotRaised, as_dict
 
+        if not isinstance(decision, NotRaised):
+            return self._create(context, decision)
         if decision.first is None:
             raise AirflowSkipException(str(decision))
         log.info("%s", decision)
@@ -305,9 +291,8 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
                 raise AirflowFailException(str(exc)) from None
             raise
         note_created(incident, created)
-        return self._show(
-            context, created if incident.repeats is None else {**created, "deduplicated": False}
-        )
+        shown = created if incident.repeats is None else {**created, "deduplicated": False}
+        return self._show(context, shown)
 
     def _fit(self, fields: Mapping[str, Any], message_format: str) -> Mapping[str, Any]:  # noqa: ARG002 - see IncidentOnFailureOperator
         """Return the fields to send in a message format; of a todo, all of them."""
@@ -492,19 +477,17 @@ class IncidentOnFailureOperator(CreateTodoOperator):
         from bzctrl_provider.outbox.writer import NotRaised, announce, note_pass
         from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 
-        failure = _get_failure(context)
+        failure = get_failure(context)
         occurrence = read_checks(context, failure, task_id=self.task_id)
         if not failure.tasks:
             if self._may_repeat():
                 note_pass(occurrence.pass_key)
             raise AirflowSkipException("No check failed: there is nothing to raise.")
         decision = decide(occurrence, self._wish(context), record=announce)
-        if not isinstance(decision, NotRaised):
-            return self._create(context, decision)
-        if decision.outcome == "counted":
+        if isinstance(decision, NotRaised) and decision.outcome == "counted":
             # For the policy, which raises an incident for what a skipped roll-up did not see.
             context["ti"].xcom_push(key=COUNTED_XCOM_KEY, value=decision.why)
-        return self._not_raised(context, decision)
+        return self._carry_out(context, decision)
 
     def _may_repeat(self) -> bool:
         """Return whether failures of this task may share an incident, or be counted."""
@@ -566,35 +549,19 @@ class CreateTodosOperator(CreateTodoOperator):
 
     def execute(self, context: Context) -> Any:
         """Create the todos."""
+        # First: Airflow asks for the links of a task that fails, too.
         self._set_links(context, [])
         return self._create_all(context, self.todos)
 
     def _create_all(self, context: Context, todos: Any) -> list[dict[str, Any]]:
         """Create all todos that can be created, and show their links, also if others are missing."""
-        from bzctrl_provider.incidents.occurrence import TryState
-
-        filled = self._fill_todos(context, todos)
-        results = self._create_missing(context, filled)
-        created = [result for result in results if not isinstance(result, BzCtrlError)]
-        self._set_links(context, created)
-        if len(created) < len(results):
-            raise _summarize(filled, results, is_last=TryState.from_ti(context["ti"]).is_last)
-        return created
-
-    def _fill_todos(self, context: Context, todos: Any) -> list[dict[str, Any]]:
-        """Return the fields of each todo, with the defaults, the generated texts and the address of the run."""
-        from bzctrl_provider.operators.memory import fill_todo, parse_todos
+        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
+        from bzctrl_provider.operators.memory import fill_todo, open_journal, parse_todos, summarize
 
         if has_none(todos):
             raise AirflowSkipException("There is no todo to create.")
         defaults = {name: value for name, value in self._get_fields().items() if value is not None}
-        return [self._write_text(context, fill_todo(todo, defaults)) for todo in parse_todos(todos)]
-
-    def _create_missing(self, context: Context, todos: list[dict[str, Any]]) -> list[Result]:
-        """Create the todos that no earlier try created, and return the result of each."""
-        from bzctrl_provider.hooks.bzctrl import BzCtrlHook
-        from bzctrl_provider.operators.memory import open_journal
-
+        filled = [self._write_text(context, fill_todo(todo, defaults)) for todo in parse_todos(todos)]
         hook = BzCtrlHook(self.bzctrl_conn_id)
         try:
             # An error of the connection comes before an attempt is remembered.
@@ -603,7 +570,12 @@ class CreateTodosOperator(CreateTodoOperator):
             raise AirflowFailException(str(exc)) from None
         create_all = functools.partial(hook.create_todos, max_workers=self.max_workers)
         journal = open_journal(context, self.on_unknown_outcome)
-        return journal.create_many(create_all, todos, batch_size=4 * self.max_workers)
+        results = journal.create_many(create_all, filled, batch_size=4 * self.max_workers)
+        created = [result for result in results if not isinstance(result, BzCtrlError)]
+        self._set_links(context, created)
+        if len(created) < len(results):
+            raise summarize(filled, results, is_last=journal.tries.is_last)
+        return created
 
     def _set_links(self, context: Context, created: Iterable[Mapping[str, Any]]) -> None:
         """Show the links of the todos on the page of the task, as far as it has links."""
@@ -637,23 +609,6 @@ def has_none(todos: object) -> bool:
     return todos is None or (isinstance(todos, Sequence) and not todos)
 
 
-def _summarize(todos: list[dict[str, Any]], results: Sequence[Result], *, is_last: bool) -> Exception:
-    """Log which todos could not be created, and return the error of the task: one that Airflow retries if that may help."""
-    from bzctrl_provider.operators.memory import format_results
-
-    errors = [result for result in results if isinstance(result, BzCtrlError)]
-    missing = f"{len(errors)} of {len(results)} todos were not created"
-    if len(results) > 1:
-        log.error("%s:\n%s", missing, format_results(todos, results))
-    curable = [error for error in errors if not error.is_permanent]
-    if curable and not is_last:
-        return curable[0]
-    if len(results) == 1:
-        return AirflowFailException(str(errors[0]))
-    which = "The reason" if len(set(map(str, errors))) == 1 else "The first reason"
-    return AirflowFailException(f"{missing}; the table above says which and why. {which}: {errors[0]}")
-
-
 def _warn_of_none(fields: Mapping[str, Any]) -> None:
     if empty := [name for name, value in fields.items() if isinstance(value, str) and value == "None"]:
         log.warning(
@@ -663,7 +618,7 @@ def _warn_of_none(fields: Mapping[str, Any]) -> None:
         )
 
 
-def _get_failure(context: Context) -> LazyFailure:
+def get_failure(context: Context) -> LazyFailure:
     """Return the failure that templates use, which the context keeps, so that Airflow is asked for it once."""
     from bzctrl_provider.failure.lookup import describe_failure
     from bzctrl_provider.failure.model import LazyFailure

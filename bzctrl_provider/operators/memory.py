@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,10 +24,10 @@ from bzctrl_provider.incidents.occurrence import TryState
 from bzctrl_provider.text import LIST_ITEMS, NAME_CHARS, digest_of, list_names, one_line, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from bzctrl_provider.client.todo import CreatedTodo
 
+    Todos = Mapping[str, Mapping[str, Any]]
+    Errors = dict[str, BzCtrlError]
     Result = dict[str, Any] | BzCtrlError
     CreateAll = Callable[[list[dict[str, Any]]], list[CreatedTodo | BzCtrlError]]
 
@@ -116,7 +116,7 @@ class Journal:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.store = store
-        self._tries = tries
+        self.tries = tries
         self._may_send_again = on_unknown_outcome == "retry"
         self._now = now
         self._page = 0
@@ -132,7 +132,7 @@ class Journal:
 
     @property
     def _page_key(self) -> str:
-        return f"bzctrl.{self._tries.generation}.{self._page}"
+        return f"bzctrl.{self.tries.generation}.{self._page}"
 
     def _load(self, page: Mapping[str, Any]) -> None:
         """Read a page without its invalid parts."""
@@ -164,7 +164,7 @@ class Journal:
             return result
         if result.outcome_unknown and self._may_send_again:
             next_try = "Airflow's next try creates the todo again, and its description says that it may be a duplicate."
-            what_follows = "This task sends nothing more." if self._tries.is_last else next_try
+            what_follows = "This task sends nothing more." if self.tries.is_last else next_try
             log.warning("%s. %s", _where_to_look(fields), what_follows)
         raise result
 
@@ -187,49 +187,41 @@ class Journal:
             results += self._create(create_all, dict(named[start : start + batch_size]))
         return results
 
-    def _create(self, create_all: CreateAll, todos: Mapping[str, Mapping[str, Any]]) -> list[Result]:
+    def _create(self, create_all: CreateAll, todos: Todos) -> list[Result]:
         """Create the missing ones of some todos, and return the result of each."""
         # The keys may come from a Variable, which others can write.
         known = [self.created[name].get("key") for name in todos if name in self.created]
         if known:
             keys = [one_line(str(key), max_chars=NAME_CHARS) for key in known]
             log.info("An earlier try of this task created %s: nothing is created again.", list_names(keys))
-        errors = self._refuse_unanswered(todos)
-        finished = self.created.keys() | errors.keys()
-        missing = {name: todo for name, todo in todos.items() if name not in finished}
-        errors |= self._attempt(create_all, missing)
-        errors |= self._attempt_again(create_all, errors, todos)
-        errors |= self._refuse_unanswered(missing)
+        missing = {name: todo for name, todo in todos.items() if name not in self.created}
+        attempt = self._attempt_again if self._may_send_again else self._attempt_once
+        errors = attempt(create_all, missing)
         return [self.created[name] if name in self.created else errors[name] for name in todos]
 
-    def _refuse_unanswered(self, todos: Mapping[str, Mapping[str, Any]]) -> dict[str, BzCtrlError]:
-        """Return the errors of todos that may exist, if nothing may be sent again."""
-        if self._may_send_again:
-            return {}
-        return {
-            name: BzCtrlOutcomeUnknownError(
-                _what_to_look_for(todo, self.unanswered[name]), outcome_unknown=True
-            )
+    def _attempt_once(self, create_all: CreateAll, todos: Todos) -> Errors:
+        """Send a request for each todo that certainly does not exist, and return the errors of all."""
+        never_sent = {name: todo for name, todo in todos.items() if not self.unanswered[name]}
+        errors = self._attempt(create_all, never_sent)
+        return errors | {
+            name: _outcome_unknown(todo, self.unanswered[name])
             for name, todo in todos.items()
             if name not in self.created and self.unanswered[name]
         }
 
-    def _attempt_again(
-        self, create_all: CreateAll, errors: Mapping[str, BzCtrlError], todos: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, BzCtrlError]:
-        """Send one more request for what had no response in the last try, after which Airflow makes none."""
+    def _attempt_again(self, create_all: CreateAll, todos: Todos) -> Errors:
+        """Send a request for each todo; in the last try, after which Airflow makes none, one more for what had no response."""
+        errors = self._attempt(create_all, todos)
         unanswered = {name: todos[name] for name, error in errors.items() if error.outcome_unknown}
-        if not (unanswered and self._tries.is_last and self._may_send_again):
-            return {}
+        if not (unanswered and self.tries.is_last):
+            return errors
         log.warning(
             "It is not known whether this attempt created the todo, so one more follows, and its description says so: %s",
             errors[next(iter(unanswered))],
         )
-        return self._attempt(create_all, unanswered)
+        return errors | self._attempt(create_all, unanswered)
 
-    def _attempt(
-        self, create_all: CreateAll, todos: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, BzCtrlError]:
+    def _attempt(self, create_all: CreateAll, todos: Todos) -> Errors:
         """Send one request for each todo, keep the results, and return the errors."""
         if not todos:
             return {}
@@ -283,11 +275,12 @@ def _where_to_look(fields: Mapping[str, Any]) -> str:
     return f"Look in BzCtrl for the title {title} and the order id {order_id}"
 
 
-def _what_to_look_for(fields: Mapping[str, Any], unanswered: Sequence[str]) -> str:
-    return (
+def _outcome_unknown(fields: Mapping[str, Any], unanswered: Sequence[str]) -> BzCtrlError:
+    return BzCtrlOutcomeUnknownError(
         f"BzCtrl gave no response to the attempt at {', '.join(unanswered)}, and on_unknown_outcome is 'fail', so nothing "
         f"was sent again. {_where_to_look(fields)}. If it is there, mark this task as success; otherwise clear the task, "
-        "which creates it."
+        "which creates it.",
+        outcome_unknown=True,
     )
 
 
@@ -315,7 +308,22 @@ def fill_todo(todo: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
     return {**defaults, **own}
 
 
-def format_results(todos: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> str:
+def summarize(todos: Sequence[Mapping[str, Any]], results: Sequence[Result], *, is_last: bool) -> Exception:
+    """Log which todos could not be created, and return the error of the task: one that Airflow retries if that may help."""
+    errors = [result for result in results if isinstance(result, BzCtrlError)]
+    missing = f"{len(errors)} of {len(results)} todos were not created"
+    if len(results) > 1:
+        log.error("%s:\n%s", missing, _format_results(todos, results))
+    curable = [error for error in errors if not error.is_permanent]
+    if curable and not is_last:
+        return curable[0]
+    if len(results) == 1:
+        return AirflowFailException(str(errors[0]))
+    reason = "The reason" if len(set(map(str, errors))) == 1 else "The first reason"
+    return AirflowFailException(f"{missing}; the table above says which and why. {reason}: {errors[0]}")
+
+
+def _format_results(todos: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> str:
     """Return a table of the results for the log: one line for each todo, with its key and link or with the reason."""
     lines = []
     first_lines: dict[str, int] = {}
