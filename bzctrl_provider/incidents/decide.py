@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from bzctrl_provider.fields import name_workspace
 from bzctrl_provider.incidents.deployment import Silencing, find_silencing
-from bzctrl_provider.incidents.fill import DEFAULT_CONN_ID, complete, fill
-from bzctrl_provider.metrics import count_todos
+from bzctrl_provider.incidents.fill import DEFAULT_CONN_ID, Filled, Wishes, complete, fill
+from bzctrl_provider.metrics import Outcome, count_todos
 from bzctrl_provider.outbox.writer import NotRaised, format_fields, identify
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store.incidents import Incident
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bzctrl_provider.failure.model import Failure, LazyFailure
-    from bzctrl_provider.incidents.fill import Filled, Wishes
     from bzctrl_provider.incidents.occurrence import Occurrence
-    from bzctrl_provider.metrics import Outcome
 
     Record = Callable[[Incident], Incident | NotRaised]
     FindSilencing = Callable[[Failure | LazyFailure], Silencing]
@@ -72,8 +70,9 @@ def _decide(
     # what is only tested, ignored or silenced is no failure in a row, and neither opens a window.
     if occurrence.dismissed:
         return NotRaised(outcome="dismissed", why=occurrence.dismissed)
-    if roll_ups := list(occurrence.find_roll_ups()):
-        return NotRaised(outcome="covered", why=f"{list_names(roll_ups)} handled each of the failed tasks")
+    if occurrence.handled_by:
+        roll_ups = list_names(occurrence.handled_by)
+        return NotRaised(outcome="covered", why=f"{roll_ups} handled each of the failed tasks")
     filled = fill(occurrence, wishes)
     if filled.routed.ignored_by:
         return NotRaised(outcome="ignored", why=filled.routed.ignored_by)
@@ -120,6 +119,11 @@ def _new_repeats(
     window, number = values.get("dedup_window"), values.get("consecutive_failures") or 1
     if failure.kind in _WITHOUT_REPEATS or (not window and number == 1):
         return None
+
+    def find_success() -> float | None:
+        at = occurrence.find_success()
+        return at.timestamp() if at else None
+
     key = key_of_failure(
         failure,
         bzctrl_conn_id=conn_id,
@@ -132,7 +136,7 @@ def _new_repeats(
         occurrence=f"{failure.dag_id} {failure.run_id}",
         window_s=window.total_seconds() if window else 0,
         consecutive_failures=number,
-        find_success=occurrence.find_success,
+        find_success=find_success,
         source=occurrence.source,
         pass_key=occurrence.pass_key,
     )

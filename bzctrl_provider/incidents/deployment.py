@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox.writer import format_time
-from bzctrl_provider.rules.silences import parse_silences
+from bzctrl_provider.rules.silences import Silence, parse_silences
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import problems
 from bzctrl_provider.store.database import database
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.failure.model import Failure, LazyFailure
     from bzctrl_provider.incidents.occurrence import Occurrence
-    from bzctrl_provider.rules.silences import Silence
     from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
@@ -49,27 +48,26 @@ def find_routed(occurrence: Occurrence) -> Routed:
 
 
 def _apply_routes(occurrence: Occurrence) -> Routed:
-    from bzctrl_provider.rules.routes import POLICY_DEFAULTS, apply_routes, find_ignoring, open_routes
+    from bzctrl_provider.rules import routes as rules
 
     path = settings().routes_path
-    routes, note = None, ""
-    if path:
-        loaded = open_routes(path).load()
-        routes, note = loaded.routes, loaded.note
+    loaded = rules.open_routes(path).load() if path else rules.LoadedRoutes(None)
+    routes = loaded.routes
     if routes is None:
-        routes = POLICY_DEFAULTS if occurrence.is_of_policy else ()
+        routes = rules.POLICY_DEFAULTS if occurrence.is_of_policy else ()
     names = find_names(occurrence)
-    if ignoring := find_ignoring(routes, names):
+    if ignoring := rules.find_ignoring(routes, names):
         by_file = f"ignore = true in {ignoring.label} of {path}"
         return Routed(
             ignored_by=by_file if ignoring.number else "a backfill raises none by default, without routes"
         )
-    values = {name: (value, route.label) for name, (value, route) in apply_routes(routes, names).items()}
+    fields = rules.apply_routes(routes, names)
+    values = {name: (value, route.label) for name, (value, route) in fields.items()}
     if "dedup_window_s" in values:
         # As operators and notifiers have it.
         seconds, label = values.pop("dedup_window_s")
         values["dedup_window"] = timedelta(seconds=seconds), label
-    return Routed(values, note=note)
+    return Routed(values, note=loaded.note)
 
 
 def find_names(occurrence: Occurrence) -> dict[str, tuple[str, ...] | None]:
