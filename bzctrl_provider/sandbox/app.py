@@ -146,10 +146,10 @@ class Api:
     def answer(self, request: Request) -> Response:
         """Return the response to a request, with its fault; the request is recorded before this returns.
 
+        A request to ``/sandbox/`` gets no fault, and is not recorded.
+
         :param request: the received request.
         """
-        if request.path.startswith("/sandbox/"):
-            return self._respond(request)
         fault = self._controls.take_fault(_KINDS.get((request.method, request.path)))
         takes_effect = fault is None or fault.takes_effect
         response = self._respond(request) if takes_effect else Response(HTTPStatus.OK)
@@ -159,7 +159,6 @@ class Api:
             # Nothing was created: a fault after the creation waits for the next request.
             self._controls.give_back(fault)
             fault = None
-        # Recorded before the first byte is sent: a client that has its response finds the record.
         recorded = RecordedRequest(
             request.method,
             request.path,
@@ -168,7 +167,9 @@ class Api:
             status=None if response.ending == "reset" else response.status,
             fault=None if fault is None else str(fault.kind),
         )
-        self._state.requests.append(recorded)
+        # Before the first byte is sent: a client that has its response finds the record.
+        if not request.path.startswith("/sandbox/"):
+            self._state.requests.append(recorded)
         return response
 
     def _inject(self, fault: Fault, response: Response, base_url: str) -> Response:

@@ -114,6 +114,7 @@ class SandboxServer(ThreadingTCPServer):
 
     def stop(self) -> None:
         """Stop accepting, close every connection, and wait for their threads to end."""
+        # First, so that no connection is added to those that are closed below.
         self.shutdown()
         self._accepting.join()
         self.server_close()
@@ -207,6 +208,7 @@ class Sandbox(SandboxControls):
 
         :raises OSError: if the address, the port or the data file cannot be used.
         """
+        # Before the first request, whose todo gets the next key.
         self._state.todos.open()
         try:
             self._server = SandboxServer(self._host, self._port, Api(self._state, self))
