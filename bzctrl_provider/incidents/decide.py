@@ -124,15 +124,14 @@ def _new_repeats(
         at = occurrence.find_success()
         return at.timestamp() if at else None
 
-    key = key_of_failure(
-        failure,
-        bzctrl_conn_id=conn_id,
-        workspace=workspace,
-        key=values.get("dedup_key"),
-        task_id=occurrence.task_id,
-    )
     return Repeats(
-        key=key,
+        key=key_of_failure(
+            failure,
+            bzctrl_conn_id=conn_id,
+            workspace=workspace,
+            key=values.get("dedup_key"),
+            task_id=occurrence.task_id,
+        ),
         occurrence=f"{failure.dag_id} {failure.run_id}",
         window_s=window.total_seconds() if window else 0,
         consecutive_failures=number,
