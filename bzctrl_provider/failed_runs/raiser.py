@@ -23,7 +23,7 @@ from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, write
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import failed_runs
-from bzctrl_provider.store.database import StoreError
+from bzctrl_provider.store.database import Database, StoreError
 from bzctrl_provider.store.repeats import COUNTED_XCOM_KEY
 from bzctrl_provider.text import LINE_CHARS, one_line
 
@@ -120,11 +120,6 @@ def describe_failed_run(run: FailedRun) -> Failure:
 
 def read_failed_run(run: FailedRun, failure: Failure) -> Occurrence:
     """Return the occurrence of a failed run, with the identity that a callback of its DAG would give it."""
-
-    def find_success() -> float | None:
-        at = find_last_successful_run(run.dag_id)
-        return at.timestamp() if at else None
-
     return Occurrence(
         failure=failure,
         occasion=(run.cleared, run.started_at),
@@ -132,8 +127,8 @@ def read_failed_run(run: FailedRun, failure: Failure) -> Occurrence:
         tags=run.tags,
         team=run.team,
         is_of_policy=True,
-        find_roll_ups=lambda: _find_roll_ups(run, failure.tasks),
-        find_success=find_success,
+        handled_by=_find_roll_ups(run, failure.tasks),
+        find_success=lambda: find_last_successful_run(run.dag_id),
         source=run.dag_id,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections import defaultdict
@@ -64,7 +63,6 @@ class Writer:
         self._is_closed = False
         """Whether nobody waits for the store."""
         self._is_ending = False
-        self._process = os.getpid()
 
     def add(self, runs: Iterable[FailedRun]) -> None:
         """Have runs written, and wait for them for a bounded time."""
@@ -84,8 +82,8 @@ class Writer:
 
     def finish(self) -> None:
         """Write what is left, for a bounded time; log what cannot be written, whole."""
-        # The memory of a forked child has the runs of its parent.
-        if self._thread is None or os.getpid() != self._process:
+        # A forked child has no thread, and its memory has the runs of its parent.
+        if self._thread is None or not self._thread.is_alive():
             return
         with self._changed:
             self._is_ending = True
@@ -96,7 +94,6 @@ class Writer:
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             return
-        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="bzctrl-failed-runs", daemon=True)
         self._thread.start()
 
@@ -172,9 +169,6 @@ def _beat() -> None:
         time.sleep(HEARTBEAT_S)
 
 
-TIMED_OUT = "timed_out"
-"""Before Airflow 3.3, only a run that takes longer than its timeout has no reason."""
-
 _FAILED = "bzctrl_failed_runs"
 """Where a session has the runs that it fails."""
 
@@ -233,7 +227,8 @@ def _read_dag_run(dag_run: Any, why: str, states: States) -> FailedRun:
         run_id=dag_run.run_id,
         cleared=dag_run.clear_number,
         started_at=str(dag_run.start_date or ""),
-        why=why or TIMED_OUT,
+        # Before Airflow 3.3, only a run that takes longer than its timeout has no reason.
+        why=why or "timed_out",
         run_type=str(dag_run.run_type),
         logical_date=dag_run.logical_date.isoformat() if dag_run.logical_date else None,
         tags=None if dag is None else sorted(dag.tags or ()),

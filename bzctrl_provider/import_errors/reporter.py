@@ -32,13 +32,11 @@ from bzctrl_provider.outbox.writer import NotRaised, add, format_time, redacted
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import broken_files
 from bzctrl_provider.store.broken_files import BrokenFile
-from bzctrl_provider.store.database import StoreError, database
+from bzctrl_provider.store.database import StoreError, Transaction, database
 from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, TEXT_CHARS, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from bzctrl_provider.store.database import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -144,18 +142,12 @@ def advance(previous: BrokenFile | None, *, file: str, is_new: bool, now: float)
     if previous is None:
         return BrokenFile(file=file, since=now, seen=now, is_confirmed=not is_new)
     gap_s = max(0.0, now - previous.seen)
-    if is_new and (previous.is_confirmed or gap_s > _longest_gap(previous)):
+    # Airflow calls each error a new one if it cannot keep its own note of the error: then only a long gap shows a repair.
+    longest_gap_s = max(_PARSES_MISSED * parse_interval_s(), 2 * previous.gap_s)
+    if is_new and (previous.is_confirmed or gap_s > longest_gap_s):
         return BrokenFile(file=file, since=now, seen=now, gap_s=gap_s)
     is_confirmed = previous.is_confirmed or not is_new
     return replace(previous, seen=max(now, previous.since), gap_s=gap_s, is_confirmed=is_confirmed)
-
-
-def _longest_gap(previous: BrokenFile) -> float:
-    """Return after how many seconds a file was clean in between, if Airflow calls each error a new one.
-
-    It does so if it cannot keep its own note of the error.
-    """
-    return max(_PARSES_MISSED * parse_interval_s(), 2 * previous.gap_s)
 
 
 _TIMEOUT_S = 1

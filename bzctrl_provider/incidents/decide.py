@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from bzctrl_provider.fields import name_workspace
 from bzctrl_provider.incidents.deployment import Silencing, find_silencing
-from bzctrl_provider.incidents.fill import DEFAULT_CONN_ID, complete, fill
-from bzctrl_provider.metrics import count_todos
+from bzctrl_provider.incidents.fill import DEFAULT_CONN_ID, Filled, Wishes, complete, fill
+from bzctrl_provider.metrics import Outcome, count_todos
 from bzctrl_provider.outbox.writer import NotRaised, format_fields, identify
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store.incidents import Incident
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bzctrl_provider.failure.model import Failure, LazyFailure
-    from bzctrl_provider.incidents.fill import Filled, Wishes
     from bzctrl_provider.incidents.occurrence import Occurrence
-    from bzctrl_provider.metrics import Outcome
 
     Record = Callable[[Incident], Incident | NotRaised]
     FindSilencing = Callable[[Failure | LazyFailure], Silencing]
@@ -72,8 +70,9 @@ def _decide(
     # what is only tested, ignored or silenced is no failure in a row, and neither opens a window.
     if occurrence.dismissed:
         return NotRaised(outcome="dismissed", why=occurrence.dismissed)
-    if roll_ups := list(occurrence.find_roll_ups()):
-        return NotRaised(outcome="covered", why=f"{list_names(roll_ups)} handled each of the failed tasks")
+    if occurrence.handled_by:
+        roll_ups = list_names(occurrence.handled_by)
+        return NotRaised(outcome="covered", why=f"{roll_ups} handled each of the failed tasks")
     filled = fill(occurrence, wishes)
     if filled.routed.ignored_by:
         return NotRaised(outcome="ignored", why=filled.routed.ignored_by)
@@ -121,19 +120,23 @@ def new_repeats(
     # The failure last: a todo without a window asks Airflow nothing about it.
     if (not window and number == 1) or failure.kind in _WITHOUT_REPEATS:
         return None
-    key = key_of_failure(
-        failure,
-        bzctrl_conn_id=conn_id,
-        workspace=workspace,
-        key=values.get("dedup_key"),
-        task_id=occurrence.task_id,
-    )
+
+    def find_success() -> float | None:
+        at = occurrence.find_success()
+        return at.timestamp() if at else None
+
     return Repeats(
-        key=key,
+        key=key_of_failure(
+            failure,
+            bzctrl_conn_id=conn_id,
+            workspace=workspace,
+            key=values.get("dedup_key"),
+            task_id=occurrence.task_id,
+        ),
         occurrence=f"{failure.dag_id} {failure.run_id}",
         window_s=window.total_seconds() if window else 0,
         consecutive_failures=number,
-        find_success=occurrence.find_success,
+        find_success=find_success,
         source=occurrence.source,
         pass_key=occurrence.pass_key,
     )

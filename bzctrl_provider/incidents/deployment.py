@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.outbox.writer import format_time
-from bzctrl_provider.rules.silences import find_silence, parse_silences
+from bzctrl_provider.rules.silences import Silence, find_silence, parse_silences
 from bzctrl_provider.settings import settings
 from bzctrl_provider.store import problems
 from bzctrl_provider.store.database import database
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.failure.model import Failure, LazyFailure
     from bzctrl_provider.incidents.occurrence import Occurrence
     from bzctrl_provider.rules.routes import LoadedRoutes, Route
-    from bzctrl_provider.rules.silences import Silence
     from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,8 @@ def _apply_routes(occurrence: Occurrence) -> Routed:
         return Routed(
             ignored_by=by_file if ignoring.number else "a backfill raises none by default, without routes"
         )
-    values = {name: (value, route.label) for name, (value, route) in apply_routes(routes, names).items()}
+    fields = apply_routes(routes, names)
+    values = {name: (value, route.label) for name, (value, route) in fields.items()}
     if "dedup_window_s" in values:
         # As operators and notifiers have it.
         seconds, label = values.pop("dedup_window_s")

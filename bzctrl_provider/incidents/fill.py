@@ -99,6 +99,7 @@ def fill(occurrence: Occurrence, wishes: Wishes) -> Filled:
         "todo_type": "INCIDENT",
         "order_id": occurrence.failure.run_id,
     }
+    # Only a text is compared: another value may raise when it is.
     own = {
         name: value
         for name, value in wishes.values.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,14 @@ from bzctrl_provider.failure.lookup import find_state, has_failed_in_time, kind_
 from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from bzctrl_provider.failure.model import Failure, Kind, LazyFailure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Occurrence:
-    """Something that happened, for which an incident may be raised.
+    """An event for which an incident may be raised.
 
     :param failure: what failed; looked up when it is first used.
     :param occasion: its difference from others of the same run, equal in each process that is called for it.
@@ -30,8 +30,8 @@ class Occurrence:
     :param is_of_policy: whether the policy raises the incident, and not the DAG itself.
     :param is_test_run: whether Airflow marks the run as a test.
     :param dismissed: why nothing has failed, such as a task that will be tried again; empty otherwise.
-    :param find_roll_ups: returns the ids of the roll-ups that have handled all of it; none if something is left.
-    :param find_success: see ``Repeats``, as for the next two.
+    :param handled_by: the ids of the roll-ups that have handled all of it; none if something is left.
+    :param find_success: returns the end of the last success before it; see ``Repeats``, as for the next two.
     :param source: names what has these successes.
     :param pass_key: of the problem that has the last pass of a roll-up.
     """
@@ -45,8 +45,8 @@ class Occurrence:
     is_of_policy: bool = False
     is_test_run: bool = False
     dismissed: str = ""
-    find_roll_ups: Callable[[], Iterable[str]] = tuple
-    find_success: Callable[[], float | None] = lambda: None
+    handled_by: Sequence[str] = ()
+    find_success: Callable[[], datetime | None] = lambda: None
     source: str = ""
     pass_key: str | None = None
 
@@ -96,18 +96,13 @@ def read_callback(
         dismissed = "the task will be tried again"
     elif has_failed_in_time(context):
         dismissed = "the run failed before its deadline, and is not late"
-
-    def find_success() -> float | None:
-        at = find_last_success(context, of_task=of_task)
-        return at.timestamp() if at else None
-
     return Occurrence(
         failure=failure,
         occasion=_occasion(context, kind, each_try=each_try),
         **_read_run(context),
         is_test_run=is_test_run(context),
         dismissed=dismissed,
-        find_success=find_success,
+        find_success=lambda: find_last_success(context, of_task=of_task),
         source=_name_source(context, of_task=of_task),
     )
 

@@ -21,13 +21,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bzctrl_provider.sandbox import contract
 from bzctrl_provider.sandbox.contract import CREATE_PATH, FORM, JSON, TOKEN_PATH, WireError
-from bzctrl_provider.sandbox.state import RecordedRequest, SandboxControls, redact_body, redact_headers
+from bzctrl_provider.sandbox.state import Fault, RecordedRequest, SandboxControls, State, redact, redact_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
-
-    from bzctrl_provider.sandbox.state import Fault, State
 
 _KINDS = {("POST", TOKEN_PATH): "token", ("POST", CREATE_PATH): "create", ("PUT", CREATE_PATH): "create"}
 """The requests that can get a fault: those that would have an effect."""
@@ -121,13 +118,11 @@ class Api:
 
     :param state: what the endpoints share.
     :param controls: of the state.
-    :param clock: returns the current time.
     """
 
-    def __init__(self, state: State, controls: SandboxControls, clock: Callable[[], datetime]) -> None:
+    def __init__(self, state: State, controls: SandboxControls) -> None:
         self._state = state
         self._controls = controls
-        self._clock = clock
         todos = state.todos
         home = Response(HTTPStatus.TEMPORARY_REDIRECT, b"", {"Location": "/app/", **_PAGE_HEADERS})
         style = Response(HTTPStatus.OK, (_HERE / "static" / "sandbox.css").read_bytes(), _CSS | _PAGE_HEADERS)
@@ -151,10 +146,10 @@ class Api:
     def answer(self, request: Request) -> Response:
         """Return the response to a request, with its fault; the request is recorded before this returns.
 
+        A request to ``/sandbox/`` gets no fault, and is not recorded.
+
         :param request: the received request.
         """
-        if request.path.startswith("/sandbox/"):
-            return self._respond(request)
         fault = self._controls.take_fault(_KINDS.get((request.method, request.path)))
         takes_effect = fault is None or fault.takes_effect
         response = self._respond(request) if takes_effect else Response(HTTPStatus.OK)
@@ -164,16 +159,17 @@ class Api:
             # Nothing was created: a fault after the creation waits for the next request.
             self._controls.give_back(fault)
             fault = None
-        # Recorded before the first byte is sent: a client that has its response finds the record.
         recorded = RecordedRequest(
             request.method,
             request.path,
-            redact_headers(request.headers),
+            redact(request.headers),
             redact_body(request.body, path=request.path, media_type=request.media_type),
             status=None if response.ending == "reset" else response.status,
             fault=None if fault is None else str(fault.kind),
         )
-        self._state.requests.append(recorded)
+        # Before the first byte is sent: a client that has its response finds the record.
+        if not request.path.startswith("/sandbox/"):
+            self._state.requests.append(recorded)
         return response
 
     def _inject(self, fault: Fault, response: Response, base_url: str) -> Response:
@@ -191,7 +187,7 @@ class Api:
     def _make_status(self, fault: Fault, status: int, base_url: str) -> Response:
         headers = {}
         if fault.retry_after_s is not None:
-            date = format_datetime(self._clock() + timedelta(seconds=fault.retry_after_s), usegmt=True)
+            date = format_datetime(self._state.clock() + timedelta(seconds=fault.retry_after_s), usegmt=True)
             headers["Retry-After"] = date if fault.retry_after_as_date else str(fault.retry_after_s)
         if status in range(300, 400):
             headers["Location"] = fault.location or f"{base_url}/app/"
@@ -214,7 +210,7 @@ class Api:
         if self._state.credentials not in (None, (form["username"], form["password"])):
             return refuse_credentials("Bad credentials", "invalid_grant")
         token, lifetime_s = secrets.token_urlsafe(32), self._state.token_lifetime_s
-        self._state.tokens[token] = self._clock() + timedelta(seconds=lifetime_s)
+        self._state.tokens[token] = self._state.clock() + timedelta(seconds=lifetime_s)
         content = {
             "access_token": token,
             "refresh_token": secrets.token_urlsafe(32),
@@ -229,7 +225,7 @@ class Api:
         """Create a todo from a message without errors."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         expires_at = self._state.tokens.get(token)
-        if scheme != "Bearer" or expires_at is None or self._clock() >= expires_at:
+        if scheme != "Bearer" or expires_at is None or self._state.clock() >= expires_at:
             problem = "The Authorization header must be 'Bearer' and a token of this sandbox, not expired or revoked."
             return refuse_credentials(problem, "invalid_token")
         if request.media_type != JSON:
@@ -237,7 +233,7 @@ class Api:
         body, errors = contract.read_message(request.body, JSON, contract.MESSAGES[request.method])
         if errors:
             return refuse_fields(errors, HTTPStatus.BAD_REQUEST.phrase)
-        todo = self._state.todos.create(body, base_url=request.base_url)
+        todo = self._state.todos.create(body, base_url=request.base_url, now=self._state.clock())
         response = {key: todo[key] for key in ("title", "description", "taskLink", "tags")}
         return make_json({**response, "taskType": todo["todoType"]})
 
@@ -251,8 +247,7 @@ def _call(method: Callable[..., None]) -> Callable[[Request], Response]:
 
     def endpoint(request: Request) -> Response:
         try:
-            arguments = contract.read_json(request.body or b"{}")
-            method(**arguments)
+            method(**contract.read_json(request.body or b"{}"))
         except (TypeError, ValueError) as exc:
             return refuse(HTTPStatus.BAD_REQUEST, str(exc))
         return make_json({"status": "ok"})

@@ -13,18 +13,15 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 from bzctrl_provider.sandbox.app import Api, Request, Response, refuse
-from bzctrl_provider.sandbox.state import SandboxControls, State, TodoStore, check
+from bzctrl_provider.sandbox.state import RecordedRequest, SandboxControls, State, TodoStore, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Self
-
-    from bzctrl_provider.sandbox.state import RecordedRequest
 
 
 _utc_now = partial(datetime.now, UTC)
@@ -117,6 +114,7 @@ class SandboxServer(ThreadingTCPServer):
 
     def stop(self) -> None:
         """Stop accepting, close every connection, and wait for their threads to end."""
+        # First, so that no connection is added to those that are closed below.
         self.shutdown()
         self._accepting.join()
         self.server_close()
@@ -201,8 +199,8 @@ class Sandbox(SandboxControls):
             }
         )
         credentials = None if username is None or password is None else (username, password)
-        super().__init__(State(TodoStore(data, clock), credentials, token_lifetime_s))
-        self._host, self._port, self._clock = host, port, clock
+        super().__init__(State(TodoStore(data), clock, credentials, token_lifetime_s))
+        self._host, self._port = host, port
         self._server: SandboxServer | None = None
 
     def start(self) -> None:
@@ -210,9 +208,10 @@ class Sandbox(SandboxControls):
 
         :raises OSError: if the address, the port or the data file cannot be used.
         """
+        # Before the first request, whose todo gets the next key.
         self._state.todos.open()
         try:
-            self._server = SandboxServer(self._host, self._port, Api(self._state, self, self._clock))
+            self._server = SandboxServer(self._host, self._port, Api(self._state, self))
         except OSError as exc:
             self._state.todos.close()
             problem = f"cannot listen at {self._host}, port {self._port}: {exc.strerror}; `--port 0` (port=0) takes any port that is free"

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
@@ -17,7 +17,6 @@ from bzctrl_provider.sandbox import contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
 FaultName: TypeAlias = Literal["reset_before", "reset_after", "cut", "html", "empty", "no_todo", "slow"]
@@ -34,11 +33,6 @@ FaultTarget: TypeAlias = Literal["create", "token", "any"]
 
 NAMES: tuple[FaultName, ...] = get_args(FaultName)
 TARGETS: tuple[FaultTarget, ...] = get_args(FaultTarget)
-KINDS = (*range(300, 600), *NAMES)
-
-DEFAULT_RANDOM_FAULTS: tuple[int | FaultName, ...] = (429, 500, 503, "reset_before", "reset_after")
-
-_AFTER = "a status from 500 to 599, html, empty or no_todo"
 
 
 def _is_between(value: Any, lowest: float, highest: float, kind: type = float) -> bool:
@@ -73,10 +67,11 @@ class Fault:
     def __post_init__(self) -> None:
         kind, seconds, location = self.kind, self.retry_after_s, self.location
         is_whole = _is_between(seconds or 0, 0, 10**9, int)
-        may_follow = kind in (*range(500, 600), *NAMES[1:])
+        may_follow = kind in (*range(500, 600), *NAMES) and kind != "reset_before"
         check(
             {
-                f"fault must be an HTTP status from 300 to 599 or one of {', '.join(NAMES)}": kind in KINDS,
+                f"fault must be an HTTP status from 300 to 599 or one of {', '.join(NAMES)}": kind
+                in (*range(300, 600), *NAMES),
                 f"on must be one of {', '.join(TARGETS)}": self.on in TARGETS,
                 "retry_after_s must be whole seconds from 0 to 1,000,000,000": is_whole,
                 "retry_after_s goes with an HTTP status": seconds is None or kind not in NAMES,
@@ -85,7 +80,8 @@ class Fault:
                 "'slow' needs delay_s": kind != "slow" or self.delay_s != 0,
                 "location must be a URL in printable ASCII": bool(re.fullmatch("[ -~]*", f"{location}")),
                 "location goes with a status from 300 to 399": location is None or kind in range(300, 400),
-                f"after_creation goes with {_AFTER}": not self.after_creation or may_follow,
+                "after_creation goes with a status from 500 to 599, html, empty or no_todo": not self.after_creation
+                or may_follow,
             }
         )
 
@@ -103,12 +99,10 @@ class TodoStore:
     """The todos, in memory and, if there is a data file, also in that file.
 
     :param data: the SQLite file, which is created if it does not exist; None keeps the todos only in memory.
-    :param clock: returns the time of creation.
     """
 
-    def __init__(self, data: str | Path | None, clock: Callable[[], datetime]) -> None:
+    def __init__(self, data: str | Path | None) -> None:
         self._data = data
-        self._clock = clock
         self._lock = threading.Lock()
         self._file: sqlite3.Connection | None = None
         self._todos: dict[str, dict[str, Any]] = {}
@@ -145,14 +139,15 @@ class TodoStore:
             self._file.close()
         self._file = None
 
-    def create(self, todo: Mapping[str, Any], *, base_url: str) -> dict[str, Any]:
+    def create(self, todo: Mapping[str, Any], *, base_url: str, now: datetime) -> dict[str, Any]:
         """Keep a todo under a new key.
 
         :param todo: the checked body of the request.
         :param base_url: the address that the client used; the todo's link begins with it.
+        :param now: the time of creation.
         :return: the body with ``key``, ``taskLink``, ``tags``, ``createdAt``, and ``dueDate`` if its status is DONE.
         """
-        created_at = self._clock().astimezone(UTC)
+        created_at = now.astimezone(UTC)
         workspace = contract.get_workspace(todo)
         with self._lock:
             number = sum(contract.get_workspace(kept) == workspace for kept in self._todos.values()) + 1
@@ -204,12 +199,13 @@ class RecordedRequest:
     """The fault that was injected, such as ``"503"`` or ``"reset_after"``."""
 
 
-def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with their secrets redacted.
+def redact(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers or the body of a request with its secrets redacted.
 
-    :param headers: names in lower case.
+    :param values: by the names of headers in lower case, or by the keys of a body.
     """
-    return {name: "***" if name in _SECRET_HEADERS else value for name, value in headers.items()}
+    secrets = _SECRET_HEADERS + _SECRET_KEYS
+    return {name: "***" if name in secrets else value for name, value in values.items()}
 
 
 def redact_body(raw: bytes, *, path: str, media_type: str) -> Any:
@@ -224,15 +220,17 @@ def redact_body(raw: bytes, *, path: str, media_type: str) -> Any:
     with contextlib.suppress(KeyError, ValueError):
         body = contract.READERS[media_type](raw)
         if isinstance(body, dict):
-            return {key: "***" if key in _SECRET_KEYS else value for key, value in body.items()}
+            return redact(body)
     return "***" if path == contract.TOKEN_PATH else raw.decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that the endpoints share."""
+    """The state that the endpoints share."""
 
     todos: TodoStore
+    clock: Callable[[], datetime]
+    """Returns the current time."""
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     """The only username and password accepted; None accepts any."""
     token_lifetime_s: float = 3600
@@ -298,7 +296,7 @@ class SandboxControls:
         self,
         rate: float,
         *,
-        faults: Sequence[int | FaultName] = DEFAULT_RANDOM_FAULTS,
+        faults: Sequence[int | FaultName] = (429, 500, 503, "reset_before", "reset_after"),
         seed: int = 0,
         on: FaultTarget = "create",
         retry_after_s: int | None = None,

@@ -101,12 +101,12 @@ def test_decision_names_the_first_reason_in_its_order(configure, tmp_path, varia
         failure=FAILURE,
         dismissed="the task will be tried again",
         is_test_run=True,
-        find_roll_ups=lambda: ["raise_incident"],
+        handled_by=["raise_incident"],
     )
     recorded = []
     steps = [
         ("the task will be tried again", lambda one: replace(one, dismissed="")),
-        ("raise_incident handled each of the failed tasks", lambda one: replace(one, find_roll_ups=tuple)),
+        ("raise_incident handled each of the failed tasks", lambda one: replace(one, handled_by=())),
         ("ignore = true in route 1 of", lambda one: path.write_text('[[route]]\npriority = "LOW"\n') and one),
         ("silenced until 2126-12-01 06:00:00 UTC (OPS-123)", lambda one: variables.clear() or one),
         ("this is a test run", lambda one: replace(one, is_test_run=False)),

@@ -9,7 +9,7 @@ from bzctrl_provider.sandbox.state import NAMES, Fault, SandboxControls, State, 
 
 @pytest.fixture
 def controls():
-    return SandboxControls(State(TodoStore(None, None)))
+    return SandboxControls(State(TodoStore(None), None))
 
 
 def taken(controls, kind="create"):

@@ -9,46 +9,34 @@ from datetime import UTC, datetime
 import pytest
 
 from bzctrl_provider.sandbox.contract import CREATE_PATH, FORM, JSON, TOKEN_PATH
-from bzctrl_provider.sandbox.state import State, TodoStore, redact_body, redact_headers
+from bzctrl_provider.sandbox.state import State, TodoStore, redact, redact_body
 
 TODO = {"todoType": "TASK", "domainWorkSpace": "EXA-CON", "title": "t", "status": "TODO", "orderID": "run-1"}
 BASE = "http://127.0.0.1:1"
+NOW = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
 
 
-class Clock:
-    def __init__(self):
-        self.now = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
-
-
-def new_store(data=None, clock=None):
-    return TodoStore(data, clock or Clock())
-
-
-def create(store, **changes):
-    return store.create(TODO | changes, base_url=BASE)
+def create(store, now=NOW, **changes):
+    return store.create(TODO | changes, base_url=BASE, now=now)
 
 
 def test_create_of_a_todo_adds_key_link_tags_and_date():
     """A todo has what was sent and what BzCtrl adds; one that is done has the UTC date of its creation as due date."""
-    clock = Clock()
-    store = new_store(clock=clock)
+    store = TodoStore(None)
     assert create(store) == TODO | {
         "key": "EXA-CON-01",
         "taskLink": "http://127.0.0.1:1/app/#/todo/EXA-CON-01",
         "tags": ["run-1"],
         "createdAt": "2026-01-31T23:30:00+00:00",
     }
-    clock.now = datetime.fromisoformat("2026-02-01T00:30:00+01:00")
-    assert create(store, status="DONE")["dueDate"] == "2026-01-31"
+    later = datetime.fromisoformat("2026-02-01T00:30:00+01:00")
+    assert create(store, later, status="DONE")["dueDate"] == "2026-01-31"
     assert create(store, domainWorkSpace="a/b c")["taskLink"] == f"{BASE}/app/#/todo/a%2Fb%20c-01"
 
 
 def test_create_in_each_workspace_counts_separately():
     """Keys count up in each workspace with at least two digits, from 01 again after a reset, and of copies."""
-    store = new_store()
+    store = TodoStore(None)
     keys = [create(store)["key"] for _ in range(100)]
     assert (keys[0], keys[9], keys[99]) == ("EXA-CON-01", "EXA-CON-10", "EXA-CON-100")
     assert create(store, domainWorkSpace="OTHER")["key"] == "OTHER-01"
@@ -61,7 +49,7 @@ def test_create_in_each_workspace_counts_separately():
 
 def test_create_from_many_threads_gives_distinct_keys():
     """Threads that create at once never get the same key."""
-    store = new_store()
+    store = TodoStore(None)
     with ThreadPoolExecutor(8) as pool:
         keys = list(pool.map(lambda _: create(store)["key"], range(200)))
     assert len(set(keys)) == 200
@@ -69,7 +57,7 @@ def test_create_from_many_threads_gives_distinct_keys():
 
 def test_create_that_cannot_be_kept_uses_no_key(tmp_path):
     """A todo that the data file does not take is not in memory, and uses up no key."""
-    store = new_store(tmp_path / "todos.sqlite")
+    store = TodoStore(tmp_path / "todos.sqlite")
     store.open()
     with pytest.raises(TypeError, match="serializable"):
         create(store, title=object())
@@ -80,7 +68,7 @@ def test_create_that_cannot_be_kept_uses_no_key(tmp_path):
 def test_open_of_a_data_file_reads_its_todos(tmp_path):
     """Todos are there after a restart, keys count on, and a reset empties the file, too."""
     for expected in ("EXA-CON-01", "EXA-CON-02"):
-        store = new_store(tmp_path / "todos.sqlite")
+        store = TodoStore(tmp_path / "todos.sqlite")
         store.open()
         assert create(store)["key"] == expected
         store.close()
@@ -99,7 +87,7 @@ def test_open_of_a_file_that_cannot_be_used_leaves_it_unchanged(tmp_path):
     database = sqlite3.connect(tmp_path / "airflow.db")
     database.execute("CREATE TABLE dag (dag_id TEXT)")
     database.close()
-    running = new_store(tmp_path / "used.sqlite")
+    running = TodoStore(tmp_path / "used.sqlite")
     running.open()
     for name, message in {
         "notes.txt": "not a database",
@@ -110,7 +98,7 @@ def test_open_of_a_file_that_cannot_be_used_leaves_it_unchanged(tmp_path):
         path = tmp_path / name
         before = path.read_bytes() if path.exists() else None
         with pytest.raises(OSError, match=rf"{name}: .*{message}"):
-            new_store(path).open()
+            TodoStore(path).open()
         assert (path.read_bytes() if path.exists() else None) == before
     running.close()
 
@@ -118,7 +106,7 @@ def test_open_of_a_file_that_cannot_be_used_leaves_it_unchanged(tmp_path):
 def test_records_have_no_secret():
     """Of a request, neither password, token nor cookie is recorded; the rest is, as it can be read."""
     headers = {"authorization": "Bearer s", "proxy-authorization": "s", "cookie": "s", "accept": "a, b"}
-    assert redact_headers(headers) == {
+    assert redact(headers) == {
         "authorization": "***",
         "proxy-authorization": "***",
         "cookie": "***",
@@ -137,5 +125,5 @@ def test_records_have_no_secret():
         (b"\xff", CREATE_PATH, "", "\ufffd"),
     ]:
         assert redact_body(raw, path=path, media_type=media_type) == body
-    state = State(new_store(), credentials=("jane", "Ex@mpl3!"))
+    state = State(TodoStore(None), lambda: NOW, credentials=("jane", "Ex@mpl3!"))
     assert "Ex@mpl3!" not in repr(state)
