@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine, make_url
 from bench.databases import urls
 from bench.delivery import rows
 from bench.worker import forked, log_at_info, run
-from bzctrl_provider.outbox.delivery import LEASE_S, Delivery, Options
+from bzctrl_provider.outbox.delivery import LEASE_S, Delivery
 from bzctrl_provider.store import deliveries, problems, schema
 from bzctrl_provider.store.database import Database
 from bzctrl_provider.text import digest_of
@@ -78,7 +78,7 @@ class _Year:
         holder = secrets.token_hex(16)
         with self._store.transaction() as tx:
             assert deliveries.take_lease(tx, holder, for_s=LEASE_S)
-        Delivery(self._store, holder=holder, connect=_connect, options=Options()).run()
+        Delivery(store=self._store, holder=holder, connect=_connect).run()
 
     def _bytes(self) -> int:
         if self._store.is_file:

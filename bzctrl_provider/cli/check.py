@@ -266,7 +266,7 @@ def _find_waiting(tx: Transaction, waiting: int, oldest: float | None) -> Iterat
     if oldest is None:
         return
     since = f"{waiting} {'waits' if waiting == 1 else 'wait'} since {format_time(oldest)}"
-    began_at = deliveries.find_deliveries(tx).began_at
+    began_at, _ = deliveries.find_deliveries(tx)
     if tx.now - max(began_at, oldest) > SCHEDULED_FOR_S:
         span = f" for {format_span(tx.now - began_at)}" if began_at else ""
         yield f"{since}, and no delivery has run{span}. {_DELIVER}"

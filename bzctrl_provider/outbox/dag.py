@@ -88,7 +88,5 @@ def create_delivery_dag(
             task_id="deliver", retries=0, execution_timeout=timedelta(minutes=30), on_failure_callback=None
         )
     # Of the DAG file, not of this module: ``dag.test()`` looks for the DAG there.
-    frame = inspect.currentframe()
-    if frame and frame.f_back:
-        dag.fileloc = frame.f_back.f_code.co_filename
+    dag.fileloc = inspect.stack(context=0)[1].filename
     return dag

@@ -7,6 +7,8 @@ killed delivery leaves as ``sending`` get an attempt without a response, and the
 from __future__ import annotations
 
 import logging
+import math
+import secrets
 import time
 from collections import defaultdict
 from contextlib import closing
@@ -17,9 +19,10 @@ from bzctrl_provider.best_effort import exception_text
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlValidationError
 from bzctrl_provider.fields import add_duplicate_note
 from bzctrl_provider.metrics import count_results, count_todos, gauge_outbox
-from bzctrl_provider.outbox.storm import find_storms, summarize
+from bzctrl_provider.outbox.storm import find_storms, label, summarize
 from bzctrl_provider.outbox.writer import format_time, is_set
 from bzctrl_provider.rules.field_checks import leave_out_of_format
+from bzctrl_provider.settings import settings
 from bzctrl_provider.store import deliveries, incidents, problems
 from bzctrl_provider.text import LINE_CHARS, one_line, parse_time
 
@@ -86,11 +89,11 @@ class BzCtrlSender:
     """One connection to BzCtrl, which creates todos.
 
     :param conn_id: the Airflow connection.
-    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; None: no such time.
+    :param ends_at: the time of ``time.monotonic()`` at which the last request has ended; default: no such time.
     :raises Exception: if the connection is missing or invalid.
     """
 
-    def __init__(self, conn_id: str, *, ends_at: float | None = None) -> None:
+    def __init__(self, conn_id: str, *, ends_at: float = math.inf) -> None:
         # Only here: a process that has just written may find that nothing is to be sent.
         from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 
@@ -124,21 +127,23 @@ class BzCtrlSender:
         return results
 
     def _limit_s(self) -> float:
-        limit_s = min(self._client.total_s, _CALL_MAX_S)
-        return limit_s if self._ends_at is None else min(limit_s, self._ends_at - time.monotonic())
+        return min(self._client.total_s, _CALL_MAX_S, self._ends_at - time.monotonic())
 
     def close(self) -> None:
         """Close the connections; the token stays with the process."""
         self._client.close()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of a delivery.
+@dataclass(kw_only=True)
+class Delivery:
+    """One delivery by the process that has the lease.
 
+    :param store: where the incidents wait.
+    :param connect: makes a sender for the id of a connection.
+    :param holder: of the lease, which this process has.
     :param bzctrl_conn_id: the connection to create all incidents with; None: that of each.
     :param limit: the most todos to send; None: all.
-    :param group_above: more incidents than this become one summary; 0: never.
+    :param group_above: more incidents than this become one summary; 0: never; default: the option.
     :param ignore_pauses: whether to try connections that are paused, and incidents that have to wait.
     :param beside: whether the process has other work, and little time: if BzCtrl is too slow for that, only such
         processes keep from it for a while.
@@ -146,39 +151,25 @@ class Options:
     :param may_start: whether there is time for a batch if the last one, or the token, took so many seconds.
     """
 
+    store: Database
+    connect: Callable[[str], BzCtrlSender]
+    holder: str = field(default_factory=lambda: secrets.token_hex(16))
     bzctrl_conn_id: str | None = None
     limit: int | None = None
-    group_above: int = 20
+    group_above: int = field(default_factory=lambda: settings().group_above)
     ignore_pauses: bool = False
     beside: bool = False
-    batch: int = 8
+    batch: int = WORKERS
     may_start: Callable[[float], bool] = lambda _: True
-
-
-class Delivery:
-    """One delivery by the process that has the lease.
-
-    :param store: where the incidents wait.
-    :param holder: of the lease, which this process has.
-    :param connect: makes a sender for the id of a connection.
-    """
-
-    def __init__(
-        self, store: Database, *, holder: str, connect: Callable[[str], BzCtrlSender], options: Options
-    ) -> None:
-        self.store = store
-        self.options = options
-        self.result = DeliveryResult(busy=True)
-        self.todos: dict[str, dict[str, Any]] = {}
-        """For the identity of each incident that is delivered, what BzCtrl created."""
-        self.sent = 0
-        self.now = 0.0
-        """The time of the store when the incidents were listed."""
-        self.is_out_of_time = False
-        self.holder = holder
-        self.tried: set[str] = set()
-        """The identities of incidents and summaries that are not tried again by this delivery."""
-        self._connect = connect
+    result: DeliveryResult = field(default_factory=lambda: DeliveryResult(busy=True), init=False)
+    todos: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    """For the identity of each incident that is delivered, what BzCtrl created."""
+    sent: int = field(default=0, init=False)
+    now: float = field(default=0.0, init=False)
+    """The time of the store when the incidents were listed."""
+    is_out_of_time: bool = field(default=False, init=False)
+    tried: set[str] = field(default_factory=set, init=False)
+    """The identities of incidents and summaries that are not tried again by this delivery."""
 
     def run(self) -> DeliveryResult:
         """Try each incident that waits once, also those that come meanwhile, and give the lease back.
@@ -193,7 +184,12 @@ class Delivery:
             self._recover(tx)
             waiting = self._look(tx)
         while waiting:
-            self._deliver_all(waiting)
+            by_connection: dict[str, list[Incident]] = defaultdict(list)
+            for incident in waiting:
+                self.tried.add(incident.identity)
+                by_connection[self.bzctrl_conn_id or incident.bzctrl_conn_id].append(incident)
+            for conn_id, some in by_connection.items():
+                self._deliver(conn_id, some)
             with self.store.transaction() as tx:
                 waiting = self._look(tx)
         return self.result
@@ -221,22 +217,14 @@ class Delivery:
         deliveries.give_lease_back(tx, self.holder)
         return []
 
-    def _deliver_all(self, waiting: Sequence[Incident]) -> None:
-        by_connection: dict[str, list[Incident]] = defaultdict(list)
-        for incident in waiting:
-            self.tried.add(incident.identity)
-            by_connection[self.options.bzctrl_conn_id or incident.bzctrl_conn_id].append(incident)
-        for conn_id, some in by_connection.items():
-            self._deliver(conn_id, some)
-
     def _deliver(self, conn_id: str, waiting: list[Incident]) -> None:
         with self.store.transaction() as tx:
             pause = deliveries.find_pause(tx, conn_id)
-        if pause and self.now < pause.until and not self.options.ignore_pauses:
+        if pause and self.now < pause.until and not self.ignore_pauses:
             self.keep(waiting, f"Not tried before {format_time(pause.until)}. {pause.reason}")
             return
         try:
-            sender = self._connect(conn_id)
+            sender = self.connect(conn_id)
         except Exception as exc:  # noqa: BLE001 - a connection that is missing is Airflow's error, not ours
             self.keep(waiting, f"Not tried. {self.pause(conn_id, exc)}")
             return
@@ -248,7 +236,7 @@ class Delivery:
         why = f"The connection {one_line(conn_id, max_chars=LINE_CHARS)}{CANNOT_BE_USED}{exception_text(exc)}"
         is_permanent = getattr(exc, "is_permanent", True)
         pause_s = getattr(exc, "pause_s", None)
-        if self.options.beside and not is_permanent and pause_s is None:
+        if self.beside and not is_permanent and pause_s is None:
             self.pause_beside(why)
             return why
         for_s = max(PAUSE_S, pause_s or 0)
@@ -264,7 +252,7 @@ class Delivery:
 
     def pause_beside(self, why: str) -> None:
         """Keep processes with other work from BzCtrl for a while, if this one has: each would wait as long as this one."""
-        if self.options.beside:
+        if self.beside:
             with self.store.transaction() as tx:
                 deliveries.pause(tx, BESIDE, for_s=PAUSE_S, reason=why)
 
@@ -318,11 +306,11 @@ class _OfConnection:
         if self._stopped:
             return 0
         # The token may be there already: one todo shows how long a request takes, before many are sent.
-        is_first = self._delivery.options.beside and not self._delivery.sent
-        size = 1 if is_first else self._delivery.options.batch
-        if self._delivery.options.limit is not None:
-            size = min(size, self._delivery.options.limit - self._delivery.sent)
-        if size > 0 and self._delivery.options.may_start(self._took_s):
+        is_first = self._delivery.beside and not self._delivery.sent
+        size = 1 if is_first else self._delivery.batch
+        if self._delivery.limit is not None:
+            size = min(size, self._delivery.limit - self._delivery.sent)
+        if size > 0 and self._delivery.may_start(self._took_s):
             return size
         self._stopped = "There was no time for it."
         self._delivery.is_out_of_time = True
@@ -334,7 +322,7 @@ class _OfConnection:
     def _plan(self, waiting: Sequence[Incident]) -> list[Incident]:
         """Return the incidents to send, with the summaries instead of those that they represent."""
         due, complete = self._choose(waiting)
-        for storm in find_storms(complete, above=self._delivery.options.group_above):
+        for storm in find_storms(complete, above=self._delivery.group_above):
             summary = summarize(storm)
             self._delivery.tried.add(summary.identity)
             self._members[summary.identity] = storm
@@ -367,7 +355,7 @@ class _OfConnection:
 
     def _check(self, incident: Incident) -> tuple[str | None, dict[str, Any] | None]:
         """Return why an incident waits, or its complete fields; neither if it is invalid, so that it is rejected by itself."""
-        until = 0.0 if self._delivery.options.ignore_pauses else _wait_until(incident)
+        until = 0.0 if self._delivery.ignore_pauses else _wait_until(incident)
         if self._delivery.now < until:
             return f"Not tried before {format_time(until)}, because of attempts without a response.", None
         try:
@@ -484,10 +472,7 @@ def _name_of(incident: Incident) -> str:
 
 
 def _source_of(incident: Incident) -> str:
-    """Return where a failure happened, for a line of a log; of a summary, the title."""
-    facts = (incident.facts.get(name) for name in ("dag_id", "run_id", "file"))
-    source = " ".join(filter(None, facts)) or str(incident.fields.get("title") or "")
-    return one_line(source, max_chars=LINE_CHARS)
+    return one_line(label(incident), max_chars=LINE_CHARS)
 
 
 def _wait_until(incident: Incident) -> float:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bzctrl_provider.best_effort import best_effort
-from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, WORKERS, BzCtrlSender, Delivery, Options
-from bzctrl_provider.settings import settings
+from bzctrl_provider.outbox.delivery import BESIDE, LEASE_S, WORKERS, BzCtrlSender, Delivery
 from bzctrl_provider.store import deliveries, failed_runs, incidents
 from bzctrl_provider.store.database import database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bzctrl_provider.outbox.delivery import DeliveryResult
     from bzctrl_provider.store.database import Database
 
@@ -63,15 +58,17 @@ def deliver(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more, not {limit}")
     ends_at = time.monotonic() + limit_s if limit_s is not None else None
-    options = Options(
+    delivery = Delivery(
+        store=database(),
+        connect=BzCtrlSender,
         bzctrl_conn_id=bzctrl_conn_id,
         limit=limit,
-        group_above=settings().group_above,
         ignore_pauses=ignore_pauses,
         batch=_BATCH,
         may_start=lambda _: ends_at is None or time.monotonic() < ends_at,
     )
-    return _deliver(database(), options).result
+    _deliver(delivery)
+    return delivery.result
 
 
 def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
@@ -88,19 +85,20 @@ def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
     ends_at = started_at + min(limit_s, budget.remaining_s(started_at))
     if ends_at - started_at < _SOON_LEAST_S:
         return {}
-    options = Options(
-        group_above=settings().group_above,
-        beside=True,
-        batch=WORKERS,
-        may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
-    )
-    todos = {}
+    todos: dict[str, dict[str, Any]] = {}
     with best_effort("the delivery; it follows later"):
         store = database()
         with store.transaction() as tx:
             usable = deliveries.find_usable(tx, {BESIDE, *incidents.waiting_conn_ids(tx)})
         if BESIDE in usable and len(usable) > 1:
-            todos = _deliver(store, options, ends_at=ends_at).todos
+            delivery = Delivery(
+                store=store,
+                connect=partial(BzCtrlSender, ends_at=ends_at),
+                beside=True,
+                may_start=lambda took_s: time.monotonic() + max(2 * took_s, _SOON_LEAST_S) < ends_at,
+            )
+            _deliver(delivery)
+            todos = delivery.todos
     budget.spend(time.monotonic() - started_at)
     return todos
 
@@ -108,7 +106,8 @@ def deliver_soon(*, limit_s: float = _SOON_S) -> dict[str, dict[str, Any]]:
 def is_scheduled() -> bool:
     """Return whether the delivery DAG has begun a delivery in the last 5 minutes; never raise."""
     with best_effort("the look-up of the delivery DAG"), database().transaction() as tx:
-        return tx.now - deliveries.find_deliveries(tx).scheduled_at < SCHEDULED_FOR_S
+        _, scheduled_at = deliveries.find_deliveries(tx)
+        return tx.now - scheduled_at < SCHEDULED_FOR_S
     return False
 
 
@@ -121,46 +120,34 @@ def note_scheduled() -> None:
         deliveries.note_scheduled(tx)
 
 
-def _deliver(store: Database, options: Options, *, ends_at: float | None = None) -> Delivery:
-    holder = secrets.token_hex(16)
-    connect = partial(BzCtrlSender, ends_at=ends_at)
-    delivery = Delivery(store, holder=holder, connect=connect, options=options)
-    with _lease(store, holder) as is_held:
-        if is_held:
-            if not options.beside:
-                _raise_incidents(store, options)
-            delivery.run()
-    return delivery
-
-
-def _raise_incidents(store: Database, options: Options) -> None:
-    """Write the incidents of failed runs into the outbox; an error must not keep what waits there already."""
-    with best_effort("the incidents of failed runs; they follow later", level=logging.ERROR):
-        with store.transaction() as tx:
-            failed_runs.note_heartbeat(tx, "delivery")
-            failed_runs.prune(tx)
-            number, _ = failed_runs.count_undecided(tx)
-        if number:
-            import_module(_RAISER).raise_incidents(store, lambda: options.may_start(0.0))
-
-
-@contextmanager
-def _lease(store: Database, holder: str) -> Iterator[bool]:
-    """Hold the lease as long as the context is open; its value is False if another process delivers."""
+def _deliver(delivery: Delivery) -> None:
+    """Run a delivery with the lease, unless another process has it."""
+    store, holder = delivery.store, delivery.holder
     with store.transaction() as tx:
-        is_held = deliveries.take_lease(tx, holder, for_s=LEASE_S)
-    if not is_held:
-        yield False
-        return
+        if not deliveries.take_lease(tx, holder, for_s=LEASE_S):
+            return
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(store, holder, ended), name="bzctrl-lease", daemon=True)
     thread.start()
     try:
-        yield True
+        if not delivery.beside:
+            _raise_incidents(delivery)
+        delivery.run()
     finally:
         ended.set()
         with best_effort("the end of the lease; others deliver after a minute"), store.transaction() as tx:
             deliveries.give_lease_back(tx, holder)
+
+
+def _raise_incidents(delivery: Delivery) -> None:
+    """Write the incidents of failed runs into the outbox; an error must not keep what waits there already."""
+    with best_effort("the incidents of failed runs; they follow later", level=logging.ERROR):
+        with delivery.store.transaction() as tx:
+            failed_runs.note_heartbeat(tx, "delivery")
+            failed_runs.prune(tx)
+            number, _ = failed_runs.count_undecided(tx)
+        if number:
+            import_module(_RAISER).raise_incidents(delivery.store, lambda: delivery.may_start(0.0))
 
 
 def _renew(store: Database, holder: str, ended: threading.Event) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bzctrl_provider.fields import LEVELS
 from bzctrl_provider.outbox.writer import format_time, identify
@@ -61,13 +61,12 @@ def summarize(members: Sequence[Incident]) -> Incident:
         "description": _description(happened, members),
         "assignee": members[0].fields["assignee"],
         "reporter": members[0].fields.get("reporter"),
-        "category": _union(member.fields.get("category") for member in members),
-        "sub_category": _union(member.fields.get("sub_category") for member in members),
+        "category": _union(members, "category"),
+        "sub_category": _union(members, "sub_category"),
         "order_id": storm_id,
-        **{
-            name: _highest(member.fields.get(name) for member in members)
-            for name in ("priority", "impact", "likelihood")
-        },
+        "priority": _highest(members, "priority"),
+        "impact": _highest(members, "impact"),
+        "likelihood": _highest(members, "likelihood"),
     }
     return Incident(
         fields={name: value for name, value in fields.items() if value},
@@ -91,7 +90,7 @@ def _span(seconds: float) -> str:
 def _description(happened: str, members: Sequence[Incident]) -> str:
     first, last = (format_time(member.written_at) for member in (members[0], members[-1]))
     parts = [f"{happened}, from {first} to {last}.", *_by_reason(members)]
-    if unsure := [_label(member) for member in members if member.unanswered]:
+    if unsure := [label(member) for member in members if member.unanswered]:
         parts.append(
             f"An earlier attempt to create an incident had no response, so it may exist on its own: {list_names(unsure)}."
         )
@@ -119,7 +118,7 @@ def _by_reason(members: Sequence[Incident]) -> list[str]:
 def _line(member: Incident) -> str:
     amount = member.fields.get("financial_impact")
     parts = [
-        _label(member),
+        label(member),
         "" if member.facts.get("reason") else _title(member),
         f"financial impact {amount} EUR" if amount else "",
         _fact(member, "run_url"),
@@ -127,7 +126,8 @@ def _line(member: Incident) -> str:
     return ", ".join(dict.fromkeys(filter(None, parts)))
 
 
-def _label(member: Incident) -> str:
+def label(member: Incident) -> str:
+    """Return where a failure happened on one line; otherwise the title of its todo."""
     source, run_id = _source(member), _fact(member, "run_id")
     return f"{source} {run_id}".strip() if source else _title(member)
 
@@ -144,9 +144,11 @@ def _fact(member: Incident, name: str, *, max_chars: int = TEXT_CHARS) -> str:
     return one_line(member.facts.get(name, ""), max_chars=max_chars)
 
 
-def _highest(levels: Iterable[object]) -> str | None:
-    return min((str(level) for level in levels if level), key=LEVELS.index, default=None)
+def _highest(members: Iterable[Incident], name: str) -> str | None:
+    levels = [str(member.fields[name]) for member in members if member.fields.get(name)]
+    return min(levels, key=LEVELS.index, default=None)
 
 
-def _union(lists: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(str(item) for items in lists for item in items or ()))[:LIST_ITEMS]
+def _union(members: Iterable[Incident], name: str) -> list[str]:
+    items = (str(item) for member in members for item in member.fields.get(name) or ())
+    return list(dict.fromkeys(items))[:LIST_ITEMS]

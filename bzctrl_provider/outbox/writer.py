@@ -109,10 +109,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    return _masked(value)
-
-
-def _masked(value: Any) -> Any:
     text = _text(value)
     masked = str(redact(text))
     # JSON has no other numbers.
@@ -312,15 +308,8 @@ def note_pass(key: str | None) -> None:
 
 def as_dict(incident: Incident) -> dict[str, Any]:
     """Return a todo as ``CreatedTodo.as_dict()``, as far as it is known before it is created."""
-    fields = incident.fields
-    return {
-        "key": incident.key,
-        "link": incident.link,
-        "title": fields.get("title"),
-        "todo_type": fields.get("todo_type"),
-        "description": fields.get("description"),
-        "tags": [],
-    }
+    texts = {name: incident.fields.get(name) for name in ("title", "todo_type", "description")}
+    return {"key": incident.key, "link": incident.link, **texts, "tags": []}
 
 
 def queue_incident(incident: Incident, exc: Exception) -> bool:

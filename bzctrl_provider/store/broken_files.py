@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.text import digest_of
@@ -51,12 +51,7 @@ def lock(tx: Transaction, file: str) -> BrokenFile | None:
 
 def save(tx: Transaction, broken: BrokenFile) -> None:
     """Write what is known of a file."""
-    values: dict[str, Any] = vars(broken)
-    where = _c.key == digest_of(broken.file)
-    if tx.connection.execute(update(_table).where(where).values(values)).rowcount:
-        return
-    # If another process wrote it in between, it did so a moment ago.
-    tx.insert(insert(_table), {"key": digest_of(broken.file), **values})
+    tx.write(_table, "key", {"key": digest_of(broken.file), **vars(broken)})
 
 
 def prune(tx: Transaction) -> None:

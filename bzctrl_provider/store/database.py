@@ -16,18 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.configuration import get_airflow_home
 from airflow.providers.common.compat.sdk import conf
-from sqlalchemy import create_engine, event, insert, select
+from sqlalchemy import create_engine, delete, event, func, insert, select, update
+from sqlalchemy import exc as errors
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    IntegrityError,
-    NoResultFound,
-    NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
 from sqlalchemy.pool import NullPool, QueuePool
 
 from bzctrl_provider.settings import settings
@@ -37,8 +28,9 @@ from bzctrl_provider.text import LINE_CHARS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Insert
+    from sqlalchemy import Column, Insert, Table
     from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.sql import ColumnElement
 
 TIMEOUT_S = 5
 """For a connection to the database, for one statement, and for another process's lock."""
@@ -70,9 +62,37 @@ class Transaction(NamedTuple):
         try:
             with self.connection.begin_nested():
                 self.connection.execute(statement, values)
-        except IntegrityError:
+        except errors.IntegrityError:
             return False
         return True
+
+    def lock(self, table: Table, key: str, values: Mapping[str, Any]) -> Mapping[Any, Any]:
+        """Return the row of a key, which others cannot change until the transaction ends; if there is none, write these values."""
+        query = select(table).where(table.c[key] == values[key]).with_for_update()
+        row = self.connection.execute(query).mappings().first()
+        if row is None and self.insert(insert(table), values):
+            return values
+        # If another process has written it in between, that one has ended its transaction.
+        return row or self.connection.execute(query).mappings().one()
+
+    def write(self, table: Table, key: str, values: Mapping[str, Any]) -> None:
+        """Write the row of a key; if another process writes the first one at the same moment, that one stays."""
+        known = update(table).where(table.c[key] == values[key])
+        if not self.connection.execute(known.values(values)).rowcount:
+            self.insert(insert(table), values)
+
+    def count_rows(self, times: Column[Any], *conditions: ColumnElement[bool]) -> tuple[int, float | None]:
+        """Return for how many rows the conditions hold, and the earliest of their times."""
+        query = select(func.count(), func.min(times)).where(*conditions)
+        number, earliest = self.connection.execute(query).one()
+        return int(number), earliest
+
+    def prune(self, key: Column[Any], *conditions: ColumnElement[bool]) -> None:
+        """Delete rows for which the conditions hold; at most 500, because others wait for this transaction."""
+        query = select(key).where(*conditions).limit(PARAMETERS)
+        if old := list(self.connection.scalars(query)):
+            # With the conditions once more, because another process may have changed one in between.
+            self.connection.execute(delete(key.table).where(key.in_(old), *conditions))
 
 
 class Database:
@@ -104,11 +124,11 @@ class Database:
                 _check(self._url)
             self._engine = _make_engine(self._url, timeout_s, keeps_connection=keeps_connection)
         # Before ArgumentError, whose subclass the first one is.
-        except (NoSuchModuleError, ImportError) as exc:
+        except (errors.NoSuchModuleError, ImportError) as exc:
             raise StoreError(
                 f"The driver of the store's database is not installed here: {exc}. Install it, or correct {_OPTION}."
             ) from None
-        except (ArgumentError, ValueError):
+        except (errors.ArgumentError, ValueError):
             # Its message may have the URL as it is.
             raise StoreError(
                 f"The URL of the store cannot be parsed. Correct {_OPTION}: dialect://user:password@host/name, with special "
@@ -148,18 +168,18 @@ class Database:
                 now = self._begin(connection)
                 yield Transaction(connection, self._clock() if self._clock else now)
                 connection.commit()
-        except SQLAlchemyError as exc:
+        except errors.SQLAlchemyError as exc:
             raise self._failure(exc, started_at) from None
         self._error = None
 
     def _begin(self, connection: Connection) -> float:
         """Begin a transaction and return the present time, after the tables were made if they were not there."""
-        no_table = OperationalError if self.is_file else ProgrammingError
+        no_table = errors.OperationalError if self.is_file else errors.ProgrammingError
         # Several times, because other processes may make the tables at the same moment.
         for _ in range(5):
             # Not in the block: an error of the lock has the same type.
             self._lock_file(connection)
-            with suppress(NoResultFound, no_table):
+            with suppress(errors.NoResultFound, no_table):
                 return self._read_time(connection)
             connection.rollback()
             self._create(connection)
@@ -189,7 +209,7 @@ class Database:
             if not connection.execute(select(schema.schema.c.version)).first():
                 connection.execute(insert(schema.schema).values(id=1, version=schema.VERSION))
             connection.commit()
-        except DBAPIError:
+        except errors.DBAPIError:
             connection.rollback()
 
     def _failure(self, exc: Exception, started_at: float) -> StoreError:
@@ -215,9 +235,7 @@ class Database:
         return f"Make it a file that this process may write to, or correct {_OPTION}."
 
 
-@cache
-def _database(url: str | URL, timeout_s: int, *, keeps_connection: bool) -> Database:
-    return Database(url, timeout_s=timeout_s, keeps_connection=keeps_connection)
+_database = cache(Database)
 
 
 def database(*, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> Database:
@@ -229,7 +247,7 @@ def database(*, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> D
     """
     file = str(Path(get_airflow_home()).absolute() / "bzctrl.db")
     url = settings().database or URL.create("sqlite", database=file)
-    return _database(url, timeout_s, keeps_connection=keeps_connection)
+    return _database(url, timeout_s=timeout_s, keeps_connection=keeps_connection)
 
 
 def _check(url: URL) -> None:

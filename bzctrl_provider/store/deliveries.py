@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bzctrl_provider.store.database import Transaction
 
@@ -33,17 +33,6 @@ class Pause(NamedTuple):
     refusals: int
 
 
-class Deliveries(NamedTuple):
-    """The times at which deliveries last began, in seconds since 1970; 0 for never.
-
-    :param began_at: any.
-    :param scheduled_at: of the delivery DAG.
-    """
-
-    began_at: float
-    scheduled_at: float
-
-
 def take_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
     """Become the only deliverer, unless another process is; return whether this one is.
 
@@ -51,7 +40,7 @@ def take_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
     :param for_s: the seconds after which others may take the lease, unless it is renewed.
     """
     row = _lock_lease(tx)
-    if row.holder is not None and row.holder != holder and row.until > tx.now:
+    if row["holder"] not in (None, holder) and row["until"] > tx.now:
         return False
     _write_lease(tx, holder=holder, until=tx.now + for_s, began_at=tx.now)
     return True
@@ -64,7 +53,7 @@ def renew_lease(tx: Transaction, holder: str, *, for_s: float) -> bool:
 
 def lock_lease(tx: Transaction, holder: str) -> bool:
     """Keep others from looking at the lease until the transaction ends; return whether this process has it."""
-    return bool(_lock_lease(tx).holder == holder)
+    return bool(_lock_lease(tx)["holder"] == holder)
 
 
 def give_lease_back(tx: Transaction, holder: str) -> None:
@@ -78,11 +67,11 @@ def note_scheduled(tx: Transaction) -> None:
     _write_lease(tx, scheduled_at=tx.now)
 
 
-def find_deliveries(tx: Transaction) -> Deliveries:
-    """Return when deliveries last began."""
+def find_deliveries(tx: Transaction) -> tuple[float, float]:
+    """Return when any delivery last began, and when one of the delivery DAG did, in seconds since 1970; 0 for never."""
     query = select(_lease.c.began_at, _lease.c.scheduled_at).where(_lease.c.name == _NAME)
     row = tx.connection.execute(query).first()
-    return Deliveries(*row) if row else Deliveries(0.0, 0.0)
+    return (row.began_at, row.scheduled_at) if row else (0.0, 0.0)
 
 
 def find_pause(tx: Transaction, name: str) -> Pause | None:
@@ -100,10 +89,8 @@ def find_usable(tx: Transaction, names: Iterable[str]) -> set[str]:
 
 def pause(tx: Transaction, name: str, *, for_s: float, reason: str, refusals: int = 0) -> None:
     """Keep everybody from using a connection for a while."""
-    # Two statements, and no lock: only the process that has the lease writes here.
-    resume(tx, name)
     values = {"key": digest_of(name), "until": tx.now + for_s, "reason": reason, "refusals": refusals}
-    tx.connection.execute(insert(_pause).values(values))
+    tx.write(_pause, "key", values)
 
 
 def resume(tx: Transaction, name: str) -> None:
@@ -111,15 +98,9 @@ def resume(tx: Transaction, name: str) -> None:
     tx.connection.execute(delete(_pause).where(_pause.c.key == digest_of(name)))
 
 
-def _lock_lease(tx: Transaction) -> Any:
-    query = select(_lease).where(_lease.c.name == _NAME).with_for_update()
-    row = tx.connection.execute(query).first()
-    if row is None:
-        # The first delivery of all. If another process writes the row at the same moment, this one waits for its lock.
-        values = {"name": _NAME, "holder": None, "until": 0.0, "began_at": 0.0, "scheduled_at": 0.0}
-        tx.insert(insert(_lease), values)
-        row = tx.connection.execute(query).one()
-    return row
+def _lock_lease(tx: Transaction) -> Mapping[Any, Any]:
+    first = {"name": _NAME, "holder": None, "until": 0.0, "began_at": 0.0, "scheduled_at": 0.0}
+    return tx.lock(_lease, "name", first)
 
 
 def _write_lease(tx: Transaction, *conditions: Any, **values: float | str | None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
@@ -127,9 +127,7 @@ def list_undecided(tx: Transaction, *, after: int = 0) -> list[Noted]:
 
 def count_undecided(tx: Transaction) -> tuple[int, float | None]:
     """Return about how many runs nothing is decided, and when the oldest was noted."""
-    query = select(func.count(), func.min(_c.noted_at)).where(_c.decided_at == 0.0)
-    number, oldest = tx.connection.execute(query).one()
-    return int(number), oldest
+    return tx.count_rows(_c.noted_at, _c.decided_at == 0.0)
 
 
 def note_decided(tx: Transaction, key: str) -> None:
@@ -144,19 +142,12 @@ def forget(tx: Transaction, noted: Noted) -> None:
 
 def prune(tx: Transaction) -> None:
     """Delete runs 7 days after the decision."""
-    query = select(_c.id).where(_c.decided_at > 0.0, _c.decided_at < tx.now - _KEPT_S).limit(PARAMETERS)
-    # In parts, because others wait for this transaction.
-    if old := list(tx.connection.scalars(query)):
-        tx.connection.execute(delete(_table).where(_c.id.in_(old)))
+    tx.prune(_c.id, _c.decided_at > 0.0, _c.decided_at < tx.now - _KEPT_S)
 
 
 def note_heartbeat(tx: Transaction, part: Part) -> None:
     """Note that a part of the deployment is at work now."""
-    where = _beat.c.name == part
-    if tx.connection.execute(update(_beat).where(where).values(seen_at=tx.now)).rowcount:
-        return
-    # If another process wrote it in between, it did so a moment ago.
-    tx.insert(insert(_beat), {"name": part, "seen_at": tx.now})
+    tx.write(_beat, "name", {"name": part, "seen_at": tx.now})
 
 
 def find_heartbeat(tx: Transaction, part: Part) -> float | None:

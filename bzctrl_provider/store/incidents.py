@@ -104,11 +104,7 @@ def list_of(tx: Transaction, *states: State, limit: int | None = None) -> list[I
 
 def count(tx: Transaction, *states: State) -> tuple[int, float | None]:
     """Return how many incidents are in some states, and when the oldest was written; without summaries."""
-    query = select(func.count(), func.min(_c.written_at)).where(
-        _c.state.in_(states), _c.is_summary.is_(False)
-    )
-    number, oldest = tx.connection.execute(query).one()
-    return int(number), oldest
+    return tx.count_rows(_c.written_at, _c.state.in_(states), _c.is_summary.is_(False))
 
 
 def waiting_conn_ids(tx: Transaction) -> set[str]:
@@ -189,10 +185,7 @@ def prune(tx: Transaction) -> None:
     problem = schema.problem.c
     until = select(func.max(problem.until)).where(problem.identity == _c.identity).scalar_subquery()
     is_over = func.coalesce(until, 0) <= tx.now
-    query = select(_c.id).where(_c.state == "delivered", _c.changed_at < tx.now - _KEPT_S, is_over)
-    # In parts, because others wait for this transaction.
-    if old := list(tx.connection.scalars(query.limit(PARAMETERS))):
-        tx.connection.execute(delete(_table).where(_c.id.in_(old)))
+    tx.prune(_c.id, _c.state == "delivered", _c.changed_at < tx.now - _KEPT_S, is_over)
 
 
 def _dissolve(tx: Transaction, summary: Incident, **values: Any) -> None:

@@ -6,10 +6,9 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, or_, select, update
 
 from bzctrl_provider.store import schema
-from bzctrl_provider.store.database import PARAMETERS
 from bzctrl_provider.store.repeats import Problem
 from bzctrl_provider.text import plain_text
 
@@ -35,15 +34,8 @@ def lock(tx: Transaction, key: str, name: str) -> Problem:
 
     :param name: for people who read the table.
     """
-    query = select(_table).where(_c.key == key).with_for_update()
-    row = tx.connection.execute(query).mappings().first()
-    if row is None:
-        values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(Problem())}
-        if tx.insert(insert(_table), values):
-            return Problem()
-        # Another process has written it in between, and has ended its transaction.
-        row = tx.connection.execute(query).mappings().one()
-    return _problem(row)
+    values = {"key": key, "name": plain_text(name), "changed_at": tx.now, **_values(Problem())}
+    return _problem(tx.lock(_table, "key", values))
 
 
 def save(tx: Transaction, key: str, problem: Problem) -> None:
@@ -71,12 +63,7 @@ def forget(tx: Transaction, key: str) -> None:
 def prune(tx: Transaction) -> None:
     """Delete problems that have not changed for 30 days, and whose window has ended."""
     is_over = or_(_c.until.is_(None), _c.until < tx.now)
-    query = select(_c.key).where(_c.changed_at < tx.now - _KEPT_S, is_over).limit(PARAMETERS)
-    if old := list(tx.connection.scalars(query)):
-        # Once more, because a failure may have changed one in between.
-        tx.connection.execute(
-            delete(_table).where(_c.key.in_(old), _c.changed_at < tx.now - _KEPT_S, is_over)
-        )
+    tx.prune(_c.key, _c.changed_at < tx.now - _KEPT_S, is_over)
 
 
 def _values(problem: Problem) -> dict[str, Any]:

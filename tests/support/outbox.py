@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from sqlalchemy import delete, event
 
 from bzctrl_provider.client.todo import complete_todo
-from bzctrl_provider.outbox.delivery import Delivery, DeliveryResult, Options
-from bzctrl_provider.outbox.runner import _lease
+from bzctrl_provider.outbox.delivery import Delivery
+from bzctrl_provider.outbox.runner import _deliver
 from bzctrl_provider.outbox.writer import identify
 from bzctrl_provider.store import incidents, schema
 from bzctrl_provider.store.incidents import Incident
@@ -119,16 +119,13 @@ class BzCtrlInMemory:
 def deliver_to(store, bzctrl, *, connect=None, todos=None, holder=None, **options):
     """Deliver what is in a store to a BzCtrl, for all connections, if nobody else has the lease."""
     holder = holder or secrets.token_hex(8)
-    options = Options(**options)
-    delivery = Delivery(store, holder=holder, connect=connect or (lambda _: bzctrl), options=options)
-    with _lease(store, holder) as is_held:
-        if not is_held:
-            return DeliveryResult(busy=True)
-        try:
-            return delivery.run()
-        finally:
-            if todos is not None:
-                todos.update(delivery.todos)
+    delivery = Delivery(store=store, holder=holder, connect=connect or (lambda _: bzctrl), **options)
+    try:
+        _deliver(delivery)
+    finally:
+        if todos is not None:
+            todos.update(delivery.todos)
+    return delivery.result
 
 
 class Killer:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.outbox import runner
-from bzctrl_provider.outbox.delivery import LEASE_S, Delivery, Options
+from bzctrl_provider.outbox.delivery import LEASE_S, Delivery
 from bzctrl_provider.store import deliveries, incidents
 from bzctrl_provider.store.database import Database
 from bzctrl_provider.store.incidents import Incident
@@ -43,7 +43,7 @@ def make(number):
 def deliver(store, sender, **options):
     with store.transaction() as tx:
         assert deliveries.take_lease(tx, "one", for_s=LEASE_S)
-    return Delivery(store, holder="one", connect=lambda _: sender, options=Options(**options)).run()
+    return Delivery(store=store, holder="one", connect=lambda _: sender, **options).run()
 
 
 def test_incident_committed_after_one_with_a_higher_number_is_delivered(postgres):
