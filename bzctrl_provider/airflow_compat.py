@@ -201,6 +201,10 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
     index = -1 if index is None else index
     if not airflow_at_least(3, 0):
         return _read_last_success(dag_id, task_id, index)
+    return _request_last_success(dag_id, ti, task_id, index)
+
+
+def _request_last_success(dag_id: str, ti: Any, task_id: str | None, index: int) -> datetime | None:
     if task_id and (find_previous := getattr(ti, "get_previous_ti", None)):
         found = find_previous(state="success", logical_date=_AFTER_ALL_RUNS, map_index=index)
     else:

@@ -96,22 +96,26 @@ def _read_occurrence(arguments: argparse.Namespace, stored: Mapping[str, Any]) -
     if current_run_type(run_type) not in RUN_TYPES:
         # Here, and not in the parser, which imports nothing that knows them.
         arguments.parser.error(f"argument --run-type: must be one of {', '.join(RUN_TYPES)}")
-    tasks = arguments.task or ()
     tags = arguments.tag or stored.get("tags")
     options = settings()
     return Occurrence(
-        failure=Failure(
-            kind="run",
-            dag_id=arguments.explain,
-            run_id="",
-            tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
-            instances=dict.fromkeys(tasks, 1),
-            owner=", ".join(arguments.owner or ()) or stored.get("owner"),
-        ),
+        failure=_read_failure(arguments, stored),
         run_type=run_type,
         tags=tags,
         team=arguments.team or stored.get("team"),
         is_of_policy=options.incident_on_failed_run and options.applies_to(arguments.explain, tags or ()),
+    )
+
+
+def _read_failure(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> Failure:
+    tasks = arguments.task or ()
+    return Failure(
+        kind="run",
+        dag_id=arguments.explain,
+        run_id="",
+        tasks=tuple(FailedTask(task_id=task_id) for task_id in tasks),
+        instances=dict.fromkeys(tasks, 1),
+        owner=", ".join(arguments.owner or ()) or stored.get("owner"),
     )
 
 

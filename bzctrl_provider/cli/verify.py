@@ -23,7 +23,7 @@ from bzctrl_provider.text import json_line, web_address
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from bzctrl_provider.cli.check import Status
@@ -121,9 +121,13 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     facts |= {name: _show(answer) for name, answer in answers.items()}
     is_ok = all(finding.status == "held" for finding in findings)
     report = {"ok": is_ok, "statements": [finding._asdict() for finding in findings], "facts": facts}
-    lines = [line for finding in findings for line in finding.lines()]
-    lines += [f"{name:<12} {text}" for name, text in facts.items()]
-    return show(report, lines, arguments, out)
+    return show(report, _lines(findings, facts), arguments, out)
+
+
+def _lines(findings: Sequence[Finding], facts: Mapping[str, str]) -> Iterator[str]:
+    for finding in findings:
+        yield from finding.lines()
+    yield from (f"{name:<12} {text}" for name, text in facts.items())
 
 
 def make_messages(client: BzCtrlClient) -> dict[str, Message]:

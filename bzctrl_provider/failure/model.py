@@ -255,10 +255,12 @@ class Failure:
             return f"{count(failed, 'task')} failed, so that {of} did not run"
         if self._has_only_one():
             return f"{self.tasks[0].task_id} failed"
-        if failed:
-            of = count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
-            return f"{failed} of {of} failed"
-        return _RUN_ENDS.get(self.reason or "", "the run failed")
+        if not failed:
+            return _RUN_ENDS.get(self.reason or "", "the run failed")
+        return f"{failed} of {self._count_all()} failed"
+
+    def _count_all(self) -> str:
+        return count(self.checks, "check") if self.kind == "checks" else count(len(self.instances), "task")
 
     def _has_only_one(self) -> bool:
         """Return whether the task that failed is the only one that was looked at."""

@@ -80,11 +80,7 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
 
     :raises BzCtrlConfigError: names every error at once.
     """
-    errors: list[tuple[str, str]] = []
-    if connection.conn_type not in (None, "", "bzctrl"):
-        # Otherwise a mistyped id would send another system's password to that system's host.
-        problem = f"must be bzctrl, not {safe_repr(connection.conn_type)}: is the id the right one?"
-        errors.append(("conn_type", problem))
+    errors = _type_errors(connection.conn_type)
     extras = _extras(connection, errors)
     username, password = (connection.login or "").strip(), SecretStr(connection.password or "")
     errors += _credential_errors("login", "username", username)
@@ -108,6 +104,13 @@ def read_connection(connection: Connection) -> BzCtrlConfig:
         connection=f"the connection {conn_id!r}",
         **{name: extras[name] for name in _OF_THE_CLIENT if name in extras},
     )
+
+
+def _type_errors(conn_type: str | None) -> list[tuple[str, str]]:
+    if conn_type in (None, "", "bzctrl"):
+        return []
+    # Otherwise a mistyped id would send another system's password to that system's host.
+    return [("conn_type", f"must be bzctrl, not {safe_repr(conn_type)}: is the id the right one?")]
 
 
 def _credential_errors(field: str, name: str, text: str) -> list[tuple[str, str]]:

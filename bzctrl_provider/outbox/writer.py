@@ -109,6 +109,10 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
+    return _masked(value)
+
+
+def _masked(value: Any) -> Any:
     text = _text(value)
     masked = str(redact(text))
     # JSON has no other numbers.

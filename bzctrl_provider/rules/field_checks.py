@@ -60,6 +60,7 @@ def find_number_errors(
 def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the rendered fields of an incident without the invalid ones: the incident is worth more than its field.
 
+    :param fields: of a todo; without a type, or with an invalid one, it is an ``INCIDENT``.
     :return: the fields, in which an invalid one is None, and for each of these a text like ``priority (must be …)``,
         in which Airflow's secrets are masked.
     """
@@ -67,7 +68,7 @@ def leave_out_invalid(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
 
     valid, left_out = dict(fields), {}
     # Leaving out one field can make another one invalid: ``workspace`` without ``domain``, for example.
-    while errors := _find_errors(_only_set(valid)):
+    while errors := _find_errors({"todo_type": "INCIDENT", **_only_set(valid)}):
         for name, error in errors:
             valid.update(dict.fromkeys(_PAIR if name in _PAIR else [name]))
             left_out[name] = f"{name} ({redact(error)})"
