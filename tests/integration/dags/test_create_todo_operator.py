@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bzctrl_provider.client.todo import FIELDS
 from bzctrl_provider.links.bzctrl import BzCtrlTodoLink
 
 FILE = Path(__file__).parent / "files" / "create_todo.py"
@@ -13,6 +14,9 @@ def test_create_todo_operator_templates_of_all_fields_are_rendered(run, bzctrl_s
     (todo,) = bzctrl_sandbox.todos
     for name in ("key", "taskLink", "tags", "createdAt"):
         del todo[name]
+    assert todo.keys() == {
+        field.wire_key for field in FIELDS.values() if field.wire_key and field.only_for != "TASK"
+    }
     assert todo == {
         "todoType": "INCIDENT",
         "domainWorkSpace": "EXA-CON-WOR",

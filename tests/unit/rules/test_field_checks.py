@@ -39,6 +39,7 @@ VALID = {
 
 def test_check_literals_valid_fields_pass():
     """As a DAG file writes them, one by one and together; None is unset."""
+    assert set(TODO_FIELDS) - VALID.keys() == {"domain", "workspace", "result"}
     check_literals("X", VALID)
     check_literals("X", dict.fromkeys(VALID))
     for name, value in VALID.items():
