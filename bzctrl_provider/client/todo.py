@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from numbers import Number
@@ -252,7 +252,7 @@ def complete_todo(
     """
     if not isinstance(todo, Todo | Mapping):
         raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
-    values, errors = _checked(vars(todo) if isinstance(todo, Todo) else todo)
+    values, errors = (dict(vars(todo)), []) if isinstance(todo, Todo) else _checked(todo)
     faulty = {name for name, _ in errors}
     unset = {name: value for name, value in defaults.items() if not (values.get(name) or name in faulty)}
     values |= _checked(unset)[0]
@@ -261,7 +261,9 @@ def complete_todo(
     errors += [*_not_in_format(values, message_format), *_missing(values, faulty)]
     if errors:
         raise _invalid(errors)
-    return Todo(**values)
+    complete = object.__new__(Todo)  # not by its constructor, which would check all of it again
+    vars(complete).update({own.name: own.default for own in fields(Todo)} | values)
+    return complete
 
 
 def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> Errors:
