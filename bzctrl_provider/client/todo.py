@@ -250,9 +250,7 @@ def complete_todo(
     :raises BzCtrlValidationError: names every error at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
-    if not isinstance(todo, Todo | Mapping):
-        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
-    values, errors = (dict(vars(todo)), []) if isinstance(todo, Todo) else _checked(todo)
+    values, errors = _read(todo)
     faulty = {name for name, _ in errors}
     unset = {name: value for name, value in defaults.items() if not (values.get(name) or name in faulty)}
     values |= _checked(unset)[0]
@@ -264,6 +262,14 @@ def complete_todo(
     complete = object.__new__(Todo)  # not by its constructor, which would check all of it again
     vars(complete).update({own.name: own.default for own in fields(Todo)} | values)
     return complete
+
+
+def _read(todo: object) -> tuple[dict[str, Any], Errors]:
+    if isinstance(todo, Todo):
+        return dict(vars(todo)), []
+    if not isinstance(todo, Mapping):
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
+    return _checked(todo)
 
 
 def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> Errors:
