@@ -17,7 +17,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bzctrl_provider.fields import LEVELS
-from bzctrl_provider.text import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, TEXT_CHARS, WINDOW_MAX_S, fits_any
+from bzctrl_provider.text import (
+    FAILURES_MAX,
+    LOG_LINES_MAX,
+    NAME_CHARS,
+    TEXT_CHARS,
+    WINDOW_MAX_S,
+    fits_any,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -173,10 +181,7 @@ def _read(name: str) -> Any:
 
     row = OPTIONS.get(name)
     if row is None:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name.lower(), OPTIONS, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"the options are {', '.join(OPTIONS)}."
+        remedy = suggest(name, OPTIONS, otherwise="the options are {}.")
         raise ValueError(f"{' '.join(name.split()):.{NAME_CHARS}} is not an option: {remedy}")
     allowed = row.metadata["allowed"]
     try:

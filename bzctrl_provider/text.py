@@ -98,14 +98,17 @@ def list_names(names: Sequence[str]) -> str:
     return ", ".join(names[:LIST_ITEMS]) + (f" and {more} more" if more > 0 else "")
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return the remedy for a name that is unknown: the one that it may be a typing error of, otherwise all."""
+def suggest(name: str, known: Iterable[str], *, otherwise: str = "there are {}") -> str:
+    """Return the remedy for a name that is unknown: the one that it may be a typing error of, otherwise all.
+
+    :param otherwise: has ``{}`` in place of all known names.
+    """
     # Only here: each process of Airflow imports this module.
     from difflib import get_close_matches
 
     names = list(known)
     close = get_close_matches(name.lower(), names, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    return f"did you mean {close[0]}?" if close else otherwise.format(", ".join(names))
 
 
 def names_in_brackets(names: Sequence[str], *, room: int) -> str:

@@ -147,7 +147,7 @@ def get_commands() -> list[Any]:
     from airflow.cli.cli_config import ActionCommand, Arg
 
     text = "the command with its arguments"
-    arguments = Arg(("arguments",), nargs=argparse.REMAINDER, help=text)  # type: ignore[no-untyped-call]
+    arguments = Arg(("arguments",), nargs=argparse.REMAINDER, help=text)  # type: ignore[no-untyped-call]  # Airflow's class has no types
     text = (
         f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\n"
         "Each has its own help: airflow bzctrl check --help"

@@ -36,7 +36,7 @@ _ASYNC_THREADS = 4
 not occupy those of the event loop, which also look up names for everybody."""
 
 _masked: dict[str, int] = {}
-_executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
+_executor: ThreadPoolExecutor
 
 
 def _renew_executor() -> None:
@@ -45,6 +45,7 @@ def _renew_executor() -> None:
     _executor = ThreadPoolExecutor(_ASYNC_THREADS, thread_name_prefix="bzctrl-async")
 
 
+_renew_executor()
 os.register_at_fork(after_in_child=_renew_executor)
 
 

@@ -117,8 +117,7 @@ def new_repeats(
     """Return the rules for a failure that may repeat; None if each raises an incident."""
     failure = occurrence.failure
     window, number = values.get("dedup_window"), values.get("consecutive_failures") or 1
-    # The failure last: a todo without a window asks Airflow nothing about it.
-    if (not window and number == 1) or failure.kind in _WITHOUT_REPEATS:
+    if failure.kind in _WITHOUT_REPEATS or (not window and number == 1):
         return None
 
     def find_success() -> float | None:

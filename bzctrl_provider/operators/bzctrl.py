@@ -233,7 +233,6 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         return add_run_link(filled, find_run_url(context)) if self.link_to_run else filled
 
     def _new_todo(self, context: Context, fields: Mapping[str, Any]) -> Incident:
-        from bzctrl_provider.incidents.decide import new_repeats
         from bzctrl_provider.incidents.occurrence import Occurrence, TryState
         from bzctrl_provider.outbox.writer import identify
         from bzctrl_provider.store.incidents import Incident
@@ -243,13 +242,19 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
         run_id = str(context.get("run_id") or "")
         index = getattr(context["ti"], "map_index", None)
         generation = TryState.from_ti(context["ti"]).generation
-        occurrence = Occurrence(failure=get_failure(context), task_id=self.task_id)
-        values = {"dedup_window": self.dedup_window, "dedup_key": self.dedup_key}
+        repeats = None
+        if self.dedup_window:
+            # Only here: each task would load the decision about incidents.
+            from bzctrl_provider.incidents.decide import new_repeats
+
+            occurrence = Occurrence(failure=get_failure(context), task_id=self.task_id)
+            values = {"dedup_window": self.dedup_window, "dedup_key": self.dedup_key}
+            repeats = new_repeats(occurrence, values, self.bzctrl_conn_id, name_workspace(fields))
         return Incident(
             identity=identify("todo", self.bzctrl_conn_id, dag_id, run_id, self.task_id, index, generation),
             bzctrl_conn_id=self.bzctrl_conn_id,
             fields=fields,
-            repeats=new_repeats(occurrence, values, self.bzctrl_conn_id, name_workspace(fields)),
+            repeats=repeats,
         )
 
     def _carry_out(self, context: Context, decision: Incident | NotRaised) -> dict[str, Any]:
