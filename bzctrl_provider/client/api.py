@@ -101,10 +101,9 @@ class BzCtrlClient:
         :raises BzCtrlValidationError: names every error of the todo; nothing was sent.
         :raises BzCtrlError: anything else; its ``outcome_unknown`` says whether the todo may exist.
         """
-        values: AnyTodo = todo if todo is not None else {}
         if fields:
-            values = {**(vars(values) if isinstance(values, Todo) else values), **fields}
-        return self._create(values, self._new_deadline(limit_s))
+            todo = {**(vars(todo) if isinstance(todo, Todo) else todo or {}), **fields}
+        return self._create({} if todo is None else todo, self._new_deadline(limit_s))
 
     def create_todos(
         self, todos: Iterable[AnyTodo], *, max_workers: int = 8, limit_s: float | None = None

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from bzctrl_provider.client.config import BzCtrlConfig
 
-    Fetch = Callable[[], tuple[SecretStr, object]]
-
 _LEAD_MAX_S = 60.0
 """How long before its end a token is renewed: time for a slow request that starts with it. A tenth of a
 shorter life."""
@@ -59,7 +57,7 @@ class TokenSource:
         self._renew_at = 0.0
         self._error: BzCtrlError | None = None
 
-    def get(self, fetch: Fetch, *, wait_s: float) -> SecretStr:
+    def get(self, fetch: Callable[[], tuple[SecretStr, object]], *, wait_s: float) -> SecretStr:
         """Return a live token; if there is none, one caller fetches it and the others wait for its result.
 
         The others share a failure as well: a wrong password costs one refused login, not one a thread.
@@ -81,18 +79,15 @@ class TokenSource:
             if self._error and self._error is not known_error:
                 # One object for several threads would mix up their tracebacks.
                 raise copy.copy(self._error)
-            return self._fetch(fetch)
+            try:
+                token, expires_in = fetch()
+            except BzCtrlError as exc:
+                self._error = copy.copy(exc)
+                raise
+            self._token, self._renew_at = token, self._clock() + token_ttl_s(expires_in)
+            return token
         finally:
             self._lock.release()
-
-    def _fetch(self, fetch: Fetch) -> SecretStr:
-        try:
-            token, expires_in = fetch()
-        except BzCtrlError as exc:
-            self._error = copy.copy(exc)
-            raise
-        self._token, self._renew_at = token, self._clock() + token_ttl_s(expires_in)
-        return token
 
     def discard(self, token: SecretStr) -> None:
         """Forget a token that BzCtrl refused, unless another one has taken its place meanwhile."""

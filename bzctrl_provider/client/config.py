@@ -11,12 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 from bzctrl_provider.text import LINE_CHARS, TEXT_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pydantic import SecretStr
 
 MessageFormat = Literal["add-task", "predefined"]
-InProgressSpelling = Literal["IN PROGRESS", "INPROGRESS"]
 
 _TOKEN_PATH = "/bzctrl-core-api/oauth/token"  # noqa: S105 - a path, no secret
 _CREATE_PATH = "/bzctrl-core-api/api/v1/task/add-task"
@@ -57,7 +56,7 @@ class Endpoints(NamedTuple):
             own_port = parts.port
         except ValueError:
             raise ValueError(_NO_ADDRESS) from None
-        errors = _find_errors(url, parts, allow_http=allow_http)
+        errors = list(_find_errors(url, parts, allow_http=allow_http))
         if schema not in ("", parts.scheme):
             errors.append(f"starts with {parts.scheme}, but Schema is {schema}: give the scheme once")
         if port and own_port not in (None, port):
@@ -96,25 +95,21 @@ def _is_address(url: str, netloc: str) -> bool:
     return is_short and url.isprintable() and " " not in url and bool(re.fullmatch(_NETLOC, netloc))
 
 
-def _find_errors(url: str, parts: SplitResult, *, allow_http: bool) -> list[str]:
-    """Return what is wrong with a base URL, without quoting it."""
-    errors = []
+def _find_errors(url: str, parts: SplitResult, *, allow_http: bool) -> Iterator[str]:
+    """Yield what is wrong with a base URL, without quoting it."""
     if not _is_address(url, parts.netloc):
-        errors.append(_NO_ADDRESS)
+        yield _NO_ADDRESS
     if parts.scheme not in ("http", "https"):
-        errors.append("must start with https:// (or http://, to this machine only)")
+        yield "must start with https:// (or http://, to this machine only)"
     if "@" in parts.netloc:
-        errors.append("holds credentials: put them into Login and Password")
+        yield "holds credentials: put them into Login and Password"
     if parts.query or parts.fragment or "/bzctrl-core-api" in parts.path:
-        errors.append(
-            "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows"
-        )
+        yield "must be only the base URL, such as https://bzctrl.example.com, without /bzctrl-core-api and what follows"
     if parts.scheme == "http" and not allow_http and not is_loopback(url):
-        errors.append(
+        yield (
             "is clear-text http, which would show the password to the network: use https, or set the extra allow_http to true "
             "if the network is trusted"
         )
-    return errors
 
 
 def is_loopback(url: str) -> bool:
@@ -149,6 +144,6 @@ class BzCtrlConfig:
     max_attempts: int = 3
     verify: bool | str = True
     message_format: MessageFormat = "add-task"
-    in_progress_spelling: InProgressSpelling = "IN PROGRESS"
+    in_progress_spelling: Literal["IN PROGRESS", "INPROGRESS"] = "IN PROGRESS"
     defaults: Mapping[str, str] = field(default_factory=dict)
     connection: str = "the connection"

@@ -11,29 +11,24 @@ from __future__ import annotations
 import http.client
 import io
 import logging
+import re
 import ssl
 import time
 from http.cookiejar import DefaultCookiePolicy
 from random import random
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 import requests
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.util import Timeout
 
 import bzctrl_provider
 from bzctrl_provider.client.config import is_loopback
-from bzctrl_provider.client.response import (
-    HTTP_ERRORS,
-    Answer,
-    RequestInfo,
-    UntrustedError,
-    proxy_passwords,
-    transport_error,
-)
+from bzctrl_provider.client.response import Answer, RequestInfo, UntrustedError, transport_error
 from bzctrl_provider.client.retry import backoff_s, parse_retry_after, should_retry
 from bzctrl_provider.exceptions import BzCtrlTransportError
 from bzctrl_provider.text import MAX_WORKERS
@@ -121,6 +116,13 @@ def _log_retry(outcome: SendFailure | int, wait_s: float, left: int) -> None:
     log.warning("%s: the next attempt follows in %.0f s (attempts left: %d).", why, wait_s, left)
 
 
+def proxy_passwords(proxies: dict[str, str]) -> list[str]:
+    """Return the passwords in the addresses of proxies, as they are written and decoded; also of malformed ones."""
+    found = [re.search(r"(?:^|//)[^/:]*:(?!//)(.+)@", address) for address in proxies.values()]
+    passwords = [match[1] for match in found if match]
+    return list(dict.fromkeys([*passwords, *map(unquote, passwords)]))
+
+
 class Requester:
     """A sender of requests over one session. Safe to use from several threads.
 
@@ -169,8 +171,7 @@ class Requester:
             if attempt == attempts or not should_retry(kind, outcome):
                 break
             retry_after = result.headers.get("Retry-After", "") if isinstance(result, Answer) else ""
-            jitter = random()  # noqa: S311 - no secret
-            wait_s = backoff_s(attempt, asked_s=parse_retry_after(retry_after), jitter=jitter)
+            wait_s = backoff_s(attempt, asked_s=parse_retry_after(retry_after), jitter=random())  # noqa: S311 - no secret
             # A wait that the call does not survive would only delay the error.
             if wait_s >= deadline.remaining_s():
                 break
@@ -196,7 +197,10 @@ class Requester:
                 **self._settings[info.what],
             )
             return Answer.read(response, info), response.status_code
-        except HTTP_ERRORS as exc:
+        # No other error is caught as one of HTTP: Airflow ends a task by `AirflowTaskTimeout`, and 2.11 also by
+        # `AirflowTaskTerminated`, both BaseException. A handler of the user's own that raises an OSError, such as
+        # TimeoutError, cannot be distinguished from a socket that does.
+        except (requests.RequestException, HTTPError, http.client.HTTPException, OSError) as exc:
             # Without its causes, urllib3's, four deep: the error itself says what went wrong.
             return transport_error(exc, info)
         except BaseException as exc:  # noqa: BLE001 - such as a signal handler's; it is raised again

@@ -6,7 +6,6 @@ The place where statuses, bodies, and the errors of requests and urllib3 become 
 from __future__ import annotations
 
 import html
-import http.client
 import json
 import logging
 import re
@@ -15,7 +14,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
-import requests
 from pydantic import SecretStr
 from requests.exceptions import InvalidSchema, InvalidURL
 from urllib3 import exceptions as urllib3_errors
@@ -37,6 +35,8 @@ from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, one_line, plain_text, s
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import requests
+
     from bzctrl_provider.client.config import BzCtrlConfig
     from bzctrl_provider.client.retry import RequestKind
 
@@ -46,19 +46,11 @@ EXCERPT_CHARS = 500
 
 UNKNOWN_ADVICE = "The todo may exist in BzCtrl all the same: look for it there before you create it again."
 
-HTTP_ERRORS = (requests.RequestException, urllib3_errors.HTTPError, http.client.HTTPException, OSError)
-"""The errors that are about HTTP. No other one is caught: Airflow ends a task by ``AirflowTaskTimeout``, and 2.11 also by
-``AirflowTaskTerminated``, both ``BaseException``. A handler of the user's own that raises an OSError, such as
-``TimeoutError``, cannot be distinguished from a socket that does."""
-
 # Of the address or of a proxy, such as socks5:// without PySocks.
 _UNSENDABLE = (InvalidURL, InvalidSchema, urllib3_errors.LocationValueError)
 
 _GUESSED_CHARS = 8
 """Shorter secrets are words of any text: they are not searched for in the fields of a created todo."""
-
-_HEADER_VALUE = r"[!-~]{1,8192}"
-"""A token that a header can have. Servers take no longer header, and each error would be searched for it."""
 
 RESPONSE_MAX_BYTES = 1024 * 1024
 
@@ -192,7 +184,8 @@ def _granted(answer: Answer) -> tuple[SecretStr, object] | None:
     """Return the token; not in its caller, which raises errors: tracebacks with local variables would show the content."""
     content = answer.json_object() or {}
     token = content.get("access_token")
-    if not isinstance(token, str) or not re.fullmatch(_HEADER_VALUE, token):
+    # Servers take no longer header, and each error would be searched for it.
+    if not isinstance(token, str) or not re.fullmatch(r"[!-~]{1,8192}", token):
         return None
     return SecretStr(token), content.get("expires_in")
 
@@ -418,14 +411,5 @@ def redact(text: str, secrets: Iterable[SecretStr]) -> str:
     text = text[:_SEARCHED_CHARS]
     for spelled in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelled, REDACTED)
-    if not (is_cut and spellings):
-        return text
-    # Its end may be a part of a secret.
-    return text[: -max(map(len, spellings))]
-
-
-def proxy_passwords(proxies: Mapping[str, str]) -> list[str]:
-    """Return the passwords in the addresses of proxies, as they are written and decoded; also of malformed ones."""
-    found = [re.search(r"(?:^|//)[^/:]*:(?!//)(.+)@", address) for address in proxies.values()]
-    passwords = [match[1] for match in found if match]
-    return list(dict.fromkeys([*passwords, *map(unquote, passwords)]))
+    # The end of a text that is cut may be a part of a secret.
+    return text[: -max(map(len, spellings))] if is_cut and spellings else text

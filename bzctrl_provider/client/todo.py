@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field, fields
 from datetime import date, datetime
@@ -162,6 +162,7 @@ class Field(NamedTuple):
     mandatory: str | None = None
 
 
+_TYPE = "INCIDENT or TASK"
 _WORKSPACE = "the domain workspace, such as EXA-CON-BUS-WOR, here or in the connection"
 _REPORTER = "an e-mail address, here or in the connection"
 _GENERATED_TEXT = "text (operators and the notifier write it themselves if something failed, and only then)"
@@ -203,9 +204,7 @@ class Todo:
     :raises BzCtrlValidationError: names every error at once.
     """
 
-    todo_type: str | None = _row(
-        Field(_one_of(TODO_TYPES), "todoType", "todoType", mandatory="INCIDENT or TASK")
-    )
+    todo_type: str | None = _row(Field(_one_of(TODO_TYPES), "todoType", "todoType", mandatory=_TYPE))
     domain_workspace: Text = _row(Field(_text, "domainWorkSpace", "domain", mandatory=_WORKSPACE))
     # Together they are domain_workspace.
     domain: InitVar[Text] = _row(Field(_text, None, None))
@@ -250,13 +249,13 @@ def complete_todo(
     :raises BzCtrlValidationError: names every error at once: of the values, between the fields, fields that do
         not exist, and those that are missing.
     """
-    values, errors = _read(todo)
+    values, errors = (dict(vars(todo)), []) if isinstance(todo, Todo) else _checked(todo)
     faulty = {name for name, _ in errors}
     unset = {name: value for name, value in defaults.items() if not (values.get(name) or name in faulty)}
     values |= _checked(unset)[0]
     values["status"] = values.get("status") or STATES[0]
     values["assignee"] = values.get("assignee") or values.get("reporter")
-    errors += [*_not_in_format(values, message_format), *_missing(values, faulty)]
+    errors += _find_unsendable(values, faulty, message_format)
     if errors:
         raise _invalid(errors)
     complete = object.__new__(Todo)  # not by its constructor, which would check all of it again
@@ -264,30 +263,18 @@ def complete_todo(
     return complete
 
 
-def _read(todo: object) -> tuple[dict[str, Any], Errors]:
-    if isinstance(todo, Todo):
-        return dict(vars(todo)), []
-    if not isinstance(todo, Mapping):
-        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(todo)}")])
-    return _checked(todo)
-
-
-def _not_in_format(values: Mapping[str, Any], message_format: MessageFormat) -> Errors:
-    return [
-        (name, f"does not exist in the message format {message_format!r} of this connection: leave it out")
-        for name, known in FIELDS.items()
-        if values.get(name) and _wire_key(known, message_format) is None
-    ]
-
-
-def _missing(values: Mapping[str, Any], faulty: set[str]) -> Errors:
+def _find_unsendable(
+    values: Mapping[str, Any], faulty: set[str], message_format: MessageFormat
+) -> Iterator[tuple[str, str]]:
+    """Yield the fields that the message format does not have, and the mandatory ones that are missing."""
     # A domain that is invalid is one, so domain_workspace is not missing as well.
     given = {*faulty, "domain_workspace"} if faulty & {"domain", "workspace"} else faulty
-    return [
-        (name, f"is mandatory: give {known.mandatory}")
-        for name, known in FIELDS.items()
-        if known.mandatory and not values.get(name) and name not in given
-    ]
+    absent = f"does not exist in the message format {message_format!r} of this connection: leave it out"
+    for name, known in FIELDS.items():
+        if values.get(name) and _wire_key(known, message_format) is None:
+            yield name, absent
+        if known.mandatory and not values.get(name) and name not in given:
+            yield name, f"is mandatory: give {known.mandatory}"
 
 
 def _wire_key(known: Field, message_format: MessageFormat) -> str | None:
@@ -298,8 +285,10 @@ def _invalid(errors: Errors) -> BzCtrlValidationError:
     return BzCtrlValidationError("The todo was not sent. Fix the following:", errors)
 
 
-def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], Errors]:
+def _checked(values: object) -> tuple[dict[str, Any], Errors]:
     """Check each field and then the rules between fields; return the values and all errors."""
+    if not isinstance(values, Mapping):
+        raise _invalid([("todo", f"must be a Todo or a mapping of its fields, not {safe_repr(values)}")])
     checked: dict[str, Any] = {}
     errors: Errors = []
     for name in filter(FIELDS.__contains__, values):
@@ -341,15 +330,12 @@ def _join_domain(checked: dict[str, Any], faulty: set[str]) -> Errors:
     return []
 
 
-def _unknown_fields(names: Sequence[object]) -> Errors:
-    errors = []
+def _unknown_fields(names: Sequence[object]) -> Iterator[tuple[str, str]]:
     for name in names[:LIST_ITEMS]:
         shown = one_line(name, max_chars=NAME_CHARS) if isinstance(name, str) else safe_repr(name)
-        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", shown).lower()
-        errors.append((shown, f"is no field of a todo: {suggest(snake, FIELDS)}"))
+        yield shown, f"is no field of a todo: {suggest(shown, FIELDS)}"
     if len(names) > LIST_ITEMS:
-        errors.append(("and", f"{len(names) - LIST_ITEMS} more fields that do not exist"))
-    return errors
+        yield "and", f"{len(names) - LIST_ITEMS} more fields that do not exist"
 
 
 def build_message(todo: Todo, config: BzCtrlConfig) -> Message:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bzctrl_provider.client.response import proxy_passwords, redact
+from bzctrl_provider.client.requester import proxy_passwords
+from bzctrl_provider.client.response import redact
 
 
 def in_json(text):
