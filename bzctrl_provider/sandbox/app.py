@@ -113,6 +113,7 @@ class Api:
     def __init__(self, state: State, controls: SandboxControls) -> None:
         self._state = state
         self._controls = controls
+        todos = state.todos
         home = Response(HTTPStatus.TEMPORARY_REDIRECT, b"", {"Location": "/app/", **_PAGE_HEADERS})
         style = Response(HTTPStatus.OK, (_HERE / "static" / "sandbox.css").read_bytes(), _CSS | _PAGE_HEADERS)
         self._routes: dict[tuple[str, str], Callable[[Request], Response]] = {
@@ -122,10 +123,8 @@ class Api:
             ("GET", "/"): lambda _: home,
             ("GET", "/app/"): self._show_todos,
             ("GET", "/app/sandbox.css"): lambda _: style,
-            ("GET", "/sandbox/health"): lambda _: make_json(
-                {"status": "ok", "todos": len(state.todos.all())}
-            ),
-            ("GET", "/sandbox/todos"): lambda _: make_json(state.todos.all()),
+            ("GET", "/sandbox/health"): lambda _: make_json({"status": "ok", "todos": len(todos.all())}),
+            ("GET", "/sandbox/todos"): lambda _: make_json(todos.all()),
             ("GET", "/sandbox/requests"): lambda _: make_json([asdict(one) for one in state.requests]),
             ("POST", "/sandbox/faults"): _call(controls.fail_next),
             ("DELETE", "/sandbox/faults"): _call(controls.clear_faults),
