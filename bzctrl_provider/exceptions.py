@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Concern = Literal["todo", "connection"]
 
-_WRONG_ADDRESS = (404, 405, 407)
-
 
 class FieldError(NamedTuple):
     """One error of a todo or a connection."""
@@ -141,7 +139,7 @@ class BzCtrlRejectedError(BzCtrlAPIError):
     @property
     def concerns(self) -> Concern:
         """Return ``connection`` for a status that says that its address is wrong: 3xx, 404, 405, 407."""
-        is_wrong_address = self.status_code < HTTPStatus.BAD_REQUEST or self.status_code in _WRONG_ADDRESS
+        is_wrong_address = self.status_code < HTTPStatus.BAD_REQUEST or self.status_code in (404, 405, 407)
         return "connection" if is_wrong_address else "todo"
 
 

@@ -76,9 +76,8 @@ def add_duplicate_note(fields: Mapping[str, Any], unanswered: Sequence[str]) -> 
     if not unanswered or not _read_description(fields):
         return dict(fields)
     attempts = "An attempt" if len(unanswered) == 1 else "Attempts"
-    return add_note(
-        fields, f"{attempts} at {', '.join(unanswered)} had no response, so this may be a duplicate."
-    )
+    note = f"{attempts} at {', '.join(unanswered)} had no response, so this may be a duplicate."
+    return add_note(fields, note)
 
 
 def add_run_link(fields: Mapping[str, Any], run_url: str | None) -> dict[str, Any]:
@@ -109,9 +108,8 @@ def add_left_out_note(fields: Mapping[str, Any], left_out: Sequence[str]) -> dic
     """
     if not left_out:
         return dict(fields)
-    return add_note(
-        fields, f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
-    )
+    note = f"Left out, because the template raises or the value is invalid: {', '.join(left_out)}."
+    return add_note(fields, note)
 
 
 def add_note(fields: Mapping[str, Any], note: str) -> dict[str, Any]:

@@ -37,12 +37,10 @@ def count_results(results: Iterable[object], *, todo_types: Iterable[object] = (
     """
     counted: Counter[tuple[Outcome, str]] = Counter()
     for result, todo_type in zip_longest(results, todo_types):
-        if isinstance(result, BaseException):
-            counted["failed", _tag(todo_type)] += 1
-        elif result is not None:
-            counted["created", _tag(getattr(result, "todo_type", todo_type))] += 1
-    for (outcome, todo_type), number in counted.items():
-        count_todos(outcome, todo_type=todo_type, number=number)
+        outcome: Outcome = "failed" if isinstance(result, BaseException) else "created"
+        counted[outcome, _tag(getattr(result, "todo_type", todo_type))] += 1
+    for (outcome, tag), number in counted.items():
+        count_todos(outcome, todo_type=tag, number=number)
 
 
 @contextmanager

@@ -17,15 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bzctrl_provider.fields import LEVELS
-from bzctrl_provider.text import (
-    FAILURES_MAX,
-    LOG_LINES_MAX,
-    NAME_CHARS,
-    TEXT_CHARS,
-    WINDOW_MAX_S,
-    fits_any,
-    suggest,
-)
+from bzctrl_provider.text import FAILURES_MAX, LOG_LINES_MAX, NAME_CHARS, WINDOW_MAX_S, fits_any, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -128,8 +120,7 @@ class Settings:
         """Return the note for the description of an incident; None if all options are valid."""
         if not self.errors:
             return None
-        text = f"Invalid options in [{_SECTION}] of Airflow's configuration were ignored: {' '.join(self.errors)}"
-        return text[:TEXT_CHARS]
+        return f"Invalid options in [{_SECTION}] of Airflow's configuration were ignored: {' '.join(self.errors)}"
 
     def applies_to(self, dag_id: str, tags: Collection[str]) -> bool:
         """Check whether a DAG is included, by tag or by id, and not excluded by either; the delivery DAG never is."""

@@ -34,27 +34,24 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_greeting(url: str, *, username: str | None, loopback: bool) -> str:
+def make_greeting(url: str, *, username: str | None, allow_http: bool) -> str:
     """Return the text that is printed at the start: the address, and the connection for Airflow.
 
     :param url: the sandbox's address.
     :param username: the only one accepted, if any; its password is not repeated.
-    :param loopback: whether only this machine reaches it; otherwise the connection must allow clear text.
+    :param allow_http: whether other machines reach it, so that the connection has to allow clear text.
     """
     password = "<the password>" if username else PASSWORD
-    connection = make_connection_json(
-        url, login=username or LOGIN, password=password, allow_http=not loopback
-    )
+    connection = make_connection_json(url, login=username or LOGIN, password=password, allow_http=allow_http)
     login = f"username {username}" if username else f"any username and password, such as {PASSWORD!r}"
-    scheme, _, address = url.partition("://")
-    host, _, port = address.rpartition(":")
+    host, _, port = url.removeprefix("http://").rpartition(":")
     return (
         f"BzCtrl sandbox (not the real BzCtrl): {url}\n"
         f"  page         {url}/app/\n"
         f"  accepts      {login}\n"
         f"  point Airflow at it:\n"
         f"export {CONNECTION_VARIABLE}={shlex.quote(connection)}\n"
-        f"  or in its UI: Host {host}, Schema {scheme}, Port {port}, and Login, Password and Extra Fields as above\n"
+        f"  or in its UI: Host {host}, Schema http, Port {port}, and Login, Password and Extra Fields as above\n"
         f"Ctrl-C stops it.\n"
     )
 
@@ -66,17 +63,17 @@ def main(argv: list[str] | None = None) -> int:
     :return: 0 after an orderly end, 1 if it could not start, with one line that says why.
     """
     arguments = make_parser().parse_args(argv)
-    loopback = arguments.host == "localhost" or arguments.host.startswith("127.")
+    allow_http = not (arguments.host == "localhost" or arguments.host.startswith("127."))
     # Both, because a shell's background job begins with an ignored SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         with Sandbox(**vars(arguments)) as sandbox:
-            if not loopback:
+            if allow_http:
                 sys.stderr.write(
                     f"Warning: everybody on the network of {arguments.host} can read and create todos, and reset the sandbox.\n"
                 )
-            sys.stdout.write(make_greeting(sandbox.url, username=arguments.username, loopback=loopback))
+            sys.stdout.write(make_greeting(sandbox.url, username=arguments.username, allow_http=allow_http))
             sys.stdout.flush()
             # In short waits, which a signal to any thread interrupts.
             while True:

@@ -80,16 +80,15 @@ def make_json(content: Any, status: int = HTTPStatus.OK, headers: dict[str, str]
     return Response(status, body, {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})})
 
 
-def refuse(
-    status: HTTPStatus, description: str, *, headers: dict[str, str] | None = None, **more: Any
-) -> Response:
+def refuse(status: HTTPStatus, description: str, **more: Any) -> Response:
     """Return an error as JSON with ``error`` and ``error_description``.
 
     :param status: the HTTP status.
     :param description: a sentence for people.
-    :param headers: more headers.
     :param more: further keys of the JSON; ``error`` is the status' phrase by default.
     """
+    # HTTP demands it of a 401.
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
     content = {"error": status.phrase, "error_description": description, **more}
     return make_json(content, status, headers)
 
@@ -102,15 +101,6 @@ def refuse_fields(errors: list[WireError], error: str) -> Response:
     """
     description = "; ".join(f"{found['field']} {found['fault']}" for found in errors)
     return refuse(HTTPStatus.BAD_REQUEST, description, error=error, faults=errors)
-
-
-def refuse_credentials(description: str, error: str) -> Response:
-    """Return a 401.
-
-    :param description: a sentence for people.
-    :param error: a short name.
-    """
-    return refuse(HTTPStatus.UNAUTHORIZED, description, error=error, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Api:
@@ -208,7 +198,7 @@ class Api:
         if errors:
             return refuse_fields(errors, "invalid_request")
         if self._state.credentials not in (None, (form["username"], form["password"])):
-            return refuse_credentials("Bad credentials", "invalid_grant")
+            return refuse(HTTPStatus.UNAUTHORIZED, "Bad credentials", error="invalid_grant")
         token, lifetime_s = secrets.token_urlsafe(32), self._state.token_lifetime_s
         self._state.tokens[token] = self._state.clock() + timedelta(seconds=lifetime_s)
         content = {
@@ -227,7 +217,7 @@ class Api:
         expires_at = self._state.tokens.get(token)
         if scheme != "Bearer" or expires_at is None or self._state.clock() >= expires_at:
             problem = "The Authorization header must be 'Bearer' and a token of this sandbox, not expired or revoked."
-            return refuse_credentials(problem, "invalid_token")
+            return refuse(HTTPStatus.UNAUTHORIZED, problem, error="invalid_token")
         if request.media_type != JSON:
             return refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {JSON}.")
         body, errors = contract.read_message(request.body, JSON, contract.MESSAGES[request.method])
@@ -238,8 +228,11 @@ class Api:
         return make_json({**response, "taskType": todo["todoType"]})
 
     def _show_todos(self, request: Request) -> Response:
-        body = render("list.html", todos=self._state.todos.all()[::-1], url=request.base_url)
-        return Response(HTTPStatus.OK, body, _HTML | _PAGE_HEADERS)
+        page = PAGES.get_template("list.html").render(
+            todos=self._state.todos.all()[::-1], url=request.base_url
+        )
+        # A todo may have half of a surrogate pair.
+        return Response(HTTPStatus.OK, page.encode("utf-8", errors="replace"), _HTML | _PAGE_HEADERS)
 
 
 def _call(method: Callable[..., None]) -> Callable[[Request], Response]:
@@ -258,7 +251,6 @@ def _call(method: Callable[..., None]) -> Callable[[Request], Response]:
 CONNECTION_VARIABLE = "AIRFLOW_CONN_BZCTRL_DEFAULT"
 LOGIN = "sandbox@example.com"
 PASSWORD = "sandbox-password"  # noqa: S105 - made up, and accepted by no other BzCtrl
-DOMAIN_WORKSPACE = "EXA-CON-BUS-WOR"
 
 
 def make_connection_json(
@@ -272,7 +264,7 @@ def make_connection_json(
     :param allow_http: whether the connection allows clear text; needed if the address is not a loopback one.
     """
     reporter = login if "@" in login else LOGIN
-    extra: dict[str, Any] = {"domain_workspace": DOMAIN_WORKSPACE, "reporter": reporter}
+    extra: dict[str, Any] = {"domain_workspace": "EXA-CON-BUS-WOR", "reporter": reporter}
     if allow_http:
         extra["allow_http"] = True
     values = {"conn_type": "bzctrl", "host": url, "login": login, "password": password, "extra": extra}
@@ -280,20 +272,4 @@ def make_connection_json(
 
 
 _HERE = Path(__file__).parent
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(_HERE / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-def render(template: str, **values: Any) -> bytes:
-    """Return a page.
-
-    :param template: the name of its template.
-    :param values: what the template shows.
-    """
-    # A todo may have half of a surrogate pair.
-    return _ENVIRONMENT.get_template(template).render(**values).encode("utf-8", errors="replace")
+PAGES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined)

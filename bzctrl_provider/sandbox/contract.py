@@ -25,8 +25,6 @@ JSON = "application/json"
 TODO_TYPES = ("INCIDENT", "TASK")
 LEVELS = ("HIGH", "MEDIUM", "LOW")
 
-_AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Not the whole of RFC 5322, but enough to distinguish one bare address from a name, a list of addresses or a typo.
 _EMAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\.]+(\.[^\s@<>,;:\"()\[\]\\.]+)*")
 
@@ -66,14 +64,15 @@ def _one_of(*allowed: str) -> Callable[[object], list[str]]:
 
 
 def _amount(value: object) -> list[str]:
-    if isinstance(value, str) and _AMOUNT.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return []
     return [f"must be a string of digits with an optional decimal point, like '1234.5', not {value!r:.60}"]
 
 
 def _date(value: object) -> list[str]:
     with contextlib.suppress(ValueError):
-        if isinstance(value, str) and _DATE.fullmatch(value) and date.fromisoformat(value):
+        # Python reads other forms as well, such as 20260203.
+        if isinstance(value, str) and date.fromisoformat(value).isoformat() == value:
             return []
     return [f"must be a day of the calendar as YYYY-MM-DD, not {value!r:.60}"]
 
@@ -102,7 +101,10 @@ class WireField:
     only: str | None = None
 
 
-_COMMON: Mapping[str, WireField] = {
+Message: TypeAlias = "Mapping[str, WireField]"
+"""The keys of a message."""
+
+_COMMON: Message = {
     "todoType": WireField(_one_of(*TODO_TYPES), must=True),
     "title": WireField(_one_line, must=True),
     "description": WireField(_text, must=True),
@@ -119,7 +121,7 @@ _COMMON: Mapping[str, WireField] = {
     "reminderDate": WireField(_date),
 }
 
-ADD_TASK: Mapping[str, WireField] = {
+ADD_TASK: Message = {
     **_COMMON,
     "domainWorkSpace": WireField(_text, must=True),
     "category": WireField(_texts),
@@ -127,7 +129,7 @@ ADD_TASK: Mapping[str, WireField] = {
     "lrn": WireField(_text),
 }
 
-PREDEFINED: Mapping[str, WireField] = {
+PREDEFINED: Message = {
     **_COMMON,
     "domain": WireField(_text, must=True),
     "workspace": WireField(_text, must=True),
@@ -135,16 +137,16 @@ PREDEFINED: Mapping[str, WireField] = {
     "LRN": WireField(_text),
 }
 
-TOKEN_FORM: Mapping[str, WireField] = {
+TOKEN_FORM: Message = {
     "grant_type": WireField(_grant, must=True),
     "username": WireField(_anything, must=True),
     "password": WireField(_anything, must=True),
 }
 
-MESSAGES: Mapping[str, Mapping[str, WireField]] = {"POST": ADD_TASK, "PUT": PREDEFINED}
+MESSAGES: Mapping[str, Message] = {"POST": ADD_TASK, "PUT": PREDEFINED}
 
 
-def _check_value(key: str, value: object, message: Mapping[str, WireField], todo_type: object) -> list[str]:
+def _check_value(key: str, value: object, message: Message, todo_type: object) -> list[str]:
     field = message.get(key)
     if field is None:
         return [f"is not a key of this message; known are {', '.join(sorted(message))}"]
@@ -157,7 +159,7 @@ def _check_value(key: str, value: object, message: Mapping[str, WireField], todo
     return faults
 
 
-def check_message(body: object, message: Mapping[str, WireField]) -> list[WireError]:
+def check_message(body: object, message: Message) -> list[WireError]:
     """Return every error in the body of a request.
 
     :param body: the value of the JSON, or the form.
@@ -208,9 +210,7 @@ def read_form(raw: bytes) -> dict[str, str]:
 READERS: Mapping[str, Callable[[bytes], Any]] = {JSON: read_json, FORM: read_form}
 
 
-def read_message(
-    raw: bytes, media_type: str, message: Mapping[str, WireField]
-) -> tuple[Any, list[WireError]]:
+def read_message(raw: bytes, media_type: str, message: Message) -> tuple[Any, list[WireError]]:
     """Return the body of a request, and every error in it.
 
     :param raw: the body as it was received.

@@ -7,12 +7,12 @@ import re
 import socket
 import struct
 import sys
-import threading
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
@@ -103,13 +103,13 @@ class SandboxServer(ThreadingTCPServer):
 
     def __init__(self, host: str, port: int, api: Api) -> None:
         self.api = api
-        self.stopping = threading.Event()
+        self.stopping = Event()
         super().__init__((host, port), SandboxRequestHandler)
         # A client cannot connect to the address that means "every address of this machine".
         name = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared with, not bound to
         self.url = f"http://{name}:{self.server_address[1]}"
-        self._open: dict[Any, threading.Thread] = {}
-        self._accepting = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self._open: dict[Any, Thread] = {}
+        self._accepting = Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._accepting.start()
 
     def stop(self) -> None:
@@ -132,9 +132,7 @@ class SandboxServer(ThreadingTCPServer):
         :param request: its socket.
         :param client_address: its address.
         """
-        thread = threading.Thread(
-            target=self.process_request_thread, args=(request, client_address), daemon=True
-        )
+        thread = Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         self._open[request] = thread
         thread.start()
 

@@ -74,7 +74,6 @@ class Fault:
                 in (*range(300, 600), *NAMES),
                 f"on must be one of {', '.join(TARGETS)}": self.on in TARGETS,
                 "retry_after_s must be whole seconds from 0 to 1,000,000,000": is_whole,
-                "retry_after_s goes with an HTTP status": seconds is None or kind not in NAMES,
                 "retry_after_as_date needs retry_after_s": not (self.retry_after_as_date and seconds is None),
                 "delay_s must be seconds from 0 to 86,400": _is_between(self.delay_s, 0, 86_400),
                 "'slow' needs delay_s": kind != "slow" or self.delay_s != 0,
@@ -110,7 +109,7 @@ class TodoStore:
     def open(self) -> None:
         """Read the todos of the file, or start with none in memory.
 
-        :raises OSError: if the file cannot be used: it is another program's, or another sandbox uses it.
+        :raises OSError: if the file cannot be used: it is no SQLite file, or another sandbox uses it.
         """
         self._todos = {}
         if self._data is None:
@@ -122,9 +121,6 @@ class TodoStore:
             # Kept until the file is closed: two sandboxes would give the same keys.
             file.execute("PRAGMA locking_mode = EXCLUSIVE")
             file.execute("BEGIN EXCLUSIVE")
-            foreign = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name <> 'todo'"
-            if file.execute(foreign).fetchone():
-                raise sqlite3.DatabaseError("it is another program's database")
             file.execute("CREATE TABLE IF NOT EXISTS todo (key TEXT PRIMARY KEY, record TEXT NOT NULL)")
             rows = file.execute("SELECT key, record FROM todo ORDER BY rowid").fetchall()
             file.execute("COMMIT")
@@ -315,10 +311,7 @@ class SandboxControls:
         :param delay_s: seconds before each of these responses, default 0; ``slow`` needs it.
         :raises ValueError: naming every invalid argument and the values that are allowed.
         """
-        # Only a status has the header, while the same list may hold names, too.
-        planned = [
-            Fault(one, on, retry_after_s if isinstance(one, int) else None, delay_s=delay_s) for one in faults
-        ]
+        planned = [Fault(one, on, retry_after_s, delay_s=delay_s) for one in faults]
         check({"rate must be a number from 0 to 1": _is_between(rate, 0, 1)})
         with self._lock:
             self._rate, self._random_faults = rate, planned

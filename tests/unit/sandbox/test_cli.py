@@ -41,7 +41,7 @@ def test_parser_without_arguments_has_the_defaults():
 def test_greeting_prints_a_connection_without_a_real_password():
     """The printed line sets an Airflow connection that leads to the sandbox; the user's own password is not in it."""
     extra = {"domain_workspace": "EXA-CON-BUS-WOR", "reporter": "sandbox@example.com"}
-    connection = printed_connection(make_greeting("http://127.0.0.1:1", username=None, loopback=True))
+    connection = printed_connection(make_greeting("http://127.0.0.1:1", username=None, allow_http=False))
     assert connection == {
         "conn_type": "bzctrl",
         "host": "http://127.0.0.1:1",
@@ -49,7 +49,7 @@ def test_greeting_prints_a_connection_without_a_real_password():
         "password": "sandbox-password",
         "extra": extra,
     }
-    connection = printed_connection(make_greeting("http://x:1", username="it's me", loopback=False))
+    connection = printed_connection(make_greeting("http://x:1", username="it's me", allow_http=True))
     assert (connection["login"], connection["password"]) == ("it's me", "<the password>")
     assert connection["extra"] == extra | {"allow_http": True}
 
@@ -57,7 +57,7 @@ def test_greeting_prints_a_connection_without_a_real_password():
 def test_greeting_has_the_address_as_the_form_of_a_connection_takes_it():
     """The fields of the UI give the same address as the printed line: its Test button refuses a host with a port."""
     for url in ("http://127.0.0.1:8137", "http://localhost:81"):
-        text = make_greeting(url, username=None, loopback=True)
+        text = make_greeting(url, username=None, allow_http=False)
         host, schema, port = re.search(r"UI: Host (\S+), Schema (\S+), Port (\d+),", text).groups()
         endpoints = Endpoints.from_host(host, schema=schema, port=int(port))
         assert endpoints == Endpoints.from_host(printed_connection(text)["host"])
