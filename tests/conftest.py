@@ -84,7 +84,7 @@ def _fresh_process(monkeypatch):
     auth._sources.clear()
     settings.cache_clear()
     callback.budget.renew()
-    runner.budget.renew()
+    runner.budget = runner.Budget()
     # No thread of one test delivers into the next one.
     monkeypatch.setattr(callback, "_delivery", SimpleNamespace(request=lambda: None))
 

@@ -40,16 +40,12 @@ LEASE_S = 60.0
 
 PAUSE_S = 60.0
 PAUSE_MAX_S = 1800.0
-_REFUSALS_MAX = 10
 
 BESIDE = ""
 """The name of the pause of deliveries beside other work; no connection has it."""
 
 CANNOT_BE_USED = " cannot be used at present: "
 """Between the name of a connection and the error, in the reason of its pause."""
-
-_BACKOFF_FROM = 3
-_BACKOFF_MAX_S = 3600.0
 
 SUPPLIED_FIELDS = ("domain_workspace", "reporter")
 """The mandatory fields of a todo that its connection can supply."""
@@ -79,10 +75,6 @@ class DeliveryResult:
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain JSON, as it goes into an XCom."""
         return asdict(self)
-
-
-_CALL_MAX_S = 1800.0
-"""The most that creating one todo may take here, whatever the connection allows."""
 
 
 class BzCtrlSender:
@@ -118,16 +110,14 @@ class BzCtrlSender:
 
         :raises BzCtrlError: why there is none.
         """
-        self._client.authenticate(limit_s=self._limit_s())
+        self._client.authenticate(limit_s=self._ends_at - time.monotonic())
 
     def create_todos(self, todos: Sequence[Mapping[str, Any]]) -> list[CreatedTodo | BzCtrlError]:
         """Create todos, and return for each what was created or why it was not."""
-        results = self._client.create_todos(todos, max_workers=WORKERS, limit_s=self._limit_s())
+        limit_s = self._ends_at - time.monotonic()
+        results = self._client.create_todos(todos, max_workers=WORKERS, limit_s=limit_s)
         count_results(results, todo_types=[todo.get("todo_type") for todo in todos])
         return results
-
-    def _limit_s(self) -> float:
-        return min(self._client.total_s, _CALL_MAX_S, self._ends_at - time.monotonic())
 
     def close(self) -> None:
         """Close the connections; the token stays with the process."""
@@ -243,9 +233,9 @@ class Delivery:
         with self.store.transaction() as tx:
             refusals = 0
             if is_permanent and pause_s is not None:
-                # Refused credentials: longer each time, because BzCtrl may lock the account.
+                # Refused credentials: longer each time, because BzCtrl may lock the account; the tenth is past the longest.
                 before = deliveries.find_pause(tx, conn_id)
-                refusals = min(before.refusals + 1 if before else 1, _REFUSALS_MAX)
+                refusals = min(before.refusals + 1 if before else 1, 10)
                 for_s *= 2.0 ** (refusals - 1)
             deliveries.pause(tx, conn_id, for_s=min(for_s, PAUSE_MAX_S), reason=why, refusals=refusals)
         return why
@@ -447,7 +437,7 @@ class _OfConnection:
         for one in (unit, *members):
             self._delivery.todos[one.identity] = todo.as_dict()
         self._delivery.result.created.append({"identity": unit.identity, "key": todo.key, "link": todo.link})
-        log.info("%s was created for %s.", todo.key or todo.link, _source_of(unit))
+        log.info("%s was created for %s.", todo.key or todo.link, label(unit))
         if unit.is_summary:
             count_todos("grouped", todo_type="INCIDENT", number=len(members))
             log.info("%s is the summary of %d incidents.", todo.key or todo.link, len(members))
@@ -468,15 +458,12 @@ def _is_new(unit: Incident) -> bool:
 
 
 def _name_of(incident: Incident) -> str:
-    return f"The incident {incident.identity} ({_source_of(incident)})"
-
-
-def _source_of(incident: Incident) -> str:
-    return one_line(label(incident), max_chars=LINE_CHARS)
+    return f"The incident {incident.identity} ({label(incident)})"
 
 
 def _wait_until(incident: Incident) -> float:
     """Return when an incident may be tried again: each attempt without a response may have made one more duplicate."""
-    doublings = len(incident.unanswered) - _BACKOFF_FROM + 1
+    # From the third one on: two minutes at first, and an hour at most.
+    doublings = len(incident.unanswered) - 2
     last = parse_time(incident.unanswered[-1]) if doublings > 0 else None
-    return last.timestamp() + min(60.0 * 2**doublings, _BACKOFF_MAX_S) if last else 0.0
+    return last.timestamp() + min(60.0 * 2**doublings, 3600.0) if last else 0.0

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.outbox.delivery import DeliveryResult
     from bzctrl_provider.store.database import Database
 
-_RAISER = "bzctrl_provider.failed_runs.raiser"
-"""The module that raises the incidents of failed runs. By its name, because it is above this one, and only if there are any."""
-
 _BATCH = 8 * WORKERS
 """How many are sent between two notes, and so at most how many possible duplicates a killed delivery leaves."""
 
@@ -147,7 +144,9 @@ def _raise_incidents(delivery: Delivery) -> None:
             failed_runs.prune(tx)
             number, _ = failed_runs.count_undecided(tx)
         if number:
-            import_module(_RAISER).raise_incidents(delivery.store, lambda: delivery.may_start(0.0))
+            # By its name, because it is above this module, and only if there are any.
+            raiser = import_module("bzctrl_provider.failed_runs.raiser")
+            raiser.raise_incidents(delivery.store, lambda: delivery.may_start(0.0))
 
 
 def _renew(store: Database, holder: str, ended: threading.Event) -> None:
@@ -162,10 +161,6 @@ class Budget:
     def __init__(self) -> None:
         self._period_began_at = float("-inf")
         self._spent_s = 0.0
-
-    def renew(self) -> None:
-        """Begin again, as a new process does; for tests."""
-        self._period_began_at = float("-inf")
 
     def remaining_s(self, now: float) -> float:
         """Return the remaining seconds."""

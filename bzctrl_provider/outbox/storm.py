@@ -61,12 +61,9 @@ def summarize(members: Sequence[Incident]) -> Incident:
         "description": _description(happened, members),
         "assignee": members[0].fields["assignee"],
         "reporter": members[0].fields.get("reporter"),
-        "category": _union(members, "category"),
-        "sub_category": _union(members, "sub_category"),
+        **{name: _union(members, name) for name in ("category", "sub_category")},
         "order_id": storm_id,
-        "priority": _highest(members, "priority"),
-        "impact": _highest(members, "impact"),
-        "likelihood": _highest(members, "likelihood"),
+        **{name: _highest(members, name) for name in ("priority", "impact", "likelihood")},
     }
     return Incident(
         fields={name: value for name, value in fields.items() if value},

@@ -103,16 +103,12 @@ def _plain(value: Any) -> Any:
     """Return a value as plain JSON, with what Airflow masks masked."""
     if isinstance(value, Enum):
         return _plain(value.value)
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool | None):
         return value
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    return _masked(value)
-
-
-def _masked(value: Any) -> Any:
     text = _text(value)
     masked = str(redact(text))
     # JSON has no other numbers.
@@ -271,9 +267,10 @@ def _has_succeeded(tx: Transaction, repeats: Repeats, at: float | None) -> bool:
         at = problems.lock(tx, repeats.pass_key, f"passes of {repeats.source}").passed_at
     key = digest_of("success", repeats.key, repeats.pass_key or repeats.source)
     before = problems.lock(tx, key, f"last success of {repeats.pass_key or repeats.source}")
-    after = before.after_success(at)
-    problems.save(tx, key, replace(after, failed_at=tx.now, until=tx.now + repeats.window_s))
-    return before.failed_at is not None and after.success_at != before.success_at
+    is_newer = at is not None and (before.success_at is None or at > before.success_at)
+    after = replace(before, failed_at=tx.now, until=tx.now + repeats.window_s)
+    problems.save(tx, key, replace(after, success_at=at) if is_newer else after)
+    return is_newer and before.failed_at is not None
 
 
 def announce(incident: Incident) -> Incident | NotRaised:

@@ -55,4 +55,4 @@ def _forget_process() -> None:
 
     settings.cache_clear()
     callback.budget.renew()
-    runner.budget.renew()
+    runner.budget = runner.Budget()

@@ -26,9 +26,9 @@ from bzctrl_provider.store import schema
 from bzctrl_provider.text import LINE_CHARS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Column, Insert, Table
+    from sqlalchemy import Column, Table
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.sql import ColumnElement
 
@@ -57,8 +57,10 @@ class Transaction(NamedTuple):
     connection: Connection
     now: float
 
-    def insert(self, statement: Insert, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bool:
+    def insert(self, table: Table, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bool:
         """Write rows unless a key is known, also if another process writes it at the same moment; return whether they were written."""
+        # Without the numbers of the new rows, which nobody asks for.
+        statement = insert(table).inline()
         try:
             with self.connection.begin_nested():
                 self.connection.execute(statement, values)
@@ -70,7 +72,7 @@ class Transaction(NamedTuple):
         """Return the row of a key, which others cannot change until the transaction ends; if there is none, write these values."""
         query = select(table).where(table.c[key] == values[key]).with_for_update()
         row = self.connection.execute(query).mappings().first()
-        if row is None and self.insert(insert(table), values):
+        if row is None and self.insert(table, values):
             return values
         # If another process has written it in between, that one has ended its transaction.
         return row or self.connection.execute(query).mappings().one()
@@ -79,7 +81,7 @@ class Transaction(NamedTuple):
         """Write the row of a key; if another process writes the first one at the same moment, that one stays."""
         known = update(table).where(table.c[key] == values[key])
         if not self.connection.execute(known.values(values)).rowcount:
-            self.insert(insert(table), values)
+            self.insert(table, values)
 
     def count_rows(self, times: Column[Any], *conditions: ColumnElement[bool]) -> tuple[int, float | None]:
         """Return for how many rows the conditions hold, and the earliest of their times."""
@@ -99,21 +101,12 @@ class Database:
     """The store in one database.
 
     :param url: of SQLAlchemy; secret, because it may have a password.
-    :param clock: returns seconds since 1970, in place of the database's clock.
     :param timeout_s: see ``TIMEOUT_S``.
     :param keeps_connection: whether a connection to a server stays open for the next transaction of this process.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
 
-    def __init__(
-        self,
-        url: str | URL,
-        *,
-        clock: Callable[[], float] | None = None,
-        timeout_s: int = TIMEOUT_S,
-        keeps_connection: bool = False,
-    ) -> None:
-        self._clock = clock
+    def __init__(self, url: str | URL, *, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> None:
         self._timeout_s = timeout_s
         self._error: StoreError | None = None
         self._closed_until = 0.0
@@ -165,8 +158,7 @@ class Database:
             raise self._failure(exc, started_at) from None
         try:
             with connection:
-                now = self._begin(connection)
-                yield Transaction(connection, self._clock() if self._clock else now)
+                yield Transaction(connection, self._begin(connection))
                 connection.commit()
         except errors.SQLAlchemyError as exc:
             raise self._failure(exc, started_at) from None

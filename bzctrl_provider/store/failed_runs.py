@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
@@ -75,8 +74,7 @@ class FailedRun:
         return digest_of(self.dag_id, self.run_id, self.cleared, self.started_at)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Noted:
+class Noted(NamedTuple):
     """A row of the table.
 
     :param number: of the row.
@@ -94,9 +92,8 @@ class Noted:
 def add_all(store: Database, runs: Sequence[FailedRun]) -> None:
     """Write runs that have different keys, and note that Airflow fails those that are known once more."""
     with store.transaction() as tx:
-        rows = [_row(run, tx.now) for run in runs]
         # In one order in all processes, so that no two of them wait for each other.
-        if tx.insert(insert(_table), sorted(rows, key=itemgetter("key"))):
+        if tx.insert(_table, [_row(run, tx.now) for run in sorted(runs, key=lambda run: run.key)]):
             return
     # One is known. A transaction that holds it and waits for another could wait for one that waits for this.
     for run in runs:
@@ -107,7 +104,7 @@ def add_all(store: Database, runs: Sequence[FailedRun]) -> None:
 def add(tx: Transaction, run: FailedRun) -> None:
     """Write a run, or note that Airflow fails a known one once more."""
     again = update(_table).where(_c.key == run.key).values(noted_at=tx.now)
-    while not tx.insert(insert(_table), _row(run, tx.now)):
+    while not tx.insert(_table, _row(run, tx.now)):
         # A delivery must not forget it now; if one has done so since, it is written after all.
         if tx.connection.execute(again).rowcount:
             return

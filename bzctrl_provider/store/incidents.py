@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from bzctrl_provider.store import schema
 from bzctrl_provider.store.database import PARAMETERS
@@ -25,11 +25,12 @@ _KEPT_S = 7 * 86_400.0
 
 _table = schema.incident
 _c = _table.c
-# Without the number of the new row, which nobody asks for.
-_INSERT = insert(_table).inline()
 
-_RENAMED = {"bzctrl_conn_id": "conn_id", "key": "todo_key", "link": "todo_link", "number": "id"}
-"""The columns that are called otherwise than the attributes of an incident."""
+_RENAMED = {"conn_id": "bzctrl_conn_id", "todo_key": "key", "todo_link": "link", "id": "number"}
+"""The attributes of an incident that are called otherwise than their columns."""
+
+_COLUMNS = {_RENAMED.get(column.name, column.name): column.name for column in _c}
+"""For each attribute the column."""
 
 _JSON = ("fields", "facts", "unanswered")
 
@@ -77,11 +78,6 @@ class Incident:
     forget: str | None = None
 
 
-_COLUMNS = {
-    name: column for name in Incident.__dataclass_fields__ if (column := _RENAMED.get(name, name)) in _c
-}
-
-
 def find(tx: Transaction, identity: str) -> Incident | None:
     """Return an incident by its identity."""
     row = tx.connection.execute(select(_table).where(_c.identity == identity)).mappings().first()
@@ -93,7 +89,7 @@ def add(tx: Transaction, incident: Incident) -> Incident | None:
     given = {column: getattr(incident, name) for name, column in _COLUMNS.items() if name != "number"}
     times = {"written_at": incident.written_at or tx.now, "changed_at": tx.now}
     values = {**given, **{name: json.dumps(given[name]) for name in _JSON}, **times}
-    return None if tx.insert(_INSERT, values) else find(tx, incident.identity)
+    return None if tx.insert(_table, values) else find(tx, incident.identity)
 
 
 def list_of(tx: Transaction, *states: State, limit: int | None = None) -> list[Incident]:
@@ -120,14 +116,13 @@ def note_sending(tx: Transaction, identities: Iterable[str]) -> None:
 def note_created(tx: Transaction, todos: Iterable[tuple[Incident, str | None, str | None]]) -> None:
     """Note the todos of incidents; of a summary, also as that of all that it represents.
 
-    :param todos: each incident with the key and the link of its todo.
+    :param todos: at least one; each incident with the key and the link of its todo.
     """
     rows = [{"of": incident.identity, "todo_key": key, "todo_link": link} for incident, key, link in todos]
-    if rows:
-        is_of = or_(_c.identity == bindparam("of"), _c.summary == bindparam("of"))
-        values = {"state": "delivered", "reason": "", "changed_at": tx.now}
-        # One statement for all, because the time of a batch's notes is added to that of its requests.
-        tx.connection.execute(update(_table).where(is_of).values(values), rows)
+    is_of = or_(_c.identity == bindparam("of"), _c.summary == bindparam("of"))
+    values = {"state": "delivered", "reason": "", "changed_at": tx.now}
+    # One statement for all, because the time of a batch's notes is added to that of its requests.
+    tx.connection.execute(update(_table).where(is_of).values(values), rows)
 
 
 def note_rejected(tx: Transaction, incident: Incident, reason: str) -> None:
@@ -159,9 +154,7 @@ def summarize(tx: Transaction, summary: Incident, members: Sequence[Incident]) -
 
 def dissolve_unsent_summaries(tx: Transaction) -> None:
     """Delete summaries that were certainly not sent: more incidents may have come, which belong into them."""
-    query = select(_c.identity).where(
-        _c.state == "waiting", _c.is_summary.is_(True), _c.unanswered == json.dumps([])
-    )
+    query = select(_c.identity).where(_c.state == "waiting", _c.is_summary.is_(True), _c.unanswered == "[]")
     if unsent := list(tx.connection.scalars(query)):
         _change(tx, _c.summary.in_(unsent), summary=None)
         tx.connection.execute(delete(_table).where(_c.identity.in_(unsent)))
@@ -170,12 +163,11 @@ def dissolve_unsent_summaries(tx: Transaction) -> None:
 def discard(tx: Transaction, identity: str) -> bool:
     """Delete an incident that waits or was rejected; return whether there was one."""
     incident = find(tx, identity)
-    done = tx.connection.execute(
-        delete(_table).where(_c.identity == identity, _c.state.in_(["waiting", "rejected"]))
-    )
-    if incident and done.rowcount:
+    query = delete(_table).where(_c.identity == identity, _c.state.in_(["waiting", "rejected"]))
+    is_deleted = bool(tx.connection.execute(query).rowcount)
+    if incident and is_deleted:
         _dissolve(tx, incident)
-    return bool(done.rowcount)
+    return is_deleted
 
 
 def prune(tx: Transaction) -> None:

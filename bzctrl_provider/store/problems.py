@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, or_, select, update
@@ -45,9 +44,8 @@ def save(tx: Transaction, key: str, problem: Problem) -> None:
 
 def release(tx: Transaction, identity: str) -> None:
     """Let the next failure raise an incident, because this one was not raised."""
-    tx.connection.execute(
-        update(_table).where(_c.identity == identity).values(identity=None, raised_at=None, until=None)
-    )
+    values = {"identity": None, "raised_at": None, "until": None}
+    tx.connection.execute(update(_table).where(_c.identity == identity).values(values))
 
 
 def note_pass(tx: Transaction, key: str) -> None:
@@ -73,4 +71,4 @@ def _values(problem: Problem) -> dict[str, Any]:
 
 def _problem(row: Any) -> Problem:
     lists = {name: tuple(json.loads(row[name])) for name in _LISTS}
-    return Problem(**{**{each.name: row[each.name] for each in fields(Problem)}, **lists})
+    return Problem(**{**{name: row[name] for name in Problem.__dataclass_fields__}, **lists})

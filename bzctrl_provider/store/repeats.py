@@ -77,15 +77,6 @@ class Problem:
         """Return whether its incident represents one more failure: its window has not ended."""
         return self.identity is not None and self.raised_at is not None and now - self.raised_at < window_s
 
-    def after_success(self, at: float | None) -> Problem:
-        """Return it as of a failure before which a success of its source was at some time, by the clock of the source.
-
-        :param at: of the last success before the failure; None if there was none.
-        """
-        if at is None or (self.success_at is not None and at <= self.success_at):
-            return self
-        return replace(self, success_at=at)
-
     def ended(self) -> Problem:
         """Return it after a success, which ends the window and the count."""
         return replace(self, identity=None, in_a_row=0, occurrences=())

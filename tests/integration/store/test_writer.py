@@ -95,8 +95,10 @@ def test_success_ends_the_window_and_the_count(store):
         (1_000.0, True),
         (1_000.0, False),
         (9_999_999_999.0, True),
-        # A run of an earlier date has an earlier success before it.
+        # A run of an earlier date has an earlier success before it, or none.
         (1_000.0, False),
+        (None, False),
+        (9_999_999_999.0, False),
     ]
     for number, (at, expected) in enumerate(table):
         success[0] = at

@@ -42,21 +42,6 @@ def test_represented_failure_counts_once():
     assert (problem.count, len(problem.counted)) == (103, LIST_ITEMS)
 
 
-def test_success_is_new_if_it_is_later_than_the_last_one():
-    """Only the times of one source are compared, so that no two clocks are."""
-    table = [
-        # the success that was known, the last one before the failure, the one that is known afterwards
-        (None, None, None),
-        (None, 5.0, 5.0),
-        (5.0, None, 5.0),
-        (5.0, 5.0, 5.0),
-        (5.0, 4.0, 5.0),
-        (5.0, 6.0, 6.0),
-    ]
-    for known, at, after in table:
-        assert Problem(success_at=known).after_success(at) == Problem(success_at=after), (known, at)
-
-
 def test_success_ends_window_and_count():
     """A failure after it raises an incident, and is the first in a row; the passes before it stay."""
     problem = RAISED.with_failure("a", now=NOW).with_failure("b", now=NOW)
