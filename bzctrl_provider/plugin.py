@@ -51,7 +51,6 @@ _REASONS: Final = ("task_failure", "all_tasks_deadlocked")
 """With which ``DAG.test()`` calls it. The API server calls it with another text or none, if somebody marks a run as failed."""
 
 _RUNS_LOST = "The listener for failed runs has failed, so they may raise no incident in BzCtrl."
-_FILE_LOST = "A broken DAG file raises no incident in BzCtrl."
 
 _job_processes: Final[list[int]] = []
 """The process in which Airflow runs a job, such as the scheduler; a child that is forked from it finds that of its parent."""
@@ -120,7 +119,7 @@ def on_existing_dag_import_error(filename: str, stacktrace: str) -> None:
 
 
 def _report(filename: str, stacktrace: str, *, is_new: bool) -> None:
-    with _log_once(_FILE_LOST):
+    with _log_once("A broken DAG file raises no incident in BzCtrl."):
         if settings().incident_on_import_error:
             from bzctrl_provider.import_errors.reporter import report
 

@@ -22,15 +22,13 @@ from bzctrl_provider.rules.routes import RoutesFile, find_dead_fields
 from bzctrl_provider.rules.silences import parse_silences
 from bzctrl_provider.settings import OPTIONS, settings
 from bzctrl_provider.store import deliveries, failed_runs, incidents
-from bzctrl_provider.store.database import StoreError, database, find_misplacement
+from bzctrl_provider.store.database import StoreError, Transaction, database, find_misplacement
 from bzctrl_provider.text import TEXT_CHARS, count, format_span, one_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
-
-    from bzctrl_provider.store.database import Transaction
 
 Status = Literal["ok", "warning", "fault", "skipped", "held", "differed"]
 
@@ -95,8 +93,7 @@ _DELIVER = "Create and unpause the delivery DAG, or run `bzctrl outbox deliver` 
 _REJECTED = "Rejected incidents are never sent: `bzctrl outbox list` has the reasons. Create them by hand, and `bzctrl outbox discard` them."
 
 _FAILED_RUNS_NEED: dict[failed_runs.Part, str] = {
-    "scheduler": "No scheduler has loaded the provider's plugin{ago}: it notes no failed run. Install the provider where the scheduler runs, "
-    "set incident_on_failed_run and database there, too, and restart it.",
+    "scheduler": "No scheduler has loaded the provider's plugin{ago}: it notes no failed run. Install the provider where the scheduler runs, set incident_on_failed_run and database there, too, and restart it.",
     "delivery": f"No delivery has run{{ago}}: the incidents of failed runs wait. {_DELIVER}",
 }
 """The parts of a deployment that incidents of failed runs need, and what is said if one was not at work lately, and for how long."""
@@ -113,7 +110,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.explain or arguments.file:
         return show(*run_explain(arguments), arguments, out)
     report: dict[str, Any] = {"ok": True, "checks": []}
-    for finding in check_all(arguments.conn_id or settings().conn_id, now=datetime.now(UTC)):
+    for finding in check_all(arguments.conn_id or settings().conn_id):
         report["ok"] &= finding.status != "fault"
         report["checks"].append(finding._asdict())
         if not arguments.json:  # each at once: a server that says nothing keeps the next check waiting
@@ -121,11 +118,10 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
     return show(report, (), arguments, out)
 
 
-def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
+def check_all(conn_id: str) -> Iterator[Finding]:
     """Yield the result of each check; never raise.
 
     :param conn_id: the connection.
-    :param now: the present time, with a time zone.
     """
     # First, because it explains most of the others; whether it is a fault, the connection shows.
     error = find_database_error()
@@ -141,7 +137,7 @@ def check_all(conn_id: str, *, now: datetime) -> Iterator[Finding]:
         why = "has a fault" if connection.status == "fault" else "is not known"
         yield Finding("token", "skipped", f"No token was requested: the connection {why}.")
     yield _guard("routes", check_routes)
-    yield _guard("silences", lambda: check_silences(now, is_all_read=not error))
+    yield _guard("silences", lambda: check_silences(is_all_read=not error))
     yield _guard("outbox", lambda: check_outbox([] if error else find_hosts()))
     yield _guard("delivery", check_delivery)
     yield _guard("failed_runs", check_failed_runs)
@@ -221,10 +217,9 @@ def check_routes() -> Finding:
     return Finding("routes", "ok", message, list(find_dead_fields(loaded.routes)))
 
 
-def check_silences(now: datetime, *, is_all_read: bool) -> Finding:
+def check_silences(*, is_all_read: bool) -> Finding:
     """Check the Variable with the silences.
 
-    :param now: the present time, with a time zone.
     :param is_all_read: whether Airflow's database can be read.
     """
     text = read_silences()
@@ -234,9 +229,8 @@ def check_silences(now: datetime, *, is_all_read: bool) -> Finding:
     if errors:
         message = f"Correct the Variable {SILENCES_VARIABLE}; until then, these silences do not apply, and the incidents are raised."
         return Finding("silences", "fault", message, errors)
-    active = sum(now < silence.until for silence in silences)
-    ended = len(silences) - active
-    state = f"is valid; {active} active, {ended} ended" if silences else "has no silences"
+    active = sum(datetime.now(UTC) < silence.until for silence in silences)
+    state = f"is valid; {active} active, {len(silences) - active} ended" if silences else "has no silences"
     return Finding("silences", "ok", f"The Variable {SILENCES_VARIABLE} {state}.")
 
 
@@ -249,29 +243,27 @@ def check_outbox(hosts: Sequence[str]) -> Finding:
     with store.transaction() as tx:
         waiting, oldest = incidents.count(tx, "waiting", "sending")
         rejected, _ = incidents.count(tx, "rejected")
-        faults = list(_find_waiting(tx, waiting, oldest))
+        delay = _find_delay(tx, waiting, oldest)
         oldest_s = tx.now - oldest if oldest else None
-    if rejected:
-        faults.append(_REJECTED)
-    if misplacement := find_misplacement(hosts):
-        faults.append(misplacement)
+    faults = list(filter(None, (delay, _REJECTED if rejected else "", find_misplacement(hosts))))
     age = f" (the oldest for {format_span(oldest_s)})" if oldest_s is not None else ""
     message = f"{store} can be used; {waiting} waiting{age}, {rejected} rejected."
     facts = {"address": str(store), "waiting": waiting, "oldest_s": oldest_s, "rejected": rejected}
     return Finding("outbox", "fault" if faults else "ok", message, faults, facts)
 
 
-def _find_waiting(tx: Transaction, waiting: int, oldest: float | None) -> Iterator[str]:
-    """Yield why what waits is not delivered in time."""
+def _find_delay(tx: Transaction, waiting: int, oldest: float | None) -> str:
+    """Return why what waits is not delivered in time; empty if it is."""
     if oldest is None:
-        return
+        return ""
     since = f"{waiting} {'waits' if waiting == 1 else 'wait'} since {format_time(oldest)}"
     began_at, _ = deliveries.find_deliveries(tx)
     if tx.now - max(began_at, oldest) > SCHEDULED_FOR_S:
         span = f" for {format_span(tx.now - began_at)}" if began_at else ""
-        yield f"{since}, and no delivery has run{span}. {_DELIVER}"
-    elif tx.now - oldest > WAITS_TOO_LONG_S:
-        yield f"{since}: `bzctrl outbox list` has the reasons, and `bzctrl outbox deliver` sends all now."
+        return f"{since}, and no delivery has run{span}. {_DELIVER}"
+    if tx.now - oldest > WAITS_TOO_LONG_S:
+        return f"{since}: `bzctrl outbox list` has the reasons, and `bzctrl outbox deliver` sends all now."
+    return ""
 
 
 def check_delivery() -> Finding:

@@ -13,15 +13,13 @@ from bzctrl_provider.incidents.deployment import SILENCES_VARIABLE, find_names, 
 from bzctrl_provider.incidents.fill import Wishes, complete, fill
 from bzctrl_provider.incidents.occurrence import Occurrence
 from bzctrl_provider.outbox.writer import NotRaised, claim, is_set
-from bzctrl_provider.rules.routes import RUN_TYPES, current_run_type, find_ignoring
+from bzctrl_provider.rules.routes import RUN_TYPES, Route, current_run_type, find_ignoring
 from bzctrl_provider.settings import settings
 from bzctrl_provider.text import NAME_CHARS, TEXT_CHARS, one_line, safe_repr
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from bzctrl_provider.rules.routes import Route
+    from collections.abc import Iterator, Mapping
 
 _SHOWN = {
     "dags": "DAG",
@@ -67,7 +65,7 @@ def run_explain(arguments: argparse.Namespace) -> tuple[dict[str, Any], Iterator
         "notes": notes,
         "routes_path": settings().routes_path,
         "errors": loaded.errors,
-        "routes": _judge_routes(names, routes),
+        "routes": [_judge_route(route, names) for route in routes],
     }
     return report, (one_line(line, max_chars=TEXT_CHARS) for line in _lines(report))
 
@@ -187,19 +185,13 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _judge_routes(
-    names: Mapping[str, tuple[str, ...] | None], routes: Iterable[Route]
-) -> list[dict[str, Any]]:
-    """Return for each route whether it fits, and the first matcher that does not."""
-    verdicts = []
-    for route in routes:
-        mismatch = route.mismatch(names)
-        why = "fits"
-        if mismatch is not None:
-            why = f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
-        fits = mismatch is None
-        verdicts.append({"route": route.number, "fits": fits, "reason": why, "label": route.label})
-    return verdicts
+def _judge_route(route: Route, names: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
+    """Return whether a route fits, and the first matcher that does not."""
+    mismatch = route.mismatch(names)
+    why = "fits"
+    if mismatch is not None:
+        why = f"{mismatch} {'is not known' if names[mismatch] is None else 'does not match'}"
+    return {"route": route.number, "fits": mismatch is None, "reason": why, "label": route.label}
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

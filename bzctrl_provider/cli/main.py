@@ -146,12 +146,8 @@ def get_commands() -> list[Any]:
     """Return the command in Airflow's classes; every ``airflow`` command calls this."""
     from airflow.cli.cli_config import ActionCommand, Arg
 
-    text = "the command with its arguments"
-    arguments = Arg(("arguments",), nargs=argparse.REMAINDER, help=text)  # type: ignore[no-untyped-call]  # Airflow's class has no types
-    text = (
-        f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\n"
-        "Each has its own help: airflow bzctrl check --help"
-    )
+    arguments = Arg(("arguments",), nargs=argparse.REMAINDER, help="the command with its arguments")  # type: ignore[no-untyped-call]  # Airflow's class has no types
+    text = f"{HELP}\n\nThe commands are check, outbox list, outbox deliver, outbox discard and verify.\nEach has its own help: airflow bzctrl check --help"
     return [ActionCommand(name="bzctrl", help=HELP, description=text, func=_run, args=[arguments])]
 
 

@@ -11,7 +11,7 @@ from bzctrl_provider.outbox.delivery import BESIDE, CANNOT_BE_USED
 from bzctrl_provider.outbox.runner import deliver
 from bzctrl_provider.outbox.writer import format_time
 from bzctrl_provider.store import deliveries, failed_runs, incidents, problems
-from bzctrl_provider.store.database import StoreError, database
+from bzctrl_provider.store.database import StoreError, Transaction, database
 from bzctrl_provider.text import LINE_CHARS, NAME_CHARS, TEXT_CHARS, count, cut, format_span, one_line
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from bzctrl_provider.outbox import DeliveryResult
-    from bzctrl_provider.store.database import Transaction
     from bzctrl_provider.store.incidents import Incident, State
 
 _SHOWN_STATES: tuple[State, ...] = ("waiting", "sending", "rejected")
@@ -95,20 +93,19 @@ def run_deliver(arguments: argparse.Namespace, out: TextIO) -> int:
     except Exception as exc:  # noqa: BLE001 - a database or a configuration with an error, which is the report
         return fail(f"The outbox was not delivered: {describe_error(exc)}", arguments, out)
     report = {"ok": not (result.busy or result.kept or result.rejected), **result.as_dict()}
-    return show(report, _delivery_lines(result), arguments, out)
+    return show(report, _delivery_lines(report), arguments, out)
 
 
-def _delivery_lines(result: DeliveryResult) -> Iterator[str]:
-    if result.busy:
+def _delivery_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    if report["busy"]:
         yield "Nothing was sent: another process delivers. Run the command again in a minute."
         return
-    created = [("created", todo["key"], todo["link"], todo["identity"]) for todo in result.created]
-    kept = [("kept", incident["identity"], incident["reason"]) for incident in result.kept]
-    rejected = [("rejected", incident["identity"], incident["reason"]) for incident in result.rejected]
-    for state, *texts in (*created, *kept, *rejected):
-        shown = [one_line(text or "-", max_chars=TEXT_CHARS) for text in texts]
-        yield "  ".join((f"{state:<8}", *shown))
-    yield f"{len(result.created)} created, {len(result.kept)} kept, {len(result.rejected)} rejected"
+    outcomes = ("created", "kept", "rejected")
+    for outcome in outcomes:
+        for item in report[outcome]:
+            texts = [item[name] or "-" for name in ("key", "link", "identity", "reason") if name in item]
+            yield "  ".join((f"{outcome:<8}", *(one_line(text, max_chars=TEXT_CHARS) for text in texts)))
+    yield ", ".join(f"{len(report[outcome])} {outcome}" for outcome in outcomes)
 
 
 def run_discard(arguments: argparse.Namespace, out: TextIO) -> int:

@@ -13,9 +13,9 @@ from airflow.providers.common.compat.sdk import mask_secret
 from pydantic import SecretStr
 
 import bzctrl_provider
-from bzctrl_provider.cli.check import Finding, describe_error, fail, show
-from bzctrl_provider.client.response import parse_token, refuses_token
-from bzctrl_provider.client.todo import FIELDS, TODO_TYPES
+from bzctrl_provider.cli.check import Finding, Status, describe_error, fail, show
+from bzctrl_provider.client.response import Answer, parse_token, refuses_token
+from bzctrl_provider.client.todo import FIELDS, TODO_TYPES, Message
 from bzctrl_provider.exceptions import BzCtrlError, BzCtrlTransportError
 from bzctrl_provider.hooks.bzctrl import BzCtrlHook
 from bzctrl_provider.settings import settings
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from bzctrl_provider.cli.check import Status
     from bzctrl_provider.client.api import BzCtrlClient
-    from bzctrl_provider.client.response import Answer
-    from bzctrl_provider.client.todo import Message
 
 _VALUES: Mapping[str, Any] = {
     "title": "bzctrl verify: a test, please close (é, €, 検査)",
@@ -143,10 +140,10 @@ def make_messages(client: BzCtrlClient) -> dict[str, Message]:
     for todo_type in TODO_TYPES:
         own = {name: value for name, value in fields.items() if FIELDS[name].only_for in (None, todo_type)}
         messages[todo_type.lower()] = client.make_message({**own, "todo_type": todo_type})
-    incident = messages["incident"]
     # If BzCtrl accepts these as well, their title says what they are.
-    incomplete = {key: value for key, value in incident.items() if key != "orderID"}
-    return {**messages, "no-order-id": incomplete, "wrong-token": incident}
+    messages["no-order-id"] = {key: value for key, value in messages["incident"].items() if key != "orderID"}
+    messages["wrong-token"] = messages["incident"]
+    return messages
 
 
 def _ask(client: BzCtrlClient, arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bzctrl_provider.airflow_compat import find_last_successful_run, read_run_state, read_xcom
 from bzctrl_provider.best_effort import best_effort, exception_text
 from bzctrl_provider.failure.lookup import find_failed, find_run_address, new_failed_task
-from bzctrl_provider.failure.model import Failure
+from bzctrl_provider.failure.model import FailedTask, Failure
 from bzctrl_provider.failure.reasons import read_reasons
 from bzctrl_provider.incidents.decide import decide
 from bzctrl_provider.incidents.fill import Wishes, new_renderer
@@ -30,8 +30,6 @@ from bzctrl_provider.text import LINE_CHARS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bzctrl_provider.failure.model import FailedTask
-    from bzctrl_provider.store.database import Database
     from bzctrl_provider.store.failed_runs import FailedRun, Noted
 
 log = logging.getLogger(__name__)

@@ -34,8 +34,6 @@ from bzctrl_provider.text import LINE_CHARS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    States = Mapping[str, Mapping[int, str]]
-
 log = logging.getLogger(__name__)
 
 WAIT_S = 1.0
@@ -70,7 +68,10 @@ class Writer:
         with self._changed:
             self._runs |= added
             lost = [self._runs.pop(key) for key in list(self._runs)[:-_KEPT]]
-            self._start()
+            # A forked child has no thread of its own.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="bzctrl-failed-runs", daemon=True)
+                self._thread.start()
             self._changed.notify_all()
             # The lock is free while it waits. A closed store is not waited for.
             is_in_time = self._changed.wait_for(
@@ -90,12 +91,6 @@ class Writer:
             self._changed.notify_all()
         self._thread.join(_JOIN_S)
         _log_lost(list(self._runs.values()))
-
-    def _start(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._thread = threading.Thread(target=self._run, name="bzctrl-failed-runs", daemon=True)
-        self._thread.start()
 
     def _run(self) -> None:
         while runs := self._next():
@@ -139,10 +134,8 @@ class Writer:
 
 def _log_lost(runs: Iterable[FailedRun]) -> None:
     for run in runs:
-        log.error(
-            "A failed run was not written into the store, so it raises no incident: %s",
-            format_fields(vars(run)),
-        )
+        fields = format_fields(vars(run))
+        log.error("A failed run was not written into the store, so it raises no incident: %s", fields)
 
 
 def _write_into_store(runs: Sequence[FailedRun]) -> None:
@@ -220,7 +213,7 @@ def _read(session: Any, failed: Sequence[tuple[Any, str]]) -> list[FailedRun]:
     return runs
 
 
-def _read_dag_run(dag_run: Any, why: str, states: States) -> FailedRun:
+def _read_dag_run(dag_run: Any, why: str, states: Mapping[str, Mapping[int, str]]) -> FailedRun:
     dag = getattr(dag_run, "dag", None)
     return FailedRun(
         dag_id=dag_run.dag_id,
@@ -235,11 +228,11 @@ def _read_dag_run(dag_run: Any, why: str, states: States) -> FailedRun:
         owner=getattr(dag, "owner", None) or None,
         team=find_team(dag_run),
         states=states,
-        **_read_dag(dag, states, read_marks(dag).get("roll_ups") or ()),
+        **_read_dag(dag, states),
     )
 
 
-def _read_dag(dag: Any, states: States, roll_ups: Sequence[str]) -> dict[str, Any]:
+def _read_dag(dag: Any, states: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
     """Return what the DAG says about the failed tasks; nothing of it if that cannot be read."""
     found: dict[str, Any] = {}
     failed = {
@@ -257,6 +250,6 @@ def _read_dag(dag: Any, states: States, roll_ups: Sequence[str]) -> dict[str, An
                 task_id: belongs_to_first_instance(dag, task_id, roll_up)
                 for task_id in with_all_before(dag, dag.get_task(roll_up).upstream_task_ids)
             }
-            for roll_up in roll_ups
+            for roll_up in read_marks(dag).get("roll_ups") or ()
         }
     return found

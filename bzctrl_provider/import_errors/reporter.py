@@ -150,7 +150,6 @@ def advance(previous: BrokenFile | None, *, file: str, is_new: bool, now: float)
     return replace(previous, seen=max(now, previous.since), gap_s=gap_s, is_confirmed=is_confirmed)
 
 
-_TIMEOUT_S = 1
 _NOTES_MAX = 1000
 """The files that are kept in memory: each is noted again at its next parse."""
 
@@ -183,7 +182,7 @@ class Reporter:
             return
         try:
             for name, (trace, said_new) in list(self._notes.items()):
-                with database(timeout_s=_TIMEOUT_S).transaction() as tx:
+                with database(timeout_s=1).transaction() as tx:
                     _note(tx, name, trace, is_new=said_new)
                 # Not before the commit: after an error, the note is written at a later parse.
                 del self._notes[name]
@@ -216,10 +215,6 @@ def _raise_incident(tx: Transaction, broken: BrokenFile, stacktrace: str) -> Bro
         log.info("%s The DAG file is %s.", decision, failure.file)
         return replace(broken, outcome="ignored")
     count_todos("queued", todo_type="INCIDENT")
-    log.warning(
-        "The DAG file %s has been broken since %s. Its incident waits in the outbox as %s.",
-        failure.file,
-        failure.broken_since,
-        decision.identity,
-    )
+    text = "The DAG file %s has been broken since %s. Its incident waits in the outbox as %s."
+    log.warning(text, failure.file, failure.broken_since, decision.identity)
     return replace(broken, outcome="written")
