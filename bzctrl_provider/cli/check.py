@@ -229,7 +229,8 @@ def check_silences(*, is_all_read: bool) -> Finding:
     if errors:
         message = f"Correct the Variable {SILENCES_VARIABLE}; until then, these silences do not apply, and the incidents are raised."
         return Finding("silences", "fault", message, errors)
-    active = sum(datetime.now(UTC) < silence.until for silence in silences)
+    now = datetime.now(UTC)
+    active = sum(now < silence.until for silence in silences)
     state = f"is valid; {active} active, {len(silences) - active} ended" if silences else "has no silences"
     return Finding("silences", "ok", f"The Variable {SILENCES_VARIABLE} {state}.")
 

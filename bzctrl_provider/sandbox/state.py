@@ -109,7 +109,7 @@ class TodoStore:
     def open(self) -> None:
         """Read the todos of the file, or start with none in memory.
 
-        :raises OSError: if the file cannot be used: it is no SQLite file, or another sandbox uses it.
+        :raises OSError: if the file cannot be used: it is another program's, or another sandbox uses it.
         """
         self._todos = {}
         if self._data is None:
@@ -121,6 +121,9 @@ class TodoStore:
             # Kept until the file is closed: two sandboxes would give the same keys.
             file.execute("PRAGMA locking_mode = EXCLUSIVE")
             file.execute("BEGIN EXCLUSIVE")
+            foreign = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name <> 'todo'"
+            if file.execute(foreign).fetchone():
+                raise sqlite3.DatabaseError("it is another program's database")
             file.execute("CREATE TABLE IF NOT EXISTS todo (key TEXT PRIMARY KEY, record TEXT NOT NULL)")
             rows = file.execute("SELECT key, record FROM todo ORDER BY rowid").fetchall()
             file.execute("COMMIT")

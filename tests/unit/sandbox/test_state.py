@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -81,12 +82,16 @@ def test_open_of_a_data_file_reads_its_todos(tmp_path):
 
 
 def test_open_of_a_file_that_cannot_be_used_leaves_it_unchanged(tmp_path):
-    """A text, a file of a running sandbox and a missing folder are errors with the path."""
+    """A text, another program's database, a file of a running sandbox and a missing folder are errors with the path."""
     (tmp_path / "notes.txt").write_text("not a database, but long enough to be looked at " * 20)
+    database = sqlite3.connect(tmp_path / "airflow.db")
+    database.execute("CREATE TABLE dag (dag_id TEXT)")
+    database.close()
     running = TodoStore(tmp_path / "used.sqlite")
     running.open()
     for name, message in {
         "notes.txt": "not a database",
+        "airflow.db": "another program",
         "used.sqlite": "locked",
         "missing/x.sqlite": "unable to open",
     }.items():
