@@ -83,7 +83,7 @@ def _fresh_process(monkeypatch):
     # A server of this test may have the port of an earlier one, whose token would spare it the login.
     auth._sources.clear()
     settings.cache_clear()
-    callback.budget.renew()
+    monkeypatch.setattr(callback, "budget", callback.WaitingTime())
     runner.budget = runner.Budget()
     # No thread of one test delivers into the next one.
     monkeypatch.setattr(callback, "_delivery", SimpleNamespace(request=lambda: None))

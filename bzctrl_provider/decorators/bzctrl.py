@@ -55,10 +55,9 @@ class BzCtrlTodoDecoratedOperator(DecoratedOperator, CreateTodosOperator):
         """Call the function, then create."""
         self._set_links(context, [])
         returned = self._call_after_failure(context) if self.is_teardown else self._call(context)
-        if not isinstance(returned, Mapping):
-            return self._create_all(context, returned)
-        (created,) = self._create_all(context, [returned])
-        return created
+        if isinstance(returned, Mapping):
+            return self._create_all(context, [returned])[0]
+        return self._create_all(context, returned)
 
     def _call(self, context: Context) -> Any:
         context_merge(context, self.op_kwargs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from bzctrl_provider.airflow_compat import airflow_at_least
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.text import web_address
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ class BzCtrlIncidentLink(BzCtrlTodoLink):
 
 def push_incident_link(context: Mapping[str, Any], link: object) -> None:
     """Keep the link of an incident as an XCom of the task that failed; never raise."""
-    from bzctrl_provider.best_effort import best_effort
-
     address = web_address(link)
     # An operator of this provider has a link of its own.
     if address is None or getattr(context.get("task"), "todo_link", None):

@@ -97,10 +97,8 @@ class BzCtrlNotifier(TextTemplates, BaseNotifier):
         self.link_to_run = link_to_run
         self.routes = routes
         self.context = context or {}
-        self._templates = dict(fields)
         for name in TODO_FIELDS:
             setattr(self, name, fields.get(name))
-        self.todo_type = fields.get("todo_type", "INCIDENT")
 
     def __call__(self, *args: Any) -> None:
         """Raise the incident of a context, or as ``sla_miss_callback`` of Airflow 2 that of missed SLAs."""
@@ -128,7 +126,7 @@ class BzCtrlNotifier(TextTemplates, BaseNotifier):
         from bzctrl_provider.notifications.callback import Callback
 
         # Of a copy: rendering replaces the templates, and a DAG's next run needs them again.
-        return Callback(copy.copy(self), context, templates=self._templates)
+        return Callback(copy.copy(self), context)
 
 
 send_bzctrl_notification = BzCtrlNotifier

@@ -47,26 +47,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TEMPLATES_CHARS = 10**6
-"""Of one template in an identity, which is a hash of them."""
-
 
 class Callback:
     """A call of a ``BzCtrlNotifier`` with a context.
 
     :param notifier: a copy of the notifier, whose attributes are the parameters of this call.
     :param context: with which Airflow calls it.
-    :param templates: the fields as the DAG has them.
     """
 
-    def __init__(self, notifier: Any, context: Context, *, templates: Mapping[str, Any]) -> None:
+    def __init__(self, notifier: Any, context: Context) -> None:
         self._notifier = notifier
         self._context = context
-        # Two notifiers of one callback are two incidents. Of an object only the type: its repr may have an address, which is
-        # another one in the next process.
+        # Two notifiers of one callback are two incidents, also if only the ends of long templates differ. Of an object only
+        # the type: its repr may have an address, which is another one in the next process.
         self._templates = [
-            f"{name}={safe_repr(value, max_chars=_TEMPLATES_CHARS)}"
-            for name, value in sorted(templates.items())
+            f"{name}={safe_repr(getattr(notifier, name), max_chars=10**6)}" for name in TODO_FIELDS
         ]
         self._jinja_env: Environment | None = None
         # The templates and the incident share one failure, so that Airflow is asked for it once.
@@ -275,24 +270,16 @@ class WaitingTime:
     """The time that the callbacks of this process may still wait for BzCtrl in all: 10 seconds.
 
     They begin with the first callback, and again after a minute, because a triggerer runs for months.
-
-    :param clock: returns seconds, as ``time.monotonic`` does.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._began_at = float("-inf")
-
-    def renew(self) -> None:
-        """Begin again, as a new process does; for tests."""
-        self._began_at = float("-inf")
+    _began_at = float("-inf")
 
     def remaining_s(self) -> float:
         """Return the remaining seconds.
 
         :raises BzCtrlTransportError: if none remain.
         """
-        now = self._clock()
+        now = time.monotonic()
         if now - self._began_at >= _PERIOD_S:
             self._began_at = now
         remaining_s = self._began_at + LIMIT_S - now

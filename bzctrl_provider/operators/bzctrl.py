@@ -18,6 +18,7 @@ from bzctrl_provider.airflow_compat import (
     get_partial_kwargs,
     is_mapped_instance,
 )
+from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.exceptions import BzCtrlConfigError, BzCtrlError
 from bzctrl_provider.fields import TODO_FIELDS, Text, TextTemplates, add_run_link, keep_text, name_workspace
 from bzctrl_provider.links.bzctrl import LINKS_OF_TODOS, BzCtrlTodoLink
@@ -248,8 +249,7 @@ class CreateTodoOperator(TextTemplates, BaseOperator):
             from bzctrl_provider.incidents.decide import new_repeats
 
             occurrence = Occurrence(failure=get_failure(context), task_id=self.task_id)
-            values = {"dedup_window": self.dedup_window, "dedup_key": self.dedup_key}
-            repeats = new_repeats(occurrence, values, self.bzctrl_conn_id, name_workspace(fields))
+            repeats = new_repeats(occurrence, vars(self), self.bzctrl_conn_id, name_workspace(fields))
         return Incident(
             identity=identify("todo", self.bzctrl_conn_id, dag_id, run_id, self.task_id, index, generation),
             bzctrl_conn_id=self.bzctrl_conn_id,
@@ -392,12 +392,9 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     @classmethod
     def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        errors = super()._find_errors(values) + find_number_errors(values.get("consecutive_failures"))
         lines = values.get("include_log_lines")
-        return (
-            super()._find_errors(values)
-            + find_number_errors(values.get("consecutive_failures"))
-            + find_number_errors(lines, "include_log_lines", least=0, most=LOG_LINES_MAX)
-        )
+        return errors + find_number_errors(lines, "include_log_lines", least=0, most=LOG_LINES_MAX)
 
     def _wish(self, context: Context) -> Wishes:
         """Return what the DAG asks for."""
@@ -458,7 +455,6 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _prepare(self, before: Any) -> None:
         """Prepare tasks that are put directly before this one. Never raises: a DAG file is parsed without it."""
-        from bzctrl_provider.best_effort import best_effort
         from bzctrl_provider.failure.dag_graph import keep_from_skipping
         from bzctrl_provider.failure.reasons import keep_reasons_before
 
@@ -496,11 +492,10 @@ class IncidentOnFailureOperator(CreateTodoOperator):
 
     def _may_repeat(self) -> bool:
         """Return whether failures of this task may share an incident, or be counted."""
-        return (
-            bool(self.get_option(self, "dedup_window"))
-            or self.get_option(self, "consecutive_failures") > 1
-            or (self.routes and settings().routes_path is not None)
-        )
+        if self.routes and settings().routes_path is not None:
+            return True
+        failures = self.get_option(self, "consecutive_failures")
+        return failures > 1 or bool(self.get_option(self, "dedup_window"))
 
 
 class CreateTodosOperator(CreateTodoOperator):
@@ -547,9 +542,8 @@ class CreateTodosOperator(CreateTodoOperator):
     def _find_errors(cls, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         errors = super()._find_errors({**values, "dedup_window": None})
         if values.get("dedup_window") is not None:
-            errors.append(
-                ("dedup_window", "is for single todos: map CreateTodoOperator over the data instead")
-            )
+            error = "is for single todos: map CreateTodoOperator over the data instead"
+            errors.append(("dedup_window", error))
         return errors + find_number_errors(values.get("max_workers"), "max_workers", most=MAX_WORKERS)
 
     def execute(self, context: Context) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,21 +104,12 @@ class Journal:
     :param tries: which of the task's tries this is.
     :param on_unknown_outcome: ``retry`` creates again a todo whose request had no response, and the description's last
         line says that it may be a duplicate; ``fail`` sends no other request for it.
-    :param now: returns the time, in UTC.
     """
 
-    def __init__(
-        self,
-        store: Any,
-        tries: TryState,
-        on_unknown_outcome: OnUnknownOutcome,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, store: Any, tries: TryState, on_unknown_outcome: OnUnknownOutcome) -> None:
         self.store = store
         self.tries = tries
         self._may_send_again = on_unknown_outcome == "retry"
-        self._now = now
         self._page = 0
         self._unsaved: list[str] = []
         self.created: dict[str, dict[str, Any]] = {}
@@ -226,7 +217,7 @@ class Journal:
         if not todos:
             return {}
         noted = [add_duplicate_note(todo, self.unanswered[name]) for name, todo in todos.items()]
-        time = self._now().strftime("%Y-%m-%d %H:%M:%S UTC")
+        time = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         for name in todos:
             self.unanswered[name].append(time)
         self._unsaved += todos
@@ -255,19 +246,17 @@ class Journal:
             self.store.set(self._page_key, page)
 
 
-def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each todo: a digest of its content, and how many with the same content come before it."""
+def _name_by_content(todos: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a name for each todo: a digest of its content, and how many with the same content come before it."""
     seen: Counter[str] = Counter()
-    names = []
     for todo in todos:
         try:
             content = json.dumps(todo, sort_keys=True, default=str)
         except Exception:  # noqa: BLE001 - the text of an object may raise anything: no such todo is created
             content = ""
         digest = digest_of(content)[:16]
-        names.append(f"{digest}.{seen[digest]}")
+        yield f"{digest}.{seen[digest]}"
         seen[digest] += 1
-    return names
 
 
 def _where_to_look(fields: Mapping[str, Any]) -> str:
@@ -313,7 +302,7 @@ def summarize(todos: Sequence[Mapping[str, Any]], results: Sequence[Result], *, 
     errors = [result for result in results if isinstance(result, BzCtrlError)]
     missing = f"{len(errors)} of {len(results)} todos were not created"
     if len(results) > 1:
-        log.error("%s:\n%s", missing, _format_results(todos, results))
+        log.error("%s:\n%s", missing, "\n".join(_result_lines(todos, results)))
     curable = [error for error in errors if not error.is_permanent]
     if curable and not is_last:
         return curable[0]
@@ -323,9 +312,8 @@ def summarize(todos: Sequence[Mapping[str, Any]], results: Sequence[Result], *, 
     return AirflowFailException(f"{missing}; the table above says which and why. {reason}: {errors[0]}")
 
 
-def _format_results(todos: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> str:
-    """Return a table of the results for the log: one line for each todo, with its key and link or with the reason."""
-    lines = []
+def _result_lines(todos: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> Iterator[str]:
+    """Yield a line for each todo, for the log: with its key and link, or with the reason."""
     first_lines: dict[str, int] = {}
     for number, (todo, result) in enumerate(zip(todos, results, strict=True), 1):
         if not isinstance(result, BzCtrlError):
@@ -335,8 +323,7 @@ def _format_results(todos: Sequence[Mapping[str, Any]], results: Sequence[Result
             outcome = "not created. " + str(result).replace("\n", "\n   ")
         else:  # a hundred todos have one reason when BzCtrl is away
             outcome = f"not created, for the same reason as {first}"
-        lines.append(f"{number}. {_format_title(todo)}: {outcome}")
-    return "\n".join(lines)
+        yield f"{number}. {_format_title(todo)}: {outcome}"
 
 
 def _format_title(todo: Mapping[str, Any]) -> str:

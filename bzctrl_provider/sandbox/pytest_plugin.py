@@ -54,5 +54,5 @@ def _forget_process() -> None:
     from bzctrl_provider.settings import settings
 
     settings.cache_clear()
-    callback.budget.renew()
+    callback.budget = callback.WaitingTime()
     runner.budget = runner.Budget()

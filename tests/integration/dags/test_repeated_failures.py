@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.airflow_versions import VERSION
 
-from bzctrl_provider.notifications.callback import budget
+from bzctrl_provider.notifications.callback import WaitingTime
 
 FILE = Path(__file__).parent / "files" / "repeated.py"
 
@@ -19,7 +19,8 @@ def run_all(run, monkeypatch):
 
     def run_outcomes(kind, outcomes):
         for outcome in outcomes:
-            budget.renew()  # as in a process of its own
+            # As in a process of its own.
+            monkeypatch.setattr("bzctrl_provider.notifications.callback.budget", WaitingTime())
             monkeypatch.setenv("OUTCOME", "fail" if outcome == "f" else "pass")
             run(FILE, f"repeated_{kind}")
 
