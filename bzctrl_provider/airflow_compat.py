@@ -180,8 +180,8 @@ _AFTER_ALL_RUNS = datetime(9000, 1, 1, tzinfo=UTC)
 """In place of the present time: a success may be newer than the clock of this machine."""
 
 
-def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime | None:
-    """Return the end of the successful run of a DAG that has the latest logical date; None if there was none.
+def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> float | None:
+    """Return the end, in seconds since 1970, of the successful run of a DAG that has the latest logical date; None if there was none.
 
     Only the look-up of a task is public (``get_previous_ti``, from Airflow 3.2 on). ``get_previous_dagrun`` sees only runs
     before the own one: not the success after an incident, if an older run is cleared and fails.
@@ -204,7 +204,7 @@ def find_last_success(context: Mapping[str, Any], *, of_task: bool) -> datetime 
     return _request_last_success(dag_id, ti, task_id, index)
 
 
-def _request_last_success(dag_id: str, ti: Any, task_id: str | None, index: int) -> datetime | None:
+def _request_last_success(dag_id: str, ti: Any, task_id: str | None, index: int) -> float | None:
     if task_id and (find_previous := getattr(ti, "get_previous_ti", None)):
         found = find_previous(state="success", logical_date=_AFTER_ALL_RUNS, map_index=index)
     else:
@@ -212,10 +212,10 @@ def _request_last_success(dag_id: str, ti: Any, task_id: str | None, index: int)
         # A run can be successful although the task failed.
         if found and task_id and not _succeeded_in(found.run_id, ti, index):
             return None
-    return found.end_date if found else None
+    return found.end_date.timestamp() if found else None
 
 
-def find_last_successful_run(dag_id: str) -> datetime | None:
+def find_last_successful_run(dag_id: str) -> float | None:
     """Return the same for a DAG in a delivery: a task, or a process with Airflow's database, such as the command line.
 
     :raises Exception: Airflow's own error.
@@ -223,7 +223,7 @@ def find_last_successful_run(dag_id: str) -> datetime | None:
     if _find_api() is None:
         return _read_last_success(dag_id, None, -1)
     run = _request_last_run(dag_id)
-    return run.end_date if run else None
+    return run.end_date.timestamp() if run else None
 
 
 def _find_api() -> Any:
@@ -284,7 +284,7 @@ def _succeeded_in(run_id: str, ti: Any, index: int) -> bool:
     return str(states.get(run_id, {}).get(name)) == "success"
 
 
-def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> datetime | None:
+def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> float | None:
     """Return it from Airflow's database, which tasks and callbacks of Airflow 2, and the command line, can read."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
@@ -298,7 +298,7 @@ def _read_last_success(dag_id: str, task_id: str | None, map_index: int) -> date
             of_task = {**successful, "task_id": task_id, "map_index": map_index}
             query = session.query(TaskInstance.end_date).filter_by(**of_task).join(TaskInstance.dag_run)
         end: datetime | None = query.order_by(date.desc()).limit(1).scalar()
-    return end
+    return end.timestamp() if end else None
 
 
 def _request_last_run(dag_id: str) -> Any:

@@ -65,8 +65,7 @@ async def _run(function: Callable[[], CreatedTodo], *, limit_s: float | None) ->
         if task is None or task.cancelling():
             raise
         raise BzCtrlTransportError(
-            f"The todo was not sent: for {limit_s:g} s, each of the {_ASYNC_THREADS} threads for coroutines was "
-            "creating another todo."
+            f"The todo was not sent: for {limit_s:g} s, each of the {_ASYNC_THREADS} threads for coroutines was creating another todo."
         ) from None
 
 
@@ -231,10 +230,9 @@ class BzCtrlHook(BaseHook):
         except Exception as exc:  # noqa: BLE001 - a connection that is not there, a secrets backend that is down
             # From the UI, the connection has an id that nobody has given it.
             return False, str(exc).replace(f" {self.bzctrl_conn_id!r}", "")
-        return True, (
-            f"BzCtrl granted {client.config.username} a token at {client.config.endpoints.token_url}. "
-            f"Todos will be created at {client.config.endpoints.create_url}; none was created now."
-        )
+        token_url, create_url = client.config.endpoints
+        message = f"BzCtrl granted {client.config.username} a token at {token_url}. Todos will be created at {create_url}; none was created now."
+        return True, message
 
 
 def _not_found(conn_id: str) -> AirflowNotFoundException:
@@ -246,9 +244,7 @@ def _not_found(conn_id: str) -> AirflowNotFoundException:
     )
     note = " If the secrets backend failed, its error is in the log before this message." if backend else ""
     return AirflowNotFoundException(
-        f"Airflow has no connection {safe_repr(conn_id, max_chars=LINE_CHARS)} here. Create it with the type bzctrl (in the UI, "
-        f"with `airflow connections add`, in a secrets backend, or as the environment variable {variable}), or correct "
-        f"bzctrl_conn_id. If {variable} is set already, its JSON is broken.{note}"
+        f"Airflow has no connection {safe_repr(conn_id, max_chars=LINE_CHARS)} here. Create it with the type bzctrl (in the UI, with `airflow connections add`, in a secrets backend, or as the environment variable {variable}), or correct bzctrl_conn_id. If {variable} is set already, its JSON is broken.{note}"
     )
 
 

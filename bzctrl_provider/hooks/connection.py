@@ -145,8 +145,7 @@ def _extras(connection: Connection, errors: list[tuple[str, str]]) -> dict[str, 
     if not isinstance(extra, dict):
         errors.append(("extra", 'must be a JSON object such as {"environment": "ACC"}'))
         return {}
-    unknown = sorted(extra.keys() - EXTRAS.keys())
-    if unknown:
+    if unknown := sorted(extra.keys() - EXTRAS.keys()):
         log.warning(
             "The Airflow connection %s has extras that BzCtrl does not know: %s. Known are: %s.",
             safe_repr(connection.conn_id, max_chars=LINE_CHARS),

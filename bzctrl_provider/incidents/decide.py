@@ -36,10 +36,7 @@ _WITHOUT_REPEATS = frozenset({"deadline", "import"})
 """The kinds of failures that are noticed in the triggerer and in the loop of the DAG processor, which cannot wait for a Variable.
 Each of them is an occurrence of its own."""
 
-_A_TEST = (
-    "this is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section [bzctrl] "
-    "of Airflow's configuration; it would have been"
-)
+_A_TEST = "this is a test run, from which callbacks send nothing to BzCtrl unless in_test_runs = True in the section [bzctrl] of Airflow's configuration; it would have been"
 
 
 def decide(
@@ -119,11 +116,6 @@ def new_repeats(
     window, number = values.get("dedup_window"), values.get("consecutive_failures") or 1
     if failure.kind in _WITHOUT_REPEATS or (not window and number == 1):
         return None
-
-    def find_success() -> float | None:
-        at = occurrence.find_success()
-        return at.timestamp() if at else None
-
     return Repeats(
         key=key_of_failure(
             failure,
@@ -135,7 +127,7 @@ def new_repeats(
         occurrence=f"{failure.dag_id} {failure.run_id}",
         window_s=window.total_seconds() if window else 0,
         consecutive_failures=number,
-        find_success=find_success,
+        find_success=occurrence.find_success,
         source=occurrence.source,
         pass_key=occurrence.pass_key,
     )

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bzctrl_provider.failure.model import Failure, LazyFailure
     from bzctrl_provider.incidents.occurrence import Occurrence
     from bzctrl_provider.rules.routes import LoadedRoutes, Route
-    from bzctrl_provider.store.repeats import Problem
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +64,8 @@ def _apply_routes(occurrence: Occurrence) -> Routed:
     names = find_names(occurrence)
     if ignoring := find_ignoring(routes, names):
         by_file = f"ignore = true in {ignoring.label} of {settings().routes_path}"
-        return Routed(
-            ignored_by=by_file if ignoring.number else "a backfill raises none by default, without routes"
-        )
+        by_default = "a backfill raises none by default, without routes"
+        return Routed(ignored_by=by_file if ignoring.number else by_default)
     fields = apply_routes(routes, names)
     values = {name: (value, route.label) for name, (value, route) in fields.items()}
     if "dedup_window_s" in values:
@@ -145,18 +143,16 @@ def find_silencing(
     key = digest_of("silenced", failure.dag_id, *sorted(failure.task_ids))
     with best_effort("the count of silenced failures"), database().transaction() as tx:
         if silence is None:
-            return _with_note(problems.find(tx, key), key)
+            problem = problems.find(tx, key)
+            if problem.since is None:
+                return Silencing()
+            times = "once" if problem.in_a_row == 1 else f"{problem.in_a_row} times"
+            note = f"This failure was silenced {times} since {format_time(problem.since)}."
+            return Silencing(note=note, key=key)
         problem = problems.lock(tx, key, f"silenced {failure.dag_id}")
         # The operator and the policy may both see the failure of one run.
         problems.save(tx, key, problem.with_failure(failure.run_id, now=tx.now))
     return Silencing(silence)
-
-
-def _with_note(problem: Problem, key: str) -> Silencing:
-    if not problem.in_a_row or problem.since is None:
-        return Silencing()
-    times = "once" if problem.in_a_row == 1 else f"{problem.in_a_row} times"
-    return Silencing(note=f"This failure was silenced {times} since {format_time(problem.since)}.", key=key)
 
 
 def _read_text() -> str | None:

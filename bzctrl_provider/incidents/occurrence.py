@@ -12,8 +12,6 @@ from bzctrl_provider.failure.lookup import find_state, has_failed_in_time, kind_
 from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from bzctrl_provider.failure.model import Failure, Kind, LazyFailure
 
 
@@ -31,7 +29,7 @@ class Occurrence:
     :param is_test_run: whether Airflow marks the run as a test.
     :param dismissed: why nothing has failed, such as a task that will be tried again; empty otherwise.
     :param handled_by: the ids of the roll-ups that have handled all of it; none if something is left.
-    :param find_success: returns the end of the last success before it; see ``Repeats``, as for the next two.
+    :param find_success: returns the time of the last success before it; see ``Repeats``, as for the next two.
     :param source: names what has these successes.
     :param pass_key: of the problem that has the last pass of a roll-up.
     """
@@ -46,7 +44,7 @@ class Occurrence:
     is_test_run: bool = False
     dismissed: str = ""
     handled_by: Sequence[str] = ()
-    find_success: Callable[[], datetime | None] = lambda: None
+    find_success: Callable[[], float | None] = lambda: None
     source: str = ""
     pass_key: str | None = None
 

@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 _PAIR = {"domain", "workspace"}
 _TEXTS = {"domain_workspace", "title", "description", "category", "sub_category", "order_id", "lrn"}
-_OF_LEVELS = {"impact", "likelihood", "priority"}
-_ADDRESSES = {"assignee", "reporter"}
 
 
 def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tuple[str, str]] = ()) -> None:
@@ -33,12 +31,17 @@ def check_literals(owner: str, fields: Mapping[str, Any], *, others: Iterable[tu
     :param others: errors of parameters that are no fields, as names and sentences.
     :raises ValueError: names every invalid one, with its allowed values.
     """
-    literals = {name: value for name, value in _only_set(fields).items() if not is_template(value)}
-    if any(is_template(fields.get(name)) for name in _PAIR):
-        literals = {name: value for name, value in literals.items() if name not in _PAIR}
-    if errors := [*others, *_find_errors(literals)]:
+    if errors := [*others, *find_literal_errors(fields)]:
         lines = "".join(f"\n- {name}: {error}" for name, error in errors)
         raise ValueError(f"{owner} cannot raise incidents like this. Fix the following:{lines}")
+
+
+def find_literal_errors(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the names and the errors of fields that are no templates, which are checked when they are rendered."""
+    literals = {name: value for name, value in fields.items() if not is_template(value)}
+    if any(is_template(fields.get(name)) for name in _PAIR):
+        literals = {name: value for name, value in literals.items() if name not in _PAIR}
+    return _find_errors(literals)
 
 
 def find_window_errors(window: object) -> list[tuple[str, str]]:
@@ -103,17 +106,17 @@ def is_given(value: object) -> bool:
     return bool(value.strip()) if isinstance(value, str) else not is_missing(value)
 
 
-def _find_errors(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the names and the errors of values, also of one that lacks its counterpart, but of nothing else unset."""
-    if all(_is_valid_at_first_sight(name, value) for name, value in values.items()):
+def _find_errors(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the names and the errors of fields, also of one that lacks its counterpart, but of nothing else unset."""
+    given = _only_set(fields)
+    if all(_is_valid_at_first_sight(name, value) for name, value in given.items()):
         return []
     from bzctrl_provider.client.todo import complete_todo
 
     try:
-        complete_todo(values, defaults={})
+        complete_todo(given, defaults={})
     except BzCtrlValidationError as exc:
-        named = values.keys() | (_PAIR if len(_PAIR & values.keys()) == 1 else set())
-        return [(name, error) for name, error in exc.errors if name in named]
+        return [(name, error) for name, error in exc.errors if name in given or name in _PAIR]
     return []
 
 
@@ -133,9 +136,9 @@ def _is_valid_at_first_sight(name: str, value: Any) -> bool:
         return all(_is_valid_at_first_sight(name, item) for item in value)
     if not isinstance(value, str) or not is_encodable(value):
         return False
-    if name in _OF_LEVELS:
+    if name in ("impact", "likelihood", "priority"):
         return value.upper() in LEVELS
-    if name in _ADDRESSES:
+    if name in ("assignee", "reporter"):
         return is_email(value.strip())
     # A task must not have the fields of an incident.
     return name in _TEXTS or (name == "todo_type" and value.upper() == "INCIDENT")

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, TemplateSyntaxError
 
-from bzctrl_provider.client.todo import Todo
-from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.fields import PLACE, TODO_FIELDS
-from bzctrl_provider.rules.field_checks import is_template
+from bzctrl_provider.rules.field_checks import find_literal_errors, is_template
 from bzctrl_provider.text import (
     FAILURES_MAX,
     NAME_CHARS,
@@ -136,14 +134,10 @@ def parse_routes(text: str) -> tuple[Route, ...]:
         raise RoutesError(*errors, "a route begins with [[route]], in two pairs of brackets")
     if not tables and not errors:
         errors.append("has no route: write [[route]] and its keys below it, or unset routes_path")
-    routes = []
-    for number, table in enumerate(tables, 1):
-        route, faults = _parse_route(number, table)
-        routes.append(route)
-        errors += faults
+    routes = tuple(_parse_route(number, table, errors) for number, table in enumerate(tables, 1))
     if errors:
         raise RoutesError(*errors)
-    return tuple(routes)
+    return routes
 
 
 def find_dead_fields(routes: Iterable[Route]) -> list[str]:
@@ -164,36 +158,31 @@ def find_dead_fields(routes: Iterable[Route]) -> list[str]:
     return dead
 
 
-def _parse_route(number: int, table: object) -> tuple[Route, list[str]]:
-    """Return a route, and its faults."""
+def _parse_route(number: int, table: object, errors: list[str]) -> Route:
+    """Return a route, and add its faults to the errors of the file."""
     if not isinstance(table, dict):
-        return Route(number=number), [f"route {number}: must be a table, not {safe_repr(table)}"]
+        errors.append(f"route {number}: must be a table, not {safe_repr(table)}")
+        return Route(number=number)
     values, faults = read_values(table, _RULES)
     matchers = {name: value for name, value in values.items() if name in MATCHERS}
     fields = {name: value for name, value in values.items() if name not in MATCHERS}
-    faults += _find_todo_errors(table, fields)
+    faults += _find_todo_errors(table)
     route = Route(number=number, matchers=matchers, fields=fields)
     if not fields and not faults:
-        return route, [f"{route.label}: sets nothing: give it a field such as domain_workspace, or ignore"]
-    return route, [f"{route.label}, {_shown(name)}: {fault}" for name, fault in faults]
+        errors.append(f"{route.label}: sets nothing: give it a field such as domain_workspace, or ignore")
+    errors += [f"{route.label}, {_shown(name)}: {fault}" for name, fault in faults]
+    return route
 
 
-def _find_todo_errors(table: Mapping[str, Any], fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the errors of literals by the rules of a todo; templates are checked when they are rendered."""
+def _find_todo_errors(table: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the errors of literals by the rules of a todo, and of half a place, also if it is a template."""
     errors = []
-    literals = {
-        name: value for name, value in fields.items() if name in TODO_FIELDS and not is_template(value)
-    }
-    for given, other in (("domain", "workspace"), ("workspace", "domain")):
-        if given in fields and other not in table:
-            errors.append((given, f"goes together with {other}: give both, or only domain_workspace"))
-        if other not in literals:
-            literals.pop(given, None)
-    try:
-        Todo(**literals)
-    except BzCtrlValidationError as exc:
-        errors += exc.errors
-    return errors
+    fields = {name: value for name, value in table.items() if name in TODO_FIELDS}
+    for name, other in (("domain", "workspace"), ("workspace", "domain")):
+        if name in fields and other not in table:
+            errors.append((name, f"goes together with {other}: give both, or only domain_workspace"))
+            del fields[name]
+    return errors + find_literal_errors(fields)
 
 
 def _read_run_types(value: Any) -> tuple[str, ...]:
@@ -285,8 +274,7 @@ class RoutesFile:
         except RoutesError as exc:
             self._loaded = self._with_errors(exc.args)
         except (OSError, ValueError) as exc:  # ValueError: no UTF-8, or a path with a null character
-            error = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            self._loaded = self._with_errors((f"cannot be read: {error}",))
+            self._loaded = self._with_errors((f"cannot be read: {getattr(exc, 'strerror', None) or exc}",))
             version = None  # read again each time: new permissions do not change the version
         self._version = version
         return self._loaded

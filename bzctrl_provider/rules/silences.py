@@ -45,10 +45,6 @@ class Silence:
     until: datetime
     comment: str = ""
 
-    def covers_any(self, tasks: Iterable[str | None]) -> bool:
-        """Return whether it covers any of some tasks; None is one that is not known."""
-        return any(_fits(self.tasks, task) for task in tasks)
-
     def __str__(self) -> str:
         until = self.until.strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"silenced until {until} ({self.comment})" if self.comment else f"silenced until {until}"
@@ -66,15 +62,16 @@ def find_silence(
         cover what is not known.
     :param now: the present time, with a time zone.
     """
-    active = [silence for silence in silences if now < silence.until and _fits(silence.dags, dag_id)]
+    active = [silence for silence in silences if now < silence.until and _fits(silence.dags, [dag_id])]
     tasks: list[str | None] = [*task_ids] or [None]
-    covering = [silence for silence in active if silence.covers_any(tasks)]
-    is_silenced = all(any(silence.covers_any([task]) for silence in covering) for task in tasks)
+    covering = [silence for silence in active if _fits(silence.tasks, tasks)]
+    is_silenced = all(any(_fits(silence.tasks, [task]) for silence in covering) for task in tasks)
     return covering[0] if is_silenced else None
 
 
-def _fits(patterns: tuple[str, ...], name: str | None) -> bool:
-    return "*" in patterns if name is None else fits_any(patterns, name)
+def _fits(patterns: tuple[str, ...], names: Iterable[str | None]) -> bool:
+    """Return whether any of the patterns fits any of the names; None is one that is not known, which only ``*`` fits."""
+    return any("*" in patterns if name is None else fits_any(patterns, name) for name in names)
 
 
 def parse_silences(text: str | None) -> tuple[list[Silence], list[str]]:

@@ -174,7 +174,7 @@ def find_success(*, of_task, **ti):
 @of_airflow_3
 def test_find_last_success_of_a_dag_is_that_of_any_run(requested):
     """Also of one after the failed run's logical date, if an older run was cleared and failed."""
-    assert find_success(of_task=False, map_index=-1) == NOW
+    assert find_success(of_task=False, map_index=-1) == NOW.timestamp()
     (request,) = requested
     assert (request.dag_id, request.state) == ("d", "success")
     # The clock of this machine may be behind those of others.
@@ -185,7 +185,7 @@ def test_find_last_success_of_a_dag_is_that_of_any_run(requested):
 def test_find_last_success_of_a_task_before_3_2_needs_its_state_in_the_run(requested, set_airflow_version):
     """A run can be successful although the task failed, because another one masks it."""
     set_airflow_version(3, 1)
-    for state, found in [("success", NOW), ("failed", None)]:
+    for state, found in [("success", NOW.timestamp()), ("failed", None)]:
         states = {"old": {"t_2": state}}
         assert find_success(of_task=True, map_index=2, get_task_states=lambda _s=states, **_: _s) == found
 
@@ -194,7 +194,7 @@ def test_find_last_success_of_a_task_before_3_2_needs_its_state_in_the_run(reque
 def test_find_last_success_in_the_dag_processor_of_3_0_asks_for_no_states(requested, set_airflow_version):
     """There the request would hang, and a task instance has no state."""
     set_airflow_version(3, 0)
-    assert find_success(of_task=True, map_index=-1, get_task_states=lambda **_: 1 / 0) == NOW
+    assert find_success(of_task=True, map_index=-1, get_task_states=lambda **_: 1 / 0) == NOW.timestamp()
 
 
 @of_airflow_3

@@ -293,7 +293,7 @@ def test_success_between_two_failures_ends_the_count(deliver, airflow, configure
     """With consecutive_failures = 2, fail, success, fail raises none, and one more failure raises it."""
     configure(consecutive_failures="2")
     assert deliver(RUN) == []
-    airflow.success = datetime(2026, 11, 22, tzinfo=UTC)
+    airflow.success = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
     assert deliver(replace(RUN, run_id="b")) == []
     assert len(deliver(replace(RUN, run_id="c"))) == 1
 
