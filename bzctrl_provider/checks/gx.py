@@ -181,16 +181,12 @@ class _Expectation(NamedTuple):
 
 def _plain(result: object) -> object:
     """Return the mappings of a result that is an object of GX; anything else as it is."""
-    if isinstance(result, Mapping | type):
-        return result
     runs = getattr(result, "run_results", None)
     # A CheckpointResult, whose own `describe_dict` leaves names, owners and errors out.
     if isinstance(runs, Mapping):
         return {"run_results": [_plain(run) for run in runs.values()]}
-    for form in ("to_json_dict", "describe_dict"):
-        if callable(method := getattr(result, form, None)):
-            return method()
-    return result
+    to_json_dict = getattr(result, "to_json_dict", None)
+    return to_json_dict() if to_json_dict else result
 
 
 def _without_numpy(value: Any) -> Any:
