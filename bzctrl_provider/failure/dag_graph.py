@@ -10,15 +10,12 @@ Each parse of a DAG file with a roll-up loads this module, so it imports nothing
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.text import NAME_CHARS, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 
 def with_all_before(

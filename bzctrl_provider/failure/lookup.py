@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.failure.dag_graph import find_consequences, get_mapped_group, with_all_before
-from bzctrl_provider.failure.model import FailedTask, Failure
+from bzctrl_provider.failure.model import FailedTask, Failure, Kind
 from bzctrl_provider.failure.reasons import (
     find_reason,
     find_warnings,
@@ -24,9 +24,8 @@ from bzctrl_provider.settings import settings
 from bzctrl_provider.text import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
-    from bzctrl_provider.failure.model import Kind
     from bzctrl_provider.failure.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -131,8 +130,8 @@ def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
     index = -1 if ti.map_index is None else ti.map_index
     reason = find_reason(context, log_lines=settings().include_log_lines)
     warnings = find_warnings(context) if state == "warned" else ()
-    operator = read_operator(context["task"])
-    task = new_failed_task(ti.task_id, index, run_url, reason, operator, state=state, warnings=warnings)
+    more = {**read_operator(context["task"]), "state": state, "warnings": warnings}
+    task = new_failed_task(ti.task_id, index, run_url, reason, **more)
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
@@ -155,8 +154,7 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
         found = find_failed(states, states)
 
     def read(key: str, task_id: str, index: int) -> object:
-        map_indexes = index if index >= 0 else None
-        return context["ti"].xcom_pull(task_ids=task_id, key=key, map_indexes=map_indexes)
+        return context["ti"].xcom_pull(task_ids=task_id, key=key, map_indexes=index if index >= 0 else None)
 
     lines = _count_log_lines(context, kind)
     reasons = read_reasons(found, read, lambda task_id: remembers(dag.get_task(task_id)), log_lines=lines)
@@ -169,7 +167,7 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     return {
         "tasks": tuple(
             new_failed_task(
-                task_id, index, run_url, reasons[task_id, index], read_operator(dag.get_task(task_id))
+                task_id, index, run_url, reasons[task_id, index], **read_operator(dag.get_task(task_id))
             )
             for task_id, index in found
         ),
@@ -202,20 +200,15 @@ def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]
     ]
 
 
-def new_failed_task(
-    task_id: str, index: int, run_url: str, reason: Reason, operator: Sequence[str | None], **more: Any
-) -> FailedTask:
+def new_failed_task(task_id: str, index: int, run_url: str, reason: Reason, **more: Any) -> FailedTask:
     """Return an instance of a task that failed, with the address of its log.
 
-    :param operator: the two values of ``read_operator``.
+    :param more: the rest of its attributes, such as those of ``read_operator``.
     """
-    name, owner = operator
     return FailedTask(
         task_id=task_id,
         map_index=index,
-        operator=name,
         log_url=_find_log_address(run_url, task_id, index),
-        owner=owner,
         **vars(reason),
         **more,
     )
@@ -360,10 +353,10 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     return key, -1
 
 
-def read_operator(task: Any) -> tuple[str | None, str | None]:
-    """Return the name of a task's operator, such as ``@task``, and its owner; None for one that Airflow does not know."""
+def read_operator(task: Any) -> dict[str, str | None]:
+    """Return the name of a task's ``operator``, such as ``@task``, and its ``owner``; None for one that Airflow does not know."""
     name = getattr(task, "operator_name", None) or getattr(task, "task_type", None)
-    return str(name) if name else None, getattr(task, "owner", None) or None
+    return {"operator": str(name) if name else None, "owner": getattr(task, "owner", None) or None}
 
 
 def _name(state: object) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,6 @@ from bzctrl_provider.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from airflow.providers.common.compat.sdk import Context
 
 
@@ -187,11 +185,6 @@ def parse_check_results(data: object) -> tuple[CheckResult, ...]:
     return tuple(CheckResult(**texts) for texts in read if texts["check"])
 
 
-def dump_check_results(checks: Iterable[CheckResult]) -> list[dict[str, str]]:
-    """Return checks as JSON for an XCom."""
-    return [{name: value for name, value in vars(check).items() if value is not None} for check in checks]
-
-
 def format_check_results(checks: Sequence[CheckResult], *, task_id: str) -> list[str]:
     """Return a line for each check, in columns; a statement of SQL is in a line of its own.
 
@@ -284,7 +277,7 @@ def remember_exception(context: Context) -> None:
         # The DAG processor of Airflow 3 cannot write an XCom.
         if reason.lost or runs_elsewhere(context.get("ti")):
             return
-        parts = {**vars(reason), "checks": dump_check_results(reason.checks)}
+        parts = {**vars(reason), "checks": list(map(vars, reason.checks))}
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
         context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
