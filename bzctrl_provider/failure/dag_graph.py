@@ -76,10 +76,9 @@ def _find_blocked(dag: Any, failed: list[str]) -> list[str]:
 
 
 def _is_blocked(task: Any, without_success: set[str]) -> bool:
-    rule = getattr(task.trigger_rule, "value", task.trigger_rule)
-    if rule == "one_success":
+    if task.trigger_rule == "one_success":
         return bool(task.upstream_task_ids <= without_success)
-    return rule in _NEED_ALL
+    return task.trigger_rule in _NEED_ALL
 
 
 def get_mapped_group(task: Any) -> Any:

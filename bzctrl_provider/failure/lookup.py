@@ -51,11 +51,10 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
         return _missed_deadline(context)
     if "slas" in context:
         return _missed_slas(context)
-    dag, dag_run = context.get("dag"), context.get("dag_run")
+    dag = context.get("dag")
     if dag is None:  # the operator is executed outside Airflow
         return Failure(kind="checks", dag_id="", run_id="")
-    run_id = str(context.get("run_id") or getattr(dag_run, "run_id", ""))
-    logical_date = context.get("logical_date") or getattr(dag_run, "logical_date", None)
+    run_id, logical_date = str(context.get("run_id") or ""), context.get("logical_date")
     kind = kind_of(context, in_callback=in_callback)
     run_url = find_run_address(dag.dag_id, run_id)
     of_kind = _own_task(context, run_url) if kind == "task" else _other_tasks(context, run_id, run_url, kind)
@@ -91,9 +90,8 @@ def find_airflow_url() -> str:
 
 def find_run_url(context: Mapping[str, Any]) -> str | None:
     """Return the address of a context's run in Airflow's UI; None outside Airflow. Airflow is not asked for it."""
-    dag_id = getattr(context.get("dag"), "dag_id", None)
-    run_id = context.get("run_id") or getattr(context.get("dag_run"), "run_id", None)
-    return find_run_address(str(dag_id), str(run_id)) if dag_id and run_id else None
+    dag, run_id = context.get("dag"), context.get("run_id")
+    return find_run_address(dag.dag_id, run_id) if dag and run_id else None
 
 
 def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
@@ -129,9 +127,8 @@ def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
     reason = find_reason(context, log_lines=settings().include_log_lines)
-    warnings = find_warnings(context) if state == "warned" else ()
-    more = {**read_operator(context["task"]), "state": state, "warnings": warnings}
-    task = new_failed_task(ti.task_id, index, run_url, reason, **more)
+    more = {"state": state, "warnings": find_warnings(context) if state == "warned" else ()}
+    task = new_failed_task(ti.task_id, index, run_url, reason, **read_operator(context["task"]), **more)
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
@@ -303,9 +300,14 @@ def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:
     """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
-    if not airflow_at_least(3, 0):
-        return _states_of_airflow_2(context, set(task_ids))
     states: dict[str, dict[int, str]] = defaultdict(dict)
+    if not airflow_at_least(3, 0):
+        wanted = set(task_ids)
+        # Tasks and callbacks of Airflow 2 can read its database.
+        for found in context["dag_run"].get_task_instances():
+            if found.task_id in wanted:
+                states[found.task_id][found.map_index] = _name(found.state)
+        return states
     ti = context.get("ti")
     # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
     if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
@@ -316,16 +318,7 @@ def _states(
         response = ti.get_task_states(dag_id=dag_id, task_ids=part, run_ids=[run_id])
         for key, state in response.get(run_id, {}).items():
             task_id, index = _parse_state_key(key, part)
-            states[task_id][index] = _name(state) or ""
-    return states
-
-
-def _states_of_airflow_2(context: Mapping[str, Any], task_ids: set[str]) -> dict[str, dict[int, str]]:
-    """Return them from Airflow's database, which tasks and callbacks of Airflow 2 can read."""
-    states: dict[str, dict[int, str]] = defaultdict(dict)
-    for found in context["dag_run"].get_task_instances():
-        if found.task_id in task_ids:
-            states[found.task_id][found.map_index] = _name(found.state) or ""
+            states[task_id][index] = _name(state)
     return states
 
 
@@ -359,5 +352,5 @@ def read_operator(task: Any) -> dict[str, str | None]:
     return {"operator": str(name) if name else None, "owner": getattr(task, "owner", None) or None}
 
 
-def _name(state: object) -> str | None:
-    return None if state is None else str(getattr(state, "value", state))
+def _name(state: object) -> str:
+    return "" if state is None else str(getattr(state, "value", state))

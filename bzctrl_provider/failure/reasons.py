@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
 
@@ -34,9 +34,6 @@ from bzctrl_provider.text import (
     one_line,
     plain_text,
 )
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class _Tail(logging.Handler):
@@ -92,7 +89,7 @@ class KeepLogLines:
 
     lines: int
 
-    def __call__(self, context: Context) -> None:
+    def __call__(self, context: Mapping[str, Any]) -> None:
         """Begin to keep them."""
         with best_effort("the lines of the log that are kept for the incident"):
             _tail.begin(context.get("ti"), self.lines)
@@ -265,7 +262,7 @@ class Reason:
     log: str | None = None
 
 
-def remember_exception(context: Context) -> None:
+def remember_exception(context: Mapping[str, Any]) -> None:
     """Keep the reason of a task's failure for the incident that is raised after it, as an XCom of the task.
 
     Airflow shows the state of a failed task to the tasks after it, but not the exception. ``IncidentOnFailureOperator``
@@ -416,12 +413,11 @@ def _is_lost(context: Mapping[str, Any]) -> bool:
 
 def _is_ended_by_trigger(context: Mapping[str, Any]) -> bool:
     """Return whether the trigger of a deferred task ended it as failed, so that no worker continued it."""
-    ti = context.get("ti")
     if context.get("exception") is not None:
         return False
+    ti = context.get("ti")
     if airflow_at_least(3, 0):
         # Only for this callback Airflow passes no run.
         return runs_elsewhere(ti) and "dag_run" not in context
     # Any other failure has an exception or a text.
-    state = getattr(ti, "state", None)
-    return getattr(state, "value", state) in ("failed", "up_for_retry")
+    return getattr(ti, "state", None) in ("failed", "up_for_retry")
