@@ -158,9 +158,7 @@ class _Expectation(NamedTuple):
 
     def _observed(self, *, values: bool) -> str:
         observed = self.result.get("observed_value")
-        if observed is None:
-            return ""
-        if values or isinstance(observed, int | float):
+        if observed is None or values or isinstance(observed, int | float):
             return _json(observed)
         return "left out, because it may be personal data"
 
@@ -181,16 +179,12 @@ class _Expectation(NamedTuple):
 
 def _plain(result: object) -> object:
     """Return the mappings of a result that is an object of GX; anything else as it is."""
-    if isinstance(result, Mapping | type):
-        return result
     runs = getattr(result, "run_results", None)
     # A CheckpointResult, whose own `describe_dict` leaves names, owners and errors out.
     if isinstance(runs, Mapping):
         return {"run_results": [_plain(run) for run in runs.values()]}
-    for form in ("to_json_dict", "describe_dict"):
-        if callable(method := getattr(result, form, None)):
-            return method()
-    return result
+    to_json_dict = getattr(result, "to_json_dict", None)
+    return to_json_dict() if to_json_dict else result
 
 
 def _without_numpy(value: Any) -> Any:
@@ -282,10 +276,8 @@ def _check_whole(
     :param found: the expectations that it holds: if it failed, one of them failed.
     :param counts: how many it holds, by the name under which its statistics have their number.
     """
-    success = source.get("success", True)
-    if success is not True and all(expectation.success for expectation in found):
-        error = f"is {safe_repr(success).lower()}, but no expectation of the result failed"
-        errors.add(f"{where}.success", error)
+    if not source.get("success", True) and all(expectation.success for expectation in found):
+        errors.add(f"{where}.success", "is false, but no expectation of the result failed")
     for name, number in counts.items():
         counted = mapping(source.get("statistics")).get(name)
         if isinstance(counted, int) and counted != number:

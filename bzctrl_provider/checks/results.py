@@ -9,9 +9,9 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from bzctrl_provider.exceptions import BzCtrlValidationError
 from bzctrl_provider.text import (
@@ -26,9 +26,6 @@ from bzctrl_provider.text import (
     plain_text,
     safe_repr,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
 
 
 class ErrorList:
@@ -242,8 +239,6 @@ def _indented(text: str) -> str:
 
 def shown(value: object, *, max_chars: int = LINE_CHARS) -> str:
     """Return one bounded line of text from a tool's results, redacted by Airflow; empty for None."""
-    if value is None:
-        return ""
     return cut(one_line(_redacted(value), max_chars=max_chars + 1), max_chars)
 
 
@@ -252,8 +247,6 @@ def shown_lines(value: object) -> str:
 
     Redacted before it is cut, because a half of a secret would not be recognized.
     """
-    if value is None:
-        return ""
     lines = [line.rstrip() for line in plain_text(_redacted(value)).strip().splitlines()]
     return cut("\n".join(line for line in lines if line), TEXT_CHARS)
 
@@ -269,6 +262,8 @@ def owners(*of: object) -> tuple[str, ...]:
 
 
 def _redacted(value: object) -> str:
+    if value is None:
+        return ""
     # Imported here: a DAG file that names these functions is parsed without it.
     from airflow.providers.common.compat.sdk import redact
 

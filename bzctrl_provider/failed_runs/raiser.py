@@ -97,13 +97,13 @@ def describe_failed_run(run: FailedRun) -> Failure:
     options, read = settings(), partial(_read_xcom, run)
     keeps = options.remember_exceptions
     reasons = read_reasons(found, read, lambda _: keeps, log_lines=options.include_log_lines)
-    tasks = []
-    for task_id, index in found:
-        operator = run.operators.get(task_id, (None, None))
-        tasks.append(new_failed_task(task_id, index, run_url, reasons[task_id, index], operator))
+    tasks = tuple(
+        new_failed_task(task_id, index, run_url, reasons[task_id, index], **run.operators.get(task_id, {}))
+        for task_id, index in found
+    )
     return Failure(
         kind="run",
-        tasks=tuple(tasks),
+        tasks=tasks,
         instances={task_id: len(instances) for task_id, instances in run.states.items()},
         did_not_run=tuple(run.did_not_run),
         not_updated=tuple(run.not_updated),

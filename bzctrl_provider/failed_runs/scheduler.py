@@ -243,7 +243,7 @@ def _read_dag(dag: Any, states: Mapping[str, Mapping[int, str]]) -> dict[str, An
     }
     with best_effort("the tasks of the failed run's DAG"):
         tasks = {task_id: dag.get_task(task_id) for task_id in failed if dag.has_task(task_id)}
-        found["operators"] = {task_id: list(read_operator(task)) for task_id, task in tasks.items()}
+        found["operators"] = {task_id: read_operator(task) for task_id, task in tasks.items()}
         found |= find_consequences(dag, {task_id: failed[task_id] for task_id in tasks})
         found["roll_ups"] = {
             roll_up: {

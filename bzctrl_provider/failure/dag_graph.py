@@ -10,15 +10,12 @@ Each parse of a DAG file with a roll-up loads this module, so it imports nothing
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bzctrl_provider.best_effort import best_effort
 from bzctrl_provider.text import NAME_CHARS, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 
 def with_all_before(
@@ -79,10 +76,9 @@ def _find_blocked(dag: Any, failed: list[str]) -> list[str]:
 
 
 def _is_blocked(task: Any, without_success: set[str]) -> bool:
-    rule = getattr(task.trigger_rule, "value", task.trigger_rule)
-    if rule == "one_success":
+    if task.trigger_rule == "one_success":
         return bool(task.upstream_task_ids <= without_success)
-    return rule in _NEED_ALL
+    return task.trigger_rule in _NEED_ALL
 
 
 def get_mapped_group(task: Any) -> Any:

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from bzctrl_provider.airflow_compat import airflow_at_least
 from bzctrl_provider.failure.dag_graph import find_consequences, get_mapped_group, with_all_before
-from bzctrl_provider.failure.model import FailedTask, Failure
+from bzctrl_provider.failure.model import FailedTask, Failure, Kind
 from bzctrl_provider.failure.reasons import (
     find_reason,
     find_warnings,
@@ -24,9 +24,8 @@ from bzctrl_provider.settings import settings
 from bzctrl_provider.text import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
-    from bzctrl_provider.failure.model import Kind
     from bzctrl_provider.failure.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -52,11 +51,10 @@ def describe_failure(context: Mapping[str, Any], *, in_callback: bool = False) -
         return _missed_deadline(context)
     if "slas" in context:
         return _missed_slas(context)
-    dag, dag_run = context.get("dag"), context.get("dag_run")
+    dag = context.get("dag")
     if dag is None:  # the operator is executed outside Airflow
         return Failure(kind="checks", dag_id="", run_id="")
-    run_id = str(context.get("run_id") or getattr(dag_run, "run_id", ""))
-    logical_date = context.get("logical_date") or getattr(dag_run, "logical_date", None)
+    run_id, logical_date = str(context.get("run_id") or ""), context.get("logical_date")
     kind = kind_of(context, in_callback=in_callback)
     run_url = find_run_address(dag.dag_id, run_id)
     of_kind = _own_task(context, run_url) if kind == "task" else _other_tasks(context, run_id, run_url, kind)
@@ -92,9 +90,8 @@ def find_airflow_url() -> str:
 
 def find_run_url(context: Mapping[str, Any]) -> str | None:
     """Return the address of a context's run in Airflow's UI; None outside Airflow. Airflow is not asked for it."""
-    dag_id = getattr(context.get("dag"), "dag_id", None)
-    run_id = context.get("run_id") or getattr(context.get("dag_run"), "run_id", None)
-    return find_run_address(str(dag_id), str(run_id)) if dag_id and run_id else None
+    dag, run_id = context.get("dag"), context.get("run_id")
+    return find_run_address(dag.dag_id, run_id) if dag and run_id else None
 
 
 def kind_of(context: Mapping[str, Any], *, in_callback: bool) -> Kind:
@@ -130,9 +127,8 @@ def _own_task(context: Mapping[str, Any], run_url: str) -> dict[str, Any]:
     ti, state = context["ti"], find_state(context)
     index = -1 if ti.map_index is None else ti.map_index
     reason = find_reason(context, log_lines=settings().include_log_lines)
-    warnings = find_warnings(context) if state == "warned" else ()
-    operator = read_operator(context["task"])
-    task = new_failed_task(ti.task_id, index, run_url, reason, operator, state=state, warnings=warnings)
+    more = {"state": state, "warnings": find_warnings(context) if state == "warned" else ()}
+    task = new_failed_task(ti.task_id, index, run_url, reason, **read_operator(context["task"]), **more)
     blocking = {ti.task_id: index < 0} if state == "failed" else {}
     return {"tasks": (task,), **find_consequences(context["dag"], blocking)}
 
@@ -155,8 +151,7 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
         found = find_failed(states, states)
 
     def read(key: str, task_id: str, index: int) -> object:
-        map_indexes = index if index >= 0 else None
-        return context["ti"].xcom_pull(task_ids=task_id, key=key, map_indexes=map_indexes)
+        return context["ti"].xcom_pull(task_ids=task_id, key=key, map_indexes=index if index >= 0 else None)
 
     lines = _count_log_lines(context, kind)
     reasons = read_reasons(found, read, lambda task_id: remembers(dag.get_task(task_id)), log_lines=lines)
@@ -169,7 +164,7 @@ def _other_tasks(context: Mapping[str, Any], run_id: str, run_url: str, kind: Ki
     return {
         "tasks": tuple(
             new_failed_task(
-                task_id, index, run_url, reasons[task_id, index], read_operator(dag.get_task(task_id))
+                task_id, index, run_url, reasons[task_id, index], **read_operator(dag.get_task(task_id))
             )
             for task_id, index in found
         ),
@@ -202,20 +197,15 @@ def find_failed(states: Mapping[str, Mapping[int, str]], task_ids: Iterable[str]
     ]
 
 
-def new_failed_task(
-    task_id: str, index: int, run_url: str, reason: Reason, operator: Sequence[str | None], **more: Any
-) -> FailedTask:
+def new_failed_task(task_id: str, index: int, run_url: str, reason: Reason, **more: Any) -> FailedTask:
     """Return an instance of a task that failed, with the address of its log.
 
-    :param operator: the two values of ``read_operator``.
+    :param more: the rest of its attributes, such as those of ``read_operator``.
     """
-    name, owner = operator
     return FailedTask(
         task_id=task_id,
         map_index=index,
-        operator=name,
         log_url=_find_log_address(run_url, task_id, index),
-        owner=owner,
         **vars(reason),
         **more,
     )
@@ -310,9 +300,14 @@ def _states(
     context: Mapping[str, Any], task_ids: list[str], run_id: str, kind: Kind
 ) -> dict[str, dict[int, str]]:
     """Return for each task the state of each of its instances, by map index (-1 if it is not mapped)."""
-    if not airflow_at_least(3, 0):
-        return _states_of_airflow_2(context, set(task_ids))
     states: dict[str, dict[int, str]] = defaultdict(dict)
+    if not airflow_at_least(3, 0):
+        wanted = set(task_ids)
+        # Tasks and callbacks of Airflow 2 can read its database.
+        for found in context["dag_run"].get_task_instances():
+            if found.task_id in wanted:
+                states[found.task_id][found.map_index] = _name(found.state)
+        return states
     ti = context.get("ti")
     # In a DAG's callback on 3.0 the request hangs until Airflow kills the process.
     if ti is None or (kind == "run" and not airflow_at_least(3, 1)):
@@ -323,16 +318,7 @@ def _states(
         response = ti.get_task_states(dag_id=dag_id, task_ids=part, run_ids=[run_id])
         for key, state in response.get(run_id, {}).items():
             task_id, index = _parse_state_key(key, part)
-            states[task_id][index] = _name(state) or ""
-    return states
-
-
-def _states_of_airflow_2(context: Mapping[str, Any], task_ids: set[str]) -> dict[str, dict[int, str]]:
-    """Return them from Airflow's database, which tasks and callbacks of Airflow 2 can read."""
-    states: dict[str, dict[int, str]] = defaultdict(dict)
-    for found in context["dag_run"].get_task_instances():
-        if found.task_id in task_ids:
-            states[found.task_id][found.map_index] = _name(found.state) or ""
+            states[task_id][index] = _name(state)
     return states
 
 
@@ -360,11 +346,11 @@ def _parse_state_key(key: str, task_ids: Collection[str]) -> tuple[str, int]:
     return key, -1
 
 
-def read_operator(task: Any) -> tuple[str | None, str | None]:
-    """Return the name of a task's operator, such as ``@task``, and its owner; None for one that Airflow does not know."""
+def read_operator(task: Any) -> dict[str, str | None]:
+    """Return the name of a task's ``operator``, such as ``@task``, and its ``owner``; None for one that Airflow does not know."""
     name = getattr(task, "operator_name", None) or getattr(task, "task_type", None)
-    return str(name) if name else None, getattr(task, "owner", None) or None
+    return {"operator": str(name) if name else None, "owner": getattr(task, "owner", None) or None}
 
 
-def _name(state: object) -> str | None:
-    return None if state is None else str(getattr(state, "value", state))
+def _name(state: object) -> str:
+    return "" if state is None else str(getattr(state, "value", state))

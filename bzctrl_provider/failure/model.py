@@ -370,14 +370,6 @@ def fill_text(
     return filled
 
 
-def fill_assignee(failure: Failure | LazyFailure, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an incident whose assignee, if it is unset, is the owner of what failed.
-
-    The owner counts only if it is an e-mail address. Otherwise the assignee stays unset, for the connection's.
-    """
-    return {**fields, "assignee": failure.assignee} if _is_unset(fields.get("assignee")) else dict(fields)
-
-
 def _is_unset(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
 
@@ -34,11 +34,6 @@ from bzctrl_provider.text import (
     one_line,
     plain_text,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from airflow.providers.common.compat.sdk import Context
 
 
 class _Tail(logging.Handler):
@@ -94,7 +89,7 @@ class KeepLogLines:
 
     lines: int
 
-    def __call__(self, context: Context) -> None:
+    def __call__(self, context: Mapping[str, Any]) -> None:
         """Begin to keep them."""
         with best_effort("the lines of the log that are kept for the incident"):
             _tail.begin(context.get("ti"), self.lines)
@@ -187,11 +182,6 @@ def parse_check_results(data: object) -> tuple[CheckResult, ...]:
     return tuple(CheckResult(**texts) for texts in read if texts["check"])
 
 
-def dump_check_results(checks: Iterable[CheckResult]) -> list[dict[str, str]]:
-    """Return checks as JSON for an XCom."""
-    return [{name: value for name, value in vars(check).items() if value is not None} for check in checks]
-
-
 def format_check_results(checks: Sequence[CheckResult], *, task_id: str) -> list[str]:
     """Return a line for each check, in columns; a statement of SQL is in a line of its own.
 
@@ -272,7 +262,7 @@ class Reason:
     log: str | None = None
 
 
-def remember_exception(context: Context) -> None:
+def remember_exception(context: Mapping[str, Any]) -> None:
     """Keep the reason of a task's failure for the incident that is raised after it, as an XCom of the task.
 
     Airflow shows the state of a failed task to the tasks after it, but not the exception. ``IncidentOnFailureOperator``
@@ -284,7 +274,7 @@ def remember_exception(context: Context) -> None:
         # The DAG processor of Airflow 3 cannot write an XCom.
         if reason.lost or runs_elsewhere(context.get("ti")):
             return
-        parts = {**vars(reason), "checks": dump_check_results(reason.checks)}
+        parts = {**vars(reason), "checks": list(map(vars, reason.checks))}
         # Also an empty one: without it, the task is taken for one whose process ended without an exception.
         value = {key: part for key, part in parts.items() if part}
         context["ti"].xcom_push(key=EXCEPTION_XCOM_KEY, value=value)
@@ -423,12 +413,11 @@ def _is_lost(context: Mapping[str, Any]) -> bool:
 
 def _is_ended_by_trigger(context: Mapping[str, Any]) -> bool:
     """Return whether the trigger of a deferred task ended it as failed, so that no worker continued it."""
-    ti = context.get("ti")
     if context.get("exception") is not None:
         return False
+    ti = context.get("ti")
     if airflow_at_least(3, 0):
         # Only for this callback Airflow passes no run.
         return runs_elsewhere(ti) and "dag_run" not in context
     # Any other failure has an exception or a text.
-    state = getattr(ti, "state", None)
-    return getattr(state, "value", state) in ("failed", "up_for_retry")
+    return getattr(ti, "state", None) in ("failed", "up_for_retry")

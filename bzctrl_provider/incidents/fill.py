@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from bzctrl_provider.best_effort import exception_text
-from bzctrl_provider.failure.model import as_text, fill_assignee, fill_text
+from bzctrl_provider.failure.model import as_text, fill_text
 from bzctrl_provider.fields import PLACE, TODO_FIELDS, add_left_out_note, add_note, add_run_link
 from bzctrl_provider.incidents.deployment import Routed, find_routed
 from bzctrl_provider.rules.field_checks import is_given, leave_out_invalid
@@ -134,9 +134,10 @@ def complete(
     fields["todo_type"] = fields["todo_type"] or "INCIDENT"
     # The name of a file is at the end of its path.
     fields["order_id"] = fields["order_id"] or failure.run_id or (failure.file or "")[-NAME_CHARS:]
+    # Without the address of an owner, it is that of the connection.
+    fields["assignee"] = fields["assignee"] or failure.assignee
     fields = fill_text(failure, fields, link_to_run=wishes.link_to_run is not False)
     fields = add_run_link(fields, failure.run_url if wishes.link_to_run else None)
-    fields = fill_assignee(failure, fields)
     for note in filter(None, (settings().note, filled.routed.note, *notes)):
         fields = add_note(fields, note)
     return add_left_out_note(fields, [*filled.left_out, *invalid])

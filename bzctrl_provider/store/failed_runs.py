@@ -45,7 +45,7 @@ class FailedRun:
     :param owner: of the DAG.
     :param team: of the DAG; None if it is not known.
     :param states: for each task the state of each of its instances, by map index.
-    :param operators: for each failed task the name of its operator, and its owner.
+    :param operators: for each failed task the name of its ``operator``, and its ``owner``.
     :param did_not_run: the ids of the tasks that did not run because of failed ones.
     :param not_updated: the names of the assets that were not updated.
     :param roll_ups: the tasks of the DAG that raise incidents, each with the ids of the tasks before it, and whether a failure of
@@ -63,7 +63,7 @@ class FailedRun:
     owner: str | None = None
     team: str | None = None
     states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    operators: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    operators: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     did_not_run: Sequence[str] = ()
     not_updated: Sequence[str] = ()
     roll_ups: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)

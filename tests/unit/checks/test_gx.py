@@ -279,17 +279,7 @@ class Checkpoint:
         self.run_results = {object(): Validation(data) for data in results}
 
 
-class Described:
-    """Has only a description."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def describe_dict(self):
-        return self.data
-
-
-def test_checks_from_gx_takes_objects_text_and_paths(suite, checkpoint, artifact):
+def test_checks_from_gx_takes_objects_text_and_paths(suite, artifact):
     """The result of a validation or of a checkpoint can be given as it is, as JSON text, or as a path; it is not changed."""
     before = json.dumps(suite)
     of_suite = checks_from_gx(suite)
@@ -297,7 +287,6 @@ def test_checks_from_gx_takes_objects_text_and_paths(suite, checkpoint, artifact
     assert checks_from_gx(Validation(suite)) == of_suite
     assert checks_from_gx(json.dumps(suite)) == of_suite
     assert checks_from_gx(ARTIFACTS / "gx-1.24" / "suite.json") == of_suite
-    assert checks_from_gx(Described(checkpoint)) == checks_from_gx(checkpoint)
     both = checks_from_gx(Checkpoint(suite, artifact("gx-1.24/suite_customers.json")))
     assert both["title"].startswith("Great Expectations: 6 of 8 expectations failed (")
     assert "  Data: customers, shop-customers\n" in both["description"]

@@ -147,7 +147,7 @@ def test_failed_run_is_noted_with_all_that_the_scheduler_knows(fail):
             "load": {-1: "upstream_failed"},
             "raise_incident": {-1: ""},
         },
-        "operators": {"check": ["PythonOperator", "ana"]},
+        "operators": {"check": {"operator": "PythonOperator", "owner": "ana"}},
         "did_not_run": ("load",),
         "not_updated": ("orders",),
         "roll_ups": {},

@@ -30,7 +30,7 @@ RUN = FailedRun(
         "load": {-1: "upstream_failed"},
         "extract": {-1: "success"},
     },
-    operators={"check": ["PythonOperator", "ben@example.com"]},
+    operators={"check": {"operator": "PythonOperator", "owner": "ben@example.com"}},
     did_not_run=["load"],
     not_updated=["orders"],
 )

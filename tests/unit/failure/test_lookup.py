@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
+from airflow.providers.common.compat.sdk import TriggerRule
 
 from bzctrl_provider.failure import remember_exception
 from bzctrl_provider.failure.dag_graph import find_consequences
@@ -341,7 +342,7 @@ ASSET = SimpleNamespace(name="declarations", uri="s3://bucket/declarations")
         ("all_success", ("load", "publish")),
         ("none_failed", ("load", "publish")),
         ("none_failed_min_one_success", ("load", "publish")),
-        (SimpleNamespace(value="all_success"), ("load", "publish")),
+        (TriggerRule.ALL_SUCCESS, ("load", "publish")),
         ("one_success", ()),
         ("all_done", ()),
         ("one_failed", ()),

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import (
     DAG,
     BaseOperator,
     TaskGroup,
+    TaskInstanceState,
     chain,
     cross_downstream,
     mask_secret,
@@ -248,7 +249,7 @@ BY_TRIGGER = "Its trigger ended the task as failed, without an exception."
         ((3, 3), "running", {}, None, True),
         ((3, 3), "failed", {}, None, True),
         ((2, 11), "failed", {"exception": None}, BY_TRIGGER, True),
-        ((2, 11), SimpleNamespace(value="up_for_retry"), {}, BY_TRIGGER, True),
+        ((2, 11), TaskInstanceState.UP_FOR_RETRY, {}, BY_TRIGGER, True),
         ((2, 11), "success", {}, None, True),
         ((2, 11), "running", {}, None, True),
         (
