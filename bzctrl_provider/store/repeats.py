@@ -1,4 +1,4 @@
-"""Decide whether a failure belongs to the one before it. No Airflow here, and no storage.
+"""Windows and counts of failures that repeat: their data and arithmetic, with which ``outbox.writer`` decides. No storage.
 
 Times are seconds since 1970.
 """

@@ -166,6 +166,14 @@ def recipe(title):
     return (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
+def test_modules_of_behaviours_exist():
+    """The table that leads from a behaviour to its module names only modules."""
+    names = re.findall(r"`((?:\w+\.)?\w+)`", recipe("Find a behaviour").partition("| ---")[2])
+    modules = [ROOT / "bzctrl_provider" / f"{name.replace('.', '/')}.py" for name in names]
+    assert len(modules) > 20
+    assert [str(module) for module in modules if not module.exists()] == []
+
+
 def test_recipe_for_a_field_names_every_file_of_a_field():
     """The name of an existing field is in the files that the recipe lists, and in no others."""
     package = ROOT / "bzctrl_provider"
