@@ -453,7 +453,10 @@ class Cluster:
         """Keep the delivery DAG from running, and the provider from relying on it."""
         self.wait_for_dag("bzctrl_delivery")
         self.api("PATCH", "/dags/bzctrl_delivery", json={"is_paused": True})
-        running = "SELECT 1 FROM dag_run WHERE state IN ('running', 'queued') AND dag_id = 'bzctrl_delivery'"
+        # Not of its runs: one whose task is not queued yet runs until the DAG is unpaused, and delivers nothing before.
+        running = (
+            "SELECT 1 FROM task_instance WHERE state IN ('running', 'queued') AND dag_id = 'bzctrl_delivery'"
+        )
         try:
             wait_for("the end of deliveries", lambda: not self.query(running), seconds=120)
             with self.store.transaction() as tx:
