@@ -72,7 +72,7 @@ docs: $(VENV)/docs ## Build the documentation into site/, and check its links an
 	@$(BIN)/mkdocs build
 	@$(BIN)/python -m pytest --quiet tests/site
 
-bench: $(VENV)-bench/bench ## Measure the provider's cost and write it into docs/: about twenty minutes on an idle machine
+bench: $(VENV)-bench/bench ## Measure the provider's cost and write it into docs/: half an hour on an idle machine
 	@env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=benchmarks $(VENV)-bench/bin/python -m bench $(BENCH)
 
 build: $(VENV)/build ## Build the wheel and the source archive into dist/
