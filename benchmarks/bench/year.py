@@ -20,10 +20,9 @@ from bzctrl_provider.store.database import Database
 from bzctrl_provider.text import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import Column, ColumnElement
-    from sqlalchemy.engine import Connection
 
     from bzctrl_provider.store.database import Transaction
 
@@ -39,21 +38,11 @@ _NAMES = {schema.incident: {"identity": 32}, schema.problem: {"key": 64, "identi
 """The columns that no two rows share, with their lengths."""
 
 
-class _StoreWithClock(Database):
-    def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        super().__init__(url)
-        self._clock = clock
-
-    def _read_time(self, connection: Connection) -> float:
-        super()._read_time(connection)
-        return self._clock()
-
-
 class _Year:
     def __init__(self, url: str) -> None:
         self._now = _NOW
         self._url = make_url(url)
-        self._store = _StoreWithClock(url, lambda: self._now)
+        self._store = Database(url, clock=lambda: self._now)
 
     def size(self, days: int) -> tuple[float, float]:
         """Return the most incidents after a day, in days of failures, and the most megabytes."""

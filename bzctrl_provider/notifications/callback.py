@@ -270,16 +270,20 @@ class WaitingTime:
     """The time that the callbacks of this process may still wait for BzCtrl in all: 10 seconds.
 
     They begin with the first callback, and again after a minute, because a triggerer runs for months.
+
+    :param clock: returns seconds, as ``time.monotonic`` does.
     """
 
-    _began_at = float("-inf")
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began_at = float("-inf")
 
     def remaining_s(self) -> float:
         """Return the remaining seconds.
 
         :raises BzCtrlTransportError: if none remain.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now - self._began_at >= _PERIOD_S:
             self._began_at = now
         remaining_s = self._began_at + LIMIT_S - now

@@ -104,12 +104,21 @@ class Journal:
     :param tries: which of the task's tries this is.
     :param on_unknown_outcome: ``retry`` creates again a todo whose request had no response, and the description's last
         line says that it may be a duplicate; ``fail`` sends no other request for it.
+    :param now: returns the time, in UTC.
     """
 
-    def __init__(self, store: Any, tries: TryState, on_unknown_outcome: OnUnknownOutcome) -> None:
+    def __init__(
+        self,
+        store: Any,
+        tries: TryState,
+        on_unknown_outcome: OnUnknownOutcome,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.store = store
         self.tries = tries
         self._may_send_again = on_unknown_outcome == "retry"
+        self._now = now
         self._page = 0
         self._unsaved: list[str] = []
         self.created: dict[str, dict[str, Any]] = {}
@@ -217,7 +226,7 @@ class Journal:
         if not todos:
             return {}
         noted = [add_duplicate_note(todo, self.unanswered[name]) for name, todo in todos.items()]
-        time = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        time = self._now().strftime("%Y-%m-%d %H:%M:%S UTC")
         for name in todos:
             self.unanswered[name].append(time)
         self._unsaved += todos

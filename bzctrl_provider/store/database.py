@@ -26,7 +26,7 @@ from bzctrl_provider.store import schema
 from bzctrl_provider.text import LINE_CHARS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Column, Table
     from sqlalchemy.engine import Connection, Engine
@@ -101,12 +101,21 @@ class Database:
     """The store in one database.
 
     :param url: of SQLAlchemy; secret, because it may have a password.
+    :param clock: returns seconds since 1970, in place of the database's clock.
     :param timeout_s: see ``TIMEOUT_S``.
     :param keeps_connection: whether a connection to a server stays open for the next transaction of this process.
     :raises StoreError: the URL is invalid, or its driver is not installed.
     """
 
-    def __init__(self, url: str | URL, *, timeout_s: int = TIMEOUT_S, keeps_connection: bool = False) -> None:
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        clock: Callable[[], float] | None = None,
+        timeout_s: int = TIMEOUT_S,
+        keeps_connection: bool = False,
+    ) -> None:
+        self._clock = clock
         self._timeout_s = timeout_s
         self._error: StoreError | None = None
         self._closed_until = 0.0
@@ -158,7 +167,8 @@ class Database:
             raise self._failure(exc, started_at) from None
         try:
             with connection:
-                yield Transaction(connection, self._begin(connection))
+                now = self._begin(connection)
+                yield Transaction(connection, self._clock() if self._clock else now)
                 connection.commit()
         except errors.SQLAlchemyError as exc:
             raise self._failure(exc, started_at) from None

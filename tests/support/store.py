@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from bzctrl_provider.store import deliveries, incidents
-from bzctrl_provider.store.database import Database
 from bzctrl_provider.store.incidents import Incident
 
 STATES = ("waiting", "sending", "delivered", "rejected")
 FIELDS = {"todo_type": "INCIDENT", "title": "T", "description": "D", "order_id": "1"}
-
-
-class StoreWithClock(Database):
-    """A store with the clock of a test in place of the database's."""
-
-    def __init__(self, url, clock):
-        super().__init__(url)
-        self._clock = clock
-
-    def _read_time(self, connection):
-        super()._read_time(connection)
-        return self._clock()
 
 
 def read(store, *states):

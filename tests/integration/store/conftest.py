@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool, QueuePool
-from support.store import StoreWithClock
 
 from bzctrl_provider.outbox import runner, writer
+from bzctrl_provider.store.database import Database
 
 
 def execute(url, *statements):
@@ -76,7 +76,7 @@ def store(url, clock, monkeypatch):
     """Return an empty store with a clock of the test, which saves time in its thousands of transactions."""
     if url.get_backend_name() != "sqlite":
         monkeypatch.setattr("bzctrl_provider.store.database.NullPool", QueuePool)
-    store = StoreWithClock(url, clock)
+    store = Database(url, clock=clock)
     if store.is_file:
         # A process that ends keeps no write from the disk, so that nothing has to wait for it.
         event.listen(store._engine, "connect", lambda file, _: file.execute("PRAGMA synchronous = OFF"))

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from support.airflow_versions import VERSION
 from support.bzctrl import sent_todos
-from support.store import StoreWithClock, read
+from support.store import read
 
 from bzctrl_provider import plugin
 from bzctrl_provider.import_errors import reporter
@@ -55,7 +55,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def store(tmp_path, configure, monkeypatch):
     """Return an empty store whose clock a test sets: ``store.now``."""
-    store = StoreWithClock(f"sqlite:///{tmp_path / 'bzctrl.db'}", lambda: store.now)
+    store = Database(f"sqlite:///{tmp_path / 'bzctrl.db'}", clock=lambda: store.now)
     store.now = NOON
     monkeypatch.setattr(reporter, "database", lambda **_: store)
     configure(database=f"sqlite:///{tmp_path / 'bzctrl.db'}")

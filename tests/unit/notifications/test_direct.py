@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 import requests
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 def clock(monkeypatch):
     """Return the time of the budget, which a test sets."""
     now = [1000.0]
-    monkeypatch.setattr(callback, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(callback, "budget", callback.WaitingTime(clock=lambda: now[0]))
     return now
 
 

@@ -19,7 +19,6 @@ from bzctrl_provider.exceptions import (
     BzCtrlValidationError,
 )
 from bzctrl_provider.incidents.occurrence import TryState
-from bzctrl_provider.operators import memory
 from bzctrl_provider.operators.memory import (
     BzCtrlOutcomeUnknownError,
     Journal,
@@ -37,11 +36,6 @@ REFUSED = BzCtrlRejectedError("refused", status_code=400)
 
 FIRST = TryState(generation="1", is_first=True, is_last=False)
 LAST = TryState(generation="1", is_first=False, is_last=True)
-
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch):
-    monkeypatch.setattr(memory, "datetime", SimpleNamespace(now=lambda _: NOW))
 
 
 def new_todo(key):
@@ -88,12 +82,12 @@ class BzCtrl:
 
 
 def attempt(bzctrl, store, tries=FIRST, policy="retry", fields=FIELDS):
-    return Journal(store, tries, policy).create_one(bzctrl.create, fields)
+    return Journal(store, tries, policy, now=lambda: NOW).create_one(bzctrl.create, fields)
 
 
 def attempt_all(bzctrl, store, titles, tries=FIRST, policy="retry", batch_size=2):
     todos = [{**FIELDS, "title": title} for title in titles]
-    journal = Journal(store, tries, policy)
+    journal = Journal(store, tries, policy, now=lambda: NOW)
     return journal.create_many(bzctrl.create_all, todos, batch_size=batch_size)
 
 
